@@ -1,0 +1,145 @@
+//! Wire types of the check API: what the filter asks the authority at each WebSocket upgrade.
+//!
+//! In the path of a session this is step 4. A browser has asked Envoy for a WebSocket; the filter
+//! sends a [`CheckRequest`] as the JSON body of `POST /v1/check` to the authority's internal
+//! listener, and the authority answers
+//!
+//! - `200` and a [`Grant`]: connect this session to this target, or
+//! - `403`, `409` or `503` and a [`Refusal`]: show the browser this reason.
+//!
+//! The crate holds no logic and depends on `serde` alone, because it is compiled into the
+//! WebAssembly filter as well.
+
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::net::SocketAddr;
+
+/// The path of the check API on the authority's internal listener.
+pub const CHECK_PATH: &str = "/v1/check";
+
+/// The filter's question: may the bearer of this token open a console now, and where is it?
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckRequest<'a> {
+    /// The console token as the browser sent it. A password: never to be logged, which is why this
+    /// type has no `Debug`.
+    #[serde(borrow)]
+    pub token: Cow<'a, str>,
+    /// The browser's IP address as Envoy determined it (`source.address` without its port, after
+    /// `xff_num_trusted_hops`), for logs and limits.
+    #[serde(borrow)]
+    pub client_address: Cow<'a, str>,
+    /// Envoy's `x-request-id`, which ties Envoy's access log to the authority's log.
+    #[serde(borrow)]
+    pub request_id: Cow<'a, str>,
+}
+
+/// The authority's yes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// Identifier of this one session, made at the check. It appears in logs; it grants nothing.
+    pub session: String,
+    /// Instance UUID of the virtual machine (`config.instanceUuid` in vSphere).
+    pub instance: String,
+    /// When the token expires, RFC 3339 in UTC. The session may outlive it.
+    pub expires_at: String,
+    /// What the session is connected to.
+    pub target: Target,
+}
+
+/// Where a console is served. Addresses are IP literals: Envoy's `ORIGINAL_DST` cluster resolves
+/// no names, so the authority does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "protocol", rename_all = "lowercase")]
+pub enum Target {
+    /// The VNC server of an ESXi host (`RemoteDisplay.vnc.port`): raw RFB over TCP.
+    Vnc {
+        /// ESXi host and port.
+        address: SocketAddr,
+    },
+}
+
+/// The authority's no.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Why, for programs.
+    pub code: RefusalCode,
+    /// Why, for the person at the browser. Never contains the token or an address of a host.
+    pub message: String,
+}
+
+/// Why the authority refuses a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalCode {
+    /// `403`: the token is unknown, expired, revoked or used up.
+    TokenInvalid,
+    /// `409`: the virtual machine's console is no longer at the host and port that the token was
+    /// issued for (vMotion, or a changed `RemoteDisplay.vnc.port`). A new token is needed.
+    ConsoleMoved,
+    /// `409`: the virtual machine is gone, powered off or disconnected, or has no console.
+    ConsoleUnavailable,
+    /// `503`: vCenter did not answer, or not in time. Worth another try.
+    VcenterUnavailable,
+    /// `503`: the authority itself cannot answer now: token store down, or shutting down.
+    AuthorityUnavailable,
+}
+
+impl RefusalCode {
+    /// Every code, for tables and tests.
+    pub const ALL: [Self; 5] = [
+        Self::TokenInvalid,
+        Self::ConsoleMoved,
+        Self::ConsoleUnavailable,
+        Self::VcenterUnavailable,
+        Self::AuthorityUnavailable,
+    ];
+
+    /// The HTTP status that goes with the code.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::TokenInvalid => 403,
+            Self::ConsoleMoved | Self::ConsoleUnavailable => 409,
+            Self::VcenterUnavailable | Self::AuthorityUnavailable => 503,
+        }
+    }
+
+    /// The code as it stands in JSON, in logs and in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TokenInvalid => "token_invalid",
+            Self::ConsoleMoved => "console_moved",
+            Self::ConsoleUnavailable => "console_unavailable",
+            Self::VcenterUnavailable => "vcenter_unavailable",
+            Self::AuthorityUnavailable => "authority_unavailable",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_reads_as_the_contract_writes_it() {
+        let json = r#"{"session":"s","instance":"i","expires_at":"2026-01-01T00:00:00Z",
+            "target":{"protocol":"vnc","address":"10.0.0.5:5901"}}"#;
+        let grant: Grant = serde_json::from_str(json).unwrap();
+        let address = "10.0.0.5:5901".parse().unwrap();
+        assert_eq!(grant.target, Target::Vnc { address });
+    }
+
+    #[test]
+    fn a_target_that_is_not_an_ip_literal_is_refused() {
+        let json = r#"{"protocol":"vnc","address":"esx-1.example.com:5901"}"#;
+        assert!(serde_json::from_str::<Target>(json).is_err());
+    }
+
+    #[test]
+    fn every_code_is_written_as_it_is_named() {
+        for code in RefusalCode::ALL {
+            let json = serde_json::to_string(&code).unwrap();
+            assert_eq!(json, format!("\"{}\"", code.as_str()));
+        }
+    }
+}
