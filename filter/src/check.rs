@@ -1,0 +1,100 @@
+//! Step 4: the question to the authority, and what its answer means.
+
+use crate::refusal::Refusal;
+use vncgate_api::{CheckRequest, Grant};
+
+/// Longest answer of the authority that is read, in bytes. A grant takes about 300; anything near
+/// this limit is not the authority.
+pub const REPLY_LEN_MAX: usize = 16 * 1024;
+
+/// The body of `POST /v1/check`.
+///
+/// # Errors
+///
+/// [`Refusal::Internal`] if the request cannot be written as JSON, which its types exclude.
+pub fn request_body(request: &CheckRequest<'_>) -> Result<Vec<u8>, Refusal> {
+    serde_json::to_vec(request).map_err(|_| Refusal::Internal)
+}
+
+/// What came of the call, as Envoy reports it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reply<'a> {
+    /// The authority answered with this status and body.
+    Answer {
+        /// HTTP status code.
+        status: u16,
+        /// Body, at most [`REPLY_LEN_MAX`] bytes of it.
+        body: &'a [u8],
+    },
+    /// No answer: not reachable, timed out, or reset.
+    Failed,
+}
+
+/// Reads the authority's answer. Only an answer that follows the check API in every respect opens
+/// a console; a refusal must carry the status that belongs to its code.
+///
+/// # Errors
+///
+/// The authority's own refusal, or [`Refusal::AuthorityUnavailable`] for everything that is not an
+/// answer of the check API.
+pub fn read_reply(reply: Reply<'_>) -> Result<Grant, Refusal> {
+    match reply {
+        Reply::Answer { status: 200, body } => {
+            serde_json::from_slice(body).map_err(|_| Refusal::AuthorityUnavailable)
+        }
+        Reply::Answer { status, body } => {
+            match serde_json::from_slice::<vncgate_api::Refusal>(body) {
+                Ok(refusal) if refusal.code.status() == status => Err(Refusal::Authority(refusal)),
+                _ => Err(Refusal::AuthorityUnavailable),
+            }
+        }
+        Reply::Failed => Err(Refusal::AuthorityUnavailable),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vncgate_api::RefusalCode;
+
+    const GRANT: &[u8] = br#"{"session":"s","instance":"i","expires_at":"t",
+        "target":{"protocol":"vnc","address":"[::1]:5901"}}"#;
+
+    #[test]
+    fn a_grant_opens_the_console() {
+        let grant = read_reply(Reply::Answer { status: 200, body: GRANT }).unwrap();
+        assert_eq!(grant.session, "s");
+    }
+
+    #[test]
+    fn each_refusal_is_passed_on() {
+        for code in RefusalCode::ALL {
+            let refusal = vncgate_api::Refusal { code, message: "why".to_owned() };
+            let body = serde_json::to_vec(&refusal).unwrap();
+            let reply = Reply::Answer { status: code.status(), body: &body };
+            assert_eq!(read_reply(reply), Err(Refusal::Authority(refusal)));
+        }
+    }
+
+    #[test]
+    fn nothing_else_opens_a_console() {
+        let refusal = br#"{"code":"token_invalid","message":"no"}"#;
+        for reply in [
+            Reply::Failed,
+            Reply::Answer { status: 200, body: b"" },
+            Reply::Answer { status: 200, body: b"<html>" },
+            Reply::Answer { status: 200, body: refusal },
+            Reply::Answer { status: 201, body: GRANT },
+            Reply::Answer { status: 403, body: GRANT },
+            Reply::Answer { status: 503, body: refusal },
+            Reply::Answer { status: 403, body: br#"{"code":"other","message":"no"}"# },
+            Reply::Answer {
+                status: 200,
+                body: br#"{"session":"s","instance":"i","expires_at":"t",
+                    "target":{"protocol":"vnc","address":"esx.example.com:5901"}}"#,
+            },
+        ] {
+            assert_eq!(read_reply(reply), Err(Refusal::AuthorityUnavailable), "{reply:?}");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The plugin configuration: JSON in Envoy's `configuration`, checked as a whole at load.
+//!
+//! ```json
+//! {
+//!   "authority": { "cluster": "vncgate_authority_internal", "timeout_ms": 5000 },
+//!   "allowed_origins": ["https://portal.example.com"],
+//!   "path_prefix": "/",
+//!   "cookie_name": "token"
+//! }
+//! ```
+//!
+//! Only `authority.cluster` is required. A fault makes Envoy refuse the configuration.
+
+use crate::upgrade::Origin;
+use serde::Deserialize;
+use std::time::Duration;
+
+/// How long the authority may take by default. It asks vCenter on the way, whose answer normally
+/// takes milliseconds; a browser's user gives up after a few seconds.
+const AUTHORITY_TIMEOUT_DEFAULT_MS: u64 = 5_000;
+
+/// The longest time that the authority may be given: a paused request holds a browser's connection.
+const AUTHORITY_TIMEOUT_MAX_MS: u64 = 60_000;
+
+/// The cookie that nova-novncproxy reads.
+const COOKIE_NAME_DEFAULT: &str = "token";
+
+/// A checked configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Envoy cluster of the authority's internal listener.
+    pub authority_cluster: String,
+    /// How long the authority may take to answer a check.
+    pub authority_timeout: Duration,
+    /// Origins other than the gateway's own that may open consoles.
+    pub allowed_origins: Vec<Origin>,
+    /// Upgrades below this path are consoles; others pass untouched.
+    pub path_prefix: String,
+    /// Name of the cookie that may carry the token.
+    pub cookie_name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    authority: RawAuthority,
+    #[serde(default)]
+    allowed_origins: Vec<String>,
+    #[serde(default = "default_path_prefix")]
+    path_prefix: String,
+    #[serde(default = "default_cookie_name")]
+    cookie_name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawAuthority {
+    cluster: String,
+    #[serde(default = "default_timeout_ms")]
+    timeout_ms: u64,
+}
+
+fn default_path_prefix() -> String {
+    "/".to_owned()
+}
+
+fn default_cookie_name() -> String {
+    COOKIE_NAME_DEFAULT.to_owned()
+}
+
+fn default_timeout_ms() -> u64 {
+    AUTHORITY_TIMEOUT_DEFAULT_MS
+}
+
+impl Config {
+    /// Reads the plugin configuration.
+    ///
+    /// # Errors
+    ///
+    /// Every fault found, one sentence each. Malformed JSON, an unknown field or a missing one is a
+    /// single fault, since nothing behind it can be read.
+    pub fn parse(json: &[u8]) -> Result<Self, Vec<String>> {
+        let raw: Raw = serde_json::from_slice(json).map_err(|fault| vec![fault.to_string()])?;
+        let mut faults = Vec::new();
+
+        if raw.authority.cluster.is_empty() {
+            faults.push("authority.cluster: name the Envoy cluster of the authority".to_owned());
+        }
+        let timeout_ms = raw.authority.timeout_ms;
+        if !(1..=AUTHORITY_TIMEOUT_MAX_MS).contains(&timeout_ms) {
+            faults.push(format!(
+                "authority.timeout_ms: {timeout_ms} is not between 1 and {AUTHORITY_TIMEOUT_MAX_MS}"
+            ));
+        }
+        let mut allowed_origins = Vec::with_capacity(raw.allowed_origins.len());
+        for text in &raw.allowed_origins {
+            match Origin::parse(text) {
+                Some(origin) => allowed_origins.push(origin),
+                None => faults.push(format!(
+                    "allowed_origins: {text:?} is not scheme://host or scheme://host:port"
+                )),
+            }
+        }
+        if !raw.path_prefix.starts_with('/') {
+            faults.push(format!("path_prefix: {:?} does not start with '/'", raw.path_prefix));
+        }
+        if raw.cookie_name.is_empty() || !raw.cookie_name.bytes().all(is_token_character) {
+            faults.push(format!("cookie_name: {:?} is not a cookie name", raw.cookie_name));
+        }
+
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        Ok(Self {
+            authority_cluster: raw.authority.cluster,
+            authority_timeout: Duration::from_millis(timeout_ms),
+            allowed_origins,
+            path_prefix: raw.path_prefix,
+            cookie_name: raw.cookie_name,
+        })
+    }
+}
+
+/// RFC 9110 5.6.2 `tchar`.
+fn is_token_character(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cluster_alone_is_enough() {
+        let config = Config::parse(br#"{"authority": {"cluster": "authority"}}"#).unwrap();
+        assert_eq!(config.authority_cluster, "authority");
+        assert_eq!(config.authority_timeout, Duration::from_secs(5));
+        assert_eq!(config.allowed_origins, []);
+        assert_eq!(config.path_prefix, "/");
+        assert_eq!(config.cookie_name, "token");
+    }
+
+    #[test]
+    fn every_fault_is_reported_at_once() {
+        let faults = Config::parse(
+            br#"{"authority": {"cluster": "", "timeout_ms": 0}, "allowed_origins": ["portal"],
+                 "path_prefix": "console", "cookie_name": "a b"}"#,
+        )
+        .unwrap_err();
+        for (fault, field) in faults.iter().zip([
+            "authority.cluster",
+            "authority.timeout_ms",
+            "allowed_origins",
+            "path_prefix",
+            "cookie_name",
+        ]) {
+            assert!(fault.starts_with(field), "{fault}");
+        }
+        assert_eq!(faults.len(), 5);
+    }
+
+    #[test]
+    fn unknown_fields_and_broken_json_are_refused() {
+        for json in [
+            &br#"{"authority": {"cluster": "a"}, "orgins": []}"#[..],
+            br#"{"authority": {"cluster": "a", "timeout": 3}}"#,
+            br#"{"#,
+            b"",
+            b"[]",
+        ] {
+            assert_eq!(Config::parse(json).unwrap_err().len(), 1);
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Every reason to say no before the tunnel exists, and what each looks like to the browser, to the
+//! log and to the metrics. A total function: no reason can be added without all three.
+
+use vncgate_api::RefusalCode;
+
+/// Seconds after which another try makes sense when something was down (`Retry-After`).
+const RETRY_AFTER_SECONDS: &str = "5";
+
+/// Why a WebSocket upgrade is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// RFC 6455 4.1: the method of an opening handshake is `GET`.
+    MethodNotGet,
+    /// The request's path is longer than [`crate::upgrade::PATH_LEN_MAX`].
+    PathTooLong,
+    /// RFC 6455 4.4: only version 13 is spoken.
+    WebSocketVersion,
+    /// RFC 6455 4.1: the key is missing or is not 16 bytes in base64. HTTP/1.1 only.
+    WebSocketKey,
+    /// Subprotocols were offered and `binary` is not one of them.
+    Subprotocol,
+    /// The page that opened the WebSocket is not one of ours (RFC 6455 10.2).
+    Origin,
+    /// No token in subprotocol, query or cookie.
+    TokenMissing,
+    /// A token of a form that is never issued.
+    TokenMalformed,
+    /// The authority said no.
+    Authority(vncgate_api::Refusal),
+    /// The authority did not answer in time, or not in the form of the check API.
+    AuthorityUnavailable,
+    /// Envoy could not connect to the target.
+    ConsoleUnreachable,
+    /// Envoy refused something that the filter needs; the log says what.
+    Internal,
+}
+
+impl Refusal {
+    /// The HTTP status of the answer.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::MethodNotGet => 405,
+            Self::PathTooLong => 414,
+            Self::WebSocketVersion => 426,
+            Self::WebSocketKey | Self::Subprotocol => 400,
+            Self::Origin | Self::TokenMissing | Self::TokenMalformed => 403,
+            Self::Authority(refusal) => refusal.code.status(),
+            Self::AuthorityUnavailable | Self::ConsoleUnreachable => 503,
+            Self::Internal => 500,
+        }
+    }
+
+    /// The code in the JSON answer, the access log and the metrics.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::MethodNotGet => "method_not_get",
+            Self::PathTooLong => "path_too_long",
+            Self::WebSocketVersion => "websocket_version",
+            Self::WebSocketKey => "websocket_key",
+            Self::Subprotocol => "subprotocol",
+            Self::Origin => "origin",
+            Self::TokenMissing => "token_missing",
+            Self::TokenMalformed => RefusalCode::TokenInvalid.as_str(),
+            Self::Authority(refusal) => refusal.code.as_str(),
+            Self::AuthorityUnavailable => RefusalCode::AuthorityUnavailable.as_str(),
+            Self::ConsoleUnreachable => "console_unreachable",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// The sentence for the person at the browser.
+    pub fn message(&self) -> &str {
+        match self {
+            Self::MethodNotGet => "A WebSocket is opened with GET.",
+            Self::PathTooLong => "The path of this request is too long.",
+            Self::WebSocketVersion => "Only WebSocket version 13 is supported.",
+            Self::WebSocketKey => "Sec-WebSocket-Key is missing or is not 16 bytes in base64.",
+            Self::Subprotocol => "Offer the WebSocket subprotocol \"binary\", or none.",
+            Self::Origin => "This page may not open consoles here.",
+            Self::TokenMissing => "There is no console token in this request.",
+            Self::TokenMalformed => "This console token is not valid.",
+            Self::Authority(refusal) => &refusal.message,
+            Self::AuthorityUnavailable => "Console tokens cannot be checked at the moment.",
+            Self::ConsoleUnreachable => "The console's host did not accept the connection.",
+            Self::Internal => "The gateway could not open this console.",
+        }
+    }
+
+    /// Headers that the status calls for.
+    pub fn headers(&self) -> &'static [(&'static str, &'static str)] {
+        match self.status() {
+            405 => &[("allow", "GET")],
+            // RFC 6455 4.4: name the version that is understood.
+            426 => &[("sec-websocket-version", "13")],
+            503 => &[("retry-after", RETRY_AFTER_SECONDS)],
+            _ => &[],
+        }
+    }
+
+    /// The JSON body: `{"code", "message"}`.
+    pub fn body(&self) -> String {
+        serde_json::json!({ "code": self.code(), "message": self.message() }).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn every_refusal() -> Vec<Refusal> {
+        let mut all = vec![
+            Refusal::MethodNotGet,
+            Refusal::PathTooLong,
+            Refusal::WebSocketVersion,
+            Refusal::WebSocketKey,
+            Refusal::Subprotocol,
+            Refusal::Origin,
+            Refusal::TokenMissing,
+            Refusal::TokenMalformed,
+            Refusal::AuthorityUnavailable,
+            Refusal::ConsoleUnreachable,
+            Refusal::Internal,
+        ];
+        all.extend(RefusalCode::ALL.map(|code| {
+            Refusal::Authority(vncgate_api::Refusal { code, message: "No.".to_owned() })
+        }));
+        all
+    }
+
+    #[test]
+    fn each_is_an_error_status_with_a_code_and_a_message() {
+        for refusal in every_refusal() {
+            assert!((400..600).contains(&refusal.status()), "{refusal:?}");
+            let body: serde_json::Value = serde_json::from_str(&refusal.body()).unwrap();
+            assert_eq!(body["code"], refusal.code());
+            assert_eq!(body["message"], refusal.message());
+            assert!(!refusal.message().is_empty());
+        }
+    }
+
+    #[test]
+    fn what_may_pass_says_when_to_try_again() {
+        for refusal in every_refusal() {
+            let says_when = refusal.headers().iter().any(|(name, _)| *name == "retry-after");
+            assert_eq!(says_when, refusal.status() == 503, "{refusal:?}");
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! One stream: Envoy's callbacks in, the session's commands out.
+
+use super::host::{self, HostError};
+use super::root::Shared;
+use crate::check::{REPLY_LEN_MAX, Reply};
+use crate::config::Config;
+use crate::refusal::Refusal;
+use crate::session::{OnRequest, OnResponse, Request, Session, ToBrowser};
+use crate::upgrade::{Handshake, HttpVersion};
+use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::types::{Action, BufferType, LogLevel, MapType};
+use std::cell::RefCell;
+use std::rc::Rc;
+use vncgate_api::{Grant, Target};
+
+/// Envoy's name for the address that an `ORIGINAL_DST` cluster dials.
+const TARGET_ADDRESS: &str = "envoy.network.transport_socket.original_dst_address";
+
+/// The stream context of one HTTP request.
+pub(super) struct Stream {
+    context_id: u32,
+    config: Option<Rc<Config>>,
+    shared: Rc<Shared>,
+    session: Rc<RefCell<Session>>,
+    /// Names the session in the log: Envoy's request id, then the authority's session id.
+    name: String,
+    /// The body to put in the place of Envoy's own, when the target cannot be reached.
+    refusal_body: Option<String>,
+}
+
+impl Stream {
+    pub(super) fn new(context_id: u32, config: Option<Rc<Config>>, shared: Rc<Shared>) -> Self {
+        let session = Rc::default();
+        Self { context_id, config, shared, session, name: String::new(), refusal_body: None }
+    }
+
+    /// Runs one step of the session. Callbacks of one stream do not nest, so the session is free; were
+    /// it not, the step is left out and the default, which does nothing, answers for it.
+    fn step<T: Default>(&self, step: impl FnOnce(&mut Session) -> T) -> T {
+        self.session.try_borrow_mut().map(|mut session| step(&mut session)).unwrap_or_default()
+    }
+
+    fn log(&self, level: LogLevel, message: &str) {
+        if host::logs(level) {
+            host::log(level, &format!("session {}: {message}", self.name));
+        }
+    }
+
+    fn log_error(&self, what: &str, error: HostError) {
+        self.log(LogLevel::Error, &format!("{what}: {error}"));
+    }
+
+    fn read_request(&mut self) -> Result<OnRequest, HostError> {
+        if host::header(MapType::HttpRequestHeaders, "upgrade")?.is_none() {
+            return Ok(OnRequest::Pass);
+        }
+        let Some(config) = self.config.clone() else {
+            return Ok(OnRequest::Refuse(Refusal::Internal));
+        };
+        let headers = host::headers(MapType::HttpRequestHeaders)?;
+        self.name = headers.first("x-request-id").unwrap_or("without x-request-id").to_owned();
+        let http_version = match host::property("request\0protocol")?.as_str() {
+            "HTTP/1.1" | "HTTP/1.0" => HttpVersion::Http1,
+            _ => HttpVersion::Http2OrLater,
+        };
+        let address = host::property("source\0address")?;
+        let client_address = ip_of(&address);
+        let request = Request { headers: &headers, http_version, client_address };
+        Ok(self.step(|session| session.request(&request, &config)))
+    }
+
+    fn send_check(&self, body: &[u8], path: &str) -> Result<(), HostError> {
+        let Some(config) = &self.config else { return Ok(()) };
+        host::set_header(MapType::HttpRequestHeaders, ":path", path)?;
+        host::call_authority(&config.authority_cluster, body, config.authority_timeout)
+    }
+
+    fn refuse(&self, refusal: &Refusal) {
+        self.record(refusal);
+        let mut headers = vec![("content-type", "application/json"), ("cache-control", "no-store")];
+        headers.extend_from_slice(refusal.headers());
+        let details = format!("vncgate_{}", refusal.code());
+        let answer = host::send_local_response(
+            refusal.status(),
+            &details,
+            &headers,
+            refusal.body().as_bytes(),
+        );
+        if let Err(error) = answer {
+            self.log_error("refusal not sent", error);
+        }
+    }
+
+    fn record(&self, refusal: &Refusal) {
+        self.shared.count(&format!("vncgate.refusals.{}", refusal.code()));
+        // For the access log only; the refusal itself does not depend on it.
+        if let Err(error) = host::set_property("vncgate.refusal", refusal.code()) {
+            self.log_error("vncgate.refusal", error);
+        }
+        self.log(LogLevel::Info, &format!("refused: {}", refusal.code()));
+    }
+
+    /// Makes the grant known to the router and the access log. `:path` comes last, because a change of
+    /// a header is what makes Envoy choose the route anew.
+    fn connect(&mut self, grant: &Grant) -> Result<(), HostError> {
+        self.name.clone_from(&grant.session);
+        host::set_property("vncgate.session", &grant.session)?;
+        host::set_property("vncgate.instance", &grant.instance)?;
+        match &grant.target {
+            Target::Vnc { address } => {
+                host::set_envoy_filter_state(TARGET_ADDRESS, &address.to_string())?;
+                host::set_property("vncgate.target", "vnc")?;
+            }
+        }
+        let path = host::header(MapType::HttpRequestHeaders, ":path")?.unwrap_or_default();
+        host::set_header(MapType::HttpRequestHeaders, ":path", &path)?;
+        host::resume_request()
+    }
+
+    fn switch_protocols(&self, handshake: &Handshake) -> Result<(), HostError> {
+        const HEADERS: MapType = MapType::HttpResponseHeaders;
+        host::set_header(HEADERS, ":status", "101")?;
+        host::set_header(HEADERS, "upgrade", "websocket")?;
+        host::set_header(HEADERS, "connection", "Upgrade")?;
+        if let Some(accept) = &handshake.accept {
+            host::set_header(HEADERS, "sec-websocket-accept", accept)?;
+        }
+        if let Some(subprotocol) = handshake.subprotocol {
+            host::set_header(HEADERS, "sec-websocket-protocol", subprotocol)?;
+        }
+        Ok(())
+    }
+
+    fn explain(&self, refusal: &Refusal, body: &str) -> Result<(), HostError> {
+        const HEADERS: MapType = MapType::HttpResponseHeaders;
+        host::set_header(HEADERS, "content-type", "application/json")?;
+        host::set_header(HEADERS, "content-length", &body.len().to_string())?;
+        for (name, value) in refusal.headers() {
+            host::set_header(HEADERS, name, value)?;
+        }
+        Ok(())
+    }
+
+    /// A stream that cannot be kept right is ended: the peer sees a broken connection, never wrong
+    /// bytes.
+    fn abort(&self, what: &str, error: HostError) {
+        self.log_error(what, error);
+        if let Err(error) = host::reset_stream() {
+            self.log_error("reset", error);
+        }
+    }
+}
+
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, _count: usize, _end: bool) -> Action {
+        let outcome = self.read_request().unwrap_or_else(|error| {
+            self.log_error("request", error);
+            OnRequest::Refuse(Refusal::Internal)
+        });
+        match outcome {
+            OnRequest::Pass => return Action::Continue,
+            OnRequest::Refuse(refusal) => self.refuse(&refusal),
+            OnRequest::Check { body, path } => {
+                if let Err(error) = self.send_check(&body, &path) {
+                    self.log_error("check call", error);
+                    self.step(Session::end);
+                    self.refuse(&Refusal::AuthorityUnavailable);
+                }
+            }
+        }
+        Action::Pause
+    }
+
+    fn on_http_request_body(&mut self, len: usize, _end: bool) -> Action {
+        if len == 0 || self.step(|session| session.is_passing()) {
+            return Action::Continue;
+        }
+        let delivered = host::buffer(BufferType::HttpRequestBody, len).and_then(|mut chunk| {
+            let to_browser = self.step(|session| session.browser_bytes(&mut chunk));
+            host::replace_buffer(BufferType::HttpRequestBody, &chunk)?;
+            deliver(to_browser, self.context_id, &self.session, &self.shared)
+        });
+        if let Err(error) = delivered {
+            self.abort("browser's bytes", error);
+            return Action::Pause;
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_headers(&mut self, _count: usize, _end: bool) -> Action {
+        if self.step(|session| session.is_passing()) {
+            return Action::Continue;
+        }
+        let status = host::header(MapType::HttpResponseHeaders, ":status")
+            .ok()
+            .flatten()
+            .and_then(|status| status.parse().ok())
+            .unwrap_or_default();
+        let done = match self.step(|session| session.response(status)) {
+            OnResponse::Pass => Ok(()),
+            OnResponse::Switch(handshake) => {
+                self.shared.count("vncgate.sessions.opened");
+                self.shared.change_active(1);
+                self.switch_protocols(&handshake)
+            }
+            OnResponse::Refuse(refusal) => {
+                self.record(&refusal);
+                let body = refusal.body();
+                let done = self.explain(&refusal, &body);
+                self.refusal_body = Some(body);
+                done
+            }
+        };
+        if let Err(error) = done {
+            self.abort("response", error);
+            return Action::Pause;
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_body(&mut self, len: usize, end: bool) -> Action {
+        if self.step(|session| session.is_passing()) {
+            return Action::Continue;
+        }
+        if let Some(body) = &mut self.refusal_body {
+            let body = std::mem::take(body);
+            if let Err(error) = host::replace_buffer(BufferType::HttpResponseBody, body.as_bytes())
+            {
+                self.abort("refusal", error);
+            }
+            return Action::Continue;
+        }
+        host::log(LogLevel::Debug, &format!("response body {len} {end}"));
+        let to_browser = self.step(|session| session.server_bytes(len, end));
+        let hold = to_browser.hold;
+        if let Err(error) = deliver(to_browser, self.context_id, &self.session, &self.shared) {
+            self.abort("server's bytes", error);
+            return Action::Pause;
+        }
+        if hold { Action::Pause } else { Action::Continue }
+    }
+}
+
+impl Context for Stream {
+    fn on_http_call_response(&mut self, _token: u32, headers: usize, body_len: usize, _: usize) {
+        let answer = || {
+            if headers == 0 || body_len > REPLY_LEN_MAX {
+                return None;
+            }
+            let status = host::header(MapType::HttpCallResponseHeaders, ":status").ok()??;
+            let body = match body_len {
+                0 => Vec::new(),
+                len => host::buffer(BufferType::HttpCallResponseBody, len).ok()?,
+            };
+            Some((status.parse().ok()?, body))
+        };
+        let answer = answer();
+        let reply = match &answer {
+            Some((status, body)) => Reply::Answer { status: *status, body },
+            None => Reply::Failed,
+        };
+        match self.step(|session| Some(session.check_reply(reply))) {
+            Some(Ok(grant)) => {
+                if let Err(error) = self.connect(&grant) {
+                    self.log_error("connect", error);
+                    self.step(Session::end);
+                    self.refuse(&Refusal::Internal);
+                }
+            }
+            Some(Err(refusal)) => self.refuse(&refusal),
+            None => {}
+        }
+    }
+
+    fn on_done(&mut self) -> bool {
+        if self.step(Session::end) {
+            self.shared.change_active(-1);
+        }
+        true
+    }
+}
+
+/// Carries out what the session wants done with the response body of the stream that is Envoy's
+/// current one.
+pub(super) fn deliver(
+    to_browser: ToBrowser,
+    context_id: u32,
+    session: &Rc<RefCell<Session>>,
+    shared: &Shared,
+) -> Result<(), HostError> {
+    const BODY: BufferType = BufferType::HttpResponseBody;
+    if to_browser.discard {
+        host::replace_buffer(BODY, &[])?;
+    }
+    if let Some(header) = to_browser.header {
+        host::prepend_buffer(BODY, header.as_bytes())?;
+    }
+    if !to_browser.control.is_empty() {
+        host::append_buffer(BODY, &to_browser.control)?;
+    }
+    if to_browser.resume {
+        host::resume_response()?;
+    }
+    if to_browser.wake {
+        shared.wake(context_id, session)?;
+    }
+    if to_browser.reset {
+        host::reset_stream()?;
+    }
+    Ok(())
+}
+
+/// The IP address of Envoy's `ip:port` or `[ip]:port`.
+fn ip_of(address: &str) -> &str {
+    let ip = address.rsplit_once(':').map_or(address, |(ip, _)| ip);
+    ip.trim_start_matches('[').trim_end_matches(']')
+}
