@@ -85,14 +85,6 @@ mod abi {
             value: *const u8,
             value_len: usize,
         ) -> u32;
-        pub(super) fn proxy_call_foreign_function(
-            name: *const u8,
-            name_len: usize,
-            arguments: *const u8,
-            arguments_len: usize,
-            results: *mut *mut u8,
-            results_len: *mut usize,
-        ) -> u32;
         pub(super) fn proxy_send_local_response(
             status_code: u32,
             details: *const u8,
@@ -253,35 +245,6 @@ pub(super) fn property(path: &str) -> Result<String> {
 pub(super) fn set_property(name: &str, value: &str) -> Result<()> {
     // SAFETY: pointers and lengths of live strings.
     ok(unsafe { abi::proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) })
-}
-
-/// Sets one of Envoy's own filter state objects for the time of this request, which no header can do.
-///
-/// The argument is Envoy's protobuf message `SetEnvoyFilterStateArguments`: path (1), value (2), span
-/// (3; 1 is the downstream request).
-pub(super) fn set_envoy_filter_state(path: &str, value: &str) -> Result<()> {
-    const NAME: &str = "set_envoy_filter_state";
-    let mut arguments =
-        Vec::with_capacity(path.len().saturating_add(value.len()).saturating_add(8));
-    for (tag, text) in [(0x0a, path), (0x12, value)] {
-        // One byte of length: both texts are shorter than 128 bytes.
-        let len = u8::try_from(text.len()).ok().filter(|len| *len < 0x80).ok_or(HostError(2))?;
-        arguments.extend_from_slice(&[tag, len]);
-        arguments.extend_from_slice(text.as_bytes());
-    }
-    arguments.extend_from_slice(&[0x18, 1]);
-    // SAFETY: pointers and lengths of a live string and a live slice; live pointers for the host.
-    taken(|data, len| unsafe {
-        abi::proxy_call_foreign_function(
-            NAME.as_ptr(),
-            NAME.len(),
-            arguments.as_ptr(),
-            arguments.len(),
-            data,
-            len,
-        )
-    })
-    .map(drop)
 }
 
 /// Answers the request itself. `details` shows in the access log as `%RESPONSE_CODE_DETAILS%`.

@@ -13,9 +13,6 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use vncgate_api::{Grant, Target};
 
-/// Envoy's name for the address that an `ORIGINAL_DST` cluster dials.
-const TARGET_ADDRESS: &str = "envoy.network.transport_socket.original_dst_address";
-
 /// The stream context of one HTTP request.
 pub(super) struct Stream {
     context_id: u32,
@@ -100,15 +97,19 @@ impl Stream {
         self.log(LogLevel::Info, &format!("refused: {}", refusal.code()));
     }
 
-    /// Makes the grant known to the router and the access log. `:path` comes last, because a change of
-    /// a header is what makes Envoy choose the route anew.
+    /// Makes the grant known to the router and the access log, as filter state that no client can set.
+    ///
+    /// Envoy's `set_filter_state` filter, next in the chain, makes the address of `vncgate.address` the
+    /// one that the `ORIGINAL_DST` cluster dials. (The foreign function `set_envoy_filter_state` could
+    /// do it here, but Envoy 1.36 looks for the stream in the wrong place while a call is answered.)
+    /// `:path` comes last, because a change of a header is what makes Envoy choose the route anew.
     fn connect(&mut self, grant: &Grant) -> Result<(), HostError> {
         self.name.clone_from(&grant.session);
         host::set_property("vncgate.session", &grant.session)?;
         host::set_property("vncgate.instance", &grant.instance)?;
         match &grant.target {
             Target::Vnc { address } => {
-                host::set_envoy_filter_state(TARGET_ADDRESS, &address.to_string())?;
+                host::set_property("vncgate.address", &address.to_string())?;
                 host::set_property("vncgate.target", "vnc")?;
             }
         }
@@ -230,7 +231,6 @@ impl HttpContext for Stream {
             }
             return Action::Continue;
         }
-        host::log(LogLevel::Debug, &format!("response body {len} {end}"));
         let to_browser = self.step(|session| session.server_bytes(len, end));
         let hold = to_browser.hold;
         if let Err(error) = deliver(to_browser, self.context_id, &self.session, &self.shared) {
