@@ -1,1 +1,29 @@
-//! stub
+//! Harness of the demo and of the test tiers: starts the real parts of a console session on loopback
+//! addresses and speaks to them as their users do.
+//!
+//! The parts, in the order of the path of a session:
+//!
+//! - [`vcsim`]: a vCenter, simulated by govmomi, changed through `govc`;
+//! - [`screen`]: what stands in for an ESXi host's VNC port: a QEMU guest, a small RFB server, or a
+//!   TCP server that echoes, floods, falls silent or resets;
+//! - [`authority`]: the built `vncgate-authority`, and callers of its console API;
+//! - [`envoy`]: a real Envoy with the shipped `envoy-config/static/envoy.yaml` and the built filter;
+//! - [`gateway`]: all of these, wired together;
+//! - [`websocket`]: browsers, well-behaved and not, over HTTP/1.1 and HTTP/2.
+//!
+//! Below them: [`process`] (children that cannot outlive the tests), [`certificate`] (one CA for each
+//! run), [`workspace`] (where built and downloaded things are).
+//!
+//! A part that cannot start panics with its log and, where something is missing, with the recipe that
+//! installs it. Nothing here connects to anything but `127.0.0.0/8`.
+
+pub mod authority;
+pub mod certificate;
+pub mod envoy;
+pub mod gateway;
+pub mod process;
+pub mod screen;
+pub mod template;
+pub mod vcsim;
+pub mod websocket;
+pub mod workspace;

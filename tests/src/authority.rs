@@ -1,0 +1,187 @@
+//! The built `vncgate-authority`, and callers of its console API.
+
+use crate::process::{Process, Run, run_to_end};
+use crate::template::substitute;
+use crate::vcsim::{PASSWORD, USERNAME, Vcsim, Vm};
+use crate::workspace::{self, free_port};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::Command;
+
+/// The API token that callers of the console API present. It guards a test's own vCenter on loopback.
+pub const API_TOKEN: &str = "test-portal-api-token-0123456789";
+/// SHA-256 of [`API_TOKEN`], as the configuration holds it.
+const API_TOKEN_SHA256: &str = "930cff54e97d9e52e892c501b61d1e1d3adf0278815dc67a6f2e60964ef06456";
+/// The hypervisor name that the vCenter is configured with, in nova's notation.
+pub const HYPERVISOR: &str = "domain-c7(DC0_C0)";
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// A configuration that an [`Authority`] starts with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    public: SocketAddr,
+    internal: SocketAddr,
+    text: String,
+}
+
+impl Config {
+    /// One vCenter, console URLs that lead to `gateway` (`https://HOST:PORT`), everything else default.
+    pub fn new(run: &Run, vcenter: &Vcsim, gateway: &str) -> Self {
+        let public = SocketAddr::new(LOOPBACK, free_port(LOOPBACK));
+        let internal = SocketAddr::new(LOOPBACK, free_port(LOOPBACK));
+        run.write("vcenter-password", PASSWORD);
+        let vcenter_url = vcenter.url();
+        let text = format!(
+            r#"
+[listen]
+public = "{public}"
+internal = "{internal}"
+
+[console]
+novnc_url = "{gateway}/console.html#token={{token}}"
+token_ttl = "10m"
+
+[[auth.api_token]]
+name = "portal"
+sha256 = "{API_TOKEN_SHA256}"
+
+[[vcenter]]
+service_host = "vcenter-a"
+url = "{vcenter_url}"
+username = "{USERNAME}"
+password_file = "vcenter-password"
+ca_file = "ca.pem"
+hypervisors = ["{HYPERVISOR}"]
+"#
+        );
+        Self { public, internal, text }
+    }
+
+    /// The same with one literal of its text replaced, for tests of other settings.
+    pub fn with(mut self, literal: &str, replacement: &str) -> Self {
+        self.text = substitute(&self.text, &[(literal, replacement.to_owned())]);
+        self
+    }
+
+    /// The public listener: console API and pages.
+    pub fn public(&self) -> SocketAddr {
+        self.public
+    }
+
+    /// The internal listener: check API, health, metrics.
+    pub fn internal(&self) -> SocketAddr {
+        self.internal
+    }
+}
+
+/// A running authority.
+#[derive(Debug)]
+pub struct Authority {
+    process: Process,
+    config: Config,
+    run: Run,
+    http: reqwest::Client,
+}
+
+/// A console as the API returns it.
+#[derive(Clone, Debug)]
+pub struct Console {
+    /// The URL to open in a browser.
+    pub url: String,
+    /// The token in it.
+    pub token: String,
+}
+
+impl Authority {
+    /// Starts the authority and waits until it is healthy.
+    pub async fn start(run: &Run, config: Config) -> Self {
+        // Loopback and plain HTTP: no certificates are involved.
+        let http = reqwest::Client::builder().no_proxy().build().expect("build an HTTP client");
+        let process = launch(run, &config, &http).await;
+        Self { process, config, run: run.clone(), http }
+    }
+
+    /// The configuration that it runs with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Asks the console API for a console, as a portal would.
+    ///
+    /// # Panics
+    ///
+    /// When the answer is not a console.
+    pub async fn console(&self, vm: &Vm) -> Console {
+        let response = self.request_console(&vm.instance_uuid).await;
+        let status = response.status();
+        let body: Value = response.json().await.expect("JSON from the console API");
+        assert!(status.is_success(), "no console for {}: {status} {body}", vm.name);
+        let url = body["console"]["url"].as_str().expect("a console URL").to_owned();
+        let (_, token) = url.rsplit_once("token=").expect("a token in the console URL");
+        Console { token: token.to_owned(), url }
+    }
+
+    /// The console API's answer for an instance, whatever it is.
+    pub async fn request_console(&self, instance_uuid: &str) -> reqwest::Response {
+        let url = format!("http://{}/v2.1/servers/{instance_uuid}/action", self.config.public);
+        let action =
+            json!({"os-getVNCConsoleVmware": {"type": "novnc", "hypervisor_name": HYPERVISOR}});
+        let request = self.http.post(url).header("X-Auth-Token", API_TOKEN).json(&action);
+        request.send().await.expect("the console API answers")
+    }
+
+    /// A path of the internal listener: `/metrics`, `/healthz`, `/readyz`.
+    pub async fn internal(&self, path: &str) -> reqwest::Response {
+        let url = format!("http://{}{path}", self.config.internal);
+        self.http.get(url).send().await.expect("the internal listener answers")
+    }
+
+    /// Stops answering without closing anything.
+    pub fn freeze(&self) {
+        self.process.signal(Signal::SIGSTOP);
+    }
+
+    /// Answers again after [`Self::freeze`].
+    pub fn thaw(&self) {
+        self.process.signal(Signal::SIGCONT);
+    }
+
+    /// Ends the authority at once; its ports refuse connections, and its tokens are gone.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again on the same ports.
+    pub async fn start_again(&mut self) {
+        self.process = launch(&self.run, &self.config, &self.http).await;
+    }
+
+    /// The process, for its id, signals and exit status.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// What the authority has logged.
+    pub fn log(&self) -> String {
+        self.process.stdout() + &self.process.stderr()
+    }
+}
+
+/// Runs one of the authority's other commands to its end and returns what it prints.
+pub fn run_command(arguments: &[&str]) -> String {
+    run_to_end(Command::new(workspace::authority()).args(arguments))
+}
+
+async fn launch(run: &Run, config: &Config, http: &reqwest::Client) -> Process {
+    let file = run.write("authority.toml", &config.text);
+    let mut command = Command::new(workspace::authority());
+    command.args(["serve", "--config"]).arg(file);
+    let mut process = Process::start(run, "authority", &command);
+    let healthy = format!("http://{}/healthz", config.internal);
+    process
+        .ready(async || http.get(&healthy).send().await.ok()?.status().is_success().then_some(()))
+        .await;
+    process
+}

@@ -1,0 +1,91 @@
+//! One certificate authority for each run, and the server certificates that it signs.
+
+use crate::process::Run;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A certificate authority of one run.
+#[derive(Debug)]
+pub struct Ca {
+    run: Run,
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+    path: PathBuf,
+}
+
+/// A server's certificate and key, PEM files in the run's directory.
+#[derive(Debug)]
+pub struct Identity {
+    /// Certificate.
+    pub certificate: PathBuf,
+    /// Private key, PKCS#8.
+    pub key: PathBuf,
+}
+
+impl Ca {
+    /// Makes the CA and writes its certificate to `ca.pem` in the run's directory.
+    pub fn new(run: &Run) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "vncgate test CA");
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().expect("generate the CA's key");
+        let pem = params.self_signed(&key).expect("sign the CA's certificate").pem();
+        let path = run.write("ca.pem", &pem);
+        Self { run: run.clone(), issuer: Issuer::new(params, key), pem, path }
+    }
+
+    /// The CA's certificate, for clients that take a file.
+    pub fn path(&self) -> &PathBuf {
+        &self.path
+    }
+
+    /// The CA's certificate as PEM text.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// Signs a certificate for a server on this machine: `localhost`, `127.0.0.1` and `::1`.
+    pub fn issue(&self, name: &str) -> Identity {
+        let names = ["localhost", "127.0.0.1", "::1"].map(String::from);
+        let mut params = CertificateParams::new(names).expect("valid names");
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().expect("generate a server's key");
+        let certificate =
+            params.signed_by(&key, &self.issuer).expect("sign a server's certificate");
+        Identity {
+            certificate: self.run.write(&format!("{name}.crt"), certificate.pem()),
+            key: self.run.write(&format!("{name}.key"), key.serialize_pem()),
+        }
+    }
+
+    /// A TLS client that trusts this CA alone and offers the given ALPN protocols.
+    pub fn client(&self, alpn: &[&str]) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        let certificate = CertificateDer::from_pem_slice(self.pem.as_bytes()).expect("our own PEM");
+        roots.add(certificate).expect("our own certificate");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("ring supports them")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        Arc::new(config)
+    }
+
+    /// An HTTP client that trusts this CA alone.
+    pub fn http_client(&self) -> reqwest::Client {
+        // Redirects and proxies are the environment's; what the gateway answers is what is tested.
+        reqwest::Client::builder()
+            .tls_backend_preconfigured((*self.client(&[])).clone())
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()
+            .expect("build an HTTP client")
+    }
+}

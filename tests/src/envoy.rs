@@ -1,0 +1,141 @@
+//! A real Envoy with the shipped static configuration and the built filter.
+
+use crate::certificate::Ca;
+use crate::process::{Process, Run};
+use crate::template::substitute;
+use crate::workspace::{self, cached, free_port};
+use serde_json::Value;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::Command;
+
+/// The version that the configuration is shipped for; `ENVOY_VERSION` in the environment overrides it.
+pub const SHIPPED_VERSION: &str = "1.40.0";
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// A running Envoy.
+#[derive(Debug)]
+pub struct Envoy {
+    process: Process,
+    address: SocketAddr,
+    admin: SocketAddr,
+    http: reqwest::Client,
+}
+
+/// What a test machine has elsewhere than the shipped file says.
+#[derive(Debug)]
+pub struct Settings<'a> {
+    /// Where browsers connect; a free port of `127.0.0.1`, see [`Envoy::free_address`].
+    pub listen: SocketAddr,
+    /// The authority's public listener.
+    pub authority_public: SocketAddr,
+    /// The authority's internal listener.
+    pub authority_internal: SocketAddr,
+    /// Further literals of the shipped file to replace, for tests of other settings.
+    pub changes: &'a [(&'a str, String)],
+}
+
+impl Envoy {
+    /// An address for [`Settings::listen`]; the authority needs it before Envoy starts.
+    pub fn free_address() -> SocketAddr {
+        SocketAddr::new(LOOPBACK, free_port(LOOPBACK))
+    }
+
+    /// Starts Envoy and waits until its listener accepts connections.
+    pub async fn start(run: &Run, ca: &Ca, settings: &Settings<'_>) -> Self {
+        let admin = SocketAddr::new(LOOPBACK, free_port(LOOPBACK));
+        let config = run.write("envoy.yaml", config(ca, settings, admin));
+        let version = std::env::var("ENVOY_VERSION").unwrap_or_else(|_| SHIPPED_VERSION.to_owned());
+        let binary = cached(
+            &format!("envoy/{version}/envoy/_bin/envoy"),
+            &format!("./justw _envoy {version}"),
+        );
+        let mut command = Command::new(binary);
+        command
+            .arg("--config-path")
+            .arg(config)
+            // Several run side by side, and none is ever restarted hot.
+            .arg("--disable-hot-restart")
+            .args([
+                "--concurrency",
+                "2",
+                "--log-level",
+                "warning",
+                "--component-log-level",
+                "wasm:info",
+            ]);
+        let mut process = Process::start(run, "envoy", &command);
+        let http = ca.http_client();
+        let ready = format!("http://{admin}/ready");
+        process
+            .ready(async || http.get(&ready).send().await.ok()?.status().is_success().then_some(()))
+            .await;
+        Self { process, address: settings.listen, admin, http }
+    }
+
+    /// Where browsers connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The base URL for browsers and callers of the console API.
+    pub fn url(&self) -> String {
+        format!("https://{}", self.address)
+    }
+
+    /// Every counter and gauge whose name contains `filter`, by name.
+    pub async fn stats(&self, filter: &str) -> Vec<(String, u64)> {
+        let url = format!("http://{}/stats", self.admin);
+        let query = [("format", "json"), ("filter", filter)];
+        let answer = self.http.get(url).query(&query).send().await.expect("Envoy's admin answers");
+        let stats: Value = answer.json().await.expect("Envoy's JSON");
+        let stats = stats["stats"].as_array().expect("a list of stats");
+        stats
+            .iter()
+            .filter_map(|stat| Some((stat["name"].as_str()?.to_owned(), stat["value"].as_u64()?)))
+            .collect()
+    }
+
+    /// The value of one counter or gauge; 0 when Envoy has not made it yet.
+    pub async fn stat(&self, name: &str) -> u64 {
+        let stats = self.stats(&format!("^{}$", name.replace('.', "\\."))).await;
+        stats.first().map_or(0, |(_, value)| *value)
+    }
+
+    /// The lines of the access log so far. Envoy writes them once a second.
+    pub fn access_log(&self) -> Vec<Value> {
+        let log = self.process.stdout();
+        // A line may be half written.
+        log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Everything that Envoy has written: access log and its own log.
+    pub fn log(&self) -> String {
+        self.process.stdout() + &self.process.stderr()
+    }
+
+    /// The process, for its id, signals and exit status.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
+/// The shipped configuration with this machine's addresses and files.
+fn config(ca: &Ca, settings: &Settings, admin: SocketAddr) -> String {
+    let shipped = workspace::checkout().join("envoy-config/static/envoy.yaml");
+    let shipped = std::fs::read_to_string(&shipped).expect("read the shipped envoy.yaml");
+    let identity = ca.issue("envoy");
+    let endpoint =
+        |address: SocketAddr| format!("address: {}, port_value: {}", address.ip(), address.port());
+    let mut table = vec![
+        ("address: 0.0.0.0, port_value: 443", endpoint(settings.listen)),
+        ("address: 127.0.0.1, port_value: 9901", endpoint(admin)),
+        ("address: 127.0.0.1, port_value: 6082", endpoint(settings.authority_public)),
+        ("address: 127.0.0.1, port_value: 6083", endpoint(settings.authority_internal)),
+        ("/etc/envoy/tls/tls.crt", identity.certificate.display().to_string()),
+        ("/etc/envoy/tls/tls.key", identity.key.display().to_string()),
+        ("/etc/envoy/vncgate_filter.wasm", workspace::filter().display().to_string()),
+    ];
+    table.extend_from_slice(settings.changes);
+    substitute(&shipped, &table)
+}

@@ -1,0 +1,241 @@
+//! Children that cannot outlive the tests, with their output in files that a failure shows.
+
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, LazyLock, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How long any part may take to start. Envoy compiles the filter meanwhile, on a machine that may be
+/// busy with a build.
+pub const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// How often [`until`] looks again.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How much of a log a failing test shows, in bytes from its end.
+const SHOWN_LOG: usize = 8 * 1024;
+
+/// The directory below `.run/` that holds the files of one run: configurations, keys, logs.
+///
+/// It is removed when its last user is dropped, and kept, with its path printed, when a test fails.
+#[derive(Clone, Debug)]
+pub struct Run(Arc<RunDirectory>);
+
+#[derive(Debug)]
+struct RunDirectory(TempDir);
+
+impl Run {
+    /// Makes a directory whose name starts with `name`.
+    pub fn new(name: &str) -> Self {
+        let runs = crate::workspace::checkout().join(".run");
+        fs::create_dir_all(&runs).expect("make .run/ in the checkout");
+        let directory =
+            TempDir::with_prefix_in(format!("{name}-"), runs).expect("make a run directory");
+        Self(Arc::new(RunDirectory(directory)))
+    }
+
+    /// The path of `name` in this run.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.0.path().join(name)
+    }
+
+    /// Writes a file of this run and returns its path.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, content)
+            .unwrap_or_else(|error| panic!("write {}: {error}", path.display()));
+        path
+    }
+}
+
+impl Drop for RunDirectory {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("kept for inspection: {}", self.0.path().display());
+            self.0.disable_cleanup(true);
+        }
+    }
+}
+
+/// A running child. Killed when dropped, and by the kernel when this process ends in any other way.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    stdout: PathBuf,
+    stderr: PathBuf,
+    /// Keeps the log files as long as the child may write to them.
+    _run: Run,
+}
+
+impl Process {
+    /// Starts `command` with its output in `NAME.stdout` and `NAME.stderr` of the run.
+    pub fn start(run: &Run, name: &str, command: &Command) -> Self {
+        let stdout = run.path(&format!("{name}.stdout"));
+        let stderr = run.path(&format!("{name}.stderr"));
+        let mut command = dying_with_parent(command);
+        command.stdin(Stdio::null()).stdout(appending(&stdout)).stderr(appending(&stderr));
+        let child = spawn(command).unwrap_or_else(|error| panic!("start {name}: {error}"));
+        Self { name: name.to_owned(), child, stdout, stderr, _run: run.clone() }
+    }
+
+    /// Waits until `ready` answers something.
+    ///
+    /// # Panics
+    ///
+    /// With the child's log when it ends first, or when [`START_LIMIT`] is over.
+    pub async fn ready<T>(&mut self, mut ready: impl AsyncFnMut() -> Option<T>) -> T {
+        let deadline = Instant::now() + START_LIMIT;
+        loop {
+            if let Some(answer) = ready().await {
+                return answer;
+            }
+            if let Some(status) = self.child.try_wait().expect("ask for the child's status") {
+                panic!("{} ended while starting: {status}", self.name);
+            }
+            assert!(Instant::now() < deadline, "{} is not ready after {START_LIMIT:?}", self.name);
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    /// What the child has written to standard output.
+    pub fn stdout(&self) -> String {
+        read_log(&self.stdout)
+    }
+
+    /// What the child has written to standard error.
+    pub fn stderr(&self) -> String {
+        read_log(&self.stderr)
+    }
+
+    /// The child's process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal: `SIGSTOP` makes a part slow, `SIGCONT` wakes it.
+    pub fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id()).expect("process ids fit");
+        signal::kill(Pid::from_raw(id), signal)
+            .unwrap_or_else(|error| panic!("send {signal} to {}: {error}", self.name));
+    }
+
+    /// Whether the child has ended, and how.
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("ask for the child's status")
+    }
+
+    /// Ends the child at once and waits for it.
+    pub fn kill(&mut self) {
+        // Fails only when the child has been waited for already, which is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if thread::panicking() {
+            for log in [&self.stdout, &self.stderr] {
+                eprintln!("--- end of {}\n{}", log.display(), tail(&read_log(log)));
+            }
+        }
+    }
+}
+
+/// Runs a command to its end and returns its standard output.
+///
+/// # Panics
+///
+/// With its standard error when it fails.
+pub fn run_to_end(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("run {command:?}: {error}"));
+    assert!(
+        output.status.success(),
+        "{command:?} failed: {}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).expect("its output is text")
+}
+
+/// Polls until `condition` answers something, for conditions that hold a moment later.
+///
+/// # Panics
+///
+/// Naming `what` was awaited, when `limit` is over.
+pub async fn until<T>(
+    what: &str,
+    limit: Duration,
+    mut condition: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(answer) = condition().await {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+}
+
+/// The same command under util-linux's `setpriv`, which has the kernel kill it with its parent: a test
+/// runner that is itself killed leaves nothing behind.
+fn dying_with_parent(command: &Command) -> Command {
+    let mut wrapped = Command::new("setpriv");
+    wrapped.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => wrapped.env(name, value),
+            None => wrapped.env_remove(name),
+        };
+    }
+    if let Some(directory) = command.get_current_dir() {
+        wrapped.current_dir(directory);
+    }
+    wrapped
+}
+
+/// Starts children from a thread that lives as long as this process. To the kernel a child's parent is
+/// the thread that started it, and the thread of a test ends before the parts that tests share.
+fn spawn(command: Command) -> std::io::Result<Child> {
+    type Order = (Command, mpsc::Sender<std::io::Result<Child>>);
+    static SPAWNER: LazyLock<mpsc::Sender<Order>> = LazyLock::new(|| {
+        let (orders, inbox) = mpsc::channel::<Order>();
+        thread::spawn(move || {
+            for (mut command, reply) in inbox {
+                // The caller waits for the reply; were it gone, dropping the child would not end it.
+                reply.send(command.spawn()).expect("the caller waits");
+            }
+        });
+        orders
+    });
+    let (reply, child) = mpsc::channel();
+    SPAWNER.send((command, reply)).expect("the spawner lives as long as the process");
+    child.recv().expect("the spawner answers every order")
+}
+
+fn appending(path: &Path) -> File {
+    File::options()
+        .create(true)
+        .append(true)
+        .open(path)
+        .unwrap_or_else(|error| panic!("open {}: {error}", path.display()))
+}
+
+fn read_log(path: &Path) -> String {
+    let bytes = fs::read(path).unwrap_or_else(|error| panic!("read {}: {error}", path.display()));
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn tail(log: &str) -> &str {
+    let start = log.len().saturating_sub(SHOWN_LOG);
+    let start = (start..=log.len()).find(|&index| log.is_char_boundary(index)).unwrap_or(0);
+    &log[start..]
+}

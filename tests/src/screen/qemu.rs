@@ -1,0 +1,67 @@
+//! A virtual machine with a real screen: QEMU runs the boot sector of `tests/guest/boot.S`.
+
+use crate::process::{Process, Run};
+use crate::workspace::cached;
+use std::net::SocketAddr;
+use std::process::Command;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+/// The port of VNC display 0; QEMU is told displays, not ports.
+const FIRST_VNC_PORT: u16 = 5900;
+
+/// A running guest. Its screen is 720x400 pixels: a banner in blue (`#0000aa`), 48 pixels high, and below
+/// it what was typed, in grey on black, from pixel row 64 on.
+#[derive(Debug)]
+pub struct Qemu {
+    _process: Process,
+    address: SocketAddr,
+}
+
+impl Qemu {
+    /// The executable's name on the `PATH`.
+    pub const PROGRAM: &str = "qemu-system-x86_64";
+
+    /// Whether QEMU is installed.
+    pub fn is_installed() -> bool {
+        Command::new(Self::PROGRAM).arg("--version").output().is_ok()
+    }
+
+    /// Boots the guest with its VNC server at `address`, whose port must be 5900 or higher.
+    ///
+    /// # Panics
+    ///
+    /// When QEMU is not installed, naming the recipe that installs it.
+    pub async fn start(run: &Run, address: SocketAddr) -> Self {
+        assert!(Self::is_installed(), "{} is missing: run `./justw setup`", Self::PROGRAM);
+        let display = address.port().checked_sub(FIRST_VNC_PORT).expect("a VNC port");
+        let sector = cached("guest/boot.img", "./justw setup");
+        let mut command = Command::new(Self::PROGRAM);
+        command
+            .args(["-nodefaults", "-display", "none", "-vga", "std", "-m", "8"])
+            // The sector itself is never written: several guests boot from it.
+            .arg("-drive")
+            .arg(format!("file={},format=raw,if=ide,snapshot=on", sector.display()))
+            .arg("-vnc")
+            // Viewers share the screen, as those of an ESXi host do.
+            .arg(format!("{}:{display},share=force-shared", address.ip()));
+        let mut process = Process::start(run, &format!("qemu-{}", address.port()), &command);
+        process
+            .ready(async || {
+                greeting(address).await.ok().filter(|greeting| greeting == b"RFB 003.008\n")
+            })
+            .await;
+        Self { _process: process, address }
+    }
+
+    /// Where its VNC server listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+async fn greeting(address: SocketAddr) -> std::io::Result<[u8; 12]> {
+    let mut greeting = [0; 12];
+    TcpStream::connect(address).await?.read_exact(&mut greeting).await?;
+    Ok(greeting)
+}

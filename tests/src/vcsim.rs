@@ -1,0 +1,200 @@
+//! A vCenter: govmomi's simulator with TLS and one login, built and changed through `govc`.
+
+use crate::certificate::{Ca, Identity};
+use crate::process::{Process, Run, run_to_end};
+use crate::workspace::cached;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::Command;
+use tokio::net::TcpStream;
+
+/// The one user that may log in.
+pub const USERNAME: &str = "vncgate@vsphere.local";
+/// That user's password; its characters are those that XML must escape.
+pub const PASSWORD: &str = r#"p&ss<w>"r'd"#;
+/// The name of the vCenter's only cluster.
+pub const CLUSTER: &str = "DC0_C0";
+
+/// A simulated vCenter, empty but for one cluster.
+#[derive(Debug)]
+pub struct Vcsim {
+    process: Process,
+    address: SocketAddr,
+    ca: PathBuf,
+    run: Run,
+    identity: Identity,
+}
+
+/// A virtual machine in a [`Vcsim`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vm {
+    /// Its name in the inventory.
+    pub name: String,
+    /// `config.instanceUuid`, by which nova and the console API know it.
+    pub instance_uuid: String,
+}
+
+impl Vcsim {
+    /// Starts a vCenter on a free port of `127.0.0.1`.
+    pub async fn start(run: &Run, ca: &Ca) -> Self {
+        let identity = ca.issue("vcsim");
+        let (process, address) = launch(run, &identity, "127.0.0.1:0").await;
+        Self { process, address, ca: ca.path().clone(), run: run.clone(), identity }
+    }
+
+    /// The SDK's URL.
+    pub fn url(&self) -> String {
+        format!("https://{}/sdk", self.address)
+    }
+
+    /// Adds an ESXi host to the cluster. Its name is its address, as in many real inventories.
+    pub fn add_host(&self, address: IpAddr) {
+        let name = address.to_string();
+        self.govc(&[
+            "cluster.add",
+            "-cluster",
+            CLUSTER,
+            "-hostname",
+            &name,
+            // The simulator clones the host of this name, with its datastore.
+            "-username",
+            "DC0_C0_H0",
+            "-password",
+            "unused",
+            "-thumbprint",
+            "unused",
+        ]);
+    }
+
+    /// Creates a virtual machine on `host`, powered on, with its console at `port` of that host.
+    pub fn create_vm(&self, name: &str, host: IpAddr, port: u16) -> Vm {
+        let host = host.to_string();
+        self.govc(&[
+            "vm.create",
+            "-on=false",
+            "-host",
+            &host,
+            "-ds",
+            "LocalDS_0",
+            "-disk.controller",
+            "ide",
+            name,
+        ]);
+        self.set_extra_config(name, "RemoteDisplay.vnc.enabled", "TRUE");
+        self.set_console_port(name, port);
+        self.power_on(name);
+        let info: Value =
+            serde_json::from_str(&self.govc(&["vm.info", "-json", name])).expect("govc's JSON");
+        let uuid = info["virtualMachines"][0]["config"]["instanceUuid"]
+            .as_str()
+            .expect("an instance UUID");
+        Vm { name: name.to_owned(), instance_uuid: uuid.to_owned() }
+    }
+
+    /// Sets `RemoteDisplay.vnc.port`.
+    pub fn set_console_port(&self, vm: &str, port: u16) {
+        self.set_extra_config(vm, "RemoteDisplay.vnc.port", &port.to_string());
+    }
+
+    /// Sets a key of `config.extraConfig`; an empty value removes the key.
+    pub fn set_extra_config(&self, vm: &str, key: &str, value: &str) {
+        self.govc(&["vm.change", "-vm", vm, "-e", &format!("{key}={value}")]);
+    }
+
+    /// Moves a running machine to another host (vMotion).
+    pub fn migrate(&self, vm: &str, host: IpAddr) {
+        self.govc(&["vm.migrate", "-host", &host.to_string(), vm]);
+    }
+
+    /// Powers a machine on.
+    pub fn power_on(&self, vm: &str) {
+        self.govc(&["vm.power", "-on", vm]);
+    }
+
+    /// Powers a machine off.
+    pub fn power_off(&self, vm: &str) {
+        self.govc(&["vm.power", "-off", vm]);
+    }
+
+    /// Takes a machine out of the inventory.
+    pub fn unregister(&self, vm: &str) {
+        self.govc(&["vm.unregister", vm]);
+    }
+
+    /// Ends every session but `govc`'s own, as an administrator or an idle timeout would: the next call
+    /// of each client answers `NotAuthenticated`. Returns how many were ended.
+    pub fn end_sessions(&self) -> usize {
+        let listed: Value =
+            serde_json::from_str(&self.govc(&["session.ls", "-json"])).expect("govc's JSON");
+        let own = &listed["currentSession"]["key"];
+        let sessions = listed["sessionList"].as_array().expect("a list of sessions");
+        let keys = sessions.iter().map(|session| &session["key"]).filter(|&key| key != own);
+        keys.map(|key| self.govc(&["session.rm", key.as_str().expect("a session key")])).count()
+    }
+
+    /// Stops answering without closing anything, as an overloaded vCenter does.
+    pub fn freeze(&self) {
+        self.process.signal(Signal::SIGSTOP);
+    }
+
+    /// Answers again after [`Self::freeze`].
+    pub fn thaw(&self) {
+        self.process.signal(Signal::SIGCONT);
+    }
+
+    /// Ends the vCenter; its port refuses connections.
+    pub fn stop(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again on the same port, with an empty inventory.
+    pub async fn start_again(&mut self) {
+        let (process, _) = launch(&self.run, &self.identity, &self.address.to_string()).await;
+        self.process = process;
+    }
+
+    /// What the vCenter has logged.
+    pub fn log(&self) -> String {
+        self.process.stdout() + &self.process.stderr()
+    }
+
+    /// Runs `govc` as the administrator and returns what it prints.
+    ///
+    /// # Panics
+    ///
+    /// With its error message when it fails.
+    pub fn govc(&self, arguments: &[&str]) -> String {
+        run_to_end(
+            Command::new(cached("vcsim/govc", "./justw setup"))
+                .args(arguments)
+                .env("GOVC_URL", self.url())
+                .env("GOVC_USERNAME", USERNAME)
+                .env("GOVC_PASSWORD", PASSWORD)
+                .env("GOVC_TLS_CA_CERTS", &self.ca)
+                .env("GOVC_PERSIST_SESSION", "false"),
+        )
+    }
+}
+
+async fn launch(run: &Run, identity: &Identity, listen: &str) -> (Process, SocketAddr) {
+    let mut command = Command::new(cached("vcsim/vcsim", "./justw setup"));
+    command.args(["-listen", listen, "-username", USERNAME, "-password", PASSWORD]);
+    command.arg("-cert").arg(&identity.certificate).arg("-key").arg(&identity.key);
+    let mut process = Process::start(run, "vcsim", &command);
+    let log = run.path("vcsim.stdout");
+    let address = process
+        .ready(async || {
+            let log = std::fs::read_to_string(&log).expect("vcsim's log");
+            let address = log
+                .lines()
+                .find_map(|line| line.strip_prefix("vcsim: listening on "))?
+                .parse()
+                .ok()?;
+            // After a restart the line is an earlier start's, and only a connection tells.
+            TcpStream::connect::<SocketAddr>(address).await.ok().map(|_| address)
+        })
+        .await;
+    (process, address)
+}

@@ -1,0 +1,209 @@
+//! Browsers, well-behaved and not: upgrades to the gateway over HTTP/1.1, byte by byte where a test wants.
+
+use crate::certificate::Ca;
+use crate::envoy::Envoy;
+use rustls::pki_types::ServerName;
+use std::net::SocketAddr;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
+
+/// A connection of a browser to the gateway.
+pub type Connection = TlsStream<TcpStream>;
+
+/// Any valid key (RFC 6455, 4.1); tests need not tell sessions apart by it.
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+/// An answer larger than this is not one of the gateway's.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// Opens a TLS connection to `address`, offering the given ALPN protocols.
+pub async fn connect(address: SocketAddr, ca: &Ca, alpn: &[&str]) -> Connection {
+    let tcp = TcpStream::connect(address).await.expect("connect to Envoy");
+    tcp.set_nodelay(true).expect("set TCP_NODELAY");
+    let name = ServerName::IpAddress(address.ip().into());
+    TlsConnector::from(ca.client(alpn)).connect(name, tcp).await.expect("TLS handshake with Envoy")
+}
+
+/// A WebSocket upgrade request, at first as a browser on the gateway's own page sends it.
+#[derive(Clone, Debug)]
+pub struct Upgrade {
+    address: SocketAddr,
+    method: String,
+    path: String,
+    headers: Vec<(String, String)>,
+}
+
+impl Upgrade {
+    /// An upgrade at `/websockify` without any token.
+    pub fn new(envoy: &Envoy) -> Self {
+        let address = envoy.address();
+        let headers = [
+            ("Host", address.to_string()),
+            ("Upgrade", "websocket".to_owned()),
+            ("Connection", "Upgrade".to_owned()),
+            ("Origin", format!("https://{address}")),
+            ("Sec-WebSocket-Version", "13".to_owned()),
+            ("Sec-WebSocket-Key", KEY.to_owned()),
+            ("Sec-WebSocket-Protocol", "binary".to_owned()),
+        ];
+        Self {
+            address,
+            method: "GET".to_owned(),
+            path: "/websockify".to_owned(),
+            headers: headers.map(|(name, value)| (name.to_owned(), value)).into(),
+        }
+    }
+
+    /// The same with the token as the console page sends it, among the subprotocols.
+    pub fn with_token(envoy: &Envoy, token: &str) -> Self {
+        Self::new(envoy).header("Sec-WebSocket-Protocol", &format!("binary, vncgate.token.{token}"))
+    }
+
+    /// Another method.
+    pub fn method(mut self, method: &str) -> Self {
+        method.clone_into(&mut self.method);
+        self
+    }
+
+    /// Another path and query.
+    pub fn path(mut self, path: &str) -> Self {
+        path.clone_into(&mut self.path);
+        self
+    }
+
+    /// Another value for a header, or one more header.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        match self.headers.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
+            Some((_, known)) => value.clone_into(known),
+            None => self.headers.push((name.to_owned(), value.to_owned())),
+        }
+        self
+    }
+
+    /// Without a header.
+    pub fn without(mut self, name: &str) -> Self {
+        self.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
+        self
+    }
+
+    /// Sends the request on a connection of its own and reads the answer.
+    pub async fn send(&self, ca: &Ca) -> Answer {
+        let mut connection = connect(self.address, ca, &["http/1.1"]).await;
+        let mut request = format!("{} {} HTTP/1.1\r\n", self.method, self.path);
+        for (name, value) in &self.headers {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+        request.push_str("\r\n");
+        connection.write_all(request.as_bytes()).await.expect("send the upgrade");
+        Answer::read(connection).await
+    }
+
+    /// Opens the WebSocket.
+    ///
+    /// # Panics
+    ///
+    /// With the answer when it is not a correct 101.
+    pub async fn open(&self, ca: &Ca) -> WebSocketStream<Connection> {
+        self.send(ca).await.into_websocket().await
+    }
+}
+
+/// The answer to an upgrade request.
+#[derive(Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    headers: Vec<(String, String)>,
+    /// The body of a refusal; empty after a 101.
+    pub body: String,
+    connection: Connection,
+    /// What the server sent after a 101 already.
+    early: Vec<u8>,
+}
+
+impl Answer {
+    async fn read(mut connection: Connection) -> Self {
+        const END_OF_HEAD: &[u8] = b"\r\n\r\n";
+        let mut received = Vec::new();
+        let end = loop {
+            if let Some(end) =
+                received.windows(END_OF_HEAD.len()).position(|window| window == END_OF_HEAD)
+            {
+                break end;
+            }
+            assert!(received.len() < MAX_ANSWER, "an endless answer");
+            let read = connection.read_buf(&mut received).await.expect("read the answer");
+            assert!(read > 0, "closed before an answer: {:?}", String::from_utf8_lossy(&received));
+        };
+        let mut early = received.split_off(end + END_OF_HEAD.len());
+        let head = String::from_utf8(received).expect("headers are text");
+        let mut lines = head.trim_end().split("\r\n");
+        let status_line = lines.next().expect("a status line");
+        let status = status_line.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let headers: Vec<(String, String)> = lines
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+            .collect();
+        let mut answer = Self {
+            status: status.unwrap_or_else(|| panic!("not a status line: {status_line}")),
+            headers,
+            body: String::new(),
+            connection,
+            early: Vec::new(),
+        };
+        if answer.status == 101 {
+            answer.early = early;
+        } else {
+            let length = answer
+                .header("content-length")
+                .map_or(0, |length| length.parse().expect("a length"));
+            while early.len() < length {
+                let read = answer.connection.read_buf(&mut early).await.expect("read the body");
+                assert!(read > 0, "closed within the body");
+            }
+            answer.body = String::from_utf8(early).expect("refusals are text");
+        }
+        answer
+    }
+
+    /// The value of a header; names are lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The `code` of a refusal's JSON body.
+    pub fn code(&self) -> String {
+        let body: serde_json::Value = serde_json::from_str(&self.body)
+            .unwrap_or_else(|error| panic!("{}: not JSON ({error}): {}", self.status, self.body));
+        body["code"].as_str().expect("a code").to_owned()
+    }
+
+    /// The opened connection, for frames that no library would send, and what came with the 101.
+    ///
+    /// # Panics
+    ///
+    /// When this is not a correct 101.
+    pub fn into_raw(self) -> (Connection, Vec<u8>) {
+        assert_eq!(self.status, 101, "refused: {}", self.body);
+        assert_eq!(
+            self.header("sec-websocket-accept"),
+            Some(derive_accept_key(KEY.as_bytes()).as_str())
+        );
+        (self.connection, self.early)
+    }
+
+    /// The opened WebSocket.
+    ///
+    /// # Panics
+    ///
+    /// When this is not a correct 101.
+    pub async fn into_websocket(self) -> WebSocketStream<Connection> {
+        let (connection, early) = self.into_raw();
+        WebSocketStream::from_partially_read(connection, early, Role::Client, None).await
+    }
+}
