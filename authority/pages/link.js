@@ -1,0 +1,30 @@
+// The console link: what the fragment of the page's URL says.
+
+// A token goes into an HTTP header and a WebSocket subprotocol: RFC 9110 token characters, and of
+// those only what the authority ever issues (UUIDs).
+const TOKEN = /^[\w-]{1,128}$/;
+
+/**
+ * Reads the link and takes the token out of the address bar.
+ *
+ * The token moves to `history.state` of this history entry: it survives a reload, and another console
+ * opened in the same tab or in another frame has a state of its own.
+ *
+ * @returns {{token: string | null, viewOnly: boolean, fit: boolean}} `token` is null when the link has
+ *     none or one that cannot be a token.
+ */
+export function readLink() {
+    const fragment = new URLSearchParams(location.hash.slice(1));
+    if (fragment.has("token")) {
+        const token = fragment.get("token");
+        fragment.delete("token");
+        const rest = fragment.size > 0 ? `#${fragment}` : "";
+        history.replaceState({ token }, "", location.pathname + location.search + rest);
+    }
+    const token = history.state?.token ?? "";
+    return {
+        token: TOKEN.test(token) ? token : null,
+        viewOnly: fragment.get("view_only") === "true",
+        fit: fragment.get("resize") !== "off",
+    };
+}

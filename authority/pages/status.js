@@ -1,0 +1,54 @@
+// What the authority says of a token: GET /console/status.
+
+// The authority gives vCenter less than this before it answers `vcenter_unavailable` itself.
+const STATUS_TIMEOUT_MS = 20_000;
+
+/**
+ * Asks which virtual machine the token opens and whether its console can be opened now. Asking does
+ * not use up a single-use token.
+ *
+ * @param {string} token
+ * @param {AbortSignal} signal
+ * @returns {Promise<{vm: {name: string, powerState: string, expiresAt: Date}} |
+ *                   {refusal: {code: string, detail: string}}>} never rejects for a server that is away
+ *     or answers nonsense: that is a refusal as well.
+ */
+export async function askStatus(token, signal) {
+    let response, body;
+    try {
+        response = await fetch("console/status", {
+            headers: { Authorization: `Bearer ${token}` },
+            cache: "no-store",
+            credentials: "omit",
+            redirect: "error",
+            signal: AbortSignal.any([signal, AbortSignal.timeout(STATUS_TIMEOUT_MS)]),
+        });
+        body = await response.text();
+    } catch (error) {
+        return refusal("unreachable", error.message);
+    }
+    return parseStatus(response, body);
+}
+
+function parseStatus(response, body) {
+    let answer;
+    try {
+        answer = JSON.parse(body);
+    } catch {
+        // Not the authority's words. A 5xx is the gateway's own page for an authority that is down.
+        const code = response.status >= 500 ? "authority_unavailable" : "unexpected_answer";
+        return refusal(code, `HTTP status ${response.status}`);
+    }
+    if (response.ok && typeof answer?.name === "string") {
+        const { name, power_state: powerState, expires_at: expiresAt } = answer;
+        return { vm: { name, powerState, expiresAt: new Date(expiresAt) } };
+    }
+    if (typeof answer?.code === "string") {
+        return refusal(answer.code, answer.message ?? "");
+    }
+    return refusal("unexpected_answer", `HTTP status ${response.status}`);
+}
+
+function refusal(code, detail) {
+    return { refusal: { code, detail } };
+}
