@@ -308,3 +308,329 @@ impl Tunnel {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use tungstenite::protocol::Role;
+    use tungstenite::{Message, WebSocket};
+
+    const GRANT: &[u8] = br#"{"session":"s","instance":"i","expires_at":"t",
+        "target":{"protocol":"vnc","address":"127.0.0.2:5901"}}"#;
+    const PING: &[u8] = &[0x89, 0x81, 0, 0, 0, 0, b'p'];
+    const CLOSE: &[u8] = &[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
+    const TEXT: &[u8] = &[0x81, 0x81, 0, 0, 0, 0, b't'];
+
+    fn config() -> Config {
+        Config::parse(br#"{"authority": {"cluster": "authority"}}"#).unwrap()
+    }
+
+    fn ask(session: &mut Session, headers: &[(&str, &str)]) -> OnRequest {
+        let headers = headers.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
+        let request = Request {
+            headers: &Headers(headers),
+            http_version: HttpVersion::Http2OrLater,
+            client_address: "203.0.113.7",
+        };
+        session.request(&request, &config())
+    }
+
+    fn upgrade(session: &mut Session) -> OnRequest {
+        let headers = [
+            (":method", "GET"),
+            (":path", "/websockify?token=secret"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-version", "13"),
+            ("x-request-id", "r-1"),
+        ];
+        ask(session, &headers)
+    }
+
+    fn granted() -> Session {
+        let mut session = Session::default();
+        upgrade(&mut session);
+        session.check_reply(Reply::Answer { status: 200, body: GRANT }).unwrap();
+        session
+    }
+
+    fn open() -> Session {
+        let mut session = granted();
+        assert!(matches!(session.response(200), OnResponse::Switch(_)));
+        session
+    }
+
+    /// A browser and an Envoy around a session: what Envoy holds, what has gone out.
+    struct Envoy {
+        session: Session,
+        held: Vec<u8>,
+        sent: Vec<u8>,
+        wake: bool,
+        holding: bool,
+        reset: bool,
+    }
+
+    impl Envoy {
+        fn new(session: Session) -> Self {
+            let (held, sent) = Default::default();
+            Self { session, held, sent, wake: false, holding: false, reset: false }
+        }
+
+        fn carry_out(&mut self, to_browser: ToBrowser) {
+            if to_browser.discard {
+                self.held.clear();
+            }
+            if let Some(header) = to_browser.header {
+                self.held.splice(0..0, header.as_bytes().iter().copied());
+            }
+            self.held.extend(to_browser.control);
+            if to_browser.resume {
+                self.sent.append(&mut self.held);
+            }
+            self.wake |= to_browser.wake;
+            self.reset |= to_browser.reset;
+        }
+
+        fn server(&mut self, bytes: &[u8], end: bool) {
+            self.held.extend_from_slice(bytes);
+            let to_browser = self.session.server_bytes(self.held.len(), end);
+            self.holding = to_browser.hold;
+            self.carry_out(to_browser);
+            if !self.holding {
+                self.sent.append(&mut self.held);
+            }
+        }
+
+        fn browser(&mut self, bytes: &[u8]) -> Vec<u8> {
+            let mut chunk = bytes.to_vec();
+            let to_browser = self.session.browser_bytes(&mut chunk);
+            self.carry_out(to_browser);
+            chunk
+        }
+
+        fn tick(&mut self) {
+            if std::mem::take(&mut self.wake) {
+                let to_browser = self.session.wake();
+                self.carry_out(to_browser);
+            }
+        }
+
+        fn messages(&mut self) -> Vec<Message> {
+            let sent = std::io::Cursor::new(std::mem::take(&mut self.sent));
+            let mut peer = WebSocket::from_raw_socket(sent, Role::Client, None);
+            std::iter::from_fn(|| peer.read().ok()).collect()
+        }
+    }
+
+    fn binary(bytes: &[u8]) -> Message {
+        Message::Binary(bytes.to_vec().into())
+    }
+
+    fn close_code(message: &Message) -> u16 {
+        match message {
+            Message::Close(Some(close)) => close.code.into(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_request_that_is_no_upgrade_passes_with_its_bytes() {
+        let mut session = Session::default();
+        let outcome = ask(&mut session, &[(":method", "POST"), (":path", "/v2.1/servers")]);
+        assert!(matches!(outcome, OnRequest::Pass));
+        assert!(session.is_passing());
+        let mut body = b"body".to_vec();
+        session.browser_bytes(&mut body);
+        assert_eq!(body, b"body");
+        assert_eq!(session.response(200), OnResponse::Pass);
+        assert!(!session.end());
+    }
+
+    #[test]
+    fn the_check_carries_token_address_and_request_id_and_the_path_no_token() {
+        let OnRequest::Check { body, path } = upgrade(&mut Session::default()) else { panic!() };
+        let expected = CheckRequest {
+            token: "secret".into(),
+            client_address: "203.0.113.7".into(),
+            request_id: "r-1".into(),
+        };
+        assert!(serde_json::from_slice::<CheckRequest<'_>>(&body).unwrap() == expected);
+        assert_eq!(path, "/websockify");
+    }
+
+    #[test]
+    fn nothing_reaches_a_target_without_a_grant() {
+        let mut checking = Session::default();
+        upgrade(&mut checking);
+        let mut refused = Session::default();
+        upgrade(&mut refused);
+        assert_eq!(refused.check_reply(Reply::Failed), Err(Refusal::AuthorityUnavailable));
+        for mut session in [checking, refused] {
+            let mut chunk = b"\x82\x81\0\0\0\0x".to_vec();
+            session.browser_bytes(&mut chunk);
+            assert_eq!(chunk, b"");
+            assert_eq!(session.response(200), OnResponse::Pass);
+            assert!(!session.end());
+        }
+    }
+
+    #[test]
+    fn a_second_answer_of_the_authority_changes_nothing() {
+        let mut session = granted();
+        let again = session.check_reply(Reply::Answer { status: 200, body: GRANT });
+        assert_eq!(again, Err(Refusal::Internal));
+    }
+
+    #[test]
+    fn a_target_that_cannot_be_reached_is_a_refusal() {
+        let mut session = granted();
+        assert_eq!(session.response(503), OnResponse::Refuse(Refusal::ConsoleUnreachable));
+        assert!(!session.end());
+    }
+
+    #[test]
+    fn frames_sent_before_the_101_are_unwrapped_too() {
+        let mut envoy = Envoy::new(granted());
+        assert_eq!(envoy.browser(b"\x82\x81\0\0\0\0x"), b"x");
+        assert!(matches!(envoy.session.response(200), OnResponse::Switch(_)));
+        assert_eq!(envoy.browser(b"\x82\x81\0\0\0\0y"), b"y");
+    }
+
+    #[test]
+    fn the_first_bytes_wait_for_the_wake_up_and_the_next_do_not() {
+        let mut envoy = Envoy::new(open());
+        envoy.server(b"RFB 003.008\n", false);
+        assert!(envoy.holding && envoy.wake && envoy.sent.is_empty());
+        envoy.tick();
+        assert_eq!(envoy.messages(), [binary(b"RFB 003.008\n")]);
+        envoy.server(b"more", false);
+        assert!(envoy.holding && !envoy.wake);
+        assert_eq!(envoy.messages(), [binary(b"more")]);
+    }
+
+    #[test]
+    fn bytes_that_come_before_the_wake_up_join_the_first() {
+        let mut envoy = Envoy::new(open());
+        envoy.server(b"one", false);
+        envoy.server(b"two", false);
+        assert_eq!(envoy.messages(), [binary(b"onetwo")]);
+        envoy.tick();
+        assert_eq!(envoy.messages(), []);
+        assert!(!envoy.reset);
+    }
+
+    #[test]
+    fn a_ping_is_answered_at_once_while_the_server_is_silent() {
+        let mut envoy = Envoy::new(open());
+        assert_eq!(envoy.browser(PING), b"");
+        envoy.server(b"hello", false);
+        assert_eq!(envoy.browser(PING), b"");
+        envoy.tick();
+        let pong = Message::Pong(b"p".to_vec().into());
+        assert_eq!(envoy.messages(), [binary(b"hello"), pong.clone(), pong.clone()]);
+        envoy.browser(&[PING, PING].concat());
+        assert_eq!(envoy.messages(), [pong.clone(), pong]);
+    }
+
+    #[test]
+    fn a_close_is_answered_with_its_code_and_then_the_stream_ends() {
+        let mut envoy = Envoy::new(open());
+        envoy.server(b"hello", false);
+        envoy.tick();
+        envoy.browser(CLOSE);
+        assert!(!envoy.reset);
+        envoy.server(b"late", false);
+        envoy.tick();
+        assert!(envoy.reset);
+        let messages = envoy.messages();
+        assert_eq!(messages.len(), 2, "nothing follows a Close: {messages:?}");
+        assert_eq!(close_code(&messages[1]), 1000);
+        assert_eq!(envoy.browser(b"\x82\x81\0\0\0\0x"), b"", "nothing is read after a Close");
+    }
+
+    #[test]
+    fn a_breach_of_the_protocol_is_named_before_the_stream_ends() {
+        let mut envoy = Envoy::new(open());
+        envoy.server(b"hello", false);
+        envoy.browser(TEXT);
+        envoy.tick();
+        assert!(!envoy.reset);
+        envoy.tick();
+        assert!(envoy.reset);
+        let messages = envoy.messages();
+        assert_eq!(messages[0], binary(b"hello"));
+        assert_eq!(close_code(&messages[1]), 1003);
+    }
+
+    #[test]
+    fn a_close_that_cannot_be_sent_ends_the_stream_at_once() {
+        let mut envoy = Envoy::new(open());
+        envoy.browser(CLOSE);
+        assert!(envoy.reset);
+    }
+
+    #[test]
+    fn the_end_of_the_server_is_a_close_after_its_last_bytes() {
+        for greeting in [&b""[..], b"hello"] {
+            for last in [&b""[..], b"bye"] {
+                let mut envoy = Envoy::new(open());
+                let mut expected = Vec::new();
+                if !greeting.is_empty() {
+                    envoy.server(greeting, false);
+                    envoy.tick();
+                    expected.push(binary(greeting));
+                }
+                envoy.server(last, true);
+                if !last.is_empty() {
+                    expected.push(binary(last));
+                }
+                let mut messages = envoy.messages();
+                assert_eq!(close_code(&messages.pop().unwrap()), 1000);
+                assert_eq!(messages, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn an_open_session_ends_once() {
+        let mut session = open();
+        assert!(session.end());
+        assert!(!session.end());
+    }
+
+    proptest! {
+        #[test]
+        fn every_byte_of_the_server_arrives_in_order_whatever_happens_around_it(
+            events in prop::collection::vec(prop_oneof![
+                4 => prop::collection::vec(any::<u8>(), 1..300).prop_map(Some),
+                1 => Just(None),
+            ], 1..40),
+        ) {
+            let mut envoy = Envoy::new(open());
+            let mut expected = Vec::new();
+            for event in events {
+                match event {
+                    Some(bytes) => {
+                        expected.extend_from_slice(&bytes);
+                        envoy.server(&bytes, false);
+                    }
+                    None => {
+                        envoy.browser(PING);
+                        envoy.tick();
+                    }
+                }
+            }
+            envoy.tick();
+            let received: Vec<u8> = envoy
+                .messages()
+                .into_iter()
+                .filter_map(|message| match message {
+                    Message::Binary(bytes) => Some(bytes.to_vec()),
+                    _ => None,
+                })
+                .flatten()
+                .collect();
+            prop_assert_eq!(received, expected);
+        }
+    }
+}
