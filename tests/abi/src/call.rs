@@ -1,0 +1,74 @@
+//! HTTP calls that the filter makes with `proxy_http_call`, and what Envoy answers to them.
+
+use crate::headers::HeaderMap;
+use std::time::Duration;
+
+/// A call that the filter has made and nobody has answered yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// What the answer is recognised by.
+    pub(crate) token: u32,
+    /// The cluster that was called.
+    pub cluster: String,
+    /// Request headers, `:method`, `:path`, `:authority` and `content-length` among them.
+    pub headers: HeaderMap,
+    /// Request body.
+    pub body: Vec<u8>,
+    /// How long Envoy would wait for the whole answer. Zero is for ever.
+    pub timeout: Duration,
+}
+
+/// How a call ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallAnswer {
+    /// Headers and a body, from the upstream or made by Envoy in its place.
+    Response {
+        /// Response headers with `:status`.
+        headers: HeaderMap,
+        /// Response body.
+        body: Vec<u8>,
+    },
+    /// The stream was reset half-way. The filter sees a response of no headers.
+    Reset,
+}
+
+impl CallAnswer {
+    /// An answer of the upstream with a JSON body.
+    pub fn json(status: u16, body: impl AsRef<[u8]>) -> Self {
+        Self::response(status, "application/json", body)
+    }
+
+    /// What Envoy answers in the upstream's place when the call's timeout has passed: not a
+    /// failure but a `504`.
+    pub fn timed_out() -> Self {
+        Self::response(504, "text/plain", "upstream request timeout")
+    }
+
+    /// What Envoy answers in the upstream's place when it cannot connect: not a failure but a `503`.
+    pub fn connection_refused() -> Self {
+        let reason = "upstream connect error or disconnect/reset before headers. \
+            reset reason: remote connection failure";
+        Self::response(503, "text/plain", reason)
+    }
+
+    fn response(status: u16, content_type: &str, body: impl AsRef<[u8]>) -> Self {
+        let body = body.as_ref().to_vec();
+        Self::Response {
+            headers: HeaderMap::from([
+                (":status", status.to_string()),
+                ("content-type", content_type.to_owned()),
+                ("content-length", body.len().to_string()),
+            ]),
+            body,
+        }
+    }
+}
+
+/// The clusters that the host's imagined Envoy has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClusterHealth {
+    /// Calls go out.
+    Healthy,
+    /// No healthy host: a call fails at once with `InternalFailure`.
+    NoHealthyHost,
+}

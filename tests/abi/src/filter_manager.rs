@@ -1,0 +1,404 @@
+//! How Envoy's HTTP filter manager moves a stream through one filter.
+//!
+//! A body that a callback of the headers paused waits unseen; a body that a callback of the body
+//! paused is seen in full by the next one. Both go on from where they stopped once the stream is
+//! resumed. A reply of the filter replaces the upstream's response while none has begun: it then
+//! passes the filter's own response callbacks. When one has begun, all that is left is a reset.
+
+use crate::abi::Direction;
+use crate::call::{Call, CallAnswer};
+use crate::context::{Deferred, End, ROOT_CONTEXT, State, StreamRecord};
+use crate::half::{Half, Iteration};
+use crate::headers::HeaderMap;
+use crate::vm::{Filter, StartError, Trapped, Vm};
+use wasmtime::WasmParams;
+
+/// Bytes of a body that may be held back: `per_connection_buffer_limit_bytes` of a listener, whose
+/// default is 1 MiB.
+const BUFFER_LIMIT: usize = 1024 * 1024;
+
+/// What a callback wants done with what it was shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    Continue,
+    Pause,
+    /// The filter replied in this callback: what it was shown is dropped.
+    Drop,
+}
+
+/// The filter in its VM, and every stream.
+pub(crate) struct FilterManager {
+    filter: Filter,
+    vm: Option<Vm>,
+    /// How many VMs there were before this one.
+    generation: usize,
+    next_context: u32,
+}
+
+impl FilterManager {
+    pub(crate) fn start(filter: &Filter, state: State) -> Result<Self, StartError> {
+        Ok(Self {
+            filter: filter.clone(),
+            vm: Some(Vm::start(filter, state)?),
+            generation: 0,
+            next_context: ROOT_CONTEXT + 1,
+        })
+    }
+
+    pub(crate) fn vm(&self) -> &Vm {
+        self.vm.as_ref().expect("a VM is replaced in one step")
+    }
+
+    pub(crate) fn state(&mut self) -> &mut State {
+        self.vm_mut().state_mut()
+    }
+
+    pub(crate) fn stream(&mut self, id: u32) -> &mut StreamRecord {
+        let stream = self.state().streams.get_mut(&id);
+        stream.expect("a stream is kept as long as its handle")
+    }
+
+    /// Replaces a VM that has trapped: `failure_policy: FAIL_RELOAD`. Streams of the old one fail
+    /// when they are next touched.
+    pub(crate) fn reload_if_trapped(&mut self) -> Result<(), StartError> {
+        if self.vm().trap().is_none() {
+            return Ok(());
+        }
+        let old = self.vm.take().expect("a VM is replaced in one step");
+        let mut state = old.into_state();
+        state.guest = None;
+        state.deferred.clear();
+        self.vm = Some(Vm::start(&self.filter, state)?);
+        self.generation += 1;
+        Ok(())
+    }
+
+    /// A client has sent the headers of a request.
+    pub(crate) fn decode_headers(&mut self, mut stream: StreamRecord) -> u32 {
+        let id = self.next_context;
+        self.next_context += 1;
+        stream.generation = self.generation;
+        stream.request.headers_readable = true;
+        stream.decoding = true;
+        let count = length(stream.request.headers.len());
+        let end = stream.request.end_seen;
+        self.state().streams.insert(id, stream);
+
+        let created =
+            self.enter::<(u32, u32), ()>(id, "proxy_on_context_create", (id, ROOT_CONTEXT));
+        if created.is_ok() {
+            let arguments = (id, count, u32::from(end));
+            self.headers_callback(id, Direction::Request, "proxy_on_request_headers", arguments);
+        }
+        self.finish_decoding(id);
+        id
+    }
+
+    /// The client has sent part of a request's body.
+    pub(crate) fn decode_data(&mut self, id: u32, data: &[u8], end: bool) {
+        self.data(id, Direction::Request, data, end);
+    }
+
+    /// The upstream has sent the headers of its response.
+    pub(crate) fn encode_headers(&mut self, id: u32, headers: HeaderMap, end: bool) {
+        if self.stream(id).ended.is_some() {
+            return;
+        }
+        let count = length(headers.len());
+        let mut half = Half::new(headers, end);
+        half.headers_readable = true;
+        self.stream(id).response = Some(half);
+        let arguments = (id, count, u32::from(end));
+        self.headers_callback(id, Direction::Response, "proxy_on_response_headers", arguments);
+        self.complete_if_sent(id);
+    }
+
+    /// The upstream has sent part of its response's body.
+    pub(crate) fn encode_data(&mut self, id: u32, data: &[u8], end: bool) {
+        self.data(id, Direction::Response, data, end);
+        self.complete_if_sent(id);
+    }
+
+    /// Envoy itself answers in the upstream's place.
+    pub(crate) fn local_reply(&mut self, id: u32, headers: HeaderMap, body: Vec<u8>) {
+        let stream = self.stream(id);
+        match stream.response.as_mut() {
+            None if stream.decoding => stream.prepared_reply = Some((headers, body)),
+            None => self.reply_through_filter(id, headers, &body),
+            Some(response) if response.headers_continued => self.destroy(id, End::ResetByFilter),
+            Some(response) => {
+                *response = sent(headers, &body);
+                stream.response_is_local = true;
+                self.complete_if_sent(id);
+            }
+        }
+    }
+
+    /// The answer to a call has arrived, or its failure.
+    pub(crate) fn answer(&mut self, call: &Call, answer: CallAnswer) {
+        let (headers, body) = match answer {
+            CallAnswer::Response { headers, body } => (headers, body),
+            CallAnswer::Reset => (HeaderMap::default(), Vec::new()),
+        };
+        let counts = (length(headers.len()), length(body.len()));
+        self.state().answering = (!headers.is_empty()).then_some((headers, body));
+        let arguments = (ROOT_CONTEXT, call.token, counts.0, counts.1, 0_u32);
+        let entered = self.enter::<_, ()>(ROOT_CONTEXT, "proxy_on_http_call_response", arguments);
+        self.state().answering = None;
+        if entered.is_ok() {
+            self.run_deferred();
+        }
+    }
+
+    pub(crate) fn tick(&mut self) {
+        let entered = self.enter::<(u32,), ()>(ROOT_CONTEXT, "proxy_on_tick", (ROOT_CONTEXT,));
+        if entered.is_ok() {
+            self.run_deferred();
+        }
+    }
+
+    /// Ends a stream: the filter logs it and forgets it.
+    pub(crate) fn destroy(&mut self, id: u32, end: End) {
+        if self.stream(id).ended.is_some() {
+            return;
+        }
+        self.stream(id).ended = Some(end);
+        if !self.usable(id) {
+            return;
+        }
+        self.stream(id).logging = true;
+        let logged = self.enter::<(u32,), ()>(id, "proxy_on_log", (id,));
+        self.stream(id).logging = false;
+        if logged.is_ok()
+            && self.enter::<(u32,), u32>(id, "proxy_on_done", (id,)).is_ok()
+            && self.enter::<(u32,), ()>(id, "proxy_on_delete", (id,)).is_ok()
+        {
+            self.stream(id).deleted = true;
+            self.run_deferred();
+        }
+    }
+
+    fn vm_mut(&mut self) -> &mut Vm {
+        self.vm.as_mut().expect("a VM is replaced in one step")
+    }
+
+    /// Whether the VM that knows this stream still runs.
+    fn usable(&mut self, id: u32) -> bool {
+        let generation = self.generation;
+        self.vm().trap().is_none() && self.stream(id).generation == generation
+    }
+
+    fn enter<P: WasmParams, R: wasmtime::WasmResults>(
+        &mut self,
+        context: u32,
+        function: &'static str,
+        arguments: P,
+    ) -> Result<Option<R>, Trapped> {
+        self.vm_mut().call(context, function, arguments)
+    }
+
+    /// Calls the filter for a stream, then does what it asked for. None when the filter is gone.
+    fn callback<P: WasmParams>(
+        &mut self,
+        id: u32,
+        function: &'static str,
+        arguments: P,
+    ) -> Option<Action> {
+        if !self.usable(id) {
+            self.fail(id);
+            return None;
+        }
+        let Ok(result) = self.enter::<P, u32>(id, function, arguments) else {
+            self.fail(id);
+            return None;
+        };
+        let action = match result {
+            _ if self.state().stop_iteration => Action::Drop,
+            None | Some(0) => Action::Continue,
+            Some(_) => Action::Pause,
+        };
+        self.state().stop_iteration = false;
+        self.run_deferred();
+        Some(action)
+    }
+
+    fn run_deferred(&mut self) {
+        while let Some((id, work)) = self.state().deferred.pop_front() {
+            if self.stream(id).ended.is_some() {
+                continue;
+            }
+            match work {
+                Deferred::Continue(direction) => self.resume(id, direction),
+                Deferred::LocalReply { headers, body } => self.local_reply(id, headers, body),
+                Deferred::Reset => self.destroy(id, End::ResetByFilter),
+            }
+        }
+    }
+
+    fn headers_callback(
+        &mut self,
+        id: u32,
+        direction: Direction,
+        function: &'static str,
+        arguments: (u32, u32, u32),
+    ) {
+        let Some(action) = self.callback(id, function, arguments) else {
+            return;
+        };
+        let Some(half) = self.stream(id).half(direction) else {
+            return;
+        };
+        if action != Action::Continue {
+            half.iteration = Iteration::StoppedAll;
+            return;
+        }
+        half.headers_readable = false;
+        half.headers_continued = true;
+        let end = half.end_seen;
+        half.pass_on(&[], end);
+    }
+
+    /// Part of a body has arrived.
+    fn data(&mut self, id: u32, direction: Direction, data: &[u8], end: bool) {
+        let stream = self.stream(id);
+        if stream.ended.is_some() {
+            return;
+        }
+        let Some(half) = stream.half(direction) else {
+            return;
+        };
+        half.end_seen |= end;
+        if half.iteration == Iteration::StoppedAll {
+            half.hold(data);
+        } else {
+            self.body_callback(id, direction, data.to_vec(), end);
+        }
+    }
+
+    fn body_callback(&mut self, id: u32, direction: Direction, data: Vec<u8>, end: bool) {
+        let Some(half) = self.stream(id).half(direction) else {
+            return;
+        };
+        if half.buffering {
+            half.hold(&data);
+        } else {
+            half.chunk = data;
+            half.chunk_readable = true;
+        }
+        let seen = half.body().map_or(0, |body| body.len());
+        let function = match direction {
+            Direction::Request => "proxy_on_request_body",
+            Direction::Response => "proxy_on_response_body",
+        };
+        self.stream(id).decoding = direction == Direction::Request;
+        let action = self.callback(id, function, (id, length(seen), u32::from(end)));
+        if let Some(action) = action {
+            self.after_body_callback(id, direction, action, end);
+        }
+        if direction == Direction::Request {
+            self.finish_decoding(id);
+        }
+    }
+
+    fn after_body_callback(&mut self, id: u32, direction: Direction, action: Action, end: bool) {
+        let Some(half) = self.stream(id).half(direction) else {
+            return;
+        };
+        let data = std::mem::take(&mut half.chunk);
+        half.chunk_readable = false;
+        half.buffering = action == Action::Pause;
+        match action {
+            Action::Continue if half.iteration == Iteration::StoppedBody => {
+                half.hold(&data);
+                self.resume(id, direction);
+            }
+            Action::Continue => half.pass_on(&data, end),
+            Action::Pause => {
+                half.iteration = Iteration::StoppedBody;
+                half.hold(&data);
+                if half.held.as_ref().is_some_and(|held| held.len() > BUFFER_LIMIT) {
+                    self.destroy(id, End::BufferOverflow);
+                }
+            }
+            Action::Drop => half.iteration = Iteration::StoppedBody,
+        }
+    }
+
+    /// Lets a direction go on: headers that have not left yet, then what was held back.
+    fn resume(&mut self, id: u32, direction: Direction) {
+        let Some(half) = self.stream(id).half(direction) else {
+            return;
+        };
+        if half.out_ended {
+            return;
+        }
+        let stopped_all = half.iteration == Iteration::StoppedAll;
+        half.iteration = Iteration::Continue;
+        let end = half.end_seen;
+        if !half.headers_continued {
+            half.headers_continued = true;
+            let headers_only = end && half.held.is_none();
+            half.pass_on(&[], headers_only);
+        }
+        if let Some(held) = half.held.as_mut().map(std::mem::take) {
+            if stopped_all {
+                self.body_callback(id, direction, held, end);
+            } else {
+                half.pass_on(&held, end);
+            }
+        }
+        if direction == Direction::Response {
+            self.complete_if_sent(id);
+        }
+    }
+
+    /// A callback of the request direction is over: sends the reply that waited for it.
+    fn finish_decoding(&mut self, id: u32) {
+        let stream = self.stream(id);
+        stream.decoding = false;
+        if let Some((headers, body)) = stream.prepared_reply.take() {
+            self.reply_through_filter(id, headers, &body);
+        }
+    }
+
+    fn reply_through_filter(&mut self, id: u32, headers: HeaderMap, body: &[u8]) {
+        self.stream(id).response_is_local = true;
+        self.encode_headers(id, headers, body.is_empty());
+        if !body.is_empty() {
+            self.encode_data(id, body, true);
+        }
+    }
+
+    /// The filter is gone: a `503` without a body, or a reset when the response has begun.
+    fn fail(&mut self, id: u32) {
+        let stream = self.stream(id);
+        if stream.ended.is_some() {
+            return;
+        }
+        let begun = stream.response.as_ref().is_some_and(|response| response.headers_continued);
+        if !begun {
+            stream.response = Some(sent(HeaderMap::from([(":status", "503")]), &[]));
+            stream.response_is_local = true;
+        }
+        stream.ended = Some(End::FilterFailed);
+    }
+
+    fn complete_if_sent(&mut self, id: u32) {
+        let response = self.stream(id).response.as_ref();
+        if response.is_some_and(|response| response.out_ended) {
+            self.destroy(id, End::Complete);
+        }
+    }
+}
+
+/// A response that goes to the client past the filter.
+fn sent(headers: HeaderMap, body: &[u8]) -> Half {
+    let mut half = Half::new(headers, true);
+    half.headers_continued = true;
+    half.pass_on(body, true);
+    half
+}
+
+fn length(length: usize) -> u32 {
+    u32::try_from(length).expect("a test sends less than 4 GiB at once")
+}

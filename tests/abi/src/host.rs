@@ -1,0 +1,289 @@
+//! The host and its streams as tests drive them.
+
+use crate::call::{Call, CallAnswer, ClusterHealth};
+use crate::context::{End, LogLine, State, StreamRecord};
+use crate::filter_manager::FilterManager;
+use crate::half::Half;
+use crate::headers::HeaderMap;
+use crate::trace::{Callback, Fault};
+use crate::vm::{Filter, StartError};
+use std::cell::{RefCell, RefMut};
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// The address that streams come from, unless a test says otherwise.
+pub const CLIENT_ADDRESS: &str = "203.0.113.7:51234";
+
+/// An imagined Envoy worker with one filter in its HTTP filter chain.
+#[derive(Clone)]
+pub struct Host {
+    manager: Rc<RefCell<FilterManager>>,
+}
+
+impl Host {
+    /// Starts a filter with its plugin configuration, in an Envoy that has these clusters.
+    ///
+    /// # Errors
+    /// When the filter does not start; see [`StartError`].
+    pub fn start<'a>(
+        filter: &Filter,
+        plugin_configuration: impl AsRef<[u8]>,
+        clusters: impl IntoIterator<Item = (&'a str, ClusterHealth)>,
+    ) -> Result<Self, StartError> {
+        let clusters: HashMap<_, _> =
+            clusters.into_iter().map(|(name, health)| (name.to_owned(), health)).collect();
+        let state = State::new(plugin_configuration.as_ref().to_vec(), clusters);
+        let manager = FilterManager::start(filter, state)?;
+        Ok(Self { manager: Rc::new(RefCell::new(manager)) })
+    }
+
+    /// A client sends the headers of an HTTP/1.1 request whose body, or tunnel, follows.
+    ///
+    /// # Panics
+    /// When the filter trapped before and now does not start again.
+    pub fn stream(&self, headers: impl Into<HeaderMap>) -> Stream {
+        self.open("HTTP/1.1", headers.into(), false)
+    }
+
+    /// The same over HTTP/2. An extended CONNECT arrives as Envoy's codec rewrites it: a `GET` with
+    /// `upgrade: websocket` (RFC 8441 has neither).
+    ///
+    /// # Panics
+    /// When the filter trapped before and now does not start again.
+    pub fn http2_stream(&self, headers: impl Into<HeaderMap>) -> Stream {
+        self.open("HTTP/2", headers.into(), false)
+    }
+
+    /// A client sends an HTTP/1.1 request without a body.
+    ///
+    /// # Panics
+    /// When the filter trapped before and now does not start again.
+    pub fn request(&self, headers: impl Into<HeaderMap>) -> Stream {
+        self.open("HTTP/1.1", headers.into(), true)
+    }
+
+    /// Answers a call.
+    pub fn answer(&self, call: &Call, answer: CallAnswer) {
+        self.manager().answer(call, answer);
+    }
+
+    /// The filter's timer fires.
+    pub fn tick(&self) {
+        self.manager().tick();
+    }
+
+    /// How often the filter wants its timer to fire; none for never.
+    pub fn tick_period(&self) -> Option<Duration> {
+        self.manager().state().tick_period
+    }
+
+    /// Lets time pass on the clock that the filter reads.
+    pub fn advance(&self, time: Duration) {
+        self.manager().state().now += time;
+    }
+
+    /// Makes a host call that is yet to come fail.
+    pub fn inject(&self, fault: Fault) {
+        self.manager().state().recorder.inject(fault);
+    }
+
+    /// Whether the fault last given to [`inject`](Self::inject) has struck.
+    pub fn fault_struck(&self) -> bool {
+        self.manager().state().recorder.injected()
+    }
+
+    /// Why the filter trapped, with its name for the place. None when it runs.
+    pub fn trap(&self) -> Option<String> {
+        self.manager().vm().trap().map(str::to_owned)
+    }
+
+    /// Every line that the filter has logged.
+    pub fn logs(&self) -> Vec<LogLine> {
+        self.manager().state().logs.clone()
+    }
+
+    /// The filter's counters and gauges by name.
+    pub fn metrics(&self) -> BTreeMap<String, u64> {
+        self.manager().state().metrics.values()
+    }
+
+    /// What the filter recorded in a histogram.
+    pub fn samples(&self, histogram: &str) -> Vec<u64> {
+        self.manager().state().metrics.samples(histogram)
+    }
+
+    /// Every callback since this was last asked.
+    pub fn take_callbacks(&self) -> Vec<Callback> {
+        self.manager().state().recorder.take()
+    }
+
+    /// Size of the filter's memory in bytes.
+    pub fn memory_size(&self) -> usize {
+        self.manager().vm().memory_size()
+    }
+
+    fn open(&self, protocol: &str, headers: HeaderMap, end: bool) -> Stream {
+        let mut manager = self.manager();
+        manager.reload_if_trapped().expect("a filter that has started once starts again");
+        let attributes = [("request.protocol", protocol), ("source.address", CLIENT_ADDRESS)];
+        let attributes = attributes.map(|(path, value)| (path.to_owned(), value.into()));
+        let record = StreamRecord {
+            request: Half::new(headers, end),
+            attributes: BTreeMap::from(attributes),
+            ..StreamRecord::default()
+        };
+        let id = manager.decode_headers(record);
+        drop(manager);
+        Stream { host: self.clone(), id }
+    }
+
+    fn manager(&self) -> RefMut<'_, FilterManager> {
+        self.manager.borrow_mut()
+    }
+}
+
+/// One HTTP stream: a client on one side, an upstream on the other, the filter between them.
+///
+/// Dropping it forgets the stream without a word to the filter.
+pub struct Stream {
+    host: Host,
+    id: u32,
+}
+
+impl Stream {
+    /// The request as it left for the upstream. None while the filter holds it back.
+    pub fn upstream_request(&self) -> Option<HeaderMap> {
+        self.with(|stream| {
+            let request = &stream.request;
+            request.headers_continued.then(|| request.headers.clone())
+        })
+    }
+
+    /// The call that the filter made first and that nobody has taken yet.
+    pub fn take_call(&self) -> Option<Call> {
+        let mut manager = self.host.manager();
+        let calls = &mut manager.state().calls;
+        let first = calls.iter().position(|(id, _)| *id == self.id)?;
+        Some(calls.remove(first).1)
+    }
+
+    /// The upstream answers with headers; a body may follow.
+    pub fn upstream_responds(&self, headers: impl Into<HeaderMap>) {
+        let mut manager = self.host.manager();
+        manager.encode_headers(self.id, headers.into(), false);
+    }
+
+    /// The upstream sends bytes. Returns what reaches the client.
+    pub fn upstream_sends(&self, bytes: &[u8]) -> Vec<u8> {
+        self.host.manager().encode_data(self.id, bytes, false);
+        self.client_received()
+    }
+
+    /// The upstream has sent everything. Returns what reaches the client.
+    pub fn upstream_ends(&self) -> Vec<u8> {
+        self.host.manager().encode_data(self.id, &[], true);
+        self.client_received()
+    }
+
+    /// The upstream cannot be connected to: Envoy answers in its place.
+    pub fn upstream_refuses(&self) {
+        let reason = "upstream connect error or disconnect/reset before headers. \
+            reset reason: remote connection failure";
+        let headers = HeaderMap::from([
+            (":status", "503".to_owned()),
+            ("content-length", reason.len().to_string()),
+            ("content-type", "text/plain".to_owned()),
+        ]);
+        let mut manager = self.host.manager();
+        manager.local_reply(self.id, headers, reason.into());
+    }
+
+    /// The upstream resets its connection. The filter is not asked.
+    pub fn upstream_resets(&self) {
+        self.host.manager().destroy(self.id, End::UpstreamReset);
+    }
+
+    /// The client sends bytes. Returns what reaches the upstream.
+    pub fn client_sends(&self, bytes: &[u8]) -> Vec<u8> {
+        self.host.manager().decode_data(self.id, bytes, false);
+        self.upstream_received()
+    }
+
+    /// The client has sent everything and still reads: `END_STREAM` of HTTP/2. Returns what reaches
+    /// the upstream.
+    pub fn client_ends(&self) -> Vec<u8> {
+        self.host.manager().decode_data(self.id, &[], true);
+        self.upstream_received()
+    }
+
+    /// The client closes its connection.
+    pub fn client_disconnects(&self) {
+        self.host.manager().destroy(self.id, End::ClientGone);
+    }
+
+    /// What has reached the client since this was last asked.
+    pub fn client_received(&self) -> Vec<u8> {
+        self.with(|stream| {
+            let response = stream.response.as_mut();
+            response.map_or_else(Vec::new, |response| std::mem::take(&mut response.out))
+        })
+    }
+
+    /// What has reached the upstream since this was last asked.
+    pub fn upstream_received(&self) -> Vec<u8> {
+        self.with(|stream| std::mem::take(&mut stream.request.out))
+    }
+
+    /// Whether the upstream has been told that no more bytes will come.
+    pub fn upstream_saw_end(&self) -> bool {
+        self.with(|stream| stream.request.out_ended)
+    }
+
+    /// The head of the response as it went to the client. None while there is none.
+    pub fn response(&self) -> Option<Response> {
+        self.with(|stream| {
+            let response = stream.response.as_ref()?;
+            let status = response.headers.get(":status")?.parse().ok()?;
+            response.headers_continued.then(|| Response {
+                status,
+                headers: response.headers.clone(),
+                is_local: stream.response_is_local,
+            })
+        })
+    }
+
+    /// Why the stream is over. None while it lives.
+    pub fn end(&self) -> Option<End> {
+        self.with(|stream| stream.ended)
+    }
+
+    /// What the filter set with `proxy_set_property`: `wasm.NAME` in Envoy's filter state.
+    pub fn property(&self, name: &str) -> Option<String> {
+        self.with(|stream| {
+            let value = stream.properties.get(name)?;
+            Some(String::from_utf8_lossy(value).into_owned())
+        })
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut StreamRecord) -> T) -> T {
+        look(self.host.manager().stream(self.id))
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.host.manager().state().streams.remove(&self.id);
+    }
+}
+
+/// The head of a response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// HTTP status.
+    pub status: u16,
+    /// Every header, `:status` included.
+    pub headers: HeaderMap,
+    /// Whether Envoy made it, for the filter or for itself, and no upstream did.
+    pub is_local: bool,
+}
