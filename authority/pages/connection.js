@@ -53,7 +53,8 @@ export function openConsole(screen, token, signal, { onConnected, askPassword })
             rfb.sendCredentials({ password });
         });
         rfb.addEventListener("securityfailure", ({ detail }) => {
-            end.securityFailure = detail.reason ?? "";
+            // Some servers end the text with a NUL.
+            end.securityFailure = (detail.reason ?? "").replaceAll("\0", "");
         });
         rfb.addEventListener("disconnect", ({ detail }) => {
             clearTimeout(deadline);

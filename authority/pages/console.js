@@ -38,8 +38,12 @@ function show({ phase, vm, opened, reason, retry, rfb: session = null }) {
     showPhase(phase);
     showNotice(phase, opened, reason, retry);
     applyOptions();
+    const hopeless = phase === "ended" && reason.retry === "never";
+    element("reconnect").hidden = hopeless;
+    element("connection").disabled = hopeless;
     element("connection").textContent = phase === "ended" ? "Reconnect" : "Disconnect";
     if (gained) {
+        rfb.background = "transparent";
         rfb.focus({ preventScroll: true });
     }
     if (rfb === null) {
@@ -134,6 +138,7 @@ function wireButtons() {
         rfb?.clipboardPasteFrom(element("paste-text").value);
         element("paste-dialog").close();
     });
+    onClick("password-cancel", () => element("password-dialog").close());
     element("paste-dialog").addEventListener("close", whenPasteDialogCloses);
     document.addEventListener("fullscreenchange", () => {
         element("full-screen").setAttribute("aria-pressed", document.fullscreenElement !== null);
@@ -176,7 +181,7 @@ function whenPasteDialogCloses() {
 
 function askPassword() {
     const dialog = element("password-dialog");
-    dialog.returnValue = "cancel";
+    dialog.returnValue = "";
     dialog.showModal();
     return new Promise((resolve) => {
         dialog.addEventListener("close", () => {

@@ -6,100 +6,102 @@
 const NEW_LINK = "Open the console again from where you got the link: that makes a new one.";
 
 /**
- * code → what happened, what to do next, and whether trying again by itself can help.
+ * code → what happened, what to do next, and whether another attempt with the same link can help: by itself
+ * ("auto"), after the person has done something ("manual") or never.
  *
- * @type {Record<string, {summary: string, advice: string, retry: boolean}>}
+ * @typedef {{summary: string, advice: string, retry: "auto" | "manual" | "never"}} Explanation
+ * @type {Record<string, Explanation>}
  */
 const REASONS = {
     token_invalid: {
         summary: "This console link is no longer valid: it has expired, was used up or was withdrawn.",
         advice: NEW_LINK,
-        retry: false,
+        retry: "never",
     },
     console_moved: {
         summary: "The virtual machine has moved, so this link no longer leads to its console.",
         advice: NEW_LINK,
-        retry: false,
+        retry: "never",
     },
     console_unavailable: {
         summary: "The virtual machine has no console now: it is powered off, disconnected or gone.",
         advice: "Power it on, then reconnect. If it is running, its console is switched off in vCenter.",
-        retry: true,
+        retry: "auto",
     },
     vcenter_unavailable: {
         summary: "vCenter does not answer, so the console cannot be checked.",
         advice: "Try again in a moment. If it lasts, tell your administrator that vCenter is down.",
-        retry: true,
+        retry: "auto",
     },
     authority_unavailable: {
         summary: "The console service cannot answer now.",
         advice: "Try again in a moment. If it lasts, tell your administrator.",
-        retry: true,
+        retry: "auto",
     },
 
     no_token: {
         summary: "The address of this page has no console link in it.",
         advice: "Open the console from your portal, or copy the whole link, with all that follows the # sign.",
-        retry: false,
+        retry: "never",
     },
     unreachable: {
         summary: "The console gateway cannot be reached.",
         advice: "Check your network connection or VPN, then reconnect.",
-        retry: true,
+        retry: "auto",
     },
     unexpected_answer: {
         summary: "The console gateway gave an answer that this page does not understand.",
         advice: "Reload the page. If it happens again, tell your administrator.",
-        retry: false,
+        retry: "manual",
     },
     no_answer: {
         summary: "The link is valid, but the console server did not answer.",
         advice: "Try again in a moment. If it lasts, the ESXi host's console port may be closed to the "
             + "gateway: tell your administrator.",
-        retry: true,
+        retry: "auto",
     },
     protocol_error: {
         summary: "The console server sent something that is not VNC.",
         advice: "Reconnect once. If it happens again, tell your administrator.",
-        retry: false,
+        retry: "manual",
     },
     password_refused: {
         summary: "The console server refused the password.",
         advice: "Reconnect and type the virtual machine's VNC password again.",
-        retry: false,
+        retry: "manual",
     },
     password_withheld: {
         summary: "This console needs the virtual machine's VNC password.",
         advice: "Reconnect when you have it.",
-        retry: false,
+        retry: "manual",
     },
     console_closed: {
         summary: "The console server closed the console.",
         advice: "Reconnect to open it again.",
-        retry: true,
+        retry: "auto",
     },
     connection_lost: {
         summary: "The connection to the console was lost.",
         advice: "Check your network connection, then reconnect.",
-        retry: true,
+        retry: "auto",
     },
     closed_by_user: {
         summary: "You have disconnected.",
         advice: "The virtual machine goes on running.",
-        retry: false,
+        retry: "manual",
     },
 };
 
 /**
  * @param {{code: string, detail: string}} end
- * @returns {{code: string, detail: string, summary: string, advice: string, retry: boolean}} for a code
- *     that this page does not know, the words of the server and no automatic attempt
+ * @returns {{code: string, detail: string} & Explanation} for a code that this page does not know, the
+ *     words of the server
  */
 export function reasonOf({ code, detail }) {
     const known = Object.hasOwn(REASONS, code) ? REASONS[code] : {
         summary: detail || "The console cannot be opened.",
         advice: "Reconnect. If it happens again, tell your administrator the code below.",
-        retry: false,
+        retry: "manual",
     };
     return { code, detail, ...known };
 }

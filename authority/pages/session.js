@@ -40,7 +40,7 @@ export async function runSession(token, screen, signal, { show, askPassword }) {
         if (performance.now() - openedAt >= STABLE_MS) {
             attempt = 0;
         }
-        if (!reason.retry || attempt === RETRY_DELAYS_S.length) {
+        if (reason.retry !== "auto" || attempt === RETRY_DELAYS_S.length) {
             tell({ phase: "ended", reason });
             return;
         }
