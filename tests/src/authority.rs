@@ -1,20 +1,13 @@
-//! The built `vncgate-authority`, and callers of its console API.
+//! The built `vncgate-authority` and its configuration.
 
+use crate::console_api::{API_TOKEN_SHA256, ConsoleApi, HYPERVISOR};
 use crate::process::{Process, Run, run_to_end};
 use crate::template::substitute;
-use crate::vcsim::{PASSWORD, USERNAME, Vcsim, Vm};
+use crate::vcsim::{PASSWORD, USERNAME, Vcsim};
 use crate::workspace::{self, free_port};
 use nix::sys::signal::Signal;
-use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
-
-/// The API token that callers of the console API present. It guards a test's own vCenter on loopback.
-pub const API_TOKEN: &str = "test-portal-api-token-0123456789";
-/// SHA-256 of [`API_TOKEN`], as the configuration holds it.
-const API_TOKEN_SHA256: &str = "930cff54e97d9e52e892c501b61d1e1d3adf0278815dc67a6f2e60964ef06456";
-/// The hypervisor name that the vCenter is configured with, in nova's notation.
-pub const HYPERVISOR: &str = "domain-c7(DC0_C0)";
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -85,20 +78,15 @@ pub struct Authority {
     http: reqwest::Client,
 }
 
-/// A console as the API returns it.
-#[derive(Clone, Debug)]
-pub struct Console {
-    /// The URL to open in a browser.
-    pub url: String,
-    /// The token in it.
-    pub token: String,
-}
-
 impl Authority {
     /// Starts the authority and waits until it is healthy.
     pub async fn start(run: &Run, config: Config) -> Self {
-        // Loopback and plain HTTP: no certificates are involved.
-        let http = reqwest::Client::builder().no_proxy().build().expect("build an HTTP client");
+        // No idle connections: each test has a runtime of its own, and a part may outlive several.
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .pool_max_idle_per_host(0)
+            .build()
+            .expect("build an HTTP client");
         let process = launch(run, &config, &http).await;
         Self { process, config, run: run.clone(), http }
     }
@@ -108,28 +96,9 @@ impl Authority {
         &self.config
     }
 
-    /// Asks the console API for a console, as a portal would.
-    ///
-    /// # Panics
-    ///
-    /// When the answer is not a console.
-    pub async fn console(&self, vm: &Vm) -> Console {
-        let response = self.request_console(&vm.instance_uuid).await;
-        let status = response.status();
-        let body: Value = response.json().await.expect("JSON from the console API");
-        assert!(status.is_success(), "no console for {}: {status} {body}", vm.name);
-        let url = body["console"]["url"].as_str().expect("a console URL").to_owned();
-        let (_, token) = url.rsplit_once("token=").expect("a token in the console URL");
-        Console { token: token.to_owned(), url }
-    }
-
-    /// The console API's answer for an instance, whatever it is.
-    pub async fn request_console(&self, instance_uuid: &str) -> reqwest::Response {
-        let url = format!("http://{}/v2.1/servers/{instance_uuid}/action", self.config.public);
-        let action =
-            json!({"os-getVNCConsoleVmware": {"type": "novnc", "hypervisor_name": HYPERVISOR}});
-        let request = self.http.post(url).header("X-Auth-Token", API_TOKEN).json(&action);
-        request.send().await.expect("the console API answers")
+    /// The console API on the public listener, without Envoy before it.
+    pub fn api(&self) -> ConsoleApi {
+        ConsoleApi::new(format!("http://{}", self.config.public), self.http.clone())
     }
 
     /// A path of the internal listener: `/metrics`, `/healthz`, `/readyz`.

@@ -80,11 +80,13 @@ impl Ca {
 
     /// An HTTP client that trusts this CA alone.
     pub fn http_client(&self) -> reqwest::Client {
-        // Redirects and proxies are the environment's; what the gateway answers is what is tested.
+        // What the gateway answers is what is tested: no redirects followed, no proxy in between. And no
+        // idle connections: each test has a runtime of its own, and a client may outlive several.
         reqwest::Client::builder()
             .tls_backend_preconfigured((*self.client(&[])).clone())
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
+            .pool_max_idle_per_host(0)
             .build()
             .expect("build an HTTP client")
     }

@@ -2,6 +2,7 @@
 
 use crate::authority::{Authority, Config};
 use crate::certificate::Ca;
+use crate::console_api::ConsoleApi;
 use crate::envoy::{Envoy, Settings};
 use crate::process::Run;
 use crate::vcsim::Vcsim;
@@ -55,5 +56,10 @@ impl Gateway {
         };
         let envoy = Envoy::start(&run, &ca, &settings).await;
         Self { envoy, authority, vcenter, ca, run }
+    }
+
+    /// The console API as its callers reach it: through Envoy.
+    pub fn api(&self) -> ConsoleApi {
+        ConsoleApi::new(self.envoy.url(), self.ca.http_client())
     }
 }

@@ -6,23 +6,29 @@
 //! - [`vcsim`]: a vCenter, simulated by govmomi, changed through `govc`;
 //! - [`screen`]: what stands in for an ESXi host's VNC port: a QEMU guest, a small RFB server, or a
 //!   TCP server that echoes, floods, falls silent or resets;
-//! - [`authority`]: the built `vncgate-authority`, and callers of its console API;
+//! - [`authority`]: the built `vncgate-authority` and its configuration;
+//! - [`console_api`]: callers that ask it for a console;
 //! - [`envoy`]: a real Envoy with the shipped `envoy-config/static/envoy.yaml` and the built filter;
 //! - [`gateway`]: all of these, wired together;
 //! - [`websocket`]: browsers, well-behaved and not, over HTTP/1.1 and HTTP/2.
 //!
+//! Beside them, [`scripted`]: an authority that does what the real one never does.
+//!
 //! Below them: [`process`] (children that cannot outlive the tests), [`certificate`] (one CA for each
-//! run), [`workspace`] (where built and downloaded things are).
+//! run), [`workspace`] (where built and downloaded things are), [`template`]
+//! (shipped files with a few values replaced).
 //!
 //! A part that cannot start panics with its log and, where something is missing, with the recipe that
 //! installs it. Nothing here connects to anything but `127.0.0.0/8`.
 
 pub mod authority;
 pub mod certificate;
+pub mod console_api;
 pub mod envoy;
 pub mod gateway;
 pub mod process;
 pub mod screen;
+pub mod scripted;
 pub mod template;
 pub mod vcsim;
 pub mod websocket;

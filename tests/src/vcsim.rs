@@ -130,8 +130,16 @@ impl Vcsim {
             serde_json::from_str(&self.govc(&["session.ls", "-json"])).expect("govc's JSON");
         let own = &listed["currentSession"]["key"];
         let sessions = listed["sessionList"].as_array().expect("a list of sessions");
-        let keys = sessions.iter().map(|session| &session["key"]).filter(|&key| key != own);
-        keys.map(|key| self.govc(&["session.rm", key.as_str().expect("a session key")])).count()
+        let others: Vec<&str> = sessions
+            .iter()
+            .map(|session| &session["key"])
+            .filter(|&key| key != own)
+            .map(|key| key.as_str().expect("a session key"))
+            .collect();
+        for key in &others {
+            self.govc(&["session.rm", key]);
+        }
+        others.len()
     }
 
     /// Stops answering without closing anything, as an overloaded vCenter does.

@@ -1,0 +1,78 @@
+//! Callers of the console API: a portal that wants a console of a virtual machine.
+
+use crate::vcsim::Vm;
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// The API token that callers present. It guards a test's own vCenter on loopback.
+pub const API_TOKEN: &str = "test-portal-api-token-0123456789";
+/// SHA-256 of [`API_TOKEN`], as the authority's configuration holds it.
+pub const API_TOKEN_SHA256: &str =
+    "930cff54e97d9e52e892c501b61d1e1d3adf0278815dc67a6f2e60964ef06456";
+/// The hypervisor name that the vCenter is configured with, in nova's notation.
+pub const HYPERVISOR: &str = "domain-c7(DC0_C0)";
+
+/// A caller of the console API at one address.
+#[derive(Clone, Debug)]
+pub struct ConsoleApi {
+    base_url: String,
+    http: reqwest::Client,
+}
+
+/// A console as the API returns it.
+#[derive(Clone, Debug)]
+pub struct Console {
+    /// The URL to open in a browser.
+    pub url: String,
+    /// The token in it.
+    pub token: String,
+}
+
+impl ConsoleApi {
+    /// The API below `base_url`, for example `https://consoles.example.com`.
+    pub fn new(base_url: String, http: reqwest::Client) -> Self {
+        Self { base_url, http }
+    }
+
+    /// Asks for a console.
+    ///
+    /// # Panics
+    ///
+    /// When the answer is not a console.
+    pub async fn console(&self, vm: &Vm) -> Console {
+        let response = self.request_console(&vm.instance_uuid).await;
+        let status = response.status();
+        let body = response.text().await.expect("a text from the console API");
+        assert!(status.is_success(), "no console for {}: {status} {body}", vm.name);
+        let answer: Value = serde_json::from_str(&body).expect("JSON from the console API");
+        let url = answer["console"]["url"].as_str().expect("a console URL").to_owned();
+        let (_, token) = url.rsplit_once("token=").expect("a token in the console URL");
+        Console { token: token.to_owned(), url }
+    }
+
+    /// The answer to asking for a console of an instance, whatever it is.
+    pub async fn request_console(&self, instance_uuid: &str) -> reqwest::Response {
+        let request = self.http.post(self.action_url(instance_uuid));
+        let request = request.header("X-Auth-Token", API_TOKEN).json(&action());
+        request.send().await.expect("the console API answers")
+    }
+
+    /// The `curl` command that asks the same, trusting the CA in the file `ca`.
+    pub fn curl(&self, instance_uuid: &str, ca: &Path) -> String {
+        format!(
+            "curl --cacert {} -H 'X-Auth-Token: {API_TOKEN}' -H 'Content-Type: application/json' \\\n  \
+             -d '{}' \\\n  {}",
+            ca.display(),
+            action(),
+            self.action_url(instance_uuid)
+        )
+    }
+
+    fn action_url(&self, instance_uuid: &str) -> String {
+        format!("{}/v2.1/servers/{instance_uuid}/action", self.base_url)
+    }
+}
+
+fn action() -> Value {
+    json!({"os-getVNCConsoleVmware": {"type": "novnc", "hypervisor_name": HYPERVISOR}})
+}
