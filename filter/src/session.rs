@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! Passing                              not ours: Envoy does with it what it would have done
-//! Checking ─▶ Connecting ─▶ Open ─▶ Ended
-//!     └───────────┴─▶ Refused
+//! Checking ─▶ Connecting ─▶ Open ─▶ Ended      VNC: frames are unwrapped
+//!     ├───────────┴─▶ Refused
+//!     └─▶ Relaying ─▶ Relayed ─▶ Ended         WebMKS: a WebSocket already, passed through
 //! ```
 //!
 //! # How frames reach the browser
@@ -24,7 +25,7 @@ use crate::config::Config;
 use crate::refusal::Refusal;
 use crate::tunnel::{CloseCode, Deframer, End, FrameHeader, PENDING_PONGS_MAX, close_frame};
 use crate::upgrade::{self, Handshake, Headers, HttpVersion};
-use vncgate_api::{CheckRequest, Grant};
+use vncgate_api::{CheckRequest, Grant, Target};
 
 /// One stream of Envoy: a console session, or a request that is none of ours.
 #[derive(Default)]
@@ -39,6 +40,8 @@ enum State {
     Checking(Handshake),
     Connecting(Handshake, Tunnel),
     Open(Tunnel),
+    Relaying(Handshake),
+    Relayed,
     Refused,
     Ended,
 }
@@ -78,6 +81,9 @@ pub enum OnResponse {
     Pass,
     /// The console is connected: answer `101` with this handshake.
     Switch(Handshake),
+    /// The console is connected and has answered `101` itself; what the browser did not ask for is to
+    /// be taken out of its handshake.
+    Relay(Handshake),
     /// It is not: put this in place of Envoy's own words.
     Refuse(Refusal),
 }
@@ -140,19 +146,28 @@ impl Session {
             return Err(Refusal::Internal);
         };
         let grant = check::read_reply(reply)?;
-        self.state = State::Connecting(handshake, Tunnel::default());
+        self.state = match grant.target {
+            Target::Vnc { .. } => State::Connecting(handshake, Tunnel::default()),
+            Target::Webmks { .. } => State::Relaying(handshake),
+        };
         Ok(grant)
     }
 
-    /// Step 6: Envoy connected to the target (`200`, which it makes up for a TCP upstream) or could
-    /// not.
+    /// Step 6: Envoy connected to the target or could not. For a VNC target `200` is success, which
+    /// Envoy makes up for a TCP upstream; a WebMKS target answers `101` itself.
     pub fn response(&mut self, status: u16) -> OnResponse {
         match std::mem::replace(&mut self.state, State::Refused) {
             State::Connecting(handshake, tunnel) if status == 200 => {
                 self.state = State::Open(tunnel);
                 OnResponse::Switch(handshake)
             }
-            State::Connecting(..) => OnResponse::Refuse(Refusal::ConsoleUnreachable),
+            State::Relaying(handshake) if status == 101 => {
+                self.state = State::Relayed;
+                OnResponse::Relay(handshake)
+            }
+            State::Connecting(..) | State::Relaying(_) => {
+                OnResponse::Refuse(Refusal::ConsoleUnreachable)
+            }
             other => {
                 self.state = other;
                 OnResponse::Pass
@@ -165,7 +180,7 @@ impl Session {
         match &mut self.state {
             // A client that sends before it has our 101 is early, but a frame is a frame.
             State::Connecting(_, tunnel) | State::Open(tunnel) => tunnel.browser_bytes(chunk),
-            State::Passing => ToBrowser::default(),
+            State::Passing | State::Relaying(_) | State::Relayed => ToBrowser::default(),
             State::Checking(_) | State::Refused | State::Ended => {
                 chunk.clear();
                 ToBrowser::default()
@@ -190,14 +205,20 @@ impl Session {
         }
     }
 
-    /// Whether bytes are ours to look at.
+    /// Whether the request is none of ours.
     pub fn is_passing(&self) -> bool {
         matches!(self.state, State::Passing)
     }
 
+    /// Whether the stream's bytes go by untouched: not ours, or a WebSocket to its end.
+    pub fn passes_bytes(&self) -> bool {
+        matches!(self.state, State::Passing | State::Relaying(_) | State::Relayed)
+    }
+
     /// The stream is gone. Whether a console was open on it.
     pub fn end(&mut self) -> bool {
-        matches!(std::mem::replace(&mut self.state, State::Ended), State::Open(_))
+        let state = std::mem::replace(&mut self.state, State::Ended);
+        matches!(state, State::Open(_) | State::Relayed)
     }
 }
 
@@ -471,6 +492,32 @@ mod tests {
             assert_eq!(chunk, b"");
             assert_eq!(session.response(200), OnResponse::Pass);
             assert!(!session.end());
+        }
+    }
+
+    #[test]
+    fn a_webmks_console_is_passed_through_once_it_has_answered() {
+        let grant =
+            br#"{"session":"s","instance":"i","expires_at":"t","target":{"protocol":"webmks",
+            "address":"127.0.0.2:443","host":"esx-1","path":"/ticket/t"}}"#;
+        for (status, opens) in [(101, true), (200, false), (403, false), (503, false)] {
+            let mut session = Session::default();
+            upgrade(&mut session);
+            session.check_reply(Reply::Answer { status: 200, body: grant }).unwrap();
+            let mut chunk = PING.to_vec();
+            session.browser_bytes(&mut chunk);
+            assert_eq!(chunk, PING);
+            match session.response(status) {
+                OnResponse::Relay(_) => assert!(opens, "{status}"),
+                OnResponse::Refuse(refusal) => {
+                    assert_eq!(refusal, Refusal::ConsoleUnreachable);
+                    assert!(!opens, "{status}");
+                }
+                other => panic!("{status}: {other:?}"),
+            }
+            assert!(!session.is_passing());
+            assert_eq!(session.passes_bytes(), opens);
+            assert_eq!(session.end(), opens);
         }
     }
 

@@ -57,6 +57,31 @@ pub enum Target {
         /// ESXi host and port.
         address: SocketAddr,
     },
+    /// A WebMKS console (`VirtualMachine.AcquireTicket("webmks")`): a WebSocket over TLS that carries
+    /// RFB in binary messages already, so it is passed through and not unwrapped.
+    Webmks {
+        /// ESXi host and port.
+        address: SocketAddr,
+        /// `Host` of the upgrade request.
+        host: String,
+        /// `/ticket/TICKET`. Whoever has it has the console, once.
+        path: Secret,
+        /// The name that is sent as SNI and that the host's certificate must carry. None: the
+        /// certificate is checked by its pin alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        server_name: Option<String>,
+    },
+}
+
+/// A text that opens a console by itself; `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Secret(…)")
+    }
 }
 
 /// The authority's no.
@@ -133,6 +158,16 @@ mod tests {
     fn a_target_that_is_not_an_ip_literal_is_refused() {
         let json = r#"{"protocol":"vnc","address":"esx-1.example.com:5901"}"#;
         assert!(serde_json::from_str::<Target>(json).is_err());
+    }
+
+    #[test]
+    fn a_ticket_is_in_no_debug_output() {
+        let json = r#"{"protocol":"webmks","address":"10.0.0.5:443","host":"esx-1.example.com",
+            "path":"/ticket/0123456789abcdef"}"#;
+        let target: Target = serde_json::from_str(json).unwrap();
+        assert!(!format!("{target:?}").contains("0123456789abcdef"));
+        let round: Target = serde_json::from_str(&serde_json::to_string(&target).unwrap()).unwrap();
+        assert_eq!(round, target);
     }
 
     #[test]

@@ -73,6 +73,11 @@ mod abi {
             value: *const u8,
             value_len: usize,
         ) -> u32;
+        pub(super) fn proxy_remove_header_map_value(
+            map: u32,
+            name: *const u8,
+            name_len: usize,
+        ) -> u32;
         pub(super) fn proxy_get_property(
             path: *const u8,
             path_len: usize,
@@ -230,6 +235,12 @@ pub(super) fn set_header(map: MapType, name: &str, value: &str) -> Result<()> {
             value.len(),
         )
     })
+}
+
+/// Removes a header with all values that it has.
+pub(super) fn remove_header(map: MapType, name: &str) -> Result<()> {
+    // SAFETY: pointer and length of a live string.
+    ok(unsafe { abi::proxy_remove_header_map_value(map as u32, name.as_ptr(), name.len()) })
 }
 
 /// A property (Envoy attribute), its path with a zero between the parts.

@@ -6,12 +6,32 @@ use crate::check::{REPLY_LEN_MAX, Reply};
 use crate::config::Config;
 use crate::refusal::Refusal;
 use crate::session::{OnRequest, OnResponse, Request, Session, ToBrowser};
-use crate::upgrade::{Handshake, HttpVersion};
+use crate::upgrade::{Handshake, HttpVersion, SUBPROTOCOL};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, LogLevel, MapType};
 use std::cell::RefCell;
 use std::rc::Rc;
 use vncgate_api::{Grant, Target};
+
+const REQUEST: MapType = MapType::HttpRequestHeaders;
+const RESPONSE: MapType = MapType::HttpResponseHeaders;
+
+/// What an ESXi host gets of the browser's request.
+const WEBMKS_REQUEST_HEADERS: &[&str] = &[
+    ":method",
+    ":scheme",
+    ":authority",
+    ":path",
+    ":protocol",
+    "connection",
+    "upgrade",
+    "sec-websocket-version",
+    "sec-websocket-key",
+    "x-request-id",
+];
+
+/// 16 bytes in base64 (RFC 6455 4.1), for an upgrade whose accept key goes to nobody.
+const UNCHECKED_KEY: &str = "dm5jZ2F0ZS12bmNnYXRlIQ==";
 
 /// The stream context of one HTTP request.
 pub(super) struct Stream {
@@ -48,13 +68,13 @@ impl Stream {
     }
 
     fn read_request(&mut self) -> Result<OnRequest, HostError> {
-        if host::header(MapType::HttpRequestHeaders, "upgrade")?.is_none() {
+        if host::header(REQUEST, "upgrade")?.is_none() {
             return Ok(OnRequest::Pass);
         }
         let Some(config) = self.config.clone() else {
             return Ok(OnRequest::Refuse(Refusal::Internal));
         };
-        let headers = host::headers(MapType::HttpRequestHeaders)?;
+        let headers = host::headers(REQUEST)?;
         self.name = headers.first("x-request-id").unwrap_or("without x-request-id").to_owned();
         let http_version = match host::property("request\0protocol")?.as_str() {
             "HTTP/1.1" | "HTTP/1.0" => HttpVersion::Http1,
@@ -68,7 +88,7 @@ impl Stream {
 
     fn send_check(&self, body: &[u8], path: &str) -> Result<(), HostError> {
         let Some(config) = &self.config else { return Ok(()) };
-        host::set_header(MapType::HttpRequestHeaders, ":path", path)?;
+        host::set_header(REQUEST, ":path", path)?;
         host::call_authority(&config.authority_cluster, body, config.authority_timeout)
     }
 
@@ -107,39 +127,86 @@ impl Stream {
         self.name.clone_from(&grant.session);
         host::set_property("vncgate.session", &grant.session)?;
         host::set_property("vncgate.instance", &grant.instance)?;
+        let path = host::header(REQUEST, ":path")?.unwrap_or_default();
         match &grant.target {
             Target::Vnc { address } => {
                 host::set_property("vncgate.address", &address.to_string())?;
                 host::set_property("vncgate.target", "vnc")?;
+                host::set_header(REQUEST, ":path", &path)?;
+            }
+            Target::Webmks { address, host: name, path: ticket_path, server_name } => {
+                host::set_property("vncgate.address", &address.to_string())?;
+                if let Some(server_name) = server_name {
+                    host::set_property("vncgate.server_name", server_name)?;
+                }
+                host::set_property("vncgate.target", "webmks")?;
+                self.write_webmks_request(name, &path, &ticket_path.0)?;
             }
         }
-        let path = host::header(MapType::HttpRequestHeaders, ":path")?.unwrap_or_default();
-        host::set_header(MapType::HttpRequestHeaders, ":path", &path)?;
         host::resume_request()
     }
 
+    /// Turns the browser's upgrade into the one that the ESXi host gets: the WebSocket headers and
+    /// nothing else of the browser's, the token least of all.
+    fn write_webmks_request(
+        &self,
+        host_name: &str,
+        path: &str,
+        ticket_path: &str,
+    ) -> Result<(), HostError> {
+        for (name, _) in host::headers(REQUEST)?.0 {
+            if !WEBMKS_REQUEST_HEADERS.contains(&name.as_str()) {
+                host::remove_header(REQUEST, &name)?;
+            }
+        }
+        host::set_header(REQUEST, "sec-websocket-protocol", SUBPROTOCOL)?;
+        if host::header(REQUEST, "sec-websocket-key")?.is_none() {
+            // Extended CONNECT has no key, HTTP/1.1 behind it needs one, and nobody checks its answer.
+            host::set_header(REQUEST, "sec-websocket-key", UNCHECKED_KEY)?;
+        }
+        // What the access log shows in place of the ticket.
+        host::set_header(REQUEST, "x-envoy-original-path", path)?;
+        host::set_header(REQUEST, ":authority", host_name)?;
+        host::set_header(REQUEST, ":path", ticket_path)
+    }
+
     fn switch_protocols(&self, handshake: &Handshake) -> Result<(), HostError> {
-        const HEADERS: MapType = MapType::HttpResponseHeaders;
-        host::set_header(HEADERS, ":status", "101")?;
-        host::set_header(HEADERS, "upgrade", "websocket")?;
-        host::set_header(HEADERS, "connection", "Upgrade")?;
+        host::set_header(RESPONSE, ":status", "101")?;
+        host::set_header(RESPONSE, "upgrade", "websocket")?;
+        host::set_header(RESPONSE, "connection", "Upgrade")?;
         if let Some(accept) = &handshake.accept {
-            host::set_header(HEADERS, "sec-websocket-accept", accept)?;
+            host::set_header(RESPONSE, "sec-websocket-accept", accept)?;
         }
         if let Some(subprotocol) = handshake.subprotocol {
-            host::set_header(HEADERS, "sec-websocket-protocol", subprotocol)?;
+            host::set_header(RESPONSE, "sec-websocket-protocol", subprotocol)?;
+        }
+        Ok(())
+    }
+
+    /// Takes out of the target's own `101` what the browser did not ask for.
+    fn trim_handshake(&self, handshake: &Handshake) -> Result<(), HostError> {
+        if handshake.accept.is_none() {
+            host::remove_header(RESPONSE, "sec-websocket-accept")?;
+        }
+        if handshake.subprotocol.is_none() {
+            host::remove_header(RESPONSE, "sec-websocket-protocol")?;
         }
         Ok(())
     }
 
     fn explain(&self, refusal: &Refusal, body: &str) -> Result<(), HostError> {
-        const HEADERS: MapType = MapType::HttpResponseHeaders;
-        host::set_header(HEADERS, "content-type", "application/json")?;
-        host::set_header(HEADERS, "content-length", &body.len().to_string())?;
+        host::set_header(RESPONSE, ":status", &refusal.status().to_string())?;
+        host::set_header(RESPONSE, "content-type", "application/json")?;
+        host::set_header(RESPONSE, "content-length", &body.len().to_string())?;
         for (name, value) in refusal.headers() {
-            host::set_header(HEADERS, name, value)?;
+            host::set_header(RESPONSE, name, value)?;
         }
         Ok(())
+    }
+
+    fn count_opened(&self) {
+        self.shared.count("vncgate.sessions.opened");
+        self.shared.change_active(1);
     }
 
     /// A stream that cannot be kept right is ended: the peer sees a broken connection, never wrong
@@ -173,7 +240,7 @@ impl HttpContext for Stream {
     }
 
     fn on_http_request_body(&mut self, len: usize, _end: bool) -> Action {
-        if len == 0 || self.step(|session| session.is_passing()) {
+        if len == 0 || self.step(|session| session.passes_bytes()) {
             return Action::Continue;
         }
         let delivered = host::buffer(BufferType::HttpRequestBody, len).and_then(|mut chunk| {
@@ -192,7 +259,7 @@ impl HttpContext for Stream {
         if self.step(|session| session.is_passing()) {
             return Action::Continue;
         }
-        let status = host::header(MapType::HttpResponseHeaders, ":status")
+        let status = host::header(RESPONSE, ":status")
             .ok()
             .flatten()
             .and_then(|status| status.parse().ok())
@@ -200,9 +267,12 @@ impl HttpContext for Stream {
         let done = match self.step(|session| session.response(status)) {
             OnResponse::Pass => Ok(()),
             OnResponse::Switch(handshake) => {
-                self.shared.count("vncgate.sessions.opened");
-                self.shared.change_active(1);
+                self.count_opened();
                 self.switch_protocols(&handshake)
+            }
+            OnResponse::Relay(handshake) => {
+                self.count_opened();
+                self.trim_handshake(&handshake)
             }
             OnResponse::Refuse(refusal) => {
                 self.record(&refusal);
@@ -220,7 +290,7 @@ impl HttpContext for Stream {
     }
 
     fn on_http_response_body(&mut self, len: usize, end: bool) -> Action {
-        if self.step(|session| session.is_passing()) {
+        if self.step(|session| session.passes_bytes()) {
             return Action::Continue;
         }
         if let Some(body) = &mut self.refusal_body {
