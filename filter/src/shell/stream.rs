@@ -194,13 +194,19 @@ impl Stream {
         Ok(())
     }
 
-    fn explain(&self, refusal: &Refusal, body: &str) -> Result<(), HostError> {
+    /// Makes an answer of Envoy or of the target a refusal. One without a body cannot be given one.
+    fn explain(&mut self, refusal: &Refusal, has_body: bool) -> Result<(), HostError> {
+        let body = if has_body { refusal.body() } else { String::new() };
         host::set_header(RESPONSE, ":status", &refusal.status().to_string())?;
+        for name in ["transfer-encoding", "content-encoding"] {
+            host::remove_header(RESPONSE, name)?;
+        }
         host::set_header(RESPONSE, "content-type", "application/json")?;
         host::set_header(RESPONSE, "content-length", &body.len().to_string())?;
         for (name, value) in refusal.headers() {
             host::set_header(RESPONSE, name, value)?;
         }
+        self.refusal_body = Some(body);
         Ok(())
     }
 
@@ -255,7 +261,7 @@ impl HttpContext for Stream {
         Action::Continue
     }
 
-    fn on_http_response_headers(&mut self, _count: usize, _end: bool) -> Action {
+    fn on_http_response_headers(&mut self, _count: usize, end: bool) -> Action {
         if self.step(|session| session.is_passing()) {
             return Action::Continue;
         }
@@ -276,10 +282,7 @@ impl HttpContext for Stream {
             }
             OnResponse::Refuse(refusal) => {
                 self.record(&refusal);
-                let body = refusal.body();
-                let done = self.explain(&refusal, &body);
-                self.refusal_body = Some(body);
-                done
+                self.explain(&refusal, !end)
             }
         };
         if let Err(error) = done {
