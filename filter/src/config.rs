@@ -5,7 +5,8 @@
 //!   "authority": { "cluster": "vncgate_authority_internal", "timeout_ms": 5000 },
 //!   "allowed_origins": ["https://portal.example.com"],
 //!   "path_prefix": "/",
-//!   "cookie_name": "token"
+//!   "cookie_name": "token",
+//!   "ping_interval_ms": 30000
 //! }
 //! ```
 //!
@@ -25,6 +26,14 @@ const AUTHORITY_TIMEOUT_MAX_MS: u64 = 60_000;
 /// The cookie that nova-novncproxy reads.
 const COOKIE_NAME_DEFAULT: &str = "token";
 
+/// How long a browser may be silent by default before it is sent a Ping: less than the 60 seconds after
+/// which common load balancers drop an idle connection.
+const PING_INTERVAL_DEFAULT_MS: u64 = 30_000;
+
+/// Bounds of the interval: each Ping costs the worker some microseconds, and what is silent for more
+/// than an hour is dropped on the way whatever is sent after it.
+const PING_INTERVAL_RANGE_MS: std::ops::RangeInclusive<u64> = 100..=3_600_000;
+
 /// A checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -38,6 +47,9 @@ pub struct Config {
     pub path_prefix: String,
     /// Name of the cookie that may carry the token.
     pub cookie_name: String,
+    /// A browser that is silent for this long is sent a Ping, and its session ends after twice as
+    /// long. `None`: never.
+    pub ping_interval: Option<Duration>,
 }
 
 #[derive(Deserialize)]
@@ -50,6 +62,8 @@ struct Raw {
     path_prefix: String,
     #[serde(default = "default_cookie_name")]
     cookie_name: String,
+    #[serde(default = "default_ping_interval_ms")]
+    ping_interval_ms: u64,
 }
 
 #[derive(Deserialize)]
@@ -70,6 +84,10 @@ fn default_cookie_name() -> String {
 
 fn default_timeout_ms() -> u64 {
     AUTHORITY_TIMEOUT_DEFAULT_MS
+}
+
+fn default_ping_interval_ms() -> u64 {
+    PING_INTERVAL_DEFAULT_MS
 }
 
 impl Config {
@@ -107,6 +125,14 @@ impl Config {
         if raw.cookie_name.is_empty() || !raw.cookie_name.bytes().all(is_token_character) {
             faults.push(format!("cookie_name: {:?} is not a cookie name", raw.cookie_name));
         }
+        let ping_interval_ms = raw.ping_interval_ms;
+        if ping_interval_ms != 0 && !PING_INTERVAL_RANGE_MS.contains(&ping_interval_ms) {
+            faults.push(format!(
+                "ping_interval_ms: {ping_interval_ms} is neither 0, for never, nor between {} and {}",
+                PING_INTERVAL_RANGE_MS.start(),
+                PING_INTERVAL_RANGE_MS.end()
+            ));
+        }
 
         if !faults.is_empty() {
             return Err(faults);
@@ -117,6 +143,7 @@ impl Config {
             allowed_origins,
             path_prefix: raw.path_prefix,
             cookie_name: raw.cookie_name,
+            ping_interval: (ping_interval_ms > 0).then(|| Duration::from_millis(ping_interval_ms)),
         })
     }
 }
@@ -138,13 +165,14 @@ mod tests {
         assert_eq!(config.allowed_origins, []);
         assert_eq!(config.path_prefix, "/");
         assert_eq!(config.cookie_name, "token");
+        assert_eq!(config.ping_interval, Some(Duration::from_secs(30)));
     }
 
     #[test]
     fn every_fault_is_reported_at_once() {
         let faults = Config::parse(
             br#"{"authority": {"cluster": "", "timeout_ms": 0}, "allowed_origins": ["portal"],
-                 "path_prefix": "console", "cookie_name": "a b"}"#,
+                 "path_prefix": "console", "cookie_name": "a b", "ping_interval_ms": 1}"#,
         )
         .unwrap_err();
         for (fault, field) in faults.iter().zip([
@@ -153,10 +181,17 @@ mod tests {
             "allowed_origins",
             "path_prefix",
             "cookie_name",
+            "ping_interval_ms",
         ]) {
             assert!(fault.starts_with(field), "{fault}");
         }
-        assert_eq!(faults.len(), 5);
+        assert_eq!(faults.len(), 6);
+    }
+
+    #[test]
+    fn pings_can_be_switched_off() {
+        let json = br#"{"authority": {"cluster": "a"}, "ping_interval_ms": 0}"#;
+        assert_eq!(Config::parse(json).unwrap().ping_interval, None);
     }
 
     #[test]

@@ -19,13 +19,28 @@
 //! Holding begins with a pause that only a later event can end, hence [`ToBrowser::wake`]: the shell
 //! calls [`Session::wake`] as soon as Envoy lets it. RFB servers speak first (RFC 6143 7.1.1), so
 //! this costs each session one wake-up before its first bytes and nothing after that.
+//!
+//! # How a dead browser is noticed
+//!
+//! A session knows no time. The shell calls [`Session::beat`] twice in each ping interval, and the
+//! session counts the beats since it last heard the browser: after two it sends a Ping, which every
+//! live browser answers; after four it ends the stream, and with it the connection to the console.
 
 use crate::check::{self, Reply};
 use crate::config::Config;
 use crate::refusal::Refusal;
-use crate::tunnel::{CloseCode, Deframer, End, FrameHeader, PENDING_PONGS_MAX, close_frame};
+use crate::tunnel::{
+    CloseCode, Deframer, End, FrameHeader, PENDING_PONGS_MAX, PING_FRAME, close_frame,
+};
 use crate::upgrade::{self, Handshake, Headers, HttpVersion};
 use vncgate_api::{CheckRequest, Grant, Target};
+
+/// Beats without a byte of the browser after which it is sent a Ping: between a half and a whole ping
+/// interval.
+const BEATS_TO_PING: u8 = 2;
+
+/// Beats without a byte of the browser after which it is given up: at most two ping intervals.
+const BEATS_TO_END: u8 = 4;
 
 /// One stream of Envoy: a console session, or a request that is none of ours.
 #[derive(Default)]
@@ -205,6 +220,14 @@ impl Session {
         }
     }
 
+    /// Half a ping interval has passed.
+    pub fn beat(&mut self) -> ToBrowser {
+        match &mut self.state {
+            State::Open(tunnel) => tunnel.beat(),
+            _ => ToBrowser::default(),
+        }
+    }
+
     /// Whether the request is none of ours.
     pub fn is_passing(&self) -> bool {
         matches!(self.state, State::Passing)
@@ -231,6 +254,8 @@ struct Tunnel {
     waiting: Vec<u8>,
     /// Our Close is sent, or waits to be: nothing follows it.
     closed: bool,
+    /// Beats since the browser was last heard.
+    silent_beats: u8,
 }
 
 /// Whether Envoy holds the response body, so that frames can be sent at any time.
@@ -247,6 +272,7 @@ enum Hold {
 
 impl Tunnel {
     fn browser_bytes(&mut self, chunk: &mut Vec<u8>) -> ToBrowser {
+        self.silent_beats = 0;
         if self.closed {
             chunk.clear();
             return ToBrowser::default();
@@ -314,6 +340,19 @@ impl Tunnel {
         match self.hold {
             Hold::Entering { held_len } => self.release(held_len),
             Hold::Held | Hold::NotYet => ToBrowser { reset: self.closed, ..ToBrowser::default() },
+        }
+    }
+
+    fn beat(&mut self) -> ToBrowser {
+        // Where no Ping can be sent, silence says nothing about the browser.
+        let Hold::Held = self.hold else { return ToBrowser::default() };
+        self.silent_beats = self.silent_beats.saturating_add(1);
+        match self.silent_beats {
+            BEATS_TO_PING if !self.closed => {
+                ToBrowser { control: PING_FRAME.to_vec(), resume: true, ..ToBrowser::default() }
+            }
+            BEATS_TO_END => ToBrowser { reset: true, ..ToBrowser::default() },
+            _ => ToBrowser::default(),
         }
     }
 
@@ -636,6 +675,35 @@ mod tests {
                 assert_eq!(messages, expected);
             }
         }
+    }
+
+    #[test]
+    fn a_silent_browser_gets_a_ping_and_a_dead_one_is_given_up() {
+        let mut envoy = Envoy::new(open());
+        let beat = |envoy: &mut Envoy| {
+            let to_browser = envoy.session.beat();
+            envoy.carry_out(to_browser);
+        };
+        for _ in 0..10 {
+            beat(&mut envoy);
+        }
+        assert!(!envoy.reset, "no Ping could be sent");
+        envoy.server(b"hello", false);
+        envoy.tick();
+        envoy.messages();
+        for _ in 0..10 {
+            beat(&mut envoy);
+            beat(&mut envoy);
+            assert_eq!(envoy.messages(), [Message::Ping(Vec::new().into())]);
+            beat(&mut envoy);
+            envoy.browser(&[0x8a, 0x80, 0, 0, 0, 0]);
+        }
+        for _ in 0..BEATS_TO_END {
+            assert!(!envoy.reset);
+            beat(&mut envoy);
+            envoy.server(b"the server alone keeps nothing alive", false);
+        }
+        assert!(envoy.reset);
     }
 
     #[test]

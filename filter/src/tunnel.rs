@@ -17,6 +17,9 @@ const HEADER_LEN_MAX: usize = 14;
 /// the older Pongs are dropped, which RFC 6455 5.5.3 allows.
 pub const PENDING_PONGS_MAX: usize = 4 * 1024;
 
+/// A Ping frame without payload (RFC 6455 5.5.2).
+pub const PING_FRAME: &[u8] = &[0x89, 0];
+
 /// A status code of a Close frame (RFC 6455 7.4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CloseCode(pub u16);

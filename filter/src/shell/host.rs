@@ -39,6 +39,7 @@ mod abi {
     unsafe extern "C" {
         pub(super) fn proxy_log(level: u32, message: *const u8, len: usize) -> u32;
         pub(super) fn proxy_get_log_level(level: *mut u32) -> u32;
+        pub(super) fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
         pub(super) fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
         pub(super) fn proxy_get_buffer_bytes(
             buffer: u32,
@@ -148,6 +149,14 @@ pub(super) fn logs(level: LogLevel) -> bool {
     // SAFETY: a live number.
     let status = unsafe { abi::proxy_get_log_level(&mut lowest) };
     status == 0 && lowest <= level as u32
+}
+
+/// The time since the epoch.
+pub(super) fn now() -> Result<Duration> {
+    let mut nanoseconds = 0;
+    // SAFETY: a live number for the host to set.
+    ok(unsafe { abi::proxy_get_current_time_nanoseconds(&mut nanoseconds) })
+        .map(|()| Duration::from_nanos(nanoseconds))
 }
 
 /// Calls the root context's `on_tick` at this period; `None` stops it.

@@ -1,11 +1,16 @@
 //! The proxy-wasm shell: carries Envoy's events into [`crate::session`] and its commands out.
 //!
-//! [`host`] is every call to Envoy, each with its failure as a value; [`root`] is the plugin's
-//! configuration, wake-ups and metrics; [`stream`] is one stream.
+//! - [`root`]: the plugin as a whole, once per worker
+//! - [`stream`]: one request, step by step
+//! - [`timer`]: what happens to a stream outside of its own callbacks
+//! - [`metrics`]: counters and gauges
+//! - [`host`]: every call to Envoy, each with its failure as a value
 
 mod host;
+mod metrics;
 mod root;
 mod stream;
+mod timer;
 
 proxy_wasm::main! {{
     proxy_wasm::set_root_context(|_| Box::new(root::Root::default()));

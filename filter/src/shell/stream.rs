@@ -2,6 +2,7 @@
 
 use super::host::{self, HostError};
 use super::root::Shared;
+use super::timer::Timer;
 use crate::check::{REPLY_LEN_MAX, Reply};
 use crate::config::Config;
 use crate::refusal::Refusal;
@@ -109,7 +110,7 @@ impl Stream {
     }
 
     fn record(&self, refusal: &Refusal) {
-        self.shared.count(&format!("vncgate.refusals.{}", refusal.code()));
+        self.shared.metrics.count_refusal(refusal.code());
         // For the access log only; the refusal itself does not depend on it.
         if let Err(error) = host::set_property("vncgate.refusal", refusal.code()) {
             self.log_error("vncgate.refusal", error);
@@ -210,9 +211,9 @@ impl Stream {
         Ok(())
     }
 
-    fn count_opened(&self) {
-        self.shared.count("vncgate.sessions.opened");
-        self.shared.change_active(1);
+    fn open(&self) -> Result<(), HostError> {
+        self.shared.metrics.session_opened();
+        self.shared.timer.add(self.context_id, &self.session)
     }
 
     /// A stream that cannot be kept right is ended: the peer sees a broken connection, never wrong
@@ -252,7 +253,7 @@ impl HttpContext for Stream {
         let delivered = host::buffer(BufferType::HttpRequestBody, len).and_then(|mut chunk| {
             let to_browser = self.step(|session| session.browser_bytes(&mut chunk));
             host::replace_buffer(BufferType::HttpRequestBody, &chunk)?;
-            deliver(to_browser, self.context_id, &self.session, &self.shared)
+            deliver(to_browser, self.context_id, &self.shared.timer)
         });
         if let Err(error) = delivered {
             self.abort("browser's bytes", error);
@@ -273,12 +274,10 @@ impl HttpContext for Stream {
         let done = match self.step(|session| session.response(status)) {
             OnResponse::Pass => Ok(()),
             OnResponse::Switch(handshake) => {
-                self.count_opened();
-                self.switch_protocols(&handshake)
+                self.open().and_then(|()| self.switch_protocols(&handshake))
             }
             OnResponse::Relay(handshake) => {
-                self.count_opened();
-                self.trim_handshake(&handshake)
+                self.open().and_then(|()| self.trim_handshake(&handshake))
             }
             OnResponse::Refuse(refusal) => {
                 self.record(&refusal);
@@ -306,7 +305,7 @@ impl HttpContext for Stream {
         }
         let to_browser = self.step(|session| session.server_bytes(len, end));
         let hold = to_browser.hold;
-        if let Err(error) = deliver(to_browser, self.context_id, &self.session, &self.shared) {
+        if let Err(error) = deliver(to_browser, self.context_id, &self.shared.timer) {
             self.abort("server's bytes", error);
             return Action::Pause;
         }
@@ -347,7 +346,8 @@ impl Context for Stream {
 
     fn on_done(&mut self) -> bool {
         if self.step(Session::end) {
-            self.shared.change_active(-1);
+            self.shared.timer.remove(self.context_id);
+            self.shared.metrics.session_ended();
         }
         true
     }
@@ -358,8 +358,7 @@ impl Context for Stream {
 pub(super) fn deliver(
     to_browser: ToBrowser,
     context_id: u32,
-    session: &Rc<RefCell<Session>>,
-    shared: &Shared,
+    timer: &Timer,
 ) -> Result<(), HostError> {
     const BODY: BufferType = BufferType::HttpResponseBody;
     if to_browser.discard {
@@ -375,7 +374,7 @@ pub(super) fn deliver(
         host::resume_response()?;
     }
     if to_browser.wake {
-        shared.wake(context_id, session)?;
+        timer.wake(context_id)?;
     }
     if to_browser.reset {
         host::reset_stream()?;
