@@ -10,7 +10,7 @@
 //! - [`console_api`]: callers that ask it for a console;
 //! - [`envoy`]: a real Envoy with the shipped `envoy-config/static/envoy.yaml` and the built filter;
 //! - [`gateway`]: all of these, wired together;
-//! - [`websocket`]: browsers, well-behaved and not, over HTTP/1.1 and HTTP/2.
+//! - [`websocket`]: browsers, well-behaved and not, over HTTP/1.1; [`http2`]: the same over HTTP/2.
 //!
 //! Beside them, [`scripted`]: an authority that does what the real one never does.
 //!
@@ -22,10 +22,12 @@
 //! installs it. Nothing here connects to anything but `127.0.0.0/8`.
 
 pub mod authority;
+pub mod browser;
 pub mod certificate;
 pub mod console_api;
 pub mod envoy;
 pub mod gateway;
+pub mod http2;
 pub mod process;
 pub mod screen;
 pub mod scripted;

@@ -155,7 +155,7 @@ fn colour(x: u16, y: u16, keys: u16) -> Rgb {
         return BLUE;
     }
     let Some(row) = y.checked_sub(TEXT_TOP).map(|y| y / CELL.1) else { return BLACK };
-    let (column, inside) = (x / CELL.0, x % CELL.0 > 0 && y % CELL.1 > 0);
+    let (column, inside) = (x / CELL.0, !x.is_multiple_of(CELL.0) && !y.is_multiple_of(CELL.1));
     if inside && row * CELLS_PER_ROW + column < keys { GREY } else { BLACK }
 }
 

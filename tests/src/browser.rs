@@ -1,0 +1,236 @@
+//! A person at a browser: headless Chromium, driven over WebDriver, and eyes for what it shows.
+
+mod vga;
+
+pub use vga::TextScreen;
+
+use crate::gateway::Gateway;
+use crate::process::{Process, Run, until};
+use crate::workspace::{checkout, free_port};
+use base64::prelude::{BASE64_STANDARD, Engine};
+use fantoccini::wd::{Capabilities, WebDriverCompatibleCommand};
+use fantoccini::{Client, ClientBuilder, Locator};
+use http::Method;
+use hyper_util::client::legacy::connect::HttpConnector;
+use rcgen::{KeyPair, PublicKeyData};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// How long a page may take to show what is waited for. Two or three browsers run side by side on a
+/// machine of two cores.
+pub const PAGE_LIMIT: Duration = Duration::from_secs(30);
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// A browser with one empty profile and one tab.
+#[derive(Debug)]
+pub struct Browser {
+    client: Client,
+    _chromedriver: Process,
+    _chromium: Process,
+}
+
+impl Browser {
+    /// Starts Chromium. It accepts the certificate of this gateway's Envoy and no other unknown one.
+    ///
+    /// Chromium is our child and not `chromedriver`'s, so that it cannot outlive the tests.
+    pub async fn start(gateway: &Gateway) -> Self {
+        let run = &gateway.run;
+        let (chromium, debugger) = start_chromium(run).await;
+        let (chromedriver, webdriver) = start_chromedriver(run).await;
+        let mut capabilities = Capabilities::new();
+        capabilities.insert("goog:chromeOptions".to_owned(), json!({"debuggerAddress": debugger}));
+        capabilities.insert("goog:loggingPrefs".to_owned(), json!({"browser": "ALL"}));
+        let client = ClientBuilder::new(HttpConnector::new())
+            .capabilities(capabilities)
+            .connect(&webdriver)
+            .await
+            .expect("chromedriver attaches to Chromium");
+        Self { client, _chromedriver: chromedriver, _chromium: chromium }
+    }
+
+    /// Opens a URL in the tab.
+    pub async fn open(&self, url: &str) {
+        self.client.goto(url).await.expect("open a page");
+    }
+
+    /// Loads the page again.
+    pub async fn reload(&self) {
+        self.client.refresh().await.expect("reload the page");
+    }
+
+    /// The address bar.
+    pub async fn address_bar(&self) -> String {
+        self.client.current_url().await.expect("the page's URL").to_string()
+    }
+
+    /// The title of the tab.
+    pub async fn title(&self) -> String {
+        self.client.title().await.expect("the page's title")
+    }
+
+    /// Sets a cookie for the site of the current page.
+    pub async fn set_cookie(&self, name: &str, value: &str) {
+        let cookie = fantoccini::cookies::Cookie::new(name.to_owned(), value.to_owned());
+        self.client.add_cookie(cookie).await.expect("set a cookie");
+    }
+
+    /// Presses the button (or any element) with this `id`.
+    pub async fn click(&self, id: &str) {
+        let element = self.client.find(Locator::Id(id)).await.expect("an element to click");
+        element.click().await.unwrap_or_else(|error| panic!("click #{id}: {error}"));
+    }
+
+    /// Types into whatever has the keyboard focus, with Shift where a US keyboard needs it.
+    pub async fn type_keys(&self, text: &str) {
+        let focused = self.client.active_element().await.expect("a focused element");
+        focused.send_keys(text).await.expect("type");
+    }
+
+    /// The text that a person sees in the element with this `id`; empty when it is hidden.
+    pub async fn text(&self, id: &str) -> String {
+        let element = self.client.find(Locator::Id(id)).await.expect("an element with a text");
+        element.text().await.expect("the element's text")
+    }
+
+    /// Runs the body of a JavaScript function in the page and returns what it returns.
+    pub async fn script(&self, body: &str) -> Value {
+        self.client.execute(body, Vec::new()).await.expect("run a script in the page")
+    }
+
+    /// What noVNC's canvas shows, as a text screen; `None` while there is no picture.
+    pub async fn console_screen(&self) -> Option<TextScreen> {
+        let data_url = self
+            .script(
+                "const canvas = document.querySelector('canvas:not([style*=fixed])');
+                 return canvas?.width ? canvas.toDataURL('image/png') : null;",
+            )
+            .await;
+        let base64 = data_url.as_str()?.strip_prefix("data:image/png;base64,").expect("a PNG");
+        let png = BASE64_STANDARD.decode(base64).expect("base64 from the browser");
+        Some(TextScreen::read(&png))
+    }
+
+    /// Waits until the canvas shows a text screen that fulfils `condition`.
+    ///
+    /// # Panics
+    ///
+    /// With the text that it shows instead, after [`PAGE_LIMIT`].
+    pub async fn screen_shows(
+        &self,
+        what: &str,
+        condition: impl Fn(&TextScreen) -> bool,
+    ) -> TextScreen {
+        let mut last = None;
+        let deadline = tokio::time::Instant::now() + PAGE_LIMIT;
+        while tokio::time::Instant::now() < deadline {
+            last = self.console_screen().await;
+            if let Some(screen) = last.take_if(|screen| condition(screen)) {
+                return screen;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("the screen does not show {what}:\n{}", last.map_or_else(String::new, |s| s.text()));
+    }
+
+    /// Waits until a script of the page returns `true`.
+    pub async fn page_shows(&self, what: &str, script: &str) {
+        until(what, PAGE_LIMIT, async || (self.script(script).await == true).then_some(())).await;
+    }
+
+    /// What the page and the browser have written to the JavaScript console since the last call: errors,
+    /// failed requests and violations of the page's content security policy.
+    pub async fn console_log(&self) -> Vec<String> {
+        let entries = self.client.issue_cmd(&BrowserLog).await.expect("the browser's log");
+        let entries = entries.as_array().expect("a list of log entries");
+        entries
+            .iter()
+            .map(|entry| entry["message"].as_str().unwrap_or_default().to_owned())
+            .collect()
+    }
+
+    /// Keeps a picture of the page as `.run/screenshots/NAME.png` in the checkout.
+    pub async fn keep_screenshot(&self, name: &str) -> PathBuf {
+        let png = self.client.screenshot().await.expect("a screenshot");
+        let directory = checkout().join(".run/screenshots");
+        fs::create_dir_all(&directory).expect("make .run/screenshots/");
+        let path = directory.join(format!("{name}.png"));
+        fs::write(&path, png).expect("write the screenshot");
+        path
+    }
+}
+
+/// `chromedriver`'s extension of WebDriver that reads the JavaScript console.
+#[derive(Debug)]
+struct BrowserLog;
+
+impl WebDriverCompatibleCommand for BrowserLog {
+    fn endpoint(
+        &self,
+        base_url: &url::Url,
+        session: Option<&str>,
+    ) -> Result<url::Url, url::ParseError> {
+        base_url.join(&format!("session/{}/se/log", session.expect("a session")))
+    }
+
+    fn method_and_body(&self, _: &url::Url) -> (Method, Option<String>) {
+        (Method::POST, Some(json!({"type": "browser"}).to_string()))
+    }
+}
+
+async fn start_chromium(run: &Run) -> (Process, String) {
+    let debugger = format!("{LOOPBACK}:{}", free_port(LOOPBACK));
+    let (_, port) = debugger.rsplit_once(':').expect("an address and a port");
+    let mut command = Command::new("chromium");
+    command
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
+        // Nothing but the pages that tests open.
+        .args(["--no-first-run", "--disable-background-networking", "--disable-component-update"])
+        .args(["--disable-sync", "--disable-quic", "--disable-extensions"])
+        .args(["--window-size=1100,760", "--remote-allow-origins=*"])
+        .arg(format!("--remote-debugging-port={port}"))
+        .arg(format!("--user-data-dir={}", run.path("chromium-profile").display()))
+        .arg(format!(
+            "--ignore-certificate-errors-spki-list={}",
+            public_key_hash(&run.path("envoy.key"))
+        ))
+        .arg("about:blank");
+    let mut process = start(run, "chromium", &command);
+    answers(&mut process, &format!("http://{debugger}/json/version")).await;
+    (process, debugger)
+}
+
+async fn start_chromedriver(run: &Run) -> (Process, String) {
+    let port = free_port(LOOPBACK);
+    let mut command = Command::new("chromedriver");
+    command.arg(format!("--port={port}"));
+    let mut process = start(run, "chromedriver", &command);
+    let url = format!("http://{LOOPBACK}:{port}/");
+    answers(&mut process, &format!("{url}status")).await;
+    (process, url)
+}
+
+fn start(run: &Run, program: &str, command: &Command) -> Process {
+    let installed = Command::new(program).arg("--version").output().is_ok();
+    assert!(installed, "{program} is missing: run `./justw setup`");
+    Process::start(run, program, command)
+}
+
+async fn answers(process: &mut Process, url: &str) {
+    let http = reqwest::Client::builder().no_proxy().build().expect("build an HTTP client");
+    process
+        .ready(async || http.get(url).send().await.ok()?.status().is_success().then_some(()))
+        .await;
+}
+
+/// SHA-256 of a key pair's SubjectPublicKeyInfo in base64, by which Chromium knows an exempt certificate.
+fn public_key_hash(key: &Path) -> String {
+    let pem = fs::read_to_string(key).expect("read Envoy's key");
+    let key = KeyPair::from_pem(&pem).expect("a PKCS#8 key");
+    BASE64_STANDARD.encode(Sha256::digest(key.subject_public_key_info()))
+}
