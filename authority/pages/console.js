@@ -23,8 +23,13 @@ connect();
 
 function connect() {
     abort.abort();
-    abort = new AbortController();
-    runSession(link.token, element("screen"), abort.signal, { show, askPassword });
+    const own = new AbortController();
+    abort = own;
+    runSession(link.token, element("screen"), own.signal, {
+        // The session before may have last words.
+        show: (state) => abort === own && show(state),
+        askPassword,
+    });
 }
 
 // --- What the page shows
@@ -63,8 +68,7 @@ function showMachine(vm) {
     element("name").textContent = vm.name;
     element("name").title = vm.name;
     element("screen").setAttribute("aria-label", `Screen of ${vm.name}`);
-    element("power").textContent = POWER_STATES[vm.powerState] ?? vm.powerState;
-    element("power").hidden = false;
+    element("power").textContent = POWER_STATES[vm.powerState] ?? "";
     const time = vm.expiresAt.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
     element("validity").textContent = `This link can open the console until ${time}.`;
 }

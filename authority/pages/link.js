@@ -8,7 +8,7 @@ const TOKEN = /^[\w-]{1,128}$/;
  * Reads the link and takes the token out of the address bar.
  *
  * The token moves to `history.state` of this history entry: it survives a reload, and another console
- * opened in the same tab or in another frame has a state of its own.
+ * opened in the same tab has an entry of its own.
  *
  * @returns {{token: string | null, viewOnly: boolean, fit: boolean}} `token` is null when the link has
  *     none or one that cannot be a token.

@@ -24,8 +24,8 @@ const REASONS = {
         retry: "never",
     },
     console_unavailable: {
-        summary: "The virtual machine has no console now: it is powered off, disconnected or gone.",
-        advice: "Power it on, then reconnect. If it is running, its console is switched off in vCenter.",
+        summary: "The virtual machine has no console now.",
+        advice: "The line below says why. Once the machine runs and its console is switched on, reconnect.",
         retry: "auto",
     },
     vcenter_unavailable: {

@@ -27,19 +27,15 @@ const STABLE_MS = 10_000;
 export async function runSession(token, screen, signal, { show, askPassword }) {
     let vm = null;
     let opened = false;
-    let openedAt;
+    let openedAt = Infinity;
     let attempt = 0;
     const tell = (state) => show({ vm, opened, ...state });
 
     while (true) {
-        openedAt = Infinity;
         tell({ phase: "connecting" });
         const end = await connect();
         const reason = reasonOf(signal.aborted ? { code: "closed_by_user", detail: "" } : end);
 
-        if (performance.now() - openedAt >= STABLE_MS) {
-            attempt = 0;
-        }
         if (reason.retry !== "auto" || attempt === RETRY_DELAYS_S.length) {
             tell({ phase: "ended", reason });
             return;
@@ -55,17 +51,29 @@ export async function runSession(token, screen, signal, { show, askPassword }) {
         if (token === null) {
             return { code: "no_token", detail: "" };
         }
-        const before = await askStatus(token, signal);
-        if (before.refusal || signal.aborted) {
-            return before.refusal;
+        const refused = await checkToken();
+        if (refused || signal.aborted) {
+            return refused;
         }
-        vm = before.vm;
         tell({ phase: "connecting" });
+        openedAt = Infinity;
         const end = await openConsole(screen, token, signal, { onConnected, askPassword });
+        if (performance.now() - openedAt >= STABLE_MS) {
+            attempt = 0;
+        }
         // Only the authority knows whether the machine was powered off, moved, or the link ran out.
-        const after = await askStatus(token, signal);
-        vm = after.vm ?? vm;
-        return after.refusal ?? end;
+        return await checkToken() ?? end;
+    }
+
+    // Resolves with the authority's refusal, if it refuses.
+    async function checkToken() {
+        const status = await askStatus(token, signal);
+        if (status.vm) {
+            vm = status.vm;
+        } else if (vm) {
+            vm = { ...vm, powerState: null }; // as it was before
+        }
+        return status.refusal;
     }
 
     function onConnected(rfb) {

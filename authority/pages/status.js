@@ -1,6 +1,6 @@
 // What the authority says of a token: GET /console/status.
 
-// The authority gives vCenter less than this before it answers `vcenter_unavailable` itself.
+// More than the authority gives vCenter, after which it answers `vcenter_unavailable` itself.
 const STATUS_TIMEOUT_MS = 20_000;
 
 /**

@@ -1,0 +1,409 @@
+//! A person opens consoles in a real browser, on the whole path: Chromium, Envoy with the filter, the
+//! authority, a simulated vCenter, and a guest with a screen and a keyboard.
+//!
+//! Each test keeps a picture of what the person saw at its end in `.run/screenshots/`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use vncgate_tests::authority::Config;
+use vncgate_tests::browser::{Browser, TextScreen};
+use vncgate_tests::console_api::Console;
+use vncgate_tests::gateway::{ESXI_HOSTS, Gateway};
+use vncgate_tests::process::until;
+use vncgate_tests::screen::{Qemu, TcpServer};
+use vncgate_tests::vcsim::Vm;
+use vncgate_tests::workspace::free_port;
+
+/// What the guest of `tests/guest/boot.S` shows, where it shows it, and on which ground.
+const BANNER: &str = "  vncgate demo guest: type something";
+const BANNER_ROW: usize = 1;
+const BANNER_GROUND: [u8; 3] = [0x00, 0x00, 0xaa];
+/// Where it echoes the first line that is typed.
+const TYPED_ROW: usize = 4;
+
+/// Shorter than the page's last pause between two attempts, so that a test meets a running one.
+const LOG_LIMIT: Duration = Duration::from_secs(10);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_url_of_the_console_api_shows_the_screen_and_takes_keys() {
+    let desk = Desk::new("browser-screen").await;
+    let browser = &desk.browser;
+    browser.open(&desk.console.url).await;
+
+    let screen = browser.screen_shows("the guest's banner", shows_banner).await;
+    assert_eq!(screen.size(), (720, 400));
+    assert_eq!(screen.pixel(700, 40), BANNER_GROUND);
+    assert_eq!(browser.title().await, "build-agent-07 – console");
+    assert_eq!(browser.text("name").await, "build-agent-07");
+    assert_eq!(browser.text("power").await, "powered on");
+    assert_eq!(browser.text("state").await, "Connected");
+
+    browser.type_keys("Hello, ESXi!").await;
+    browser.screen_shows("what was typed", |screen| screen.row(TYPED_ROW) == "Hello, ESXi!").await;
+
+    browser.keep_screenshot("screen").await;
+    assert_eq!(browser.console_log().await, [""; 0], "errors or policy violations in the browser");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_token_is_in_no_url_and_survives_a_reload() {
+    let desk = Desk::new("browser-token").await;
+    let browser = &desk.browser;
+    let token = &desk.console.token;
+    browser.open(&format!("{}&resize=off", desk.console.url)).await;
+    browser.screen_shows("the guest's banner", shows_banner).await;
+
+    assert_eq!(
+        browser.address_bar().await,
+        format!("{}/console.html#resize=off", desk.gateway.envoy.url())
+    );
+    let requests = browser
+        .script("return performance.getEntries().map((entry) => entry.name).join(' ')")
+        .await
+        .to_string();
+    assert!(requests.contains("/novnc/core/rfb.js"), "the page's requests: {requests}");
+    assert!(!requests.contains(token), "the token is in a request's URL: {requests}");
+
+    browser.reload().await;
+    browser.screen_shows("the guest's banner after a reload", shows_banner).await;
+    browser.click("connection").await;
+    phase(browser, "ended").await;
+
+    // Both sessions, ended, are in the access log; the token is in no log at all.
+    until("two sessions in the access log", LOG_LIMIT, async || {
+        let log = desk.gateway.envoy.access_log();
+        let upgrades = log.iter().filter(|line| line.to_string().contains("/websockify"));
+        (upgrades.count() == 2).then_some(())
+    })
+    .await;
+    assert!(!desk.gateway.envoy.log().contains(token), "the token is in Envoy's logs");
+    assert!(!desk.gateway.authority.log().contains(token), "the token is in the authority's log");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pasted_text_arrives_as_keys() {
+    let desk = Desk::open("browser-paste").await;
+    let browser = &desk.browser;
+
+    browser.click("paste").await;
+    browser.type_keys("~Shift & \"Quotes\" {[|]} #1\r\ta_tab").await;
+    browser.click("paste-type").await;
+    let screen = browser
+        .screen_shows("the pasted text", |screen| screen.row(TYPED_ROW + 1).contains("a_tab"))
+        .await;
+    assert_eq!(screen.row(TYPED_ROW), "~Shift & \"Quotes\" {[|]} #1");
+    browser.keep_screenshot("paste").await;
+
+    // The dialog closes, forgets the text, and the keyboard is the machine's again.
+    let dialog = "return [document.getElementById('paste-dialog').open, \
+                  document.getElementById('paste-text').value].join()";
+    assert_eq!(browser.script(dialog).await, "false,");
+    browser.type_keys(" more").await;
+    browser
+        .screen_shows("keys after the pasted text", |screen| screen.text().contains(" more"))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_alt_del_restarts_the_guest() {
+    let desk = Desk::open("browser-ctrl-alt-del").await;
+    let browser = &desk.browser;
+    browser.type_keys("before").await;
+    browser.screen_shows("what was typed", |screen| screen.row(TYPED_ROW) == "before").await;
+
+    browser.click("ctrl-alt-del").await;
+    let restarted = |screen: &TextScreen| shows_banner(screen) && screen.row(TYPED_ROW).is_empty();
+    browser.screen_shows("a fresh banner", restarted).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn view_only_sends_no_keys() {
+    let desk = Desk::new("browser-view-only").await;
+    let browser = &desk.browser;
+    browser.open(&format!("{}&view_only=true", desk.console.url)).await;
+    browser.screen_shows("the guest's banner", shows_banner).await;
+    browser.type_keys("unsent").await;
+
+    // What is typed after switching to full control shows that nothing came before it.
+    browser.click("view-only").await;
+    browser.script("document.querySelector('canvas').focus()").await;
+    browser.type_keys("sent").await;
+    browser
+        .screen_shows("the keys of full control alone", |screen| screen.row(TYPED_ROW) == "sent")
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_keyboard_reaches_the_controls_and_the_scale_changes() {
+    let desk = Desk::open("browser-controls").await;
+    let browser = &desk.browser;
+    const WIDTH_SHOWN: &str =
+        "return Math.round(document.querySelector('canvas').getBoundingClientRect().width)";
+    assert_eq!(browser.script(WIDTH_SHOWN).await, 1100, "fit to a window of 1100 pixels");
+
+    // WebDriver's code points for Control and Alt; the keys are released at the end of the call.
+    browser.type_keys("\u{e009}\u{e00a}").await;
+    browser
+        .page_shows(
+            "the focus on a button after Ctrl+Alt",
+            "return document.activeElement.id === 'ctrl-alt-del'",
+        )
+        .await;
+
+    browser.click("fit").await;
+    assert_eq!(browser.script(WIDTH_SHOWN).await, 720, "the guest's own size");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_link_is_explained() {
+    let desk = Desk::new("browser-dead-link").await;
+    let browser = &desk.browser;
+    let page = format!("{}/console.html", desk.gateway.envoy.url());
+
+    for (url, code, advice) in [
+        (page.clone(), "no_token", "copy the whole link"),
+        (format!("{page}#token=not%20a%20token"), "no_token", "copy the whole link"),
+        (
+            format!("{page}#token=00000000-0000-4000-8000-000000000000"),
+            "token_invalid",
+            "makes a new one",
+        ),
+    ] {
+        browser.open("about:blank").await;
+        browser.open(&url).await;
+        refused(browser, code, advice).await;
+        assert_eq!(browser.text("notice-heading").await, "The console cannot be opened");
+        assert_eq!(browser.text("reconnect").await, "", "no button that cannot help");
+    }
+    browser.keep_screenshot("token-invalid").await;
+
+    // A good link pasted over a dead one, which changes the fragment alone.
+    browser.open(&desk.console.url).await;
+    browser.screen_shows("the guest's banner", shows_banner).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_ran_out_is_explained() {
+    // The shortest life that the authority allows.
+    let short = |config: Config| config.with("token_ttl = \"10m\"", "token_ttl = \"10s\"");
+    let desk = Desk::with("browser-expired", short).await;
+    let browser = &desk.browser;
+    browser.open(&desk.console.url).await;
+    browser.screen_shows("the guest's banner", shows_banner).await;
+
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    browser.type_keys("still here").await;
+    browser
+        .screen_shows("a session that outlives its token", |s| s.row(TYPED_ROW) == "still here")
+        .await;
+
+    browser.reload().await;
+    refused(browser, "token_invalid", "makes a new one").await;
+    browser.keep_screenshot("token-expired").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_for_one_use_opens_one_console() {
+    let single_use = |config: Config| {
+        config.with("token_ttl = \"10m\"", "token_ttl = \"10m\"\nsingle_use = true")
+    };
+    let desk = Desk::with("browser-single-use", single_use).await;
+    let browser = &desk.browser;
+    browser.open(&desk.console.url).await;
+    browser.screen_shows("the guest's banner", shows_banner).await;
+
+    browser.reload().await;
+    refused(browser, "token_invalid", "makes a new one").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_moved_is_explained() {
+    let desk = Desk::new("browser-moved").await;
+    desk.gateway.vcenter.migrate(&desk.vm.name, ESXI_HOSTS[1]);
+
+    desk.browser.open(&desk.console.url).await;
+    refused(&desk.browser, "console_moved", "makes a new one").await;
+    desk.browser.keep_screenshot("console-moved").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_console_that_ends_says_why_and_comes_back() {
+    let mut desk = Desk::open("browser-power-cycle").await;
+    let address = desk.guest.as_ref().expect("a guest").address();
+
+    desk.gateway.vcenter.power_off(&desk.vm.name);
+    desk.guest = None;
+    refused(&desk.browser, "console_unavailable", "reconnect").await;
+    assert_eq!(desk.browser.text("notice-heading").await, "The console has ended");
+    assert!(desk.browser.text("notice-code").await.contains("powered off"));
+    assert_eq!(desk.browser.text("power").await, "", "no power state of before");
+    desk.browser.keep_screenshot("powered-off").await;
+
+    desk.gateway.vcenter.power_on(&desk.vm.name);
+    desk.guest = Some(Qemu::start(&desk.gateway.run, address).await);
+    desk.browser.screen_shows("the banner again, without a click", shows_banner).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_console_server_that_is_away_is_explained() {
+    let mut desk = Desk::open("browser-server-away").await;
+    let address = desk.guest.as_ref().expect("a guest").address();
+    desk.guest = None;
+    // First the end of the session, then the attempts that nobody answers.
+    refused(&desk.browser, "no_answer", "console port").await;
+    desk.browser.keep_screenshot("no-answer").await;
+
+    desk.guest = Some(Qemu::start(&desk.gateway.run, address).await);
+    desk.browser.click("reconnect").await;
+    desk.browser.screen_shows("the banner after a click", shows_banner).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_console_server_is_given_up() {
+    let silent = TcpServer::start(ESXI_HOSTS[0], async |_connection: TcpStream| {
+        std::future::pending().await
+    })
+    .await;
+    let desk = Desk::at("browser-silent", silent.address()).await;
+    desk.browser.open(&desk.console.url).await;
+    refused(&desk.browser, "no_answer", "console port").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_console_server_that_speaks_something_else_is_explained() {
+    let http = TcpServer::start(ESXI_HOSTS[0], async |mut connection: TcpStream| {
+        // The browser may have left.
+        let _ = connection.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        std::future::pending().await
+    })
+    .await;
+    let desk = Desk::at("browser-not-vnc", http.address()).await;
+    desk.browser.open(&desk.console.url).await;
+    refused(&desk.browser, "protocol_error", "administrator").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_who_disconnects_can_reconnect() {
+    let desk = Desk::open("browser-reconnect").await;
+    let browser = &desk.browser;
+    browser.type_keys("kept").await;
+    browser.screen_shows("what was typed", |screen| screen.row(TYPED_ROW) == "kept").await;
+
+    browser.click("connection").await;
+    refused(browser, "closed_by_user", "goes on running").await;
+    assert!(browser.console_screen().await.is_none(), "a picture without a connection");
+
+    browser.click("reconnect").await;
+    browser.screen_shows("the same screen", |screen| screen.row(TYPED_ROW) == "kept").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vcenter_or_authority_that_is_down_is_explained() {
+    let mut desk = Desk::new("browser-down").await;
+    desk.gateway.vcenter.stop();
+    desk.browser.open(&desk.console.url).await;
+    refused(&desk.browser, "vcenter_unavailable", "vCenter is down").await;
+
+    desk.gateway.authority.process().kill();
+    desk.browser.click("reconnect").await;
+    refused(&desk.browser, "authority_unavailable", "administrator").await;
+
+    desk.gateway.envoy.process().kill();
+    desk.browser.click("reconnect").await;
+    refused(&desk.browser, "unreachable", "network connection").await;
+    desk.browser.keep_screenshot("unreachable").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stock_novnc_pages_open_consoles() {
+    let stock =
+        |config: Config| config.with("[console]\n", "[console]\nweb = \"/usr/share/novnc\"\n");
+    let desk = Desk::with("browser-stock", stock).await;
+    let Desk { browser, gateway, console, .. } = &desk;
+    let (site, token) = (gateway.envoy.url(), &console.token);
+    let shown = async |url: String| {
+        browser.open("about:blank").await;
+        browser.open(&url).await;
+        browser.screen_shows(&format!("the guest's banner on {url}"), shows_banner).await;
+    };
+
+    shown(format!("{site}/vnc_lite.html?path=websockify%3Ftoken%3D{token}")).await;
+    browser.keep_screenshot("vnc-lite").await;
+    shown(format!("{site}/vnc_lite.html?path=%3Ftoken%3D{token}")).await;
+    shown(format!("{site}/vnc.html?autoconnect=true&path=websockify%3Ftoken%3D{token}")).await;
+    browser.keep_screenshot("vnc").await;
+
+    // The form of old: the page is opened with a cookie and knows nothing of tokens.
+    browser.set_cookie("token", token).await;
+    shown(format!("{site}/vnc_lite.html")).await;
+
+    assert!(!gateway.envoy.log().contains(token.as_str()), "the token is in Envoy's logs");
+}
+
+/// A person with an open browser, a link to a machine's console, and the machine.
+struct Desk {
+    browser: Browser,
+    console: Console,
+    vm: Vm,
+    guest: Option<Qemu>,
+    gateway: Gateway,
+}
+
+impl Desk {
+    async fn new(name: &str) -> Self {
+        Self::with(name, |config| config).await
+    }
+
+    async fn with(name: &str, authority: impl FnOnce(Config) -> Config) -> Self {
+        let gateway = Gateway::start_with(name, authority, &[]).await;
+        let address = SocketAddr::new(ESXI_HOSTS[0], free_port(ESXI_HOSTS[0]));
+        let guest = Qemu::start(&gateway.run, address).await;
+        Self::furnish(gateway, address, Some(guest)).await
+    }
+
+    /// A machine whose console is at `address`, whoever listens there.
+    async fn at(name: &str, address: SocketAddr) -> Self {
+        Self::furnish(Gateway::start(name).await, address, None).await
+    }
+
+    async fn furnish(gateway: Gateway, address: SocketAddr, guest: Option<Qemu>) -> Self {
+        let vm = gateway.vcenter.create_vm("build-agent-07", address.ip(), address.port());
+        let console = gateway.api().console(&vm).await;
+        let browser = Browser::start(&gateway).await;
+        Self { browser, console, vm, guest, gateway }
+    }
+
+    /// With the console open.
+    async fn open(name: &str) -> Self {
+        let desk = Self::new(name).await;
+        desk.browser.open(&desk.console.url).await;
+        desk.browser.screen_shows("the guest's banner", shows_banner).await;
+        desk
+    }
+}
+
+fn shows_banner(screen: &TextScreen) -> bool {
+    screen.row(BANNER_ROW) == BANNER
+}
+
+/// Waits for a phase of the session, as `session.js` names them.
+async fn phase(browser: &Browser, phase: &str) {
+    let script = format!("return document.getElementById('state').dataset.phase === '{phase}'");
+    browser.page_shows(&format!("phase {phase}"), &script).await;
+}
+
+/// Waits until the page gives this reason, and checks that it says what to do next.
+async fn refused(browser: &Browser, code: &str, advice: &str) {
+    browser
+        .page_shows(
+            &format!("reason {code}"),
+            &format!("return document.body.dataset.reason === '{code}'"),
+        )
+        .await;
+    assert!(browser.text("notice-code").await.starts_with(code));
+    assert_ne!(browser.text("notice-summary").await, "");
+    let shown = browser.text("notice-advice").await;
+    assert!(shown.contains(advice), "advice for {code}: {shown}");
+}
