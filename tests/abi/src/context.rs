@@ -105,7 +105,9 @@ pub(crate) struct State {
     next_call_token: u32,
     /// The answer that a callback is about now.
     pub(crate) answering: Option<(HeaderMap, Vec<u8>)>,
-    pub(crate) tick_period: Option<Duration>,
+    tick_period: Option<Duration>,
+    /// When the timer fires next.
+    tick_due: Duration,
     /// Since the epoch.
     pub(crate) now: Duration,
 }
@@ -133,6 +135,7 @@ impl State {
             next_call_token: 1,
             answering: None,
             tick_period: None,
+            tick_due: Duration::ZERO,
             now: Duration::from_secs(1_767_225_600), // 2026-01-01T00:00:00Z
         }
     }
@@ -279,6 +282,22 @@ impl State {
         let call = Call { token, cluster, headers, body, timeout };
         self.calls.push((self.effective(), call));
         Ok(token)
+    }
+
+    /// Starts the timer anew; a period of zero stops it.
+    pub(crate) fn set_tick_period(&mut self, period: Duration) {
+        self.tick_period = (!period.is_zero()).then_some(period);
+        self.tick_due = self.now + period;
+    }
+
+    /// When the timer fires next. None when it is stopped.
+    pub(crate) fn next_tick(&self) -> Option<Duration> {
+        self.tick_period.map(|_| self.tick_due)
+    }
+
+    /// Winds the timer up again after it has fired.
+    pub(crate) fn rearm_timer(&mut self) {
+        self.tick_due = self.now + self.tick_period.unwrap_or_default();
     }
 
     pub(crate) fn set_effective_context(&mut self, context: u32) -> Result<(), Status> {

@@ -11,6 +11,7 @@ use crate::context::{Deferred, End, ROOT_CONTEXT, State, StreamRecord};
 use crate::half::{Half, Iteration};
 use crate::headers::HeaderMap;
 use crate::vm::{Filter, StartError, Trapped, Vm};
+use std::time::Duration;
 use wasmtime::WasmParams;
 
 /// Bytes of a body that may be held back: `per_connection_buffer_limit_bytes` of a listener, whose
@@ -150,11 +151,19 @@ impl FilterManager {
         }
     }
 
-    pub(crate) fn tick(&mut self) {
-        let entered = self.enter::<(u32,), ()>(ROOT_CONTEXT, "proxy_on_tick", (ROOT_CONTEXT,));
-        if entered.is_ok() {
+    /// Lets time pass: the timer fires whenever it is due.
+    pub(crate) fn advance(&mut self, time: Duration) {
+        let until = self.state().now + time;
+        while let Some(due) = self.state().next_tick().filter(|due| *due <= until) {
+            self.state().now = due;
+            let ticked = self.enter::<(u32,), ()>(ROOT_CONTEXT, "proxy_on_tick", (ROOT_CONTEXT,));
+            if ticked.is_err() {
+                break;
+            }
             self.run_deferred();
+            self.state().rearm_timer();
         }
+        self.state().now = until;
     }
 
     /// Ends a stream: the filter logs it and forgets it.
@@ -217,12 +226,13 @@ impl FilterManager {
             None | Some(0) => Action::Continue,
             Some(_) => Action::Pause,
         };
-        self.state().stop_iteration = false;
         self.run_deferred();
         Some(action)
     }
 
+    /// Does what a callback that has returned asked for.
     fn run_deferred(&mut self) {
+        self.state().stop_iteration = false;
         while let Some((id, work)) = self.state().deferred.pop_front() {
             if self.stream(id).ended.is_some() {
                 continue;

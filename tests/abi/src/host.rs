@@ -8,7 +8,7 @@ use crate::headers::HeaderMap;
 use crate::trace::{Callback, Fault};
 use crate::vm::{Filter, StartError};
 use std::cell::{RefCell, RefMut};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -21,19 +21,29 @@ pub struct Host {
     manager: Rc<RefCell<FilterManager>>,
 }
 
+/// What a [`Host`] starts with.
+#[derive(Clone, Debug, Default)]
+pub struct Setup<'a> {
+    /// The filter's plugin configuration.
+    pub configuration: &'a [u8],
+    /// Clusters that calls can go to.
+    pub clusters: &'a [(&'a str, ClusterHealth)],
+    /// A fault that may strike while the filter starts.
+    pub fault: Option<Fault>,
+}
+
 impl Host {
-    /// Starts a filter with its plugin configuration, in an Envoy that has these clusters.
+    /// Starts a filter.
     ///
     /// # Errors
     /// When the filter does not start; see [`StartError`].
-    pub fn start<'a>(
-        filter: &Filter,
-        plugin_configuration: impl AsRef<[u8]>,
-        clusters: impl IntoIterator<Item = (&'a str, ClusterHealth)>,
-    ) -> Result<Self, StartError> {
-        let clusters: HashMap<_, _> =
-            clusters.into_iter().map(|(name, health)| (name.to_owned(), health)).collect();
-        let state = State::new(plugin_configuration.as_ref().to_vec(), clusters);
+    pub fn start(filter: &Filter, setup: &Setup<'_>) -> Result<Self, StartError> {
+        let clusters = setup.clusters.iter();
+        let clusters = clusters.map(|(name, health)| ((*name).to_owned(), *health)).collect();
+        let mut state = State::new(setup.configuration.to_vec(), clusters);
+        if let Some(fault) = setup.fault {
+            state.recorder.inject(fault);
+        }
         let manager = FilterManager::start(filter, state)?;
         Ok(Self { manager: Rc::new(RefCell::new(manager)) })
     }
@@ -68,24 +78,26 @@ impl Host {
         self.manager().answer(call, answer);
     }
 
-    /// The filter's timer fires.
-    pub fn tick(&self) {
-        self.manager().tick();
-    }
-
-    /// How often the filter wants its timer to fire; none for never.
-    pub fn tick_period(&self) -> Option<Duration> {
-        self.manager().state().tick_period
-    }
-
-    /// Lets time pass on the clock that the filter reads.
+    /// Lets time pass: the filter's timer fires whenever it is due.
     pub fn advance(&self, time: Duration) {
-        self.manager().state().now += time;
+        self.manager().advance(time);
     }
 
-    /// Makes a host call that is yet to come fail.
+    /// How long until the filter's timer fires next. None when it is stopped.
+    pub fn next_tick(&self) -> Option<Duration> {
+        let mut manager = self.manager();
+        let state = manager.state();
+        state.next_tick().map(|due| due.saturating_sub(state.now))
+    }
+
+    /// Makes a host call that is yet to come fail, in place of any fault that was to strike before.
     pub fn inject(&self, fault: Fault) {
         self.manager().state().recorder.inject(fault);
+    }
+
+    /// Lets every host call run again.
+    pub fn mend(&self) {
+        self.manager().state().recorder.mend();
     }
 
     /// Whether the fault last given to [`inject`](Self::inject) has struck.
@@ -101,6 +113,11 @@ impl Host {
     /// Every line that the filter has logged.
     pub fn logs(&self) -> Vec<LogLine> {
         self.manager().state().logs.clone()
+    }
+
+    /// Every line that the filter has logged since this was last asked.
+    pub fn take_logs(&self) -> Vec<LogLine> {
+        std::mem::take(&mut self.manager().state().logs)
     }
 
     /// The filter's counters and gauges by name.
@@ -160,6 +177,11 @@ impl Stream {
         })
     }
 
+    /// The request's headers as the access log shows them.
+    pub fn logged_request(&self) -> HeaderMap {
+        self.with(|stream| stream.request.headers.clone())
+    }
+
     /// The call that the filter made first and that nobody has taken yet.
     pub fn take_call(&self) -> Option<Call> {
         let mut manager = self.host.manager();
@@ -180,10 +202,15 @@ impl Stream {
         self.client_received()
     }
 
+    /// The upstream sends bytes and nothing after them. Returns what reaches the client.
+    pub fn upstream_sends_last(&self, bytes: &[u8]) -> Vec<u8> {
+        self.host.manager().encode_data(self.id, bytes, true);
+        self.client_received()
+    }
+
     /// The upstream has sent everything. Returns what reaches the client.
     pub fn upstream_ends(&self) -> Vec<u8> {
-        self.host.manager().encode_data(self.id, &[], true);
-        self.client_received()
+        self.upstream_sends_last(&[])
     }
 
     /// The upstream cannot be connected to: Envoy answers in its place.
@@ -197,6 +224,13 @@ impl Stream {
         ]);
         let mut manager = self.host.manager();
         manager.local_reply(self.id, headers, reason.into());
+    }
+
+    /// Envoy finds no route or no cluster: it answers with a status and no body.
+    pub fn envoy_refuses(&self, status: u16) {
+        let headers = HeaderMap::from([(":status", status.to_string())]);
+        let mut manager = self.host.manager();
+        manager.local_reply(self.id, headers, Vec::new());
     }
 
     /// The upstream resets its connection. The filter is not asked.

@@ -176,7 +176,7 @@ fn link_general(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         |mut caller: Caller<'_, State>, period: u32| {
             run(&mut caller, "proxy_set_tick_period_milliseconds", |call| {
                 let period = Duration::from_millis(period.into());
-                call.state().tick_period = (!period.is_zero()).then_some(period);
+                call.state().set_tick_period(period);
                 Ok(())
             })
         },

@@ -52,6 +52,6 @@ pub use artifact::built_filter;
 pub use call::{Call, CallAnswer, ClusterHealth};
 pub use context::{End, LogLine};
 pub use headers::HeaderMap;
-pub use host::{CLIENT_ADDRESS, Host, Response, Stream};
+pub use host::{CLIENT_ADDRESS, Host, Response, Setup, Stream};
 pub use trace::{Callback, Counts, Fault, HostCall};
 pub use vm::{Filter, LoadError, StartError};

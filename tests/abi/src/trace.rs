@@ -123,6 +123,10 @@ impl Recorder {
         self.injected = false;
     }
 
+    pub(crate) fn mend(&mut self) {
+        self.fault = None;
+    }
+
     pub(crate) fn injected(&self) -> bool {
         self.injected
     }

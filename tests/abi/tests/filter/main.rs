@@ -1,0 +1,20 @@
+//! The built filter, run as Envoy would run it.
+//!
+//! | module | what it tells |
+//! |---|---|
+//! | `configuration` | what the filter needs of its host, and which configurations it takes |
+//! | `session` | a console from the upgrade to its end |
+//! | `refusals` | every way to be refused, and requests that are none of the filter's |
+//! | `tunnel` | frames and bytes once a console is open |
+//! | `webmks` | a console that is a WebSocket already |
+//! | `costs` | what a byte costs, and that nothing is left behind |
+//! | `faults` | a host whose calls fail |
+
+mod configuration;
+mod costs;
+mod faults;
+mod refusals;
+mod session;
+mod story;
+mod tunnel;
+mod webmks;
