@@ -1,0 +1,14 @@
+//! The console page is embedded in the binary: see that its library is there, and build again when the
+//! page changes.
+
+use std::path::Path;
+
+fn main() {
+    println!("cargo::rerun-if-changed=pages");
+    let library = Path::new("pages/node_modules/@novnc/novnc/core/rfb.js");
+    if !library.is_file() {
+        println!(
+            "cargo::error=noVNC is missing from authority/pages/node_modules: run `./justw setup`"
+        );
+    }
+}

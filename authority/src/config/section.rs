@@ -1,0 +1,222 @@
+//! Reads one TOML table key by key and notes every fault, where serde would stop at the first.
+
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use toml::{Table, Value};
+
+/// Every fault found so far, each with the key it is about.
+#[derive(Debug, Default)]
+pub(super) struct Faults(pub(super) Vec<String>);
+
+impl Faults {
+    pub(super) fn add(&mut self, key: impl AsRef<str>, reason: impl AsRef<str>) {
+        self.0.push(format!("{}: {}", key.as_ref(), reason.as_ref()));
+    }
+}
+
+/// A table whose keys are taken one after the other. What is left at the end is unknown.
+pub(super) struct Section<'a> {
+    name: String,
+    table: Table,
+    folder: &'a Path,
+    faults: &'a mut Faults,
+}
+
+impl<'a> Section<'a> {
+    /// `folder` is what relative paths in it are relative to.
+    pub(super) fn new(
+        name: impl Into<String>,
+        table: Table,
+        folder: &'a Path,
+        faults: &'a mut Faults,
+    ) -> Self {
+        Self { name: name.into(), table, folder, faults }
+    }
+
+    /// The table under `key`, empty if there is none.
+    pub(super) fn section(&mut self, key: &str) -> Section<'_> {
+        let name = self.path(key);
+        let table = match self.table.remove(key) {
+            Some(Value::Table(table)) => table,
+            Some(other) => {
+                self.faults.add(&name, format!("must be a table [{name}], not {}", kind(&other)));
+                Table::new()
+            }
+            None => Table::new(),
+        };
+        Section { name, table, folder: self.folder, faults: self.faults }
+    }
+
+    /// Calls `each` for every table of the array under `key` (`[[key]]`).
+    pub(super) fn sections<T>(
+        &mut self,
+        key: &str,
+        mut each: impl FnMut(Section<'_>) -> T,
+    ) -> Vec<T> {
+        let name = self.path(key);
+        let items = match self.table.remove(key) {
+            Some(Value::Array(items)) => items,
+            Some(other) => {
+                let reason = format!("must be tables [[{name}]], not {}", kind(&other));
+                self.faults.add(&name, reason);
+                Vec::new()
+            }
+            None => Vec::new(),
+        };
+        let mut read = Vec::new();
+        for (index, item) in items.into_iter().enumerate() {
+            let name = format!("{name}[{index}]");
+            match item {
+                Value::Table(table) => {
+                    let folder = self.folder;
+                    read.push(each(Section { name, table, folder, faults: self.faults }));
+                }
+                other => self.faults.add(&name, format!("must be a table, not {}", kind(&other))),
+            }
+        }
+        read
+    }
+
+    pub(super) fn string(&mut self, key: &str) -> Option<String> {
+        match self.table.remove(key)? {
+            Value::String(text) => Some(text),
+            other => self.wrong(key, "a string", &other),
+        }
+    }
+
+    pub(super) fn required_string(&mut self, key: &str) -> Option<String> {
+        if !self.table.contains_key(key) {
+            self.fault(key, "is missing");
+        }
+        match self.string(key)? {
+            text if text.is_empty() => {
+                self.fault(key, "must not be empty");
+                None
+            }
+            text => Some(text),
+        }
+    }
+
+    /// An array of strings, empty if the key is absent.
+    pub(super) fn strings(&mut self, key: &str) -> Option<Vec<String>> {
+        let Some(value) = self.table.remove(key) else { return Some(Vec::new()) };
+        let strings = value.as_array().and_then(|items| {
+            items.iter().map(|item| item.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
+        });
+        strings.or_else(|| self.wrong(key, "an array of strings", &value))
+    }
+
+    pub(super) fn boolean_or(&mut self, key: &str, default: bool) -> Option<bool> {
+        match self.table.remove(key) {
+            None => Some(default),
+            Some(Value::Boolean(value)) => Some(value),
+            Some(other) => self.wrong(key, "true or false", &other),
+        }
+    }
+
+    pub(super) fn integer_or(
+        &mut self,
+        key: &str,
+        default: i64,
+        allowed: RangeInclusive<i64>,
+    ) -> Option<i64> {
+        match self.table.remove(key) {
+            None => Some(default),
+            Some(Value::Integer(value)) if allowed.contains(&value) => Some(value),
+            Some(Value::Integer(value)) => {
+                let (least, most) = allowed.into_inner();
+                self.fault(key, format!("must be between {least} and {most}, not {value}"));
+                None
+            }
+            Some(other) => self.wrong(key, "a whole number", &other),
+        }
+    }
+
+    /// A duration such as `"10m"` or `"1h 30m"`.
+    pub(super) fn duration_or(
+        &mut self,
+        key: &str,
+        default: Duration,
+        allowed: RangeInclusive<Duration>,
+    ) -> Option<Duration> {
+        if !self.has(key) {
+            return Some(default);
+        }
+        let text = self.string(key)?;
+        match humantime::parse_duration(&text) {
+            Ok(duration) if allowed.contains(&duration) => Some(duration),
+            Ok(_) => {
+                let (least, most) = allowed.into_inner();
+                let (least, most) =
+                    (humantime::format_duration(least), humantime::format_duration(most));
+                self.fault(key, format!("must be between {least} and {most}, not {text:?}"));
+                None
+            }
+            Err(error) => {
+                self.fault(key, format!("must be a duration such as \"10m\": {error}"));
+                None
+            }
+        }
+    }
+
+    /// A path, made absolute.
+    pub(super) fn file(&mut self, key: &str) -> Option<PathBuf> {
+        self.string(key).map(|path| self.folder.join(path))
+    }
+
+    /// What `parse` makes of the string under `key`; its error is a fault.
+    pub(super) fn parsed<T, E: std::fmt::Display>(
+        &mut self,
+        key: &str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        let text = self.string(key)?;
+        self.ok(key, parse(&text))
+    }
+
+    /// The value, or `None` and a fault.
+    pub(super) fn ok<T, E: std::fmt::Display>(
+        &mut self,
+        key: &str,
+        value: Result<T, E>,
+    ) -> Option<T> {
+        value.map_err(|error| self.fault(key, error.to_string())).ok()
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    pub(super) fn fault(&mut self, key: &str, reason: impl AsRef<str>) {
+        let path = self.path(key);
+        self.faults.add(path, reason);
+    }
+
+    /// Ends the section: every key that nobody took is a fault.
+    pub(super) fn end(self) {
+        for key in self.table.keys() {
+            self.faults.add(self.path(key), "is not a known key");
+        }
+    }
+
+    fn wrong<T>(&mut self, key: &str, expected: &str, found: &Value) -> Option<T> {
+        self.fault(key, format!("must be {expected}, not {}", kind(found)));
+        None
+    }
+
+    fn path(&self, key: &str) -> String {
+        if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::String(_) => "a string",
+        Value::Integer(_) | Value::Float(_) => "a number",
+        Value::Boolean(_) => "a boolean",
+        Value::Datetime(_) => "a date",
+        Value::Array(_) => "an array",
+        Value::Table(_) => "a table",
+    }
+}

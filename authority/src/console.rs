@@ -1,0 +1,369 @@
+//! The use cases: issue a token for a machine's console, check it, tell what it is good for.
+//!
+//! A token is issued for a *place*, an ESXi host and a port. At each check the place is read again, and
+//! a token whose place is no longer the machine's is refused: after a vMotion, or when ports have changed
+//! hands, the old place may be the console of another machine. nova compares the port alone.
+
+use crate::names::{Names, Unresolved};
+use crate::tokens::{Record, StoreUnavailable, Token, TokenHash, TokenStore};
+use crate::vcenter::fleet::{Fleet, Located, NotLocated};
+use crate::vcenter::machine::{PowerState, VirtualMachine};
+use crate::vcenter::session;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
+use std::time::{Duration, SystemTime};
+use thiserror::Error;
+use url::Url;
+use uuid::Uuid;
+
+/// The kinds of console that nova's API knows for VNC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConsoleType {
+    /// noVNC in a browser.
+    Novnc,
+    /// The XenServer VNC client that nova once shipped; its URL works the same way.
+    Xvpvnc,
+}
+
+impl ConsoleType {
+    /// The type as nova's API spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Novnc => "novnc",
+            Self::Xvpvnc => "xvpvnc",
+        }
+    }
+}
+
+/// Where a console page is, with a place for the token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageUrl {
+    before_token: String,
+    after_token: String,
+}
+
+/// The place for the token in a configured URL.
+const TOKEN_PLACEHOLDER: &str = "{token}";
+
+impl PageUrl {
+    /// Reads `https://HOST/PATH#token={token}`. Without `{token}`, `?token=TOKEN` is appended, as nova does.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (before, after) = match text.split_once(TOKEN_PLACEHOLDER) {
+            Some((before, after)) => (before.to_owned(), after.to_owned()),
+            None => (format!("{text}?token="), String::new()),
+        };
+        if after.contains(TOKEN_PLACEHOLDER) {
+            return Err(format!("has {TOKEN_PLACEHOLDER} twice"));
+        }
+        let url = Url::parse(&format!("{before}{}{after}", Uuid::nil()))
+            .map_err(|error| format!("is not a URL: {error}"))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err("must begin with https:// or http://".to_owned());
+        }
+        Ok(Self { before_token: before, after_token: after })
+    }
+
+    fn with(&self, token: &Token) -> String {
+        format!("{}{}{}", self.before_token, token.reveal(), self.after_token)
+    }
+}
+
+/// How tokens are issued.
+#[derive(Clone, Debug)]
+pub struct IssuePolicy {
+    /// Page for `novnc`, if that type is offered.
+    pub novnc_url: Option<PageUrl>,
+    /// Page for `xvpvnc`, if that type is offered.
+    pub xvpvnc_url: Option<PageUrl>,
+    /// Life of a token.
+    pub token_ttl: Duration,
+    /// Whether a token opens one session only.
+    pub single_use: bool,
+}
+
+/// A caller's wish.
+#[derive(Clone, Debug)]
+pub struct IssueRequest {
+    /// Instance UUID of the machine.
+    pub instance: Uuid,
+    /// The kind of console.
+    pub console: ConsoleType,
+    /// nova's hypervisor host name, a part of it, or the service host. `None` asks every vCenter.
+    pub hypervisor: Option<String>,
+    /// The ESXi host where the caller believes the machine to be. It is compared, never dialled.
+    pub host: Option<String>,
+}
+
+/// A token was issued.
+pub struct Issued {
+    /// The URL that opens the console. It contains the token, so this type has no `Debug`.
+    pub url: String,
+    /// The ESXi host of the console, for the log.
+    pub host: String,
+    /// The VNC port of the console, for the log.
+    pub port: NonZeroU16,
+}
+
+/// Why no token was issued.
+#[derive(Debug, Error)]
+pub enum IssueError {
+    /// The configuration has no page for this kind of console.
+    #[error("no page is configured for this type of console")]
+    NotConfigured,
+    /// The machine was not found.
+    #[error("cannot locate the machine: {0}")]
+    NotLocated(#[from] NotLocated),
+    /// The machine has no console now.
+    #[error(transparent)]
+    NoConsole(#[from] NoConsole),
+    /// The machine is not on the host that the caller named.
+    #[error("the machine is on host {actual}, not on {claimed:?}")]
+    OtherHost {
+        /// What the caller said.
+        claimed: String,
+        /// What vCenter says.
+        actual: String,
+    },
+    /// The host's name has no address, so that the caller's cannot be compared.
+    #[error(transparent)]
+    Unresolved(#[from] Unresolved),
+    /// The token cannot be kept.
+    #[error(transparent)]
+    Store(#[from] StoreUnavailable),
+}
+
+/// Why a machine has no console now.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum NoConsole {
+    /// It is not in vCenter any more.
+    #[error("the machine no longer exists")]
+    Gone,
+    /// It does not run.
+    #[error("the machine is powered off")]
+    PoweredOff,
+    /// It does not run.
+    #[error("the machine is suspended")]
+    Suspended,
+    /// Its host cannot reach it, or vCenter cannot reach its host.
+    #[error("the machine is disconnected from vCenter")]
+    Disconnected,
+    /// vCenter does not tell its host.
+    #[error("vCenter does not tell the machine's host; the account may lack the right to read it")]
+    HostUnknown,
+    /// `RemoteDisplay.vnc.port` is not set or VNC is off.
+    #[error("the machine has no VNC console")]
+    NoVnc,
+}
+
+/// The bearer of a token may open this console now.
+#[derive(Debug)]
+pub struct Admission {
+    /// Identifies the session from here on. It grants nothing.
+    pub session: Uuid,
+    /// The machine.
+    pub instance: Uuid,
+    /// When the token expires. The session may outlive it.
+    pub expires_at: SystemTime,
+    /// Where the console is.
+    pub address: SocketAddr,
+}
+
+/// What a token is good for, for the console page.
+#[derive(Debug)]
+pub struct Status {
+    /// The machine's name.
+    pub name: String,
+    /// The machine.
+    pub instance: Uuid,
+    /// Whether it runs.
+    pub power_state: PowerState,
+    /// When the token expires.
+    pub expires_at: SystemTime,
+}
+
+/// Why a token does not open a console.
+#[derive(Debug, Error)]
+pub enum CheckError {
+    /// Unknown, expired or used up.
+    #[error("the token is unknown, expired or used up")]
+    TokenInvalid,
+    /// The token's place is no longer the machine's.
+    #[error("the console of {instance} was at {issued_for} and is at {now}")]
+    Moved {
+        /// The machine.
+        instance: Uuid,
+        /// The place at issue.
+        issued_for: String,
+        /// The place now.
+        now: String,
+    },
+    /// The machine has no console now.
+    #[error("no console of {instance}: {reason}")]
+    NoConsole {
+        /// The machine.
+        instance: Uuid,
+        /// Why.
+        reason: NoConsole,
+    },
+    /// vCenter cannot be asked.
+    #[error("{service_host}: {error}")]
+    Vcenter {
+        /// Which vCenter.
+        service_host: String,
+        /// Why.
+        error: session::Error,
+    },
+    /// The host's name has no address.
+    #[error(transparent)]
+    Unresolved(#[from] Unresolved),
+    /// The token cannot be looked up.
+    #[error(transparent)]
+    Store(#[from] StoreUnavailable),
+}
+
+/// Issues and checks console tokens.
+pub struct Consoles {
+    policy: IssuePolicy,
+    fleet: Fleet,
+    store: Box<dyn TokenStore>,
+    names: Names,
+}
+
+impl Consoles {
+    /// Consoles of the machines of `fleet`, with tokens kept in `store`.
+    pub fn new(policy: IssuePolicy, fleet: Fleet, store: Box<dyn TokenStore>) -> Self {
+        Self { policy, fleet, store, names: Names::new() }
+    }
+
+    /// The vCenters behind it.
+    pub fn fleet(&self) -> &Fleet {
+        &self.fleet
+    }
+
+    /// Step 1 of a session: a token for the console of a machine, where it is now.
+    pub async fn issue(&self, request: &IssueRequest) -> Result<Issued, IssueError> {
+        let page = match request.console {
+            ConsoleType::Novnc => &self.policy.novnc_url,
+            ConsoleType::Xvpvnc => &self.policy.xvpvnc_url,
+        };
+        let page = page.as_ref().ok_or(IssueError::NotConfigured)?;
+        let Located { vcenter, machine } =
+            self.fleet.locate(request.instance, request.hypervisor.as_deref()).await?;
+        let place = Place::of(&machine)?;
+        if let Some(claimed) = &request.host
+            && !self.is_host(&place, claimed).await?
+        {
+            let (claimed, actual) = (claimed.clone(), place.host.to_owned());
+            return Err(IssueError::OtherHost { claimed, actual });
+        }
+        let Place { host, port } = place;
+        let host = host.to_owned();
+        let token = Token::random();
+        let ttl = self.policy.token_ttl;
+        let record = Record {
+            instance: request.instance,
+            service_host: vcenter.service_host().to_owned(),
+            host: host.clone(),
+            port,
+            expires_at: SystemTime::now() + ttl,
+            machine: machine.reference,
+        };
+        self.store.put(TokenHash::of(&token.reveal()), record, ttl).await?;
+        Ok(Issued { url: page.with(&token), host, port })
+    }
+
+    /// Steps 4 and 5: may the bearer of this token open a console now, and where is it? A single-use
+    /// token is used up by the answer yes alone: a vCenter that is down costs nobody a token.
+    pub async fn check(&self, shown: &str) -> Result<Admission, CheckError> {
+        let token = TokenHash::of(shown);
+        let record = self.store.get(token).await?.ok_or(CheckError::TokenInvalid)?;
+        let machine = self.current(&record).await?;
+        let place = place_for(&record, &machine)?;
+        let address = SocketAddr::new(self.names.resolve(place.host).await?, place.port.get());
+        if self.policy.single_use {
+            self.store.take(token).await?.ok_or(CheckError::TokenInvalid)?;
+        }
+        let Record { instance, expires_at, .. } = record;
+        Ok(Admission { session: Uuid::new_v4(), instance, expires_at, address })
+    }
+
+    /// What [`Self::check`] would say, without using the token up and without the address.
+    pub async fn status(&self, shown: &str) -> Result<Status, CheckError> {
+        let token = TokenHash::of(shown);
+        let record = self.store.get(token).await?.ok_or(CheckError::TokenInvalid)?;
+        let machine = self.current(&record).await?;
+        place_for(&record, &machine)?;
+        let Record { instance, expires_at, .. } = record;
+        Ok(Status { name: machine.name, instance, power_state: machine.power_state, expires_at })
+    }
+
+    /// The token's machine as vCenter has it now: by reference in one round trip. A machine that was
+    /// registered anew has another reference, and is found by its instance UUID.
+    async fn current(&self, record: &Record) -> Result<VirtualMachine, CheckError> {
+        let vcenter =
+            self.fleet.by_service_host(&record.service_host).ok_or(CheckError::TokenInvalid)?;
+        let failed = |error| {
+            let service_host = record.service_host.clone();
+            CheckError::Vcenter { service_host, error }
+        };
+        let by_reference = vcenter.read(&record.machine).await.map_err(failed)?;
+        if let Some(machine) = by_reference
+            && machine.instance == Some(record.instance)
+        {
+            return Ok(machine);
+        }
+        let by_uuid = vcenter.find(record.instance).await.map_err(failed)?;
+        let reason = NoConsole::Gone;
+        by_uuid.ok_or(CheckError::NoConsole { instance: record.instance, reason })
+    }
+
+    /// Is `claimed` this place's host? A name is compared as a name and an address as an address; a
+    /// name that a caller sent is never looked up.
+    async fn is_host(&self, place: &Place<'_>, claimed: &str) -> Result<bool, Unresolved> {
+        if place.host.eq_ignore_ascii_case(claimed) {
+            return Ok(true);
+        }
+        match claimed.parse::<IpAddr>() {
+            Ok(address) => Ok(self.names.resolve(place.host).await? == address),
+            Err(_) => Ok(false),
+        }
+    }
+}
+
+/// Where a machine's console is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place<'a> {
+    host: &'a str,
+    port: NonZeroU16,
+}
+
+impl<'a> Place<'a> {
+    fn of(machine: &'a VirtualMachine) -> Result<Self, NoConsole> {
+        if !machine.connected {
+            return Err(NoConsole::Disconnected);
+        }
+        match machine.power_state {
+            PowerState::On => {}
+            PowerState::Off => return Err(NoConsole::PoweredOff),
+            PowerState::Suspended => return Err(NoConsole::Suspended),
+        }
+        let host = machine.host.as_deref().ok_or(NoConsole::HostUnknown)?;
+        let port = machine.vnc_port.ok_or(NoConsole::NoVnc)?;
+        Ok(Self { host, port })
+    }
+}
+
+/// The machine's place, if it is the one that the token was issued for.
+fn place_for<'a>(record: &Record, machine: &'a VirtualMachine) -> Result<Place<'a>, CheckError> {
+    let instance = record.instance;
+    let place = Place::of(machine).map_err(|reason| CheckError::NoConsole { instance, reason })?;
+    let issued_for = Place { host: &record.host, port: record.port };
+    if place == issued_for {
+        return Ok(place);
+    }
+    let text = |place: Place<'_>| format!("{}:{}", place.host, place.port);
+    Err(CheckError::Moved { instance, issued_for: text(issued_for), now: text(place) })
+}
+
+#[cfg(test)]
+mod tests;

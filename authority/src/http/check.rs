@@ -1,0 +1,58 @@
+//! The check API: the filter's one question, at each WebSocket upgrade.
+
+use super::fault::Refused;
+use super::{App, whole_body};
+use crate::console::Admission;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use std::sync::Arc;
+use tokio::time::Instant;
+use tracing::{info, warn};
+use vncgate_api::{CHECK_PATH, CheckRequest, Grant, Target};
+
+/// `POST /v1/check`.
+pub fn routes() -> Router<Arc<App>> {
+    Router::new().route(CHECK_PATH, post(check))
+}
+
+async fn check(State(app): State<Arc<App>>, body: Body) -> Response {
+    let started = Instant::now();
+    let Ok(body) = whole_body(body).await else {
+        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+    };
+    // The error may quote the body, token and all.
+    let Ok(request) = serde_json::from_slice::<CheckRequest<'_>>(&body) else {
+        warn!("a check request is not one: do filter and authority have the same version?");
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    // From the network, so written with quotes and escapes.
+    let (client, request_id) = (&request.client_address, &request.request_id);
+    match app.consoles.check(&request.token).await {
+        Ok(admission) => {
+            let Admission { session, instance, address, .. } = &admission;
+            info!(%session, %instance, %address, ?client, ?request_id, "session granted");
+            app.metrics.check("granted", started.elapsed());
+            Json(grant(&admission)).into_response()
+        }
+        Err(error) => {
+            let refused = Refused::from(&error);
+            let code = refused.0.code.as_str();
+            warn!(code, %error, ?client, ?request_id, "session refused");
+            app.metrics.check(code, started.elapsed());
+            refused.into_response()
+        }
+    }
+}
+
+fn grant(admission: &Admission) -> Grant {
+    Grant {
+        session: admission.session.to_string(),
+        instance: admission.instance.to_string(),
+        expires_at: humantime::format_rfc3339_seconds(admission.expires_at).to_string(),
+        target: Target::Vnc { address: admission.address, password: None },
+    }
+}

@@ -1,0 +1,189 @@
+//! The one place where an error becomes an HTTP response.
+//!
+//! The console API answers errors as nova does, the check and status APIs with a [`Refusal`]. What the
+//! caller is not to know (an address, what exactly vCenter said) is in the error, which the handler logs,
+//! and not in the response.
+
+use crate::console::{CheckError, IssueError, IssueRequest, NoConsole};
+use crate::vcenter::fleet::NotLocated;
+use axum::Json;
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use vncgate_api::{Refusal, RefusalCode};
+
+/// Seconds after which an unavailable vCenter or store is worth another try.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
+
+/// An error of the console API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// No or a wrong `X-Auth-Token`. Written by keystonemiddleware where nova runs.
+    Unauthorized,
+    /// An error in nova's own shape, `{"NAME": {"code": N, "message": M}}`.
+    Nova {
+        /// The HTTP status and `code`.
+        status: StatusCode,
+        /// nova's name for that status.
+        name: &'static str,
+        /// nova's wording, where nova has the same error.
+        message: String,
+    },
+}
+
+impl Fault {
+    /// The request cannot be understood or is not allowed as it is.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::nova(StatusCode::BAD_REQUEST, "badRequest", message)
+    }
+
+    /// The body is larger than the API ever needs.
+    pub fn too_large() -> Self {
+        Self::nova(StatusCode::PAYLOAD_TOO_LARGE, "overLimit", "Request is too large.")
+    }
+
+    /// nova's `InstanceNotFound`.
+    pub fn instance_not_found(id: &str) -> Self {
+        Self::nova(
+            StatusCode::NOT_FOUND,
+            "itemNotFound",
+            format!("Instance {id} could not be found."),
+        )
+    }
+
+    /// vCenter or the token store does not answer.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::nova(StatusCode::SERVICE_UNAVAILABLE, "serviceUnavailable", message)
+    }
+
+    /// No console was issued.
+    pub fn of_issue(request: &IssueRequest, error: &IssueError) -> Self {
+        let IssueRequest { instance, console, .. } = request;
+        match error {
+            IssueError::NotConfigured | IssueError::NoConsole(NoConsole::NoVnc) => {
+                Self::bad_request(format!("Unavailable console type {}.", console.as_str()))
+            }
+            IssueError::NotLocated(NotLocated::UnknownMachine) => {
+                Self::instance_not_found(&instance.to_string())
+            }
+            IssueError::NotLocated(NotLocated::UnknownHypervisor(name)) => Self::nova(
+                StatusCode::NOT_FOUND,
+                "itemNotFound",
+                format!("No hypervisor matching '{name}' could be found."),
+            ),
+            IssueError::NotLocated(NotLocated::Unavailable { .. }) => {
+                Self::unavailable("vCenter does not answer. Try again later.")
+            }
+            IssueError::NoConsole(_) => Self::conflict(format!("Instance {instance} is not ready")),
+            IssueError::OtherHost { claimed, .. } => {
+                Self::conflict(format!("Instance {instance} is not on host {claimed}."))
+            }
+            IssueError::Unresolved(_) => {
+                Self::unavailable("The host's name cannot be resolved. Try again later.")
+            }
+            IssueError::Store(_) => {
+                Self::unavailable("The token store does not answer. Try again later.")
+            }
+        }
+    }
+
+    /// The error's name, as a metric's label.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Unauthorized => "unauthorized",
+            Self::Nova { name, .. } => name,
+        }
+    }
+
+    fn conflict(message: impl Into<String>) -> Self {
+        Self::nova(StatusCode::CONFLICT, "conflictingRequest", message)
+    }
+
+    fn nova(status: StatusCode, name: &'static str, message: impl Into<String>) -> Self {
+        Self::Nova { status, name, message: message.into() }
+    }
+}
+
+impl IntoResponse for Fault {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Unauthorized => {
+                let message = "The request you have made requires authentication.";
+                let body =
+                    json!({"error": {"code": 401, "title": "Unauthorized", "message": message}});
+                // RFC 9110, section 11.6.1 requires a challenge; there is no Keystone to name.
+                let challenge = [(WWW_AUTHENTICATE, HeaderValue::from_static("Keystone"))];
+                (StatusCode::UNAUTHORIZED, challenge, Json(body)).into_response()
+            }
+            Self::Nova { status, name, message } => {
+                let body = json!({name: {"code": status.as_u16(), "message": message}});
+                with_retry_after(status, Json(body))
+            }
+        }
+    }
+}
+
+/// The authority's no to the gateway or to the console page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused(pub Refusal);
+
+impl Refused {
+    /// A refusal in words for the person at the browser.
+    pub fn new(code: RefusalCode, message: impl Into<String>) -> Self {
+        Self(Refusal { code, message: message.into() })
+    }
+}
+
+impl From<&CheckError> for Refused {
+    fn from(error: &CheckError) -> Self {
+        let (code, message) = match error {
+            CheckError::TokenInvalid => (
+                RefusalCode::TokenInvalid,
+                "This console link is unknown, has expired or was used already. Ask for a new one.",
+            ),
+            CheckError::Moved { .. } => (
+                RefusalCode::ConsoleMoved,
+                "The machine's console has moved since this link was made. Ask for a new one.",
+            ),
+            CheckError::NoConsole { reason, .. } => {
+                (RefusalCode::ConsoleUnavailable, console_unavailable(*reason))
+            }
+            CheckError::Vcenter { .. } => (
+                RefusalCode::VcenterUnavailable,
+                "vCenter does not answer at the moment. Try again in a few seconds.",
+            ),
+            CheckError::Unresolved(_) | CheckError::Store(_) => (
+                RefusalCode::AuthorityUnavailable,
+                "The console service cannot answer at the moment. Try again in a few seconds.",
+            ),
+        };
+        Self::new(code, message)
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.code.status());
+        with_retry_after(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Json(self.0))
+    }
+}
+
+fn console_unavailable(reason: NoConsole) -> &'static str {
+    match reason {
+        NoConsole::Gone => "The machine no longer exists.",
+        NoConsole::PoweredOff => "The machine is powered off. Power it on and connect again.",
+        NoConsole::Suspended => "The machine is suspended. Resume it and connect again.",
+        NoConsole::Disconnected => "vCenter has no connection to the machine's host.",
+        NoConsole::HostUnknown => "vCenter does not tell on which host the machine runs.",
+        NoConsole::NoVnc => "The machine's VNC console is switched off.",
+    }
+}
+
+fn with_retry_after(status: StatusCode, body: impl IntoResponse) -> Response {
+    let mut response = (status, body).into_response();
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+    }
+    response
+}

@@ -1,0 +1,73 @@
+//! `GET /v1/vms`: machines by name, for people and portals that do not have the instance UUID.
+
+use super::App;
+use super::fault::Fault;
+use crate::identity::Caller;
+use crate::vcenter::machine::{PowerState, VirtualMachine};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// `GET /v1/vms?name=NAME`. Reads the inventory of every vCenter at each request.
+pub fn routes() -> Router<Arc<App>> {
+    Router::new().route("/v1/vms", get(list))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Filter {
+    /// The exact name. Without it every machine is listed.
+    name: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Listing {
+    vms: Vec<Machine>,
+    /// Service hosts of the vCenters that did not answer: their machines are not in the list.
+    unavailable: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Machine {
+    name: String,
+    instance_uuid: Option<Uuid>,
+    power_state: PowerState,
+    host: Option<String>,
+    /// The kind of console that could be opened, whether or not the machine runs now.
+    console: Option<&'static str>,
+}
+
+impl From<VirtualMachine> for Machine {
+    fn from(machine: VirtualMachine) -> Self {
+        Self {
+            name: machine.name,
+            instance_uuid: machine.instance,
+            power_state: machine.power_state,
+            host: machine.host,
+            console: machine.vnc_port.map(|_| "vnc"),
+        }
+    }
+}
+
+async fn list(
+    State(app): State<Arc<App>>,
+    _: Caller,
+    filter: Result<Query<Filter>, QueryRejection>,
+) -> Result<Json<Listing>, Fault> {
+    let Query(Filter { name }) =
+        filter.map_err(|rejection| Fault::bad_request(rejection.body_text()))?;
+    let (machines, unavailable) = app.consoles.fleet().list().await;
+    if machines.is_empty() && !unavailable.is_empty() {
+        return Err(Fault::unavailable("vCenter does not answer. Try again later."));
+    }
+    let vms = machines
+        .into_iter()
+        .filter(|machine| name.as_ref().is_none_or(|name| *name == machine.name))
+        .map(Machine::from)
+        .collect();
+    Ok(Json(Listing { vms, unavailable }))
+}

@@ -1,0 +1,120 @@
+//! The two HTTP faces of the authority.
+//!
+//! - [`public`]: the console API ([`compute`], [`machines`]), the console page ([`pages`]) and what the page
+//!   asks ([`status`]). Envoy routes browsers and callers to it.
+//! - [`internal`]: the [`check`] API for the filter, and [`health`] with the metrics. It asks for no
+//!   password and belongs on a loopback address or a Unix socket.
+//!
+//! Both are plain routers, so that tests call them without a socket; [`server`] puts them on one.
+
+pub mod check;
+pub mod compute;
+pub mod fault;
+pub mod health;
+pub mod machines;
+pub mod pages;
+pub mod server;
+pub mod status;
+
+use crate::console::Consoles;
+use crate::identity::Caller;
+use crate::identity::api_token::ApiTokens;
+use crate::telemetry::Metrics;
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::FromRequestParts;
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use fault::Fault;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::time::timeout;
+use tower_http::timeout::TimeoutLayer;
+
+/// The largest request that either API takes is a few hundred bytes; nova's schemas bound every field.
+pub const BODY_LIMIT: usize = 16 * 1024;
+
+/// A body that small arrives at once. A client that trickles it holds a connection for no longer than this.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Listing every machine of every vCenter is the slowest answer, and bounded by 30 s.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// What the handlers work with.
+pub struct App {
+    /// The use cases.
+    pub consoles: Consoles,
+    /// Who may call the console API.
+    pub api_tokens: ApiTokens,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    draining: AtomicBool,
+}
+
+impl App {
+    /// An application that is not draining.
+    pub fn new(consoles: Consoles, api_tokens: ApiTokens, metrics: Arc<Metrics>) -> Self {
+        Self { consoles, api_tokens, metrics, draining: AtomicBool::new(false) }
+    }
+
+    /// From now on [`health`] says not ready.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+/// Console API and pages. `web` is a folder of further pages, served below `/`.
+pub fn public(app: Arc<App>, web: Option<&Path>) -> Router {
+    let api = Router::new()
+        .merge(compute::routes())
+        .merge(machines::routes())
+        .merge(status::routes())
+        .with_state(app);
+    bounded(api.merge(pages::routes(web)))
+}
+
+/// Check API, health and metrics.
+pub fn internal(app: Arc<App>) -> Router {
+    bounded(Router::new().merge(check::routes()).merge(health::routes()).with_state(app))
+}
+
+fn bounded(router: Router) -> Router {
+    router.layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER_TIMEOUT))
+}
+
+/// Why a request's body is not here.
+enum NoBody {
+    TooLarge,
+    Incomplete,
+}
+
+/// The whole body, within [`BODY_LIMIT`] and [`BODY_TIMEOUT`].
+async fn whole_body(body: Body) -> Result<Bytes, NoBody> {
+    match timeout(BODY_TIMEOUT, to_bytes(body, BODY_LIMIT)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        // The limit is the one error that `to_bytes` adds to those of the connection.
+        Ok(Err(error))
+            if std::error::Error::source(&error)
+                .is_some_and(|e| e.is::<http_body_util::LengthLimitError>()) =>
+        {
+            Err(NoBody::TooLarge)
+        }
+        Ok(Err(_)) | Err(_) => Err(NoBody::Incomplete),
+    }
+}
+
+impl FromRequestParts<Arc<App>> for Caller {
+    type Rejection = Fault;
+
+    /// Whoever `X-Auth-Token` belongs to.
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Fault> {
+        let shown = parts.headers.get("x-auth-token").and_then(|token| token.to_str().ok());
+        shown.and_then(|token| app.api_tokens.identify(token.trim())).ok_or(Fault::Unauthorized)
+    }
+}

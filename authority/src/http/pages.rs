@@ -1,0 +1,114 @@
+//! The console page and noVNC's library, out of this binary; optionally a folder of other noVNC pages.
+//!
+//! Every page carries a Content-Security-Policy that lets it load and connect to nothing but where it came
+//! from, whatever its URL's parameters say (CVE-2017-18635), and no page may be framed.
+
+use axum::Router;
+use axum::extract::{Path as UrlPath, Request};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, get_service};
+use rust_embed::{Embed, EmbeddedFile};
+use std::path::Path;
+use tower_http::services::ServeDir;
+
+/// Our own page: no inline script or style, images as noVNC makes them out of the screen's rectangles.
+const OWN_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
+     connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+);
+
+/// noVNC's own pages (`vnc.html`, `vnc_lite.html`) have inline scripts and styles, sounds and fonts.
+const STOCK_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; \
+     img-src 'self' data: blob:; media-src 'self' data:; connect-src 'self'; object-src 'none'; \
+     frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+);
+
+const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
+
+/// The page itself.
+#[derive(Embed)]
+#[folder = "pages"]
+#[include = "*.html"]
+#[include = "*.css"]
+#[include = "*.js"]
+#[exclude = "*/*"]
+struct Page;
+
+/// noVNC.
+#[derive(Embed)]
+#[folder = "pages/node_modules/@novnc/novnc"]
+#[include = "core/*"]
+#[include = "vendor/*"]
+struct Novnc;
+
+/// `/console.html` and what it loads, `/novnc/…`, and whatever the folder `web` holds.
+pub fn routes(web: Option<&Path>) -> Router {
+    let page = |name: String| get(async move |headers| file(&headers, &name, Page::get(&name)));
+    let pages = Page::iter().fold(Router::new(), |router, name| {
+        router.route(&format!("/{name}"), page(name.into_owned()))
+    });
+    let own = pages.route("/novnc/{*path}", get(novnc)).layer(from_fn(with_own_policy));
+    match web {
+        None => own,
+        Some(web) => {
+            own.fallback_service(get_service(stock(web)).layer(from_fn(with_stock_policy)))
+        }
+    }
+}
+
+async fn novnc(headers: HeaderMap, UrlPath(path): UrlPath<String>) -> Response {
+    file(&headers, &path, Novnc::get(&path))
+}
+
+/// A folder of pages. It answers for files alone: an index page would need a redirect from `/folder` to
+/// `/folder/`, and with it `//evil.example/%2F..` becomes a redirect to another site (CVE-2021-3654).
+fn stock(web: &Path) -> ServeDir {
+    ServeDir::new(web).append_index_html_on_directories(false)
+}
+
+fn file(request: &HeaderMap, name: &str, embedded: Option<EmbeddedFile>) -> Response {
+    let Some(embedded) = embedded else { return StatusCode::NOT_FOUND.into_response() };
+    // Scripts are looked at again at each load and sent again when they have changed. The page itself is
+    // where a token arrives: nothing of it is to be found on the disk of a shared computer.
+    let caching = if name.ends_with(".html") { "no-store" } else { "no-cache" };
+    let tag = format!("\"{}\"", hex::encode(embedded.metadata.sha256_hash()));
+    let headers = [
+        (CONTENT_TYPE, embedded.metadata.mimetype().to_owned()),
+        (CACHE_CONTROL, caching.to_owned()),
+        (ETAG, tag.clone()),
+    ];
+    match request.get(IF_NONE_MATCH) {
+        Some(known) if known.as_bytes() == tag.as_bytes() => {
+            (StatusCode::NOT_MODIFIED, headers).into_response()
+        }
+        _ => (headers, embedded.data).into_response(),
+    }
+}
+
+async fn with_own_policy(request: Request, next: Next) -> Response {
+    with_policy(OWN_POLICY, next.run(request).await)
+}
+
+async fn with_stock_policy(request: Request, next: Next) -> Response {
+    with_policy(STOCK_POLICY, next.run(request).await)
+}
+
+fn with_policy(policy: HeaderValue, mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, policy);
+    // A stock page has the token in its URL.
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(OPENER_POLICY, HeaderValue::from_static("same-origin"));
+    response
+}
+
+#[cfg(test)]
+mod tests;

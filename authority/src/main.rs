@@ -1,0 +1,152 @@
+//! The command line of the authority.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use secrecy::SecretString;
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::{fs, io};
+use url::Url;
+use vncgate_authority::client::Authority;
+use vncgate_authority::config::Config;
+use vncgate_authority::identity::api_token;
+use vncgate_authority::tls::Trust;
+use vncgate_authority::{serve, telemetry};
+
+/// `EX_USAGE` of sysexits.h: the configuration is wrong and trying again does not help.
+const EXIT_BAD_CONFIGURATION: u8 = 64;
+
+/// Issues console tokens for vCenter's virtual machines, and checks them for the gateway.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "\
+Examples:
+  # Make an API token for a portal: the token for the portal, its hash for the configuration
+  vncgate-authority api-token --name portal
+
+  # See whether the configuration is right, then run
+  vncgate-authority check-config --config /etc/vncgate/authority.toml
+  vncgate-authority serve --config /etc/vncgate/authority.toml
+
+  # Open a console by name or by instance UUID
+  export VNCGATE_API_TOKEN=...
+  xdg-open \"$(vncgate-authority console web-1)\"
+
+authority/vncgate-authority.toml in the sources explains every key of the configuration."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the service. Logs go to standard error; SIGTERM lets requests finish, then ends it.
+    Serve(ConfigFile),
+    /// Check a configuration and the files it names. Lists every fault; exit code 64 if there is one.
+    CheckConfig(ConfigFile),
+    /// Print the URL of a new console. It is good for one machine and for the configured time.
+    Console(Console),
+    /// Print a new random API token and the configuration for it.
+    ApiToken {
+        /// Who gets it. The name appears in the log with each console.
+        #[arg(long, default_value = "portal")]
+        name: String,
+    },
+}
+
+#[derive(Args)]
+struct ConfigFile {
+    /// The configuration, a TOML file.
+    #[arg(long, value_name = "FILE", env = "VNCGATE_CONFIG")]
+    config: PathBuf,
+}
+
+#[derive(Args)]
+struct Console {
+    /// The virtual machine's instance UUID or name.
+    vm: String,
+    /// Where the console API is: the authority's public listener, or Envoy in front of it.
+    #[arg(long, env = "VNCGATE_URL", default_value = "http://127.0.0.1:6082")]
+    url: Url,
+    /// A file with the API token. Without it, VNCGATE_API_TOKEN holds the token itself.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// PEM certificates to trust for an https URL, in place of the system's.
+    #[arg(long, value_name = "FILE", env = "VNCGATE_CA_FILE")]
+    ca_file: Option<PathBuf>,
+    /// The kind of console.
+    #[arg(long = "type", value_enum, default_value = "novnc")]
+    console_type: ConsoleType,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ConsoleType {
+    Novnc,
+    Xvpvnc,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("vncgate-authority: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
+    match command {
+        Command::Serve(file) => {
+            let Some(config) = load(&file) else { return Ok(EXIT_BAD_CONFIGURATION.into()) };
+            telemetry::start_logging(&config.log)?;
+            runtime()?.block_on(serve::run(config))?;
+        }
+        Command::CheckConfig(file) => {
+            let Some(_) = load(&file) else { return Ok(EXIT_BAD_CONFIGURATION.into()) };
+            println!("{} is a good configuration", file.config.display());
+        }
+        Command::Console(console) => println!("{}", runtime()?.block_on(console.url())?),
+        Command::ApiToken { name } => {
+            let (token, sha256) = api_token::generate()?;
+            println!("# For {name}, to send as X-Auth-Token. It is shown this once:\n{token}\n");
+            println!("# For the authority's configuration:\n[[auth.api_token]]");
+            println!("name = {}\nsha256 = \"{sha256}\"", toml::Value::String(name));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The configuration, or `None` after its faults were printed.
+fn load(file: &ConfigFile) -> Option<Config> {
+    Config::load(&file.config).map_err(|faults| eprintln!("vncgate-authority: {faults}")).ok()
+}
+
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
+impl Console {
+    async fn url(&self) -> Result<String, Box<dyn Error>> {
+        let trust = self.ca_file.clone().map_or(Trust::System, Trust::CaFile);
+        let authority = Authority::new(self.url.clone(), self.api_token()?, trust)?;
+        let console_type = match self.console_type {
+            ConsoleType::Novnc => "novnc",
+            ConsoleType::Xvpvnc => "xvpvnc",
+        };
+        Ok(authority.console(&self.vm, console_type).await?)
+    }
+
+    fn api_token(&self) -> Result<SecretString, String> {
+        let token = match &self.token_file {
+            Some(path) => fs::read_to_string(path)
+                .map_err(|error| format!("cannot read {}: {error}", path.display()))?,
+            None => std::env::var("VNCGATE_API_TOKEN").map_err(
+                |_| "set VNCGATE_API_TOKEN to an API token, or name its file by --token-file",
+            )?,
+        };
+        Ok(token.trim().into())
+    }
+}

@@ -1,0 +1,98 @@
+//! The command `serve`: wires the parts together, serves, and drains.
+
+use crate::config::{Config, ListenAddress, VcenterConfig};
+use crate::console::Consoles;
+use crate::http::server::{Listener, serve};
+use crate::http::{self, App};
+use crate::identity::api_token::ApiTokens;
+use crate::telemetry::Metrics;
+use crate::tokens::MemoryStore;
+use crate::vcenter::Vcenter;
+use crate::vcenter::fleet::{Fleet, Member};
+use crate::vcenter::session::Endpoint;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+/// Requests under way at SIGTERM have this long to finish. The slowest useful one, an issue that has to log
+/// in first, takes a few seconds; supervisors send SIGKILL after 10 s (Docker) or 30 s (Kubernetes).
+pub const DRAIN_LIMIT: Duration = Duration::from_secs(8);
+
+/// Why the authority does not run.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(ListenAddress, io::Error),
+    /// The HTTP client for a vCenter cannot be made.
+    #[error("vCenter {0}: {1}")]
+    Client(String, reqwest::Error),
+    /// Signals cannot be received.
+    #[error("cannot wait for signals: {0}")]
+    Signals(io::Error),
+}
+
+/// Serves until SIGTERM or SIGINT, then drains.
+pub async fn run(config: Config) -> Result<(), ServeError> {
+    let Config { public, internal, consoles, web, token_capacity, api_tokens, vcenters, log: _ } =
+        config;
+    let metrics = Arc::new(Metrics::new());
+    let fleet = fleet(vcenters, &metrics)?;
+    let store = Box::new(MemoryStore::new(token_capacity));
+    let consoles = Consoles::new(consoles, fleet, store);
+    let app = Arc::new(App::new(consoles, ApiTokens::new(api_tokens), metrics));
+
+    let public = bind(&public, "public").await?;
+    let internal = bind(&internal, "internal").await?;
+    let stop_public = CancellationToken::new();
+    let stop_internal = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;
+
+    let router = http::public(Arc::clone(&app), web.as_deref());
+    let public = serve(public, router, stop_public.clone(), DRAIN_LIMIT);
+    let router = http::internal(Arc::clone(&app));
+    let internal = serve(internal, router, stop_internal.clone(), DRAIN_LIMIT);
+    let drain = async {
+        tokio::select! {
+            _ = terminate.recv() => info!("SIGTERM: draining"),
+            _ = interrupt.recv() => info!("SIGINT: draining"),
+        }
+        app.drain();
+        stop_public.cancel();
+    };
+    // Sessions are checked and /readyz answers until the last caller has gone.
+    let public = async {
+        public.await;
+        stop_internal.cancel();
+    };
+    // The first caller should not have to wait for the first login.
+    let warm_up = app.consoles.fleet().ping();
+    tokio::join!(public, internal, drain, warm_up);
+    app.consoles.fleet().logout().await;
+    info!("stopped");
+    Ok(())
+}
+
+fn fleet(vcenters: Vec<VcenterConfig>, metrics: &Arc<Metrics>) -> Result<Fleet, ServeError> {
+    let members = vcenters.into_iter().map(|config| {
+        let VcenterConfig { service_host, url, tls, username, password, hypervisors, timeout } =
+            config;
+        let endpoint = Endpoint { url, tls, username, password };
+        let vcenter = Vcenter::new(service_host.clone(), endpoint, timeout, Arc::clone(metrics))
+            .map_err(|error| ServeError::Client(service_host, error))?;
+        Ok(Member { vcenter, hypervisors })
+    });
+    Ok(Fleet::new(members.collect::<Result<_, _>>()?))
+}
+
+async fn bind(address: &ListenAddress, face: &str) -> Result<Listener, ServeError> {
+    let fault = |error| ServeError::Listen(address.clone(), error);
+    let listener = Listener::bind(address).await.map_err(fault)?;
+    info!(face, address = %listener.address().map_err(fault)?, "listening");
+    Ok(listener)
+}

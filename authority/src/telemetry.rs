@@ -1,0 +1,136 @@
+//! What the operator sees: logs on standard error and metrics for Prometheus.
+
+use crate::config::{LogConfig, LogFormat};
+use crate::console::ConsoleType;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use std::fmt;
+use std::io;
+use std::time::Duration;
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+/// Content type of [`Metrics::encode`], OpenMetrics as Prometheus reads it.
+pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Bounds in seconds: a check is one SOAP call, milliseconds on a good day, and given up after a few
+/// seconds on a bad one.
+const SECONDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
+
+/// Starts logging to standard error. Fails if something else in the process already did.
+pub fn start_logging(config: &LogConfig) -> Result<(), TryInitError> {
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let layer = match config.format {
+        LogFormat::Text => layer.with_ansi(false).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry().with(layer.with_filter(config.level.clone())).try_init()
+}
+
+/// Every metric of the authority. None carries a token, a user or an address.
+pub struct Metrics {
+    registry: Registry,
+    issues: Family<IssueLabels, Counter>,
+    checks: Family<CheckLabels, Counter>,
+    check_seconds: Histogram,
+    vcenter_calls: Family<VcenterLabels, Counter>,
+    vcenter_seconds: Family<VcenterSecondsLabels, Histogram>,
+}
+
+impl Metrics {
+    /// All counts at zero.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("vncgate");
+        let issues = Family::default();
+        registry.register("console_requests", "Requests for a console URL", issues.clone());
+        let checks = Family::default();
+        registry.register("checks", "Tokens checked for the gateway", checks.clone());
+        let check_seconds = Histogram::new(SECONDS);
+        registry.register_with_unit(
+            "check_duration",
+            "Time to answer a check",
+            Unit::Seconds,
+            check_seconds.clone(),
+        );
+        let vcenter_calls = Family::default();
+        registry.register("vcenter_calls", "SOAP calls to vCenter", vcenter_calls.clone());
+        let vcenter_seconds =
+            Family::new_with_constructor((|| Histogram::new(SECONDS)) as fn() -> _);
+        registry.register_with_unit(
+            "vcenter_call_duration",
+            "Time of a SOAP call",
+            Unit::Seconds,
+            vcenter_seconds.clone(),
+        );
+        Self { registry, issues, checks, check_seconds, vcenter_calls, vcenter_seconds }
+    }
+
+    /// A console URL was asked for, and this came of it: `issued` or the name of nova's error.
+    pub fn issue(&self, console: ConsoleType, outcome: &'static str) {
+        let labels = IssueLabels { console: console.as_str(), outcome };
+        self.issues.get_or_create(&labels).inc();
+    }
+
+    /// A token was checked for the gateway: `granted` or the refusal's code.
+    pub fn check(&self, outcome: &'static str, took: Duration) {
+        self.checks.get_or_create(&CheckLabels { outcome }).inc();
+        self.check_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A SOAP call has ended.
+    pub fn vcenter_call(
+        &self,
+        vcenter: &str,
+        method: &'static str,
+        outcome: &'static str,
+        took: Duration,
+    ) {
+        let vcenter = vcenter.to_owned();
+        let labels = VcenterLabels { vcenter: vcenter.clone(), method, outcome };
+        self.vcenter_calls.get_or_create(&labels).inc();
+        let labels = VcenterSecondsLabels { vcenter, method };
+        self.vcenter_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// All metrics in the text format of OpenMetrics.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct IssueLabels {
+    console: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CheckLabels {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct VcenterLabels {
+    vcenter: String,
+    method: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct VcenterSecondsLabels {
+    vcenter: String,
+    method: &'static str,
+}

@@ -1,0 +1,435 @@
+//! The vSphere Web Services codec: bytes in, typed values out. It does no I/O and keeps no state.
+//!
+//! Each request is a function that returns the whole SOAP envelope; each reply has a function that reads
+//! it. The calls are those of the vSphere API (`vim25`), named as its reference names them.
+
+use super::xml::{Cursor, Element, Malformed};
+use quick_xml::escape::escape;
+use thiserror::Error;
+use uuid::Uuid;
+
+/// Namespace of the vSphere API.
+const VIM: &str = "urn:vim25";
+
+/// Namespace of SOAP 1.1 envelopes.
+const SOAP: &str = "http://schemas.xmlsoap.org/soap/envelope/";
+
+/// The API version asked for in the `SOAPAction` header: the oldest vCenter that this client is for. Newer
+/// ones serve older clients; an older one refuses a newer client.
+pub const SOAP_ACTION: &str = "urn:vim25/6.5";
+
+/// A SOAP reply that is not the answer hoped for.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Unanswered {
+    /// vCenter understood the call and refused it.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// The reply is not a SOAP envelope with that call's response.
+    #[error("the reply cannot be read: {0}")]
+    Malformed(#[from] Malformed),
+}
+
+/// A SOAP fault.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("fault {kind}: {message}")]
+pub struct Fault {
+    /// The vSphere fault type, such as `NotAuthenticated`; without one, the SOAP fault code.
+    pub kind: String,
+    /// vCenter's words, cut at [`FAULT_MESSAGE_LIMIT`].
+    pub message: String,
+}
+
+impl Fault {
+    /// The session has expired or was ended.
+    pub const NOT_AUTHENTICATED: &str = "NotAuthenticated";
+    /// User name or password is wrong, or the account is locked.
+    pub const INVALID_LOGIN: &str = "InvalidLogin";
+    /// The object that a call names was deleted.
+    pub const MANAGED_OBJECT_NOT_FOUND: &str = "ManagedObjectNotFound";
+}
+
+/// Fault messages go to the log; one line of a screen or two says it, and a server's megabyte does not.
+pub const FAULT_MESSAGE_LIMIT: usize = 300;
+
+/// The managed objects that every session needs (`ServiceContent`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceContent {
+    /// The inventory's root folder.
+    pub root_folder: String,
+    /// Serves `RetrievePropertiesEx`.
+    pub property_collector: String,
+    /// Serves `FindByUuid`.
+    pub search_index: String,
+    /// Serves `Login` and `Logout`.
+    pub session_manager: String,
+    /// Serves `CreateContainerView`. A standalone ESXi host has one as well.
+    pub view_manager: String,
+    /// Product, version and build, for the log.
+    pub full_name: String,
+}
+
+/// One object's properties, out of a page of `RetrievePropertiesEx`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ObjectContent {
+    /// The managed object's type, `VirtualMachine` or `HostSystem` here.
+    pub kind: String,
+    /// The managed object's identifier.
+    pub id: String,
+    /// Property path and value. Of an `OptionValue` it is the option's value, of a reference the
+    /// referenced object's identifier.
+    pub properties: Vec<(String, String)>,
+    /// Property path and fault type of what could not be read.
+    pub missing: Vec<(String, String)>,
+}
+
+impl ObjectContent {
+    /// The value of the property at `path`.
+    pub fn property(&self, path: &str) -> Option<&str> {
+        self.properties.iter().find(|(name, _)| name == path).map(|(_, value)| value.as_str())
+    }
+}
+
+/// One page of `RetrievePropertiesEx`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The objects in vCenter's order.
+    pub objects: Vec<ObjectContent>,
+    /// Asks for the next page; `None` on the last.
+    pub token: Option<String>,
+}
+
+/// What `RetrievePropertiesEx` starts from.
+#[derive(Clone, Copy, Debug)]
+pub enum Root<'a> {
+    /// One virtual machine, by its identifier.
+    Machine(&'a str),
+    /// Every virtual machine of a container view, by the view's identifier.
+    View(&'a str),
+}
+
+/// `ServiceInstance.RetrieveServiceContent`, the one call that needs no session.
+pub fn retrieve_service_content() -> String {
+    call("RetrieveServiceContent", "ServiceInstance", "ServiceInstance", "")
+}
+
+/// `SessionManager.Login`. The result contains the password.
+pub fn login(content: &ServiceContent, username: &str, password: &str) -> String {
+    let arguments = format!(
+        "<userName>{}</userName><password>{}</password>",
+        escape(username),
+        escape(password)
+    );
+    call("Login", "SessionManager", &content.session_manager, &arguments)
+}
+
+/// `SessionManager.Logout`.
+pub fn logout(content: &ServiceContent) -> String {
+    call("Logout", "SessionManager", &content.session_manager, "")
+}
+
+/// `ServiceInstance.CurrentTime`, the cheapest call that needs a session.
+pub fn current_time() -> String {
+    call("CurrentTime", "ServiceInstance", "ServiceInstance", "")
+}
+
+/// `SearchIndex.FindByUuid` for a virtual machine by its instance UUID.
+pub fn find_by_uuid(content: &ServiceContent, instance: Uuid) -> String {
+    let arguments = format!(
+        "<uuid>{instance}</uuid><vmSearch>true</vmSearch><instanceUuid>true</instanceUuid>"
+    );
+    call("FindByUuid", "SearchIndex", &content.search_index, &arguments)
+}
+
+/// `ViewManager.CreateContainerView` of every virtual machine below the root folder.
+pub fn create_container_view(content: &ServiceContent) -> String {
+    let arguments = format!(
+        "<container type=\"Folder\">{}</container><type>VirtualMachine</type><recursive>true</recursive>",
+        escape(&content.root_folder)
+    );
+    call("CreateContainerView", "ViewManager", &content.view_manager, &arguments)
+}
+
+/// `ContainerView.DestroyView`.
+pub fn destroy_view(view: &str) -> String {
+    call("DestroyView", "ContainerView", view, "")
+}
+
+/// `PropertyCollector.RetrievePropertiesEx`: properties of virtual machines and, by way of
+/// `runtime.host`, of the hosts that run them, at most `page_size` objects at once.
+pub fn retrieve_properties(
+    content: &ServiceContent,
+    root: Root<'_>,
+    machine_paths: &[&str],
+    host_paths: &[&str],
+    page_size: u32,
+) -> String {
+    let to_host = traversal("host", "VirtualMachine", "runtime.host", "");
+    let (kind, id, traversal) = match root {
+        Root::Machine(id) => ("VirtualMachine", id, to_host),
+        Root::View(id) => {
+            ("ContainerView", id, traversal("machine", "ContainerView", "view", &to_host))
+        }
+    };
+    let arguments = format!(
+        "<specSet>{}{}<objectSet><obj type=\"{kind}\">{}</obj><skip>false</skip>{traversal}</objectSet>\
+         </specSet><options><maxObjects>{page_size}</maxObjects></options>",
+        property_spec("VirtualMachine", machine_paths),
+        property_spec("HostSystem", host_paths),
+        escape(id),
+    );
+    call("RetrievePropertiesEx", "PropertyCollector", &content.property_collector, &arguments)
+}
+
+/// `PropertyCollector.ContinueRetrievePropertiesEx`.
+pub fn continue_retrieve_properties(content: &ServiceContent, token: &str) -> String {
+    let arguments = format!("<token>{}</token>", escape(token));
+    call(
+        "ContinueRetrievePropertiesEx",
+        "PropertyCollector",
+        &content.property_collector,
+        &arguments,
+    )
+}
+
+/// Reads the reply to [`retrieve_service_content`].
+pub fn service_content(reply: &[u8]) -> Result<ServiceContent, Unanswered> {
+    read(reply, "RetrieveServiceContentResponse", |cursor, response| {
+        let value = required(cursor.child_named(response, "returnval")?, "returnval")?;
+        let mut content = [const { None }; 5];
+        let mut full_name = String::new();
+        while let Some(child) = cursor.child(&value)? {
+            let slot = match child.name() {
+                "rootFolder" => 0,
+                "propertyCollector" => 1,
+                "searchIndex" => 2,
+                "sessionManager" => 3,
+                "viewManager" => 4,
+                "about" => {
+                    if let Some(name) = cursor.child_named(&child, "fullName")? {
+                        full_name = cursor.text(&name)?;
+                    }
+                    continue;
+                }
+                _ => continue,
+            };
+            content[slot] = Some(cursor.text(&child)?);
+        }
+        let [root_folder, property_collector, search_index, session_manager, view_manager] =
+            content;
+        Ok(ServiceContent {
+            root_folder: required(root_folder, "rootFolder")?,
+            property_collector: required(property_collector, "propertyCollector")?,
+            search_index: required(search_index, "searchIndex")?,
+            session_manager: required(session_manager, "sessionManager")?,
+            view_manager: required(view_manager, "viewManager")?,
+            full_name,
+        })
+    })
+}
+
+/// Reads a reply whose value does not matter, as long as it is the response to `method`.
+pub fn done(reply: &[u8], response: &'static str) -> Result<(), Unanswered> {
+    read(reply, response, |_, _| Ok(()))
+}
+
+/// Reads the reply to [`find_by_uuid`]: the machine's identifier, or `None` for an unknown UUID.
+pub fn found(reply: &[u8]) -> Result<Option<String>, Unanswered> {
+    read(reply, "FindByUuidResponse", |cursor, response| {
+        let Some(value) = cursor.child_named(response, "returnval")? else {
+            return Ok(None);
+        };
+        match value.attribute("type")?.as_deref() {
+            Some("VirtualMachine") => Ok(Some(cursor.text(&value)?)),
+            other => Err(Malformed::Unexpected {
+                expected: "a VirtualMachine",
+                found: other.unwrap_or("an object without a type").to_owned(),
+            }),
+        }
+    })
+}
+
+/// Reads the reply to [`create_container_view`]: the view's identifier. It may contain the session's
+/// key, so it belongs in no log.
+pub fn container_view(reply: &[u8]) -> Result<String, Unanswered> {
+    read(reply, "CreateContainerViewResponse", |cursor, response| {
+        let value = required(cursor.child_named(response, "returnval")?, "returnval")?;
+        cursor.text(&value)
+    })
+}
+
+/// Reads the reply to [`retrieve_properties`]. No `returnval` means that there are no objects.
+///
+/// vCenter may answer an expired session with `NotAuthenticated` for each property in place of a fault
+/// for the call: that is made the fault it means.
+pub fn page(reply: &[u8]) -> Result<Page, Unanswered> {
+    page_of(reply, "RetrievePropertiesExResponse")
+}
+
+/// Reads the reply to [`continue_retrieve_properties`].
+pub fn continued_page(reply: &[u8]) -> Result<Page, Unanswered> {
+    page_of(reply, "ContinueRetrievePropertiesExResponse")
+}
+
+fn page_of(reply: &[u8], response: &'static str) -> Result<Page, Unanswered> {
+    let page = read(reply, response, |cursor, response| {
+        let mut page = Page::default();
+        let Some(value) = cursor.child_named(response, "returnval")? else {
+            return Ok(page);
+        };
+        while let Some(child) = cursor.child(&value)? {
+            match child.name() {
+                "token" => page.token = Some(cursor.text(&child)?),
+                "objects" => page.objects.push(object_content(cursor, &child)?),
+                _ => {}
+            }
+        }
+        Ok(page)
+    })?;
+    let mut missing = page.objects.iter().flat_map(|object| &object.missing);
+    if missing.any(|(_, fault)| fault == Fault::NOT_AUTHENTICATED) {
+        return Err(Fault {
+            kind: Fault::NOT_AUTHENTICATED.to_owned(),
+            message: "in place of a property".to_owned(),
+        }
+        .into());
+    }
+    Ok(page)
+}
+
+fn object_content(
+    cursor: &mut Cursor<'_>,
+    parent: &Element<'_>,
+) -> Result<ObjectContent, Malformed> {
+    let mut object = ObjectContent::default();
+    while let Some(child) = cursor.child(parent)? {
+        match child.name() {
+            "obj" => {
+                object.kind = required(child.attribute("type")?, "type of an object")?;
+                object.id = cursor.text(&child)?;
+            }
+            "propSet" => object.properties.push(property(cursor, &child)?),
+            "missingSet" => object.missing.push(missing_property(cursor, &child)?),
+            _ => {}
+        }
+    }
+    Ok(object)
+}
+
+fn property(cursor: &mut Cursor<'_>, parent: &Element<'_>) -> Result<(String, String), Malformed> {
+    let (mut name, mut value) = (None, None);
+    while let Some(child) = cursor.child(parent)? {
+        match child.name() {
+            "name" => name = Some(cursor.text(&child)?),
+            "val" if cursor.xsi_type(&child)?.as_deref() == Some("OptionValue") => {
+                if let Some(option) = cursor.child_named(&child, "value")? {
+                    value = Some(cursor.text(&option)?);
+                }
+            }
+            "val" => value = Some(cursor.text(&child)?),
+            _ => {}
+        }
+    }
+    Ok((required(name, "name of a property")?, required(value, "value of a property")?))
+}
+
+fn missing_property(
+    cursor: &mut Cursor<'_>,
+    parent: &Element<'_>,
+) -> Result<(String, String), Malformed> {
+    let (mut path, mut kind) = (None, None);
+    while let Some(child) = cursor.child(parent)? {
+        match child.name() {
+            "path" => path = Some(cursor.text(&child)?),
+            "fault" => {
+                if let Some(fault) = cursor.child_named(&child, "fault")? {
+                    kind = cursor.xsi_type(&fault)?;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok((
+        required(path, "path of a missing property")?,
+        required(kind, "fault of a missing property")?,
+    ))
+}
+
+/// Opens the envelope, turns a fault into the error it is, has `body` read the response, and holds the
+/// document to being complete.
+fn read<T>(
+    reply: &[u8],
+    response: &'static str,
+    body: impl FnOnce(&mut Cursor<'_>, &Element<'_>) -> Result<T, Malformed>,
+) -> Result<T, Unanswered> {
+    let mut cursor = Cursor::new(reply)?;
+    let envelope = cursor.root()?;
+    if !envelope.is(SOAP, "Envelope") {
+        let found = envelope.name().to_owned();
+        return Err(Malformed::Unexpected { expected: "a SOAP envelope", found }.into());
+    }
+    let soap_body = required(cursor.child_named(&envelope, "Body")?, "SOAP body")?;
+    let answer = required(cursor.child(&soap_body)?, "response in the SOAP body")?;
+    if answer.is(SOAP, "Fault") {
+        let fault = fault(&mut cursor, &answer)?;
+        cursor.finish()?;
+        return Err(fault.into());
+    }
+    if !answer.is(VIM, response) {
+        let found = answer.name().to_owned();
+        return Err(Malformed::Unexpected { expected: response, found }.into());
+    }
+    let value = body(&mut cursor, &answer)?;
+    cursor.finish()?;
+    Ok(value)
+}
+
+fn fault(cursor: &mut Cursor<'_>, parent: &Element<'_>) -> Result<Fault, Malformed> {
+    let (mut code, mut kind, mut message) = (String::new(), None, String::new());
+    while let Some(child) = cursor.child(parent)? {
+        match child.name() {
+            "faultcode" => code = cursor.text(&child)?,
+            "faultstring" => message = cursor.text(&child)?,
+            "detail" => {
+                if let Some(detail) = cursor.child(&child)? {
+                    let element = detail.name().trim_end_matches("Fault").to_owned();
+                    kind = Some(cursor.xsi_type(&detail)?.unwrap_or(element));
+                }
+            }
+            _ => {}
+        }
+    }
+    if let Some((end, _)) = message.char_indices().nth(FAULT_MESSAGE_LIMIT) {
+        message.truncate(end);
+    }
+    Ok(Fault { kind: kind.unwrap_or(code), message })
+}
+
+fn required<T>(value: Option<T>, what: &'static str) -> Result<T, Malformed> {
+    value.ok_or(Malformed::Missing(what))
+}
+
+/// The envelope of one method call on one managed object. `arguments` is XML.
+fn call(method: &str, kind: &str, id: &str, arguments: &str) -> String {
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\
+         <soapenv:Envelope xmlns:soapenv=\"{SOAP}\" \
+         xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\"><soapenv:Body>\
+         <{method} xmlns=\"{VIM}\"><_this type=\"{kind}\">{}</_this>{arguments}</{method}>\
+         </soapenv:Body></soapenv:Envelope>",
+        escape(id)
+    )
+}
+
+fn property_spec(kind: &str, paths: &[&str]) -> String {
+    let paths: String =
+        paths.iter().map(|path| format!("<pathSet>{}</pathSet>", escape(*path))).collect();
+    format!("<propSet><type>{kind}</type>{paths}</propSet>")
+}
+
+/// A `TraversalSpec` from objects of `kind` along `path`, and from there on along `next`.
+fn traversal(name: &str, kind: &str, path: &str, next: &str) -> String {
+    format!(
+        "<selectSet xsi:type=\"TraversalSpec\"><name>{name}</name><type>{kind}</type>\
+         <path>{path}</path><skip>false</skip>{next}</selectSet>"
+    )
+}

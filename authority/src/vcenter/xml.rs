@@ -1,0 +1,211 @@
+//! A forward-only cursor over one XML document, by quick-xml's events.
+//!
+//! Not serde: vCenter writes `<val type="HostSystem" xsi:type="ManagedObjectReference">`, two attributes
+//! that serde takes for one field, and serde accepts the right local name in a wrong namespace.
+//! Nothing recurses and nothing is kept, so a document costs what its bytes cost.
+
+use quick_xml::errors::Error as XmlError;
+use quick_xml::escape::resolve_xml_entity;
+use quick_xml::events::{BytesStart, Event};
+use quick_xml::name::{Namespace, ResolveResult};
+use quick_xml::reader::NsReader;
+use std::borrow::Cow;
+use thiserror::Error;
+
+/// XML Schema instance: the namespace of `xsi:type`.
+const XSI: &str = "http://www.w3.org/2001/XMLSchema-instance";
+
+/// The bytes are not an XML document that this reader can follow.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Malformed {
+    /// Not UTF-8, the only encoding that vCenter writes.
+    #[error("it is not UTF-8")]
+    Encoding,
+    /// Not well-formed.
+    #[error("it is not well-formed XML: {0}")]
+    Syntax(String),
+    /// The document ends inside an element.
+    #[error("it ends in the middle")]
+    Truncated,
+    /// SOAP 1.1, section 3: a message must not contain a document type declaration.
+    #[error("it has a document type declaration")]
+    DocumentType,
+    /// A reference to an entity that XML does not predefine.
+    #[error("it refers to the undefined entity {0:?}")]
+    Entity(String),
+    /// Another document than the one asked for, an HTML page for example.
+    #[error("it has {found} where {expected} belongs")]
+    Unexpected {
+        /// What the protocol has at this place.
+        expected: &'static str,
+        /// What stands there.
+        found: String,
+    },
+    /// Something that the protocol requires is not there.
+    #[error("it has no {0}")]
+    Missing(&'static str),
+}
+
+impl From<XmlError> for Malformed {
+    fn from(error: XmlError) -> Self {
+        Self::Syntax(error.to_string())
+    }
+}
+
+/// One element whose start tag was read.
+pub(super) struct Element<'a> {
+    /// The namespace it is in, empty for none.
+    namespace: String,
+    start: BytesStart<'a>,
+    /// How many elements are open including this one.
+    depth: usize,
+}
+
+impl Element<'_> {
+    /// Is this the element `name` of `namespace`?
+    pub(super) fn is(&self, namespace: &str, name: &str) -> bool {
+        self.namespace == namespace && self.name() == name
+    }
+
+    /// The name without prefix.
+    pub(super) fn name(&self) -> &str {
+        self.start.name().local_name().into_inner()
+    }
+
+    /// An attribute in no namespace.
+    pub(super) fn attribute(&self, name: &str) -> Result<Option<String>, Malformed> {
+        let attribute = self
+            .start
+            .try_get_attribute(name)
+            .map_err(|error| Malformed::Syntax(error.to_string()))?;
+        attribute.map(|found| unescape(&found.value)).transpose()
+    }
+}
+
+/// Reads elements in document order. What is not asked for is passed over.
+pub(super) struct Cursor<'a> {
+    reader: NsReader<&'a [u8]>,
+    depth: usize,
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) fn new(document: &'a [u8]) -> Result<Self, Malformed> {
+        let text = std::str::from_utf8(document).map_err(|_| Malformed::Encoding)?;
+        let mut reader = NsReader::from_str(text);
+        reader.config_mut().expand_empty_elements = true;
+        Ok(Self { reader, depth: 0 })
+    }
+
+    /// The document's root element.
+    pub(super) fn root(&mut self) -> Result<Element<'a>, Malformed> {
+        self.child_below(0)?.ok_or(Malformed::Missing("root element"))
+    }
+
+    /// The next child of `parent`, or `None` when `parent` has ended. Whatever is left of the child
+    /// returned before is passed over.
+    pub(super) fn child(&mut self, parent: &Element<'_>) -> Result<Option<Element<'a>>, Malformed> {
+        self.child_below(parent.depth)
+    }
+
+    /// The next child of `parent` that is called `name`, in `parent`'s namespace.
+    pub(super) fn child_named(
+        &mut self,
+        parent: &Element<'_>,
+        name: &str,
+    ) -> Result<Option<Element<'a>>, Malformed> {
+        while let Some(child) = self.child(parent)? {
+            if child.is(&parent.namespace, name) {
+                return Ok(Some(child));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The text of `element` without its children's, read to its end. Text arrives in pieces, with
+    /// each `&amp;` and each CDATA section an event of its own.
+    pub(super) fn text(&mut self, element: &Element<'_>) -> Result<String, Malformed> {
+        let mut text = String::new();
+        while self.depth >= element.depth {
+            let inside = self.depth == element.depth;
+            match self.event()? {
+                Event::Text(piece) if inside => text.push_str(&piece.xml10_content()),
+                Event::CData(piece) if inside => text.push_str(&piece.xml10_content()),
+                Event::GeneralRef(reference) if inside => {
+                    match reference.resolve_char_ref()? {
+                        Some(character) => text.push(character),
+                        None => text.push_str(predefined(&reference)?),
+                    };
+                }
+                Event::Eof => return Err(Malformed::Truncated),
+                _ => {}
+            }
+        }
+        Ok(text)
+    }
+
+    /// The local part of `xsi:type`, a qualified name.
+    pub(super) fn xsi_type(&self, element: &Element<'_>) -> Result<Option<String>, Malformed> {
+        for attribute in element.start.attributes() {
+            let attribute = attribute.map_err(|error| Malformed::Syntax(error.to_string()))?;
+            let (namespace, name) = self.reader.resolver().resolve_attribute(attribute.key);
+            if namespace == ResolveResult::Bound(Namespace(XSI)) && name.as_ref() == "type" {
+                let value = unescape(&attribute.value)?;
+                let local = value.rsplit_once(':').map_or(value.as_str(), |(_, local)| local);
+                return Ok(Some(local.to_owned()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads what is left: a document cut short after the interesting part is still cut short.
+    pub(super) fn finish(mut self) -> Result<(), Malformed> {
+        loop {
+            if matches!(self.event()?, Event::Eof) {
+                return if self.depth == 0 { Ok(()) } else { Err(Malformed::Truncated) };
+            }
+        }
+    }
+
+    fn child_below(&mut self, parent_depth: usize) -> Result<Option<Element<'a>>, Malformed> {
+        while self.depth >= parent_depth {
+            match self.event()? {
+                Event::Start(start) if self.depth == parent_depth + 1 => {
+                    let (resolved, _) = self.reader.resolver().resolve_element(start.name());
+                    let namespace = match resolved {
+                        ResolveResult::Bound(Namespace(namespace)) => namespace.to_owned(),
+                        ResolveResult::Unbound => String::new(),
+                        ResolveResult::Unknown(prefix) => {
+                            return Err(Malformed::Syntax(format!("unbound prefix {prefix:?}")));
+                        }
+                    };
+                    return Ok(Some(Element { namespace, start, depth: self.depth }));
+                }
+                Event::Eof if self.depth == 0 => return Ok(None),
+                Event::Eof => return Err(Malformed::Truncated),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
+    fn event(&mut self) -> Result<Event<'a>, Malformed> {
+        let event = self.reader.read_event()?;
+        match &event {
+            Event::Start(_) => self.depth += 1,
+            Event::End(_) => self.depth -= 1,
+            Event::DocType(_) => return Err(Malformed::DocumentType),
+            _ => {}
+        }
+        Ok(event)
+    }
+}
+
+fn predefined(name: &str) -> Result<&'static str, Malformed> {
+    resolve_xml_entity(name).ok_or_else(|| Malformed::Entity(name.to_owned()))
+}
+
+fn unescape(value: &str) -> Result<String, Malformed> {
+    quick_xml::escape::unescape(value)
+        .map(Cow::into_owned)
+        .map_err(|error| Malformed::Syntax(error.to_string()))
+}
