@@ -20,48 +20,56 @@ const ABNORMAL_CLOSURE = 1006;
  * @param {HTMLElement} screen where noVNC puts its canvas
  * @param {string} token
  * @param {AbortSignal} signal closes the console
- * @param {{onConnected: (rfb: RFB) => void, askPassword: () => Promise<string | null>}} handlers
+ * @param {(rfb: RFB) => void} onConnected
  * @returns {Promise<{code: string, detail: string}>} `code` is one of reasons.js
  */
-export function openConsole(screen, token, signal, { onConnected, askPassword }) {
+export function openConsole(screen, token, signal, onConnected) {
     const socket = new WebSocket(websockifyUrl(), ["binary", TOKEN_SUBPROTOCOL + token]);
-    const end = { connected: false, close: null, securityFailure: null, passwordWithheld: false };
+    let connected = false;
+    let failure = null; // what the server or noVNC said before the end
+    let closed = null; // the socket's CloseEvent
 
     // Before noVNC adds its own listener, so that the code is known when noVNC reports the end.
-    socket.addEventListener("close", (event) => { end.close = event; });
+    socket.addEventListener("close", (event) => { closed = event; });
 
     return new Promise((resolve) => {
         const rfb = new RFB(screen, socket);
         const close = () => rfb.disconnect();
-        let deadline = setTimeout(close, HANDSHAKE_TIMEOUT_MS);
+        const deadline = setTimeout(close, HANDSHAKE_TIMEOUT_MS);
         signal.addEventListener("abort", close);
 
         rfb.addEventListener("connect", () => {
             clearTimeout(deadline);
-            end.connected = true;
+            connected = true;
             onConnected(rfb);
         });
-        rfb.addEventListener("credentialsrequired", async () => {
-            clearTimeout(deadline);
-            const password = await askPassword();
-            if (password === null) {
-                end.passwordWithheld = true;
-                close();
-                return;
-            }
-            deadline = setTimeout(close, HANDSHAKE_TIMEOUT_MS);
-            rfb.sendCredentials({ password });
+        // The gateway logs in with the password that vCenter knows; one that nobody knows is a dead end.
+        rfb.addEventListener("credentialsrequired", () => {
+            failure = { code: "password_required", detail: "" };
+            close();
         });
-        rfb.addEventListener("securityfailure", ({ detail }) => {
+        rfb.addEventListener("securityfailure", ({ detail: { reason = "" } }) => {
             // Some servers end the text with a NUL.
-            end.securityFailure = (detail.reason ?? "").replaceAll("\0", "");
+            failure = { code: "server_refused", detail: reason.replaceAll("\0", "") };
         });
-        rfb.addEventListener("disconnect", ({ detail }) => {
+        rfb.addEventListener("disconnect", ({ detail: { clean } }) => {
             clearTimeout(deadline);
             signal.removeEventListener("abort", close);
-            resolve(explain(end, detail.clean));
+            const detail = closed?.reason ?? "";
+            resolve(failure ?? { code: endCode(connected, closed, clean), detail });
         });
     });
+}
+
+function endCode(connected, closed, clean) {
+    // noVNC gave up while the socket was still open: what came was not RFB.
+    if (closed === null && !clean) {
+        return "protocol_error";
+    }
+    if (!connected) {
+        return "no_answer";
+    }
+    return closed?.code === ABNORMAL_CLOSURE ? "connection_lost" : "console_closed";
 }
 
 // Relative to the page, so that a gateway may serve it below a path prefix.
@@ -72,13 +80,13 @@ function websockifyUrl() {
     return url;
 }
 
-function explain({ connected, close, securityFailure, passwordWithheld }, clean) {
+function explain({ connected, close, securityFailure, passwordRequired }, clean) {
     const detail = close?.reason ?? "";
-    if (passwordWithheld) {
-        return { code: "password_withheld", detail };
+    if (passwordRequired) {
+        return { code: "password_required", detail };
     }
     if (securityFailure !== null) {
-        return { code: "password_refused", detail: securityFailure };
+        return { code: "server_refused", detail: securityFailure };
     }
     // noVNC gave up while the socket was still open: what came was not RFB.
     if (close === null && !clean) {

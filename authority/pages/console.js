@@ -25,11 +25,8 @@ function connect() {
     abort.abort();
     const own = new AbortController();
     abort = own;
-    runSession(link.token, element("screen"), own.signal, {
-        // The session before may have last words.
-        show: (state) => abort === own && show(state),
-        askPassword,
-    });
+    // The session before may have last words.
+    runSession(link.token, element("screen"), own.signal, (state) => abort === own && show(state));
 }
 
 // --- What the page shows
@@ -53,7 +50,6 @@ function show({ phase, vm, opened, reason, retry, rfb: session = null }) {
     }
     if (rfb === null) {
         element("paste-dialog").close();
-        element("password-dialog").close();
     }
     if (phase === "ended" && document.activeElement === document.body) {
         element("reconnect").focus();
@@ -142,7 +138,6 @@ function wireButtons() {
         rfb?.clipboardPasteFrom(element("paste-text").value);
         element("paste-dialog").close();
     });
-    onClick("password-cancel", () => element("password-dialog").close());
     element("paste-dialog").addEventListener("close", whenPasteDialogCloses);
     document.addEventListener("fullscreenchange", () => {
         element("full-screen").setAttribute("aria-pressed", document.fullscreenElement !== null);
@@ -181,19 +176,6 @@ function whenPasteDialogCloses() {
     element("paste-text").value = "";
     element("paste-progress").textContent = "";
     rfb?.focus();
-}
-
-function askPassword() {
-    const dialog = element("password-dialog");
-    dialog.returnValue = "";
-    dialog.showModal();
-    return new Promise((resolve) => {
-        dialog.addEventListener("close", () => {
-            const password = element("password").value;
-            element("password").value = "";
-            resolve(dialog.returnValue === "send" ? password : null);
-        }, { once: true });
-    });
 }
 
 // While the screen has the focus every key goes to the machine, Tab too. VMware's own consoles let go at

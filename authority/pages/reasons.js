@@ -65,14 +65,14 @@ const REASONS = {
         advice: "Reconnect once. If it happens again, tell your administrator.",
         retry: "manual",
     },
-    password_refused: {
-        summary: "The console server refused the password.",
-        advice: "Reconnect and type the virtual machine's VNC password again.",
+    server_refused: {
+        summary: "The console server refused the session.",
+        advice: "Try again in a moment. If it lasts, tell your administrator.",
         retry: "manual",
     },
-    password_withheld: {
-        summary: "This console needs the virtual machine's VNC password.",
-        advice: "Reconnect when you have it.",
+    password_required: {
+        summary: "The console server asks for a password that the gateway does not have.",
+        advice: "Tell your administrator: the password in the machine's settings in vCenter may have changed.",
         retry: "manual",
     },
     console_closed: {

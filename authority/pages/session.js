@@ -18,13 +18,12 @@ const STABLE_MS = 10_000;
  * @param {string | null} token
  * @param {HTMLElement} screen
  * @param {AbortSignal} signal
- * @param {{show: (state: object) => void, askPassword: () => Promise<string | null>}} page `show` gets
- *     each new state:
+ * @param {(state: object) => void} show gets each new state:
  *     `{phase: "connecting"}`, `{phase: "connected", rfb}`, `{phase: "waiting", reason, retry}`,
  *     `{phase: "ended", reason}`; `vm` is in it once it is known, and `opened` tells whether this
  *     session has shown the console before.
  */
-export async function runSession(token, screen, signal, { show, askPassword }) {
+export async function runSession(token, screen, signal, show) {
     let vm = null;
     let opened = false;
     let openedAt = Infinity;
@@ -57,7 +56,7 @@ export async function runSession(token, screen, signal, { show, askPassword }) {
         }
         tell({ phase: "connecting" });
         openedAt = Infinity;
-        const end = await openConsole(screen, token, signal, { onConnected, askPassword });
+        const end = await openConsole(screen, token, signal, onConnected);
         if (performance.now() - openedAt >= STABLE_MS) {
             attempt = 0;
         }
