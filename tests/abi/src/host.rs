@@ -5,7 +5,7 @@ use crate::context::{End, LogLine, State, StreamRecord};
 use crate::filter_manager::FilterManager;
 use crate::half::Half;
 use crate::headers::HeaderMap;
-use crate::trace::{Callback, Fault};
+use crate::trace::{Callback, Fault, HostCall};
 use crate::vm::{Filter, StartError};
 use std::cell::{RefCell, RefMut};
 use std::collections::BTreeMap;
@@ -100,9 +100,9 @@ impl Host {
         self.manager().state().recorder.mend();
     }
 
-    /// Whether the fault last given to [`inject`](Self::inject) has struck.
-    pub fn fault_struck(&self) -> bool {
-        self.manager().state().recorder.injected()
+    /// The first host call that failed because of the fault last given to [`inject`](Self::inject).
+    pub fn fault_struck(&self) -> Option<HostCall> {
+        self.manager().state().recorder.struck()
     }
 
     /// Why the filter trapped, with its name for the place. None when it runs.

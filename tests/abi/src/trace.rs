@@ -70,7 +70,7 @@ pub(crate) struct Recorder {
     callbacks: Vec<Callback>,
     fault: Option<Fault>,
     calls_until_fault: usize,
-    injected: bool,
+    struck: Option<HostCall>,
 }
 
 impl Recorder {
@@ -91,7 +91,8 @@ impl Recorder {
         buffer: Option<BufferType>,
     ) -> Option<Status> {
         let callback = self.callbacks.last_mut()?;
-        callback.host_calls.push(HostCall { function, buffer });
+        let call = HostCall { function, buffer };
+        callback.host_calls.push(call);
         let fault = self.fault?;
         if !may_fail(callback.function, function, fault.status) {
             return None;
@@ -100,7 +101,7 @@ impl Recorder {
             self.calls_until_fault -= 1;
             return None;
         }
-        self.injected = true;
+        self.struck.get_or_insert(call);
         if !fault.lasting {
             self.fault = None;
         }
@@ -120,15 +121,15 @@ impl Recorder {
     pub(crate) fn inject(&mut self, fault: Fault) {
         self.fault = Some(fault);
         self.calls_until_fault = fault.nth;
-        self.injected = false;
+        self.struck = None;
     }
 
     pub(crate) fn mend(&mut self) {
         self.fault = None;
     }
 
-    pub(crate) fn injected(&self) -> bool {
-        self.injected
+    pub(crate) fn struck(&self) -> Option<HostCall> {
+        self.struck
     }
 }
 

@@ -51,7 +51,8 @@ fn a_bad_configuration_is_refused_with_every_fault() {
         }
     };
     let every_field = br#"{"authority": {"cluster": "", "timeout_ms": 0}, "path_prefix": "console",
-        "allowed_origins": ["portal.example.com", "null"], "cookie_name": "a b"}"#;
+        "allowed_origins": ["portal.example.com", "null"], "cookie_name": "a b",
+        "ping_interval_ms": 1}"#;
     let faults = faults_of(every_field).join("\n");
     for part in [
         "authority.cluster",
@@ -60,6 +61,7 @@ fn a_bad_configuration_is_refused_with_every_fault() {
         "portal.example.com",
         "null",
         "cookie_name",
+        "ping_interval_ms",
     ] {
         assert!(faults.contains(part), "{part} is not named in:\n{faults}");
     }

@@ -314,6 +314,62 @@ fn a_close_without_a_code_is_answered_without_one() {
     assert_eq!(messages(&browser.client_received()), [Message::Close(None)]);
 }
 
+/// The default of `ping_interval_ms`.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+#[test]
+fn a_silent_browser_is_pinged_and_a_dead_one_is_given_up() {
+    let host = host();
+    let browser = greeted(&host);
+    host.advance(PING_INTERVAL);
+    assert!(matches!(&messages(&browser.client_received())[..], [Message::Ping(_)]));
+    // What the console says is no sign of the browser.
+    browser.upstream_sends(b"frame");
+    host.advance(PING_INTERVAL);
+    assert_eq!(browser.end(), Some(End::ResetByFilter));
+    assert_eq!(host.metrics()["vncgate.sessions.active"], 0);
+    host.advance(PING_INTERVAL);
+    assert_eq!(host.next_tick(), None, "nobody is left to ping");
+    assert_sound(&host);
+}
+
+#[test]
+fn a_browser_that_answers_lives_on() {
+    let host = host();
+    let browser = greeted(&host);
+    for _ in 0..100 {
+        host.advance(PING_INTERVAL);
+        let received = messages(&browser.client_received());
+        assert!(matches!(&received[..], [Message::Ping(_)]), "{received:?}");
+        browser.client_sends(&frame(PONG, b""));
+    }
+    assert_eq!(browser.end(), None);
+    assert_sound(&host);
+}
+
+#[test]
+fn a_browser_that_talks_is_not_pinged() {
+    let host = host();
+    let browser = greeted(&host);
+    for _ in 0..100 {
+        host.advance(PING_INTERVAL / 4);
+        browser.client_sends(&frame(BINARY, b"key"));
+        assert_eq!(browser.client_received(), b"");
+    }
+}
+
+#[test]
+fn pings_can_be_switched_off() {
+    let host = configured(
+        r#"{"authority": {"cluster": "vncgate_authority_internal"}, "ping_interval_ms": 0}"#,
+    );
+    let browser = greeted(&host);
+    host.advance(PING_INTERVAL * 100);
+    assert_eq!(browser.client_received(), b"");
+    assert_eq!(browser.end(), None);
+    assert_eq!(host.next_tick(), None);
+}
+
 #[test]
 fn a_half_closed_http2_stream_still_receives() {
     let host = host();
