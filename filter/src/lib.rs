@@ -17,8 +17,9 @@
 //! 4. The filter asks the authority whether the token is good and where the console is ([`check`]).
 //!    The answer, a target, becomes Envoy filter state: the router dials exactly that address.
 //! 6. Envoy has connected. The filter answers `101` and turns WebSocket frames into raw bytes one way
-//!    and raw bytes into WebSocket frames the other way ([`tunnel`]), until either side ends
-//!    ([`session`]).
+//!    and raw bytes into WebSocket frames the other way ([`tunnel`], [`websocket`]), until either side
+//!    ends. Where the console has a VNC password, the filter first logs in itself ([`rfb`]). A console
+//!    that is a WebSocket already (WebMKS) is passed through.
 //!
 //! # How to read it
 //!
@@ -32,8 +33,8 @@
 //! - It never panics: a trap would end every session on the Envoy worker. Panicking operations are
 //!   denied by lint.
 //! - It never connects to an address that a client named: targets come from the authority only.
-//! - It never copies a byte that goes from server to client: a frame header is put before what Envoy
-//!   has buffered.
+//! - It never copies a byte of a screen: a frame header is put before what Envoy has buffered. (Of the
+//!   server's bytes it reads those of its own login only.)
 //! - It never lets a token into a log, a metric, an error or the `:path` that the access log shows.
 #![cfg_attr(
     not(test),
@@ -51,9 +52,11 @@
 pub mod check;
 pub mod config;
 pub mod refusal;
+pub mod rfb;
 pub mod session;
 pub mod tunnel;
 pub mod upgrade;
+pub mod websocket;
 
 #[cfg(target_arch = "wasm32")]
 mod shell;

@@ -6,41 +6,13 @@
 //!     ├───────────┴─▶ Refused
 //!     └─▶ Relaying ─▶ Relayed ─▶ Ended         WebMKS: a WebSocket already, passed through
 //! ```
-//!
-//! # How frames reach the browser
-//!
-//! Envoy calls the filter with the server's bytes; the filter puts a frame header before them. A
-//! Pong or a Close, though, has to go out when the *browser* sent something and the server may be
-//! silent, and a WebAssembly filter has no call to send bytes of its own. It has two that together do:
-//! while it holds the response body, it may change what is held and resume. So the session holds the
-//! body from the first bytes of the server on ([`Hold`]), and lets each chunk go as soon as its header
-//! stands before it.
-//!
-//! Holding begins with a pause that only a later event can end, hence [`ToBrowser::wake`]: the shell
-//! calls [`Session::wake`] as soon as Envoy lets it. RFB servers speak first (RFC 6143 7.1.1), so
-//! this costs each session one wake-up before its first bytes and nothing after that.
-//!
-//! # How a dead browser is noticed
-//!
-//! A session knows no time. The shell calls [`Session::beat`] twice in each ping interval, and the
-//! session counts the beats since it last heard the browser: after two it sends a Ping, which every
-//! live browser answers; after four it ends the stream, and with it the connection to the console.
 
 use crate::check::{self, Reply};
 use crate::config::Config;
 use crate::refusal::Refusal;
-use crate::tunnel::{
-    CloseCode, Deframer, End, FrameHeader, PENDING_PONGS_MAX, PING_FRAME, close_frame,
-};
+use crate::tunnel::{Outputs, Tunnel};
 use crate::upgrade::{self, Handshake, Headers, HttpVersion};
 use vncgate_api::{CheckRequest, Grant, Target};
-
-/// Beats without a byte of the browser after which it is sent a Ping: between a half and a whole ping
-/// interval.
-const BEATS_TO_PING: u8 = 2;
-
-/// Beats without a byte of the browser after which it is given up: at most two ping intervals.
-const BEATS_TO_END: u8 = 4;
 
 /// One stream of Envoy: a console session, or a request that is none of ours.
 #[derive(Default)]
@@ -103,25 +75,6 @@ pub enum OnResponse {
     Refuse(Refusal),
 }
 
-/// What to do with the response body that Envoy holds.
-#[derive(Debug, Default)]
-pub struct ToBrowser {
-    /// Drop it: bytes of the server that came after our Close.
-    pub discard: bool,
-    /// Put this header before it.
-    pub header: Option<FrameHeader>,
-    /// Put these control frames behind it.
-    pub control: Vec<u8>,
-    /// Let all of it go.
-    pub resume: bool,
-    /// In a callback for the server's bytes: hold the body from here on.
-    pub hold: bool,
-    /// Call [`Session::wake`] as soon as Envoy allows, outside of this stream's callbacks.
-    pub wake: bool,
-    /// End the stream on both sides.
-    pub reset: bool,
-}
-
 impl Session {
     /// Step 3: a request's headers are there.
     pub fn request(&mut self, request: &Request<'_>, config: &Config) -> OnRequest {
@@ -162,7 +115,9 @@ impl Session {
         };
         let grant = check::read_reply(reply)?;
         self.state = match grant.target {
-            Target::Vnc { .. } => State::Connecting(handshake, Tunnel::default()),
+            Target::Vnc { ref password, .. } => {
+                State::Connecting(handshake, Tunnel::new(password.clone()))
+            }
             Target::Webmks { .. } => State::Relaying(handshake),
         };
         Ok(grant)
@@ -191,40 +146,53 @@ impl Session {
     }
 
     /// Bytes of the browser: replaces them by what the target is to get.
-    pub fn browser_bytes(&mut self, chunk: &mut Vec<u8>) -> ToBrowser {
+    pub fn browser_bytes(&mut self, chunk: &mut Vec<u8>) -> Outputs {
         match &mut self.state {
             // A client that sends before it has our 101 is early, but a frame is a frame.
             State::Connecting(_, tunnel) | State::Open(tunnel) => tunnel.browser_bytes(chunk),
-            State::Passing | State::Relaying(_) | State::Relayed => ToBrowser::default(),
+            State::Passing | State::Relaying(_) | State::Relayed => Outputs::default(),
             State::Checking(_) | State::Refused | State::Ended => {
                 chunk.clear();
-                ToBrowser::default()
+                Outputs::default()
             }
         }
     }
 
+    /// Whether the server's bytes have to be read: only while the filter itself logs in.
+    pub fn reads_server_bytes(&self) -> bool {
+        matches!(&self.state, State::Open(tunnel) if tunnel.reads_server_bytes())
+    }
+
     /// The server sent: Envoy has `held_len` bytes of it that are not framed yet. `end`: it has closed
     /// its connection.
-    pub fn server_bytes(&mut self, held_len: usize, end: bool) -> ToBrowser {
+    pub fn server_bytes(&mut self, held_len: usize, end: bool) -> Outputs {
         match &mut self.state {
             State::Open(tunnel) => tunnel.server_bytes(held_len, end),
-            _ => ToBrowser::default(),
+            _ => Outputs::default(),
         }
     }
 
-    /// The wake-up that [`ToBrowser::wake`] asked for.
-    pub fn wake(&mut self) -> ToBrowser {
+    /// The same while [`Session::reads_server_bytes`], with the bytes that Envoy has.
+    pub fn login_bytes(&mut self, held: &[u8], end: bool) -> Outputs {
+        match &mut self.state {
+            State::Open(tunnel) => tunnel.login_bytes(held, end),
+            _ => Outputs::default(),
+        }
+    }
+
+    /// The wake-up that [`Outputs::wake`] asked for.
+    pub fn wake(&mut self) -> Outputs {
         match &mut self.state {
             State::Open(tunnel) => tunnel.wake(),
-            _ => ToBrowser::default(),
+            _ => Outputs::default(),
         }
     }
 
     /// Half a ping interval has passed.
-    pub fn beat(&mut self) -> ToBrowser {
+    pub fn beat(&mut self) -> Outputs {
         match &mut self.state {
             State::Open(tunnel) => tunnel.beat(),
-            _ => ToBrowser::default(),
+            _ => Outputs::default(),
         }
     }
 
@@ -245,133 +213,10 @@ impl Session {
     }
 }
 
-/// Both directions of an open console.
-#[derive(Default)]
-struct Tunnel {
-    deframer: Deframer,
-    hold: Hold,
-    /// Control frames that wait for the body to be held.
-    waiting: Vec<u8>,
-    /// Our Close is sent, or waits to be: nothing follows it.
-    closed: bool,
-    /// Beats since the browser was last heard.
-    silent_beats: u8,
-}
-
-/// Whether Envoy holds the response body, so that frames can be sent at any time.
-#[derive(Default)]
-enum Hold {
-    /// Not yet: the server has not sent anything.
-    #[default]
-    NotYet,
-    /// The first `held_len` bytes wait, unframed, for the wake-up.
-    Entering { held_len: usize },
-    /// Yes, and nothing waits.
-    Held,
-}
-
-impl Tunnel {
-    fn browser_bytes(&mut self, chunk: &mut Vec<u8>) -> ToBrowser {
-        self.silent_beats = 0;
-        if self.closed {
-            chunk.clear();
-            return ToBrowser::default();
-        }
-        let deframed = self.deframer.deframe(chunk);
-        let mut frames = deframed.pongs;
-        if let Some(end) = deframed.end {
-            frames.extend(match end {
-                End::Closed(code) => close_frame(code, ""),
-                End::Failed(code, why) => close_frame(Some(code), why),
-            });
-            self.closed = true;
-        }
-        if frames.is_empty() {
-            return ToBrowser::default();
-        }
-        match self.hold {
-            Hold::Held => ToBrowser {
-                control: frames,
-                resume: true,
-                wake: self.closed,
-                ..ToBrowser::default()
-            },
-            Hold::Entering { .. } => {
-                self.wait(frames);
-                ToBrowser::default()
-            }
-            // No way to send a Close: an abrupt end is all that is left.
-            Hold::NotYet if self.closed => ToBrowser { reset: true, ..ToBrowser::default() },
-            Hold::NotYet => {
-                self.wait(frames);
-                ToBrowser::default()
-            }
-        }
-    }
-
-    /// Keeps frames for later, within the bound on Pongs.
-    fn wait(&mut self, frames: Vec<u8>) {
-        if self.waiting.len() > PENDING_PONGS_MAX {
-            self.waiting.clear();
-        }
-        self.waiting.extend(frames);
-    }
-
-    fn server_bytes(&mut self, held_len: usize, end: bool) -> ToBrowser {
-        if self.closed && self.waiting.is_empty() {
-            return ToBrowser { discard: true, hold: !end, ..ToBrowser::default() };
-        }
-        if let (Hold::NotYet, false) = (&self.hold, end) {
-            self.hold = Hold::Entering { held_len };
-            return ToBrowser { hold: true, wake: true, ..ToBrowser::default() };
-        }
-        let held = !matches!(self.hold, Hold::NotYet);
-        let mut to_browser = self.release(held_len);
-        if end && !self.closed {
-            to_browser
-                .control
-                .extend(close_frame(Some(CloseCode::NORMAL), "the console has closed"));
-            self.closed = true;
-        }
-        ToBrowser { resume: held, hold: held, ..to_browser }
-    }
-
-    fn wake(&mut self) -> ToBrowser {
-        match self.hold {
-            Hold::Entering { held_len } => self.release(held_len),
-            Hold::Held | Hold::NotYet => ToBrowser { reset: self.closed, ..ToBrowser::default() },
-        }
-    }
-
-    fn beat(&mut self) -> ToBrowser {
-        // Where no Ping can be sent, silence says nothing about the browser.
-        let Hold::Held = self.hold else { return ToBrowser::default() };
-        self.silent_beats = self.silent_beats.saturating_add(1);
-        match self.silent_beats {
-            BEATS_TO_PING if !self.closed => {
-                ToBrowser { control: PING_FRAME.to_vec(), resume: true, ..ToBrowser::default() }
-            }
-            BEATS_TO_END => ToBrowser { reset: true, ..ToBrowser::default() },
-            _ => ToBrowser::default(),
-        }
-    }
-
-    /// Frames what is held and lets it go, with the control frames that waited for it.
-    fn release(&mut self, held_len: usize) -> ToBrowser {
-        self.hold = Hold::Held;
-        ToBrowser {
-            header: (held_len > 0).then(|| FrameHeader::binary(held_len)),
-            control: std::mem::take(&mut self.waiting),
-            resume: true,
-            wake: self.closed,
-            ..ToBrowser::default()
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tunnel::{BEATS_TO_END, Edit};
     use proptest::prelude::*;
     use tungstenite::protocol::Role;
     use tungstenite::{Message, WebSocket};
@@ -420,58 +265,76 @@ mod tests {
         session
     }
 
-    /// A browser and an Envoy around a session: what Envoy holds, what has gone out.
+    /// A browser, a server and an Envoy around a session: what Envoy holds, what has gone out.
     struct Envoy {
         session: Session,
         held: Vec<u8>,
         sent: Vec<u8>,
+        held_for_server: Vec<u8>,
+        sent_to_server: Vec<u8>,
         wake: bool,
         holding: bool,
         reset: bool,
     }
 
+    fn edit(edit: Edit, held: &mut Vec<u8>, sent: &mut Vec<u8>) {
+        if edit.discard {
+            held.clear();
+        }
+        if let Some(header) = edit.header {
+            held.splice(0..0, header.as_bytes().iter().copied());
+        }
+        held.extend(edit.append);
+        if edit.resume {
+            sent.append(held);
+        }
+    }
+
     impl Envoy {
         fn new(session: Session) -> Self {
-            let (held, sent) = Default::default();
-            Self { session, held, sent, wake: false, holding: false, reset: false }
+            let (held, sent, held_for_server, sent_to_server) = Default::default();
+            let (wake, holding, reset) = Default::default();
+            Self { session, held, sent, held_for_server, sent_to_server, wake, holding, reset }
         }
 
-        fn carry_out(&mut self, to_browser: ToBrowser) {
-            if to_browser.discard {
-                self.held.clear();
-            }
-            if let Some(header) = to_browser.header {
-                self.held.splice(0..0, header.as_bytes().iter().copied());
-            }
-            self.held.extend(to_browser.control);
-            if to_browser.resume {
-                self.sent.append(&mut self.held);
-            }
-            self.wake |= to_browser.wake;
-            self.reset |= to_browser.reset;
+        fn carry_out(&mut self, outputs: Outputs) {
+            edit(outputs.to_browser, &mut self.held, &mut self.sent);
+            edit(outputs.to_server, &mut self.held_for_server, &mut self.sent_to_server);
+            self.wake |= outputs.wake;
+            self.reset |= outputs.reset;
         }
 
         fn server(&mut self, bytes: &[u8], end: bool) {
             self.held.extend_from_slice(bytes);
-            let to_browser = self.session.server_bytes(self.held.len(), end);
-            self.holding = to_browser.hold;
-            self.carry_out(to_browser);
+            let outputs = if self.session.reads_server_bytes() {
+                self.session.login_bytes(&self.held, end)
+            } else {
+                self.session.server_bytes(self.held.len(), end)
+            };
+            self.holding = outputs.to_browser.hold;
+            self.carry_out(outputs);
             if !self.holding {
                 self.sent.append(&mut self.held);
             }
         }
 
+        /// What reaches the server at once.
         fn browser(&mut self, bytes: &[u8]) -> Vec<u8> {
             let mut chunk = bytes.to_vec();
-            let to_browser = self.session.browser_bytes(&mut chunk);
-            self.carry_out(to_browser);
-            chunk
+            let outputs = self.session.browser_bytes(&mut chunk);
+            self.held_for_server.extend(chunk);
+            let hold = outputs.to_server.hold;
+            self.carry_out(outputs);
+            if !hold {
+                self.sent_to_server.append(&mut self.held_for_server);
+            }
+            std::mem::take(&mut self.sent_to_server)
         }
 
         fn tick(&mut self) {
             if std::mem::take(&mut self.wake) {
-                let to_browser = self.session.wake();
-                self.carry_out(to_browser);
+                let outputs = self.session.wake();
+                self.carry_out(outputs);
             }
         }
 
@@ -681,8 +544,8 @@ mod tests {
     fn a_silent_browser_gets_a_ping_and_a_dead_one_is_given_up() {
         let mut envoy = Envoy::new(open());
         let beat = |envoy: &mut Envoy| {
-            let to_browser = envoy.session.beat();
-            envoy.carry_out(to_browser);
+            let outputs = envoy.session.beat();
+            envoy.carry_out(outputs);
         };
         for _ in 0..10 {
             beat(&mut envoy);
@@ -704,6 +567,78 @@ mod tests {
             envoy.server(b"the server alone keeps nothing alive", false);
         }
         assert!(envoy.reset);
+    }
+
+    fn masked(payload: &[u8]) -> Vec<u8> {
+        [&[0x82, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat()
+    }
+
+    fn open_with_password() -> Session {
+        let grant = br#"{"session":"s","instance":"i","expires_at":"t",
+            "target":{"protocol":"vnc","address":"127.0.0.2:5901","password":"geheim12"}}"#;
+        let mut session = Session::default();
+        upgrade(&mut session);
+        session.check_reply(Reply::Answer { status: 200, body: grant }).unwrap();
+        session.response(200);
+        session
+    }
+
+    #[test]
+    fn the_filter_logs_in_and_the_browser_needs_no_password() {
+        // Whether Envoy's wake-ups come at once or late.
+        for ticks in [true, false] {
+            let mut envoy = Envoy::new(open_with_password());
+            let tick = |envoy: &mut Envoy| {
+                if ticks {
+                    envoy.tick();
+                }
+            };
+            envoy.server(b"RFB 003.008\n", false);
+            tick(&mut envoy);
+            let mut to_server = envoy.browser(&masked(b"RFB 003.008\n"));
+            tick(&mut envoy);
+            envoy.server(&[1, 2], false);
+            envoy.server(&[7; 16], false);
+            envoy.server(&[0; 4], false);
+            tick(&mut envoy);
+            to_server.extend(envoy.browser(&masked(&[1])));
+            to_server.extend(envoy.browser(&masked(&[1])));
+            tick(&mut envoy);
+            envoy.server(b"ServerInit", false);
+            envoy.tick();
+            envoy.tick();
+            envoy.server(b", later", false);
+            to_server.extend(envoy.browser(&masked(b"key")));
+            to_server.append(&mut envoy.sent_to_server);
+            assert!(!envoy.session.reads_server_bytes());
+            assert!(!envoy.reset);
+
+            let received: Vec<u8> = envoy
+                .messages()
+                .into_iter()
+                .flat_map(|message| message.into_data().to_vec())
+                .collect();
+            assert_eq!(received, b"RFB 003.008\n\x01\x01\0\0\0\0ServerInit, later");
+            assert_eq!(to_server.len(), 12 + 1 + 16 + 1 + 3);
+            assert_eq!(to_server[..13], *b"RFB 003.008\n\x02");
+            assert_eq!(to_server[29..], *b"\x01key");
+        }
+    }
+
+    #[test]
+    fn a_login_that_fails_says_why_and_ends() {
+        let mut envoy = Envoy::new(open_with_password());
+        envoy.server(b"RFB 003.008\n", false);
+        envoy.tick();
+        envoy.browser(&masked(b"RFB 003.008\n"));
+        envoy.tick();
+        envoy.server(&[1, 2], false);
+        envoy.server(&[7; 16], false);
+        envoy.server(&[0, 0, 0, 1], false);
+        envoy.tick();
+        assert!(envoy.reset);
+        let messages = envoy.messages();
+        assert_eq!(close_code(&messages[messages.len() - 1]), 1011);
     }
 
     #[test]

@@ -56,6 +56,10 @@ pub enum Target {
     Vnc {
         /// ESXi host and port.
         address: SocketAddr,
+        /// `RemoteDisplay.vnc.password`, if the console has one: the filter logs in with it, so that it
+        /// does not reach the browser.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        password: Option<Secret>,
     },
     /// A WebMKS console (`VirtualMachine.AcquireTicket("webmks")`): a WebSocket over TLS that carries
     /// RFB in binary messages already, so it is passed through and not unwrapped.
@@ -151,7 +155,7 @@ mod tests {
             "target":{"protocol":"vnc","address":"10.0.0.5:5901"}}"#;
         let grant: Grant = serde_json::from_str(json).unwrap();
         let address = "10.0.0.5:5901".parse().unwrap();
-        assert_eq!(grant.target, Target::Vnc { address });
+        assert_eq!(grant.target, Target::Vnc { address, password: None });
     }
 
     #[test]

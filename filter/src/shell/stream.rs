@@ -6,7 +6,8 @@ use super::timer::Timer;
 use crate::check::{REPLY_LEN_MAX, Reply};
 use crate::config::Config;
 use crate::refusal::Refusal;
-use crate::session::{OnRequest, OnResponse, Request, Session, ToBrowser};
+use crate::session::{OnRequest, OnResponse, Request, Session};
+use crate::tunnel::{Edit, Outputs};
 use crate::upgrade::{Handshake, HttpVersion, SUBPROTOCOL};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, LogLevel, MapType};
@@ -130,7 +131,7 @@ impl Stream {
         host::set_property("vncgate.instance", &grant.instance)?;
         let path = host::header(REQUEST, ":path")?.unwrap_or_default();
         match &grant.target {
-            Target::Vnc { address } => {
+            Target::Vnc { address, .. } => {
                 host::set_property("vncgate.address", &address.to_string())?;
                 host::set_property("vncgate.target", "vnc")?;
                 host::set_header(REQUEST, ":path", &path)?;
@@ -211,13 +212,36 @@ impl Stream {
         Ok(())
     }
 
+    fn server_outputs(&self, len: usize, end: bool) -> Result<Outputs, HostError> {
+        if self.step(|session| session.reads_server_bytes()) {
+            let held = match len {
+                0 => Vec::new(),
+                len => host::buffer(BufferType::HttpResponseBody, len)?,
+            };
+            Ok(self.step(|session| session.login_bytes(&held, end)))
+        } else {
+            Ok(self.step(|session| session.server_bytes(len, end)))
+        }
+    }
+
+    /// What a body's callback returns. A stream that cannot be kept right is ended: the peer sees a
+    /// broken connection, never wrong bytes.
+    fn action(&self, delivered: Result<bool, HostError>) -> Action {
+        match delivered {
+            Ok(false) => Action::Continue,
+            Ok(true) => Action::Pause,
+            Err(error) => {
+                self.abort("body", error);
+                Action::Pause
+            }
+        }
+    }
+
     fn open(&self) -> Result<(), HostError> {
         self.shared.metrics.session_opened();
         self.shared.timer.add(self.context_id, &self.session)
     }
 
-    /// A stream that cannot be kept right is ended: the peer sees a broken connection, never wrong
-    /// bytes.
     fn abort(&self, what: &str, error: HostError) {
         self.log_error(what, error);
         if let Err(error) = host::reset_stream() {
@@ -251,15 +275,12 @@ impl HttpContext for Stream {
             return Action::Continue;
         }
         let delivered = host::buffer(BufferType::HttpRequestBody, len).and_then(|mut chunk| {
-            let to_browser = self.step(|session| session.browser_bytes(&mut chunk));
+            let outputs = self.step(|session| session.browser_bytes(&mut chunk));
             host::replace_buffer(BufferType::HttpRequestBody, &chunk)?;
-            deliver(to_browser, self.context_id, &self.shared.timer)
+            let hold = outputs.to_server.hold;
+            deliver(outputs, self.context_id, &self.shared.timer).map(|()| hold)
         });
-        if let Err(error) = delivered {
-            self.abort("browser's bytes", error);
-            return Action::Pause;
-        }
-        Action::Continue
+        self.action(delivered)
     }
 
     fn on_http_response_headers(&mut self, _count: usize, end: bool) -> Action {
@@ -303,13 +324,11 @@ impl HttpContext for Stream {
             }
             return Action::Continue;
         }
-        let to_browser = self.step(|session| session.server_bytes(len, end));
-        let hold = to_browser.hold;
-        if let Err(error) = deliver(to_browser, self.context_id, &self.shared.timer) {
-            self.abort("server's bytes", error);
-            return Action::Pause;
-        }
-        if hold { Action::Pause } else { Action::Continue }
+        let delivered = self.server_outputs(len, end).and_then(|outputs| {
+            let hold = outputs.to_browser.hold;
+            deliver(outputs, self.context_id, &self.shared.timer).map(|()| hold)
+        });
+        self.action(delivered)
     }
 }
 
@@ -353,31 +372,34 @@ impl Context for Stream {
     }
 }
 
-/// Carries out what the session wants done with the response body of the stream that is Envoy's
-/// current one.
-pub(super) fn deliver(
-    to_browser: ToBrowser,
-    context_id: u32,
-    timer: &Timer,
-) -> Result<(), HostError> {
-    const BODY: BufferType = BufferType::HttpResponseBody;
-    if to_browser.discard {
-        host::replace_buffer(BODY, &[])?;
-    }
-    if let Some(header) = to_browser.header {
-        host::prepend_buffer(BODY, header.as_bytes())?;
-    }
-    if !to_browser.control.is_empty() {
-        host::append_buffer(BODY, &to_browser.control)?;
-    }
-    if to_browser.resume {
+/// Carries out what the session wants done with the bodies of the stream that is Envoy's current one.
+pub(super) fn deliver(outputs: Outputs, context_id: u32, timer: &Timer) -> Result<(), HostError> {
+    edit(BufferType::HttpResponseBody, &outputs.to_browser)?;
+    if outputs.to_browser.resume {
         host::resume_response()?;
     }
-    if to_browser.wake {
+    edit(BufferType::HttpRequestBody, &outputs.to_server)?;
+    if outputs.to_server.resume {
+        host::resume_request()?;
+    }
+    if outputs.wake {
         timer.wake(context_id)?;
     }
-    if to_browser.reset {
+    if outputs.reset {
         host::reset_stream()?;
+    }
+    Ok(())
+}
+
+fn edit(body: BufferType, edit: &Edit) -> Result<(), HostError> {
+    if edit.discard {
+        host::replace_buffer(body, &[])?;
+    }
+    if let Some(header) = edit.header {
+        host::prepend_buffer(body, header.as_bytes())?;
+    }
+    if !edit.append.is_empty() {
+        host::append_buffer(body, &edit.append)?;
     }
     Ok(())
 }

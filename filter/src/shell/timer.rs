@@ -3,7 +3,8 @@
 
 use super::host::{self, HostError};
 use super::stream::deliver;
-use crate::session::{Session, ToBrowser};
+use crate::session::Session;
+use crate::tunnel::Outputs;
 use proxy_wasm::types::LogLevel;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -91,17 +92,17 @@ impl Timer {
 
     /// Lets a session act on its stream. One that fails is ended: the browser sees a broken
     /// connection, never wrong bytes.
-    fn act(&self, context_id: u32, step: impl FnOnce(&mut Session) -> ToBrowser) {
+    fn act(&self, context_id: u32, step: impl FnOnce(&mut Session) -> Outputs) {
         let session = read(&self.open, |open| open.get(&context_id).and_then(Weak::upgrade));
         let Some(session) = session else { return };
-        let to_browser = match session.try_borrow_mut() {
+        let outputs = match session.try_borrow_mut() {
             Ok(mut session) => step(&mut session),
             Err(_) => return,
         };
         if host::set_effective_context(context_id).is_err() {
             return;
         }
-        if let Err(error) = deliver(to_browser, context_id, self) {
+        if let Err(error) = deliver(outputs, context_id, self) {
             host::log(LogLevel::Error, &format!("stream {context_id}: {error}"));
             let _ = host::reset_stream();
         }
