@@ -1,11 +1,13 @@
 //! The built `vncgate-authority` and its configuration.
 
+use crate::certificate::http_client;
 use crate::console_api::{API_TOKEN_SHA256, ConsoleApi, HYPERVISOR};
 use crate::process::{Process, Run, run_to_end};
 use crate::template::substitute;
 use crate::vcsim::{PASSWORD, USERNAME, Vcsim};
 use crate::workspace::{self, free_port};
 use nix::sys::signal::Signal;
+use rustls::RootCertStore;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 
@@ -81,12 +83,7 @@ pub struct Authority {
 impl Authority {
     /// Starts the authority and waits until it is healthy.
     pub async fn start(run: &Run, config: Config) -> Self {
-        // No idle connections: each test has a runtime of its own, and a part may outlive several.
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .pool_max_idle_per_host(0)
-            .build()
-            .expect("build an HTTP client");
+        let http = http_client(RootCertStore::empty());
         let process = launch(run, &config, &http).await;
         Self { process, config, run: run.clone(), http }
     }

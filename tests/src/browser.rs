@@ -16,10 +16,11 @@ use rcgen::{KeyPair, PublicKeyData};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
+use tokio::net::TcpStream;
 
 /// How long a page may take to show what is waited for. Two or three browsers run side by side on a
 /// machine of two cores.
@@ -44,11 +45,14 @@ impl Browser {
         let (chromium, debugger) = start_chromium(run).await;
         let (chromedriver, webdriver) = start_chromedriver(run).await;
         let mut capabilities = Capabilities::new();
-        capabilities.insert("goog:chromeOptions".to_owned(), json!({"debuggerAddress": debugger}));
+        capabilities.insert(
+            "goog:chromeOptions".to_owned(),
+            json!({"debuggerAddress": debugger.to_string()}),
+        );
         capabilities.insert("goog:loggingPrefs".to_owned(), json!({"browser": "ALL"}));
         let client = ClientBuilder::new(HttpConnector::new())
             .capabilities(capabilities)
-            .connect(&webdriver)
+            .connect(&format!("http://{webdriver}/"))
             .await
             .expect("chromedriver attaches to Chromium");
         Self { client, _chromedriver: chromedriver, _chromium: chromium }
@@ -72,12 +76,6 @@ impl Browser {
     /// The title of the tab.
     pub async fn title(&self) -> String {
         self.client.title().await.expect("the page's title")
-    }
-
-    /// Sets a cookie for the site of the current page.
-    pub async fn set_cookie(&self, name: &str, value: &str) {
-        let cookie = fantoccini::cookies::Cookie::new(name.to_owned(), value.to_owned());
-        self.client.add_cookie(cookie).await.expect("set a cookie");
     }
 
     /// Presses the button (or any element) with this `id`.
@@ -183,49 +181,39 @@ impl WebDriverCompatibleCommand for BrowserLog {
     }
 }
 
-async fn start_chromium(run: &Run) -> (Process, String) {
-    let debugger = format!("{LOOPBACK}:{}", free_port(LOOPBACK));
-    let (_, port) = debugger.rsplit_once(':').expect("an address and a port");
+async fn start_chromium(run: &Run) -> (Process, SocketAddr) {
+    let debugger = SocketAddr::new(LOOPBACK, free_port(LOOPBACK));
     let mut command = Command::new("chromium");
     command
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
         // Nothing but the pages that tests open.
         .args(["--no-first-run", "--disable-background-networking", "--disable-component-update"])
         .args(["--disable-sync", "--disable-quic", "--disable-extensions"])
-        .args(["--window-size=1100,760", "--remote-allow-origins=*"])
-        .arg(format!("--remote-debugging-port={port}"))
+        .arg("--window-size=1100,760")
+        .arg(format!("--remote-debugging-port={}", debugger.port()))
         .arg(format!("--user-data-dir={}", run.path("chromium-profile").display()))
         .arg(format!(
             "--ignore-certificate-errors-spki-list={}",
             public_key_hash(&run.path("envoy.key"))
         ))
         .arg("about:blank");
-    let mut process = start(run, "chromium", &command);
-    answers(&mut process, &format!("http://{debugger}/json/version")).await;
-    (process, debugger)
+    (start(run, "chromium", &command, debugger).await, debugger)
 }
 
-async fn start_chromedriver(run: &Run) -> (Process, String) {
-    let port = free_port(LOOPBACK);
+async fn start_chromedriver(run: &Run) -> (Process, SocketAddr) {
+    let webdriver = SocketAddr::new(LOOPBACK, free_port(LOOPBACK));
     let mut command = Command::new("chromedriver");
-    command.arg(format!("--port={port}"));
-    let mut process = start(run, "chromedriver", &command);
-    let url = format!("http://{LOOPBACK}:{port}/");
-    answers(&mut process, &format!("{url}status")).await;
-    (process, url)
+    command.arg(format!("--port={}", webdriver.port()));
+    (start(run, "chromedriver", &command, webdriver).await, webdriver)
 }
 
-fn start(run: &Run, program: &str, command: &Command) -> Process {
+/// Starts a server and waits until it listens at `address`.
+async fn start(run: &Run, program: &str, command: &Command, address: SocketAddr) -> Process {
     let installed = Command::new(program).arg("--version").output().is_ok();
     assert!(installed, "{program} is missing: run `./justw setup`");
-    Process::start(run, program, command)
-}
-
-async fn answers(process: &mut Process, url: &str) {
-    let http = reqwest::Client::builder().no_proxy().build().expect("build an HTTP client");
+    let mut process = Process::start(run, program, command);
+    process.ready(async || TcpStream::connect(address).await.ok()).await;
     process
-        .ready(async || http.get(url).send().await.ok()?.status().is_success().then_some(()))
-        .await;
 }
 
 /// SHA-256 of a key pair's SubjectPublicKeyInfo in base64, by which Chromium knows an exempt certificate.

@@ -1,4 +1,5 @@
-//! One certificate authority for each run, and the server certificates that it signs.
+//! One certificate authority for each run, the server certificates that it signs, and the clients that
+//! trust it.
 
 use crate::process::Run;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
@@ -64,30 +65,43 @@ impl Ca {
     }
 
     /// A TLS client that trusts this CA alone and offers the given ALPN protocols.
-    pub fn client(&self, alpn: &[&str]) -> Arc<ClientConfig> {
-        let mut roots = RootCertStore::empty();
-        let certificate = CertificateDer::from_pem_slice(self.pem.as_bytes()).expect("our own PEM");
-        roots.add(certificate).expect("our own certificate");
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("ring supports them")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+    pub fn tls_client(&self, alpn: &[&str]) -> Arc<ClientConfig> {
+        let mut config = tls_client(self.roots());
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         Arc::new(config)
     }
 
     /// An HTTP client that trusts this CA alone.
     pub fn http_client(&self) -> reqwest::Client {
-        // What the gateway answers is what is tested: no redirects followed, no proxy in between. And no
-        // idle connections: each test has a runtime of its own, and a client may outlive several.
-        reqwest::Client::builder()
-            .tls_backend_preconfigured((*self.client(&[])).clone())
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .pool_max_idle_per_host(0)
-            .build()
-            .expect("build an HTTP client")
+        http_client(self.roots())
     }
+
+    fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        let certificate = CertificateDer::from_pem_slice(self.pem.as_bytes()).expect("our own PEM");
+        roots.add(certificate).expect("our own certificate");
+        roots
+    }
+}
+
+/// An HTTP client that trusts the given certificates; none is fine for plain `http`.
+///
+/// It shows what the parts answer: it follows no redirects and knows no proxies. It keeps no idle
+/// connections either: each test has a runtime of its own, and a client may outlive several.
+pub fn http_client(roots: RootCertStore) -> reqwest::Client {
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls_client(roots))
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .pool_max_idle_per_host(0)
+        .build()
+        .expect("build an HTTP client")
+}
+
+fn tls_client(roots: RootCertStore) -> ClientConfig {
+    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("ring supports them")
+        .with_root_certificates(roots)
+        .with_no_client_auth()
 }

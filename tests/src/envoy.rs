@@ -56,6 +56,8 @@ impl Envoy {
             .arg(config)
             // Several run side by side, and none is ever restarted hot.
             .arg("--disable-hot-restart")
+            // The access log is what tests wait for; the default is ten seconds.
+            .args(["--file-flush-interval-msec", "100"])
             .args([
                 "--concurrency",
                 "2",
@@ -102,7 +104,7 @@ impl Envoy {
         stats.first().map_or(0, |(_, value)| *value)
     }
 
-    /// The lines of the access log so far. Envoy writes them once a second.
+    /// The lines of the access log so far.
     pub fn access_log(&self) -> Vec<Value> {
         let log = self.process.stdout();
         // A line may be half written.

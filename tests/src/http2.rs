@@ -97,12 +97,14 @@ async fn upload(mut from: ReadHalf<DuplexStream>, mut to: SendStream<Bytes>) -> 
     }
 }
 
-/// Carries the gateway's bytes until it or the stream ends.
-async fn download(mut from: RecvStream, mut to: WriteHalf<DuplexStream>) -> Option<()> {
-    while let Some(data) = from.data().await {
-        let data = data.ok()?;
-        from.flow_control().release_capacity(data.len()).ok()?;
-        to.write_all(&data).await.ok()?;
+/// Carries the gateway's bytes until it or the stream ends, then tells the browser.
+async fn download(mut from: RecvStream, mut to: WriteHalf<DuplexStream>) {
+    while let Some(Ok(data)) = from.data().await {
+        let released = from.flow_control().release_capacity(data.len());
+        if released.is_err() || to.write_all(&data).await.is_err() {
+            break;
+        }
     }
-    to.shutdown().await.ok()
+    // The browser may be gone, and needs not be told then.
+    let _ = to.shutdown().await;
 }

@@ -26,7 +26,10 @@ pub async fn connect(address: SocketAddr, ca: &Ca, alpn: &[&str]) -> Connection 
     let tcp = TcpStream::connect(address).await.expect("connect to Envoy");
     tcp.set_nodelay(true).expect("set TCP_NODELAY");
     let name = ServerName::IpAddress(address.ip().into());
-    TlsConnector::from(ca.client(alpn)).connect(name, tcp).await.expect("TLS handshake with Envoy")
+    TlsConnector::from(ca.tls_client(alpn))
+        .connect(name, tcp)
+        .await
+        .expect("TLS handshake with Envoy")
 }
 
 /// A WebSocket upgrade request, at first as a browser on the gateway's own page sends it.

@@ -31,7 +31,8 @@ pub(crate) async fn gateway() -> &'static Gateway {
 /// Creates a machine whose console is at `console`, and returns a token for it.
 pub(crate) async fn token_for(gateway: &Gateway, console: SocketAddr) -> String {
     static MACHINES: AtomicUsize = AtomicUsize::new(0);
-    let name = format!("vm-{}", MACHINES.fetch_add(1, Ordering::Relaxed));
+    // Not "vm-N": govc would take that for the id of another machine.
+    let name = format!("machine-{}", MACHINES.fetch_add(1, Ordering::Relaxed));
     let vm = gateway.vcenter.create_vm(&name, console.ip(), console.port());
     gateway.api().console(&vm).await.token
 }

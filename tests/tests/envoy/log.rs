@@ -1,9 +1,8 @@
 //! What an operator sees: each session and each refusal in the access log, and no token anywhere.
 
-use crate::fixture::{ESXI, next, token_for};
+use crate::fixture::{ESXI, LIMIT, next, token_for};
 use serde_json::Value;
 use std::net::SocketAddr;
-use std::time::Duration;
 use tokio_tungstenite::tungstenite::Message;
 use vncgate_tests::gateway::Gateway;
 use vncgate_tests::process::until;
@@ -11,12 +10,9 @@ use vncgate_tests::screen::RfbServer;
 use vncgate_tests::websocket::Upgrade;
 use vncgate_tests::workspace::free_port;
 
-/// Envoy flushes its access log every ten seconds at the latest.
-const FLUSHED: Duration = Duration::from_secs(20);
-
 /// The entry of a request, once it is written.
 async fn entry(gateway: &Gateway, event: &str, request_id: &str) -> Value {
-    until(&format!("{event} of {request_id} in the access log"), FLUSHED, async || {
+    until(&format!("{event} of {request_id} in the access log"), LIMIT, async || {
         let log = gateway.envoy.access_log();
         log.into_iter().find(|entry| entry["event"] == event && entry["request_id"] == request_id)
     })
@@ -86,8 +82,9 @@ async fn sessions_and_refusals_are_logged_and_tokens_are_not() {
     }
     // A plain request with a token in its query.
     let url = format!("{}/vnc.html?token={token}", gateway.envoy.url());
-    gateway.ca.http_client().get(url).send().await.expect("an answer");
-    tokio::time::sleep(Duration::from_secs(11)).await;
+    let answer = gateway.ca.http_client().get(url).send().await.expect("an answer");
+    let request_id = answer.headers()["x-request-id"].to_str().expect("an id").to_owned();
+    entry(&gateway, "DownstreamEnd", &request_id).await;
 
     for (name, log) in [
         ("Envoy", gateway.envoy.log()),
