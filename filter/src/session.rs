@@ -482,6 +482,21 @@ mod tests {
     }
 
     #[test]
+    fn a_browser_that_only_sends_pings_gets_a_bounded_answer() {
+        let mut envoy = Envoy::new(open());
+        envoy.server(b"hello", false);
+        envoy.tick();
+        for _ in 0..100_000 {
+            envoy.browser(PING);
+        }
+        assert!(envoy.sent.len() < 9_000, "{}", envoy.sent.len());
+        envoy.sent.clear();
+        envoy.session.beat();
+        envoy.browser(PING);
+        assert_eq!(envoy.messages(), [Message::Pong(b"p".to_vec().into())]);
+    }
+
+    #[test]
     fn a_close_is_answered_with_its_code_and_then_the_stream_ends() {
         let mut envoy = Envoy::new(open());
         envoy.server(b"hello", false);

@@ -32,6 +32,14 @@ const BEATS_TO_PING: u8 = 2;
 /// Beats without a byte of the browser after which it is given up: at most two ping intervals.
 pub const BEATS_TO_END: u8 = 4;
 
+/// Most bytes of Pong frames between two chunks of the server. A browser that sends Pings and never reads
+/// would make Envoy's write buffer grow; while that is full, no chunk of the server comes.
+const PONG_BUDGET: usize = 8 * 1024;
+
+/// What each beat adds to the budget, so that a console whose screen does not change stays answered: a
+/// Ping a second and more.
+const PONG_BUDGET_PER_BEAT: usize = 512;
+
 /// What to do with a stream's bodies.
 #[derive(Debug, Default)]
 pub struct Outputs {
@@ -77,6 +85,8 @@ pub struct Tunnel {
     closed: bool,
     /// Beats since the browser was last heard.
     silent_beats: u8,
+    /// Bytes of Pong frames sent since the server's last chunk, less what beats have added.
+    pong_debt: usize,
 }
 
 /// Whether Envoy holds a body, so that bytes can be sent at any time.
@@ -106,7 +116,7 @@ impl Tunnel {
         }
         let deframed = self.deframer.deframe(chunk);
         let mut outputs = Outputs::default();
-        let mut frames = deframed.pongs;
+        let mut frames = self.affordable(deframed.pongs);
         if let Some(login) = &mut self.login {
             let step = login.browser_bytes(chunk);
             chunk.clear();
@@ -125,6 +135,17 @@ impl Tunnel {
             self.send_frames(frames, &mut outputs);
         }
         outputs
+    }
+
+    /// The Pongs, or none if the budget is spent (RFC 6455 5.5.3 lets an endpoint leave some out).
+    fn affordable(&mut self, mut pongs: Vec<u8>) -> Vec<u8> {
+        let debt = self.pong_debt.saturating_add(pongs.len());
+        if debt > PONG_BUDGET {
+            pongs.clear();
+        } else {
+            self.pong_debt = debt;
+        }
+        pongs
     }
 
     /// Sends frames outside of a callback for the response body.
@@ -154,6 +175,7 @@ impl Tunnel {
     /// The server sent: Envoy has `held_len` bytes of it that are not framed yet. `end`: it has closed
     /// its connection.
     pub fn server_bytes(&mut self, held_len: usize, end: bool) -> Outputs {
+        self.pong_debt = 0;
         if self.closed && self.frames.is_empty() {
             let to_browser = Edit { discard: true, hold: !end, ..Edit::default() };
             return Outputs { to_browser, ..Outputs::default() };
@@ -194,6 +216,7 @@ impl Tunnel {
     /// Half a ping interval has passed.
     pub fn beat(&mut self) -> Outputs {
         let mut outputs = Outputs::default();
+        self.pong_debt = self.pong_debt.saturating_sub(PONG_BUDGET_PER_BEAT);
         // Where no Ping can be sent, silence says nothing about the browser.
         if self.response_body == Hold::Held {
             self.silent_beats = self.silent_beats.saturating_add(1);

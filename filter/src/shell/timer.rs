@@ -95,13 +95,13 @@ impl Timer {
     fn act(&self, context_id: u32, step: impl FnOnce(&mut Session) -> Outputs) {
         let session = read(&self.open, |open| open.get(&context_id).and_then(Weak::upgrade));
         let Some(session) = session else { return };
-        let outputs = match session.try_borrow_mut() {
-            Ok(mut session) => step(&mut session),
-            Err(_) => return,
-        };
+        // First, since what the session answers is carried out only on a stream that Envoy still has.
         if host::set_effective_context(context_id).is_err() {
             return;
         }
+        let Ok(outputs) = session.try_borrow_mut().map(|mut session| step(&mut session)) else {
+            return;
+        };
         if let Err(error) = deliver(outputs, context_id, self) {
             host::log(LogLevel::Error, &format!("stream {context_id}: {error}"));
             let _ = host::reset_stream();
