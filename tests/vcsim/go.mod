@@ -2,7 +2,10 @@ module vncgate/tests/vcsim
 
 go 1.25.0
 
-require github.com/vmware/govmomi v0.55.1
+require (
+	github.com/coder/websocket v1.8.15
+	github.com/vmware/govmomi v0.55.1
+)
 
 require (
 	github.com/a8m/tree v0.0.0-20240104212747-2c8764a5f17e // indirect

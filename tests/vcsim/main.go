@@ -1,8 +1,7 @@
-// Command vcsim is govmomi's vCenter simulator with the inventory that the vncgate tests start from.
+// Command vcsim is a simulated vCenter for the vncgate tests; see package vcenter.
 //
-// One datacenter with one cluster and one datastore, and no virtual machines. The cluster's only host
-// is the template that `govc cluster.add -username DC0_C0_H0` clones, so that a host added by a test
-// has the datastore mounted. Everything else is done from outside, through the vSphere API.
+// It is changed from outside: through the vSphere API, and for what that has no method for through the
+// control API on a loopback address.
 package main
 
 import (
@@ -10,49 +9,56 @@ import (
 	"flag"
 	"fmt"
 	"log"
+	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"os/signal"
 	"syscall"
 
-	"github.com/vmware/govmomi/simulator"
+	"vncgate/tests/vcsim/hostd"
+	"vncgate/tests/vcsim/vcenter"
 )
 
 func main() {
-	listen := flag.String("listen", "127.0.0.1:8989", "address of the SDK listener")
+	var options vcenter.Options
+	flag.StringVar(&options.Listen, "listen", "127.0.0.1:8989", "address of the SDK listener")
 	certificate := flag.String("cert", "", "PEM certificate chain of the listener")
 	key := flag.String("key", "", "PEM private key of the listener")
 	username := flag.String("username", "", "the one user that may log in")
 	password := flag.String("password", "", "the user's password")
+	control := flag.String("control", "127.0.0.1:0", "loopback address of the control API")
+	esxi := flag.String("esxi", "", "URL of the control API of the esxi command, which makes console tickets")
+	flag.DurationVar(&options.ReconfigureTime, "reconfigure-time", 0, "how long a ReconfigVM_Task takes")
 	flag.Parse()
 
-	if err := serve(*listen, *certificate, *key, url.UserPassword(*username, *password)); err != nil {
+	pair, err := tls.LoadX509KeyPair(*certificate, *key)
+	if err != nil {
+		log.Fatal(err)
+	}
+	options.Certificate = pair
+	options.Login = url.UserPassword(*username, *password)
+	if *esxi != "" {
+		options.Hosts = &hostd.Client{URL: *esxi}
+	}
+	if err := serve(options, *control); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func serve(listen, certificate, key string, login *url.Userinfo) error {
-	pair, err := tls.LoadX509KeyPair(certificate, key)
+func serve(options vcenter.Options, control string) error {
+	listener, err := net.Listen("tcp", control)
 	if err != nil {
 		return err
 	}
-
-	model := simulator.VPX()
-	model.Cluster = 1
-	model.ClusterHost = 1
-	model.Host = 0
-	model.Portgroup = 0
-	model.Machine = 0
-	defer model.Remove()
-	if err := model.Create(); err != nil {
+	simulated, err := vcenter.Start(options)
+	if err != nil {
 		return err
 	}
-
-	model.Service.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
-	model.Service.Listen = &url.URL{Host: listen, User: login}
-	server := model.Service.NewServer()
-	defer server.Close()
-	fmt.Printf("vcsim: listening on %s\n", server.Listener.Addr())
+	defer simulated.Close()
+	go http.Serve(listener, simulated.Handler()) // Ends with the process.
+	fmt.Printf("vcsim: control on %s\n", listener.Addr())
+	fmt.Printf("vcsim: listening on %s\n", simulated.Address())
 
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)

@@ -1,0 +1,129 @@
+package hostd
+
+import (
+	"crypto/rand"
+	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ticketBytes gives tickets the length seen in public examples: 16 hexadecimal digits.
+const ticketBytes = 8
+
+// errBadTicket covers unknown, used and expired tickets and those of another host: the host does not
+// tell them apart.
+var errBadTicket = errors.New("ticket is not valid")
+
+// LimitReached says that a virtual machine has as many consoles open as it allows.
+type LimitReached struct {
+	Limit int `json:"limit"`
+}
+
+func (e LimitReached) Error() string {
+	return fmt.Sprintf("%d consoles are open, which is the limit", e.Limit)
+}
+
+// TicketRequest is vCenter's request for a console ticket.
+type TicketRequest struct {
+	// VM is the instance UUID of the virtual machine.
+	VM string `json:"vm"`
+	// Limit is how many consoles that machine allows at a time.
+	Limit int `json:"limit"`
+}
+
+// Ticket is what a host tells vCenter about a ticket it made.
+type Ticket struct {
+	Ticket string `json:"ticket"`
+	// Port of the host's HTTPS listener.
+	Port int `json:"port"`
+	// Thumbprints of the certificate that the host presents, in colon-separated upper-case hexadecimal.
+	SHA1   string `json:"sha1"`
+	SHA256 string `json:"sha256"`
+}
+
+// grant is a ticket that has not been used.
+type grant struct {
+	host    string
+	request TicketRequest
+	expires time.Time
+}
+
+// NewTicket makes a ticket for one console of a virtual machine that runs on the host.
+// It fails with ErrUnknownHost or LimitReached.
+func (f *Fleet) NewTicket(host string, request TicketRequest) (Ticket, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	known, ok := f.hosts[host]
+	if !ok {
+		return Ticket{}, ErrUnknownHost
+	}
+	if f.open[request.VM] >= request.Limit {
+		return Ticket{}, LimitReached{Limit: request.Limit}
+	}
+
+	random := make([]byte, ticketBytes)
+	rand.Read(random) // Never fails: the process ends when the system has no randomness.
+	ticket := hex.EncodeToString(random)
+	f.tickets[ticket] = grant{host: host, request: request, expires: time.Now().Add(f.lifetime)}
+	known.tickets++
+	return known.describe(ticket)
+}
+
+// redeem uses a ticket up and opens the console it stands for. The caller must call release when the
+// console ends. The screen is empty when the test has given the virtual machine none.
+func (f *Fleet) redeem(host, ticket string) (vm, screen string, release func(), err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	held, ok := f.tickets[ticket]
+	if !ok || held.host != host || time.Now().After(held.expires) {
+		return "", "", nil, errBadTicket
+	}
+	delete(f.tickets, ticket)
+	vm = held.request.VM
+	// Tickets that were made while there was room may outnumber the room.
+	if f.open[vm] >= held.request.Limit {
+		return vm, "", nil, LimitReached{Limit: held.request.Limit}
+	}
+	f.open[vm]++
+	release = func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.open[vm]--
+	}
+	return vm, f.screens[vm], release, nil
+}
+
+// describe completes a ticket with the facts of the host that a client needs.
+func (h *host) describe(ticket string) (Ticket, error) {
+	_, port, err := net.SplitHostPort(h.address())
+	if err != nil {
+		return Ticket{}, err
+	}
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		return Ticket{}, err
+	}
+	certificate := h.current().certificate.Certificate[0]
+	sha1, sha256 := sha1.Sum(certificate), sha256.Sum256(certificate)
+	return Ticket{
+		Ticket: ticket,
+		Port:   number,
+		SHA1:   thumbprint(sha1[:]),
+		SHA256: thumbprint(sha256[:]),
+	}, nil
+}
+
+// thumbprint writes a hash the way vSphere does: AB:CD:...
+func thumbprint(hash []byte) string {
+	pairs := make([]string, len(hash))
+	for i, octet := range hash {
+		pairs[i] = fmt.Sprintf("%02X", octet)
+	}
+	return strings.Join(pairs, ":")
+}

@@ -1,0 +1,102 @@
+package vcenter
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"sync"
+
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// HostSettings is what a test decides of a host in the inventory. What is absent stays as it is.
+type HostSettings struct {
+	// Version of the product, such as "7.0.3" (summary.config.product.version).
+	Version string `json:"version"`
+	// Certificate is the text of config.certificate: what vCenter knows, not what the host presents.
+	Certificate string `json:"certificate"`
+	// TicketHost is the `host` of tickets instead of the inventory name. It may be empty.
+	TicketHost *string `json:"ticket_host"`
+	// OmitTicketPort leaves `port` out of tickets.
+	OmitTicketPort bool `json:"omit_ticket_port"`
+}
+
+// hostTable holds what the inventory has no place for, by host name.
+type hostTable struct {
+	mu       sync.Mutex
+	settings map[string]HostSettings
+}
+
+func (t *hostTable) get(name string) HostSettings {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.settings[name]
+}
+
+func (t *hostTable) set(name string, settings HostSettings) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.settings == nil {
+		t.settings = make(map[string]HostSettings)
+	}
+	t.settings[name] = settings
+}
+
+// Handler is the control API: PUT /hosts/{host} with HostSettings → 204, or 404.
+func (v *VCenter) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("PUT /hosts/{host}", func(w http.ResponseWriter, r *http.Request) {
+		decoder := json.NewDecoder(r.Body)
+		// A misspelt field would set nothing, and a test would pass for it.
+		decoder.DisallowUnknownFields()
+		var settings HostSettings
+		if err := decoder.Decode(&settings); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		if err := v.SetHost(r.PathValue("host"), settings); err != nil {
+			http.Error(w, err.Error(), http.StatusNotFound)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+	return mux
+}
+
+// SetHost changes a host of the inventory. Waiting property collectors are told of it.
+func (v *VCenter) SetHost(name string, settings HostSettings) error {
+	host := v.findHost(name)
+	if host == nil {
+		return fmt.Errorf("no host %q in the inventory", name)
+	}
+	v.hosts.set(name, settings)
+
+	var changes []types.PropertyChange
+	if settings.Version != "" {
+		// The simulator's hosts share one description of the product.
+		product := *host.Summary.Config.Product
+		product.Version = settings.Version
+		product.ApiVersion = settings.Version
+		product.FullName = "VMware ESXi " + settings.Version
+		changes = append(changes,
+			types.PropertyChange{Name: "config.product", Val: product},
+			types.PropertyChange{Name: "summary.config.product", Val: product},
+		)
+	}
+	if settings.Certificate != "" {
+		certificate := types.ByteSlice(settings.Certificate)
+		changes = append(changes, types.PropertyChange{Name: "config.certificate", Val: certificate})
+	}
+	v.registry.AtomicUpdate(v.context(), host, changes)
+	return nil
+}
+
+func (v *VCenter) findHost(name string) *simulator.HostSystem {
+	for _, entity := range v.registry.All("HostSystem") {
+		if host, ok := entity.(*simulator.HostSystem); ok && host.Name == name {
+			return host
+		}
+	}
+	return nil
+}

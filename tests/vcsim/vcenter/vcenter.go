@@ -1,0 +1,100 @@
+// Package vcenter is govmomi's vCenter simulator with what console gateways need and it lacks.
+//
+//   - VirtualMachine.AcquireTicket for WebMKS consoles, on hosts that package hostd stands in for
+//     (tickets.go);
+//   - hosts of different versions and certificates (hosts.go);
+//   - roles that are enforced, where consoles are concerned (privileges.go);
+//   - ReconfigVM_Task corrected where it differs from vCenter's (reconfigure.go).
+//
+// Methods are overridden without touching the simulator: its registry shows each call to a handler first,
+// and the handler here sends a few of them to an object of this package (virtual_machine.go).
+package vcenter
+
+import (
+	"crypto/tls"
+	"net/url"
+	"time"
+
+	"github.com/vmware/govmomi/simulator"
+
+	"vncgate/tests/vcsim/hostd"
+)
+
+const (
+	productVersion = "8.0.3"
+	apiVersion     = "8.0.3.0"
+)
+
+// Options are decided at start.
+type Options struct {
+	// Listen is the address of the SDK listener.
+	Listen string
+	// Certificate of that listener.
+	Certificate tls.Certificate
+	// Login is the one user that may log in.
+	Login *url.Userinfo
+	// Hosts makes console tickets; without it the virtual machines have no AcquireTicket.
+	Hosts *hostd.Client
+	// ReconfigureTime is how long each ReconfigVM_Task takes. Meanwhile properties read as before and a
+	// second such task of the same machine fails, as on a vCenter that is busy.
+	ReconfigureTime time.Duration
+}
+
+// VCenter is a running simulator: one datacenter with one cluster and one datastore, no virtual machines.
+// The cluster's only host is the template that `govc cluster.add -username DC0_C0_H0` clones, so that a
+// host added later has the datastore mounted.
+type VCenter struct {
+	options  Options
+	model    *simulator.Model
+	server   *simulator.Server
+	registry *simulator.Registry
+	hosts    hostTable
+}
+
+// Start starts a simulator.
+func Start(options Options) (*VCenter, error) {
+	model := simulator.VPX()
+	model.Cluster = 1
+	model.ClusterHost = 1
+	model.Host = 0
+	model.Portgroup = 0
+	model.Machine = 0
+	// A vCenter is at least as new as its hosts, and clients ask for the API version that it names here.
+	about := &model.ServiceContent.About
+	about.Version, about.ApiVersion = productVersion, apiVersion
+	if err := model.Create(); err != nil {
+		return nil, err
+	}
+	if options.ReconfigureTime > 0 {
+		// The setting is the simulator's, not the model's: one process has one vCenter.
+		simulator.TaskDelay.MethodDelay = map[string]int{
+			"ReconfigVm": int(options.ReconfigureTime.Milliseconds()),
+			// A task would otherwise lock its object from the call on, and readers wait for its end.
+			"LockHandoff": 0,
+		}
+	}
+
+	vcenter := &VCenter{options: options, model: model, registry: model.Map()}
+	vcenter.overrideVirtualMachines()
+
+	model.Service.TLS = &tls.Config{Certificates: []tls.Certificate{options.Certificate}}
+	model.Service.Listen = &url.URL{Host: options.Listen, User: options.Login}
+	vcenter.server = model.Service.NewServer()
+	return vcenter, nil
+}
+
+// Address is where the SDK listens.
+func (v *VCenter) Address() string {
+	return v.server.Listener.Addr().String()
+}
+
+// Close stops the simulator and removes its files.
+func (v *VCenter) Close() {
+	v.server.Close()
+	v.model.Remove()
+}
+
+// context returns a context of the simulator for work that no call asked for.
+func (v *VCenter) context() *simulator.Context {
+	return &simulator.Context{Context: v.model.Service.Context.Context, Map: v.registry}
+}

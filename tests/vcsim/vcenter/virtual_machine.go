@@ -1,0 +1,48 @@
+package vcenter
+
+import (
+	"fmt"
+
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/soap"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// virtualMachines serves methods of all virtual machines in the simulator's stead. Calls reach it
+// because it is an object of the registry too, under a reference that no client knows.
+type virtualMachines struct {
+	// First, where the simulator looks for the properties of each of its objects.
+	mo.ExtensibleManagedObject
+	vcenter *VCenter
+	busy    busyTable
+}
+
+// Lock and Unlock opt out of the simulator's lock for each object: the lock that counts is that of the
+// virtual machine.
+func (*virtualMachines) Lock()   {}
+func (*virtualMachines) Unlock() {}
+
+// overrideVirtualMachines redirects AcquireTicket and ReconfigVM_Task.
+func (v *VCenter) overrideVirtualMachines() {
+	methods := &virtualMachines{vcenter: v}
+	methods.Self = types.ManagedObjectReference{Type: "VirtualMachineMethods", Value: "vncgate"}
+	v.registry.Put(methods)
+	v.registry.Handler = func(
+		ctx *simulator.Context, method *simulator.Method,
+	) (mo.Reference, types.BaseMethodFault) {
+		_, isVM := ctx.Map.Get(method.This).(*simulator.VirtualMachine)
+		switch {
+		case !isVM:
+		case method.Name == "AcquireTicket" && v.options.Hosts != nil, method.Name == "ReconfigVM_Task":
+			// The call's own reference stays in its body.
+			method.This = methods.Self
+		}
+		return nil, nil
+	}
+}
+
+// faultOf wraps a fault with the text by which logs know it.
+func faultOf(fault types.BaseMethodFault) *soap.Fault {
+	return simulator.Fault(fmt.Sprintf("%T", fault), fault)
+}
