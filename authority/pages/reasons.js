@@ -6,10 +6,11 @@
 const NEW_LINK = "Open the console again from where you got the link: that makes a new one.";
 
 /**
- * code → what happened, what to do next, and whether another attempt with the same link can help: by itself
- * ("auto"), after the person has done something ("manual") or never.
+ * code → what happened, what to do next (null: the authority says it, since it depends on the machine), and
+ * whether another attempt with the same link can help: by itself ("auto"), after the person has done
+ * something ("manual") or never.
  *
- * @typedef {{summary: string, advice: string, retry: "auto" | "manual" | "never"}} Explanation
+ * @typedef {{summary: string, advice: string | null, retry: "auto" | "manual" | "never"}} Explanation
  * @type {Record<string, Explanation>}
  */
 const REASONS = {
@@ -25,7 +26,7 @@ const REASONS = {
     },
     console_unavailable: {
         summary: "The virtual machine has no console now.",
-        advice: "The line below says why. Once the machine runs and its console is switched on, reconnect.",
+        advice: null,
         retry: "auto",
     },
     vcenter_unavailable: {
@@ -93,15 +94,15 @@ const REASONS = {
 };
 
 /**
- * @param {{code: string, detail: string}} end
+ * @param {{code: string, detail: string}} end `detail` is in the words of the server that ended it
  * @returns {{code: string, detail: string} & Explanation} for a code that this page does not know, the
  *     words of the server
  */
 export function reasonOf({ code, detail }) {
     const known = Object.hasOwn(REASONS, code) ? REASONS[code] : {
-        summary: detail || "The console cannot be opened.",
-        advice: "Reconnect. If it happens again, tell your administrator the code below.",
+        summary: "The console cannot be opened.",
+        advice: null,
         retry: "manual",
     };
-    return { code, detail, ...known };
+    return { code, detail: known.advice ? detail : "", ...known, advice: known.advice ?? detail };
 }
