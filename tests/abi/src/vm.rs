@@ -10,7 +10,7 @@ use wasmtime::{
 
 /// Fuel that one callback may burn. A console frame costs thousands; this ends an endless loop
 /// within seconds instead of hanging the test.
-const FUEL_PER_CALLBACK: u64 = 5_000_000_000;
+const FUEL_PER_CALLBACK: u64 = 1_000_000_000;
 
 /// A filter that is compiled and not yet started.
 #[derive(Clone)]
