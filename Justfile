@@ -27,6 +27,11 @@ build: _wasm-target _pages
     cargo build --package vncgate-filter --target wasm32-unknown-unknown --profile filter
     cargo build --package vncgate-authority
 
+# Build what is installed: the same, with the authority optimised
+build-release: _wasm-target _pages
+    cargo build --package vncgate-filter --target wasm32-unknown-unknown --profile filter
+    cargo build --package vncgate-authority --release
+
 # Run every tier of tests
 test: test-unit test-abi test-envoy test-vcenter test-browser
     @{{ counted }} --total unit abi envoy vcenter browser
