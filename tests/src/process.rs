@@ -22,7 +22,8 @@ const SHOWN_LOG: usize = 8 * 1024;
 
 /// The directory below `.run/` that holds the files of one run: configurations, keys, logs.
 ///
-/// It is removed when its last user is dropped, and kept, with its path printed, when a test fails.
+/// It is removed when its last user is dropped. After a failure it is kept, with its path printed, until
+/// the next run.
 #[derive(Clone, Debug)]
 pub struct Run(Arc<RunDirectory>);
 
@@ -34,8 +35,9 @@ impl Run {
     pub fn new(name: &str) -> Self {
         let runs = crate::workspace::checkout().join(".run");
         fs::create_dir_all(&runs).expect("make .run/ in the checkout");
-        let directory =
-            TempDir::with_prefix_in(format!("{name}-"), runs).expect("make a run directory");
+        remove_ended(&runs);
+        let prefix = format!("{name}-{}-", std::process::id());
+        let directory = TempDir::with_prefix_in(prefix, runs).expect("make a run directory");
         Self(Arc::new(RunDirectory(directory)))
     }
 
@@ -50,6 +52,21 @@ impl Run {
         fs::write(&path, content)
             .unwrap_or_else(|error| panic!("write {}: {error}", path.display()));
         path
+    }
+}
+
+/// Removes the directories `NAME-PID-RANDOM` of processes that are gone: of failures, and of parts that
+/// all tests of a process share and nobody drops.
+fn remove_ended(runs: &Path) {
+    for entry in fs::read_dir(runs).expect("list .run/").flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(id) = name.rsplit('-').nth(1).and_then(|id| id.parse::<u32>().ok()) else {
+            continue;
+        };
+        if !Path::new("/proc").join(id.to_string()).exists() {
+            // Another test process may be removing it too.
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! What is no console: plain HTTP passes untouched, and no request can choose where Envoy connects.
 
-use crate::fixture::{ESXI, gateway, token_for};
+use crate::fixture::{ESXI, gateway, receive, token_for};
+use futures_util::SinkExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_tungstenite::tungstenite::Message;
 use vncgate_tests::screen::TcpServer;
 use vncgate_tests::websocket::{Upgrade, connect};
 
@@ -81,7 +83,9 @@ async fn no_header_chooses_the_target() {
     for (name, value) in steering_headers(&target) {
         upgrade = upgrade.header(&name, &value);
     }
-    assert_eq!(upgrade.send(&gateway.ca).await.status, 101);
+    let mut browser = upgrade.open(&gateway.ca).await;
+    browser.send(Message::binary("typed")).await.expect("send");
+    assert_eq!(receive(&mut browser, 5).await, b"typed");
     assert_eq!((forbidden.accepted(), echo.accepted()), (0, 1));
 }
 

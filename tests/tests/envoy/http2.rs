@@ -63,7 +63,7 @@ async fn a_refusal_has_its_status_and_its_reason() {
     let gateway = gateway().await;
     let browser = Http2::connect(&gateway.envoy, &gateway.ca).await;
     let (status, body) =
-        browser.open("00000000-0000-4000-8000-000000000000").await.err().expect("a refusal");
+        browser.open("00000000-0000-4000-8000-000000000000").await.expect_err("a refusal");
     assert_eq!(status, 403);
     assert!(body.contains("token_invalid"), "{body}");
 }
