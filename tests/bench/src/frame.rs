@@ -1,0 +1,132 @@
+//! WebSocket frames (RFC 6455 section 5) as a browser sends and reads them, at little cost.
+
+use anyhow::{Result, bail};
+
+const BINARY_FINAL: u8 = 0x82;
+const MASKED: u8 = 0x80;
+
+/// One masked binary message.
+pub(crate) fn masked(payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
+    let mut frame = vec![BINARY_FINAL];
+    match payload.len() {
+        len @ 0..=125 => frame.push(MASKED | len as u8),
+        len @ 126..=0xffff => {
+            frame.push(MASKED | 126);
+            frame.extend_from_slice(&(len as u16).to_be_bytes());
+        }
+        len => {
+            frame.push(MASKED | 127);
+            frame.extend_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(&mask);
+    frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
+    frame
+}
+
+/// Reads a server's frames, chunk by chunk.
+#[derive(Debug, Default)]
+pub(crate) struct Deframer {
+    header: Vec<u8>,
+    /// Bytes of the current frame's payload that are still to come.
+    remaining: u64,
+}
+
+/// What a chunk held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deframed {
+    /// This many bytes of payload.
+    Payload(usize),
+    /// A Close frame after the payload.
+    Close,
+}
+
+impl Deframer {
+    /// Hands the payload in `chunk`, in place, to `deliver`.
+    ///
+    /// # Errors
+    ///
+    /// When the server sends anything but binary messages and a Close, and what `deliver` answers.
+    pub(crate) fn read(
+        &mut self,
+        mut chunk: &[u8],
+        mut deliver: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<Deframed> {
+        let mut delivered = 0;
+        while !chunk.is_empty() {
+            if self.remaining == 0 {
+                self.header.push(chunk[0]);
+                chunk = &chunk[1..];
+                match self.header[0] {
+                    BINARY_FINAL => {}
+                    0x88 => return Ok(Deframed::Close),
+                    first => bail!("a frame that begins with {first:#04x}"),
+                }
+                if let Some(len) = payload_len(&self.header) {
+                    self.remaining = len;
+                    self.header.clear();
+                }
+                continue;
+            }
+            let len = self.remaining.min(chunk.len() as u64) as usize;
+            let (payload, rest) = chunk.split_at(len);
+            deliver(payload)?;
+            delivered += len;
+            self.remaining -= len as u64;
+            chunk = rest;
+        }
+        Ok(Deframed::Payload(delivered))
+    }
+}
+
+/// The length that a server's frame header announces; `None` while the header is incomplete.
+fn payload_len(header: &[u8]) -> Option<u64> {
+    match header {
+        [_, 127, a, b, c, d, e, f, g, h] => {
+            Some(u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]))
+        }
+        [_, 126, a, b] => Some(u64::from(u16::from_be_bytes([*a, *b]))),
+        [_, len @ 0..=125] => Some(u64::from(*len)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payload_comes_out_of_any_split() {
+        let payload: Vec<u8> = (0..=255).cycle().take(70_000).collect();
+        let mut wire = vec![BINARY_FINAL, 3, 1, 2, 3, BINARY_FINAL, 126, 1, 0];
+        wire.extend_from_slice(&payload[..256]);
+        wire.extend_from_slice(&[BINARY_FINAL, 127, 0, 0, 0, 0, 0, 1, 0x11, 0x70]);
+        wire.extend_from_slice(&payload);
+        let expected = [&[1, 2, 3], &payload[..256], &payload].concat();
+        for size in [1, 2, 3, 7, 1000, wire.len()] {
+            let (mut deframer, mut got) = (Deframer::default(), Vec::new());
+            for chunk in wire.chunks(size) {
+                let deliver = |payload: &[u8]| {
+                    got.extend_from_slice(payload);
+                    Ok(())
+                };
+                deframer.read(chunk, deliver).unwrap();
+            }
+            assert_eq!(got, expected);
+        }
+    }
+
+    #[test]
+    fn a_close_ends_the_stream_and_text_is_refused() {
+        let close = Deframer::default().read(&[0x88, 2, 3, 0xe8], |_| Ok(())).unwrap();
+        assert_eq!(close, Deframed::Close);
+        assert!(Deframer::default().read(&[0x81, 0], |_| Ok(())).is_err());
+    }
+
+    #[test]
+    fn a_masked_frame_is_what_the_rfc_shows() {
+        // RFC 6455 5.7, with the opcode of binary messages.
+        let expected = [0x82, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
+        assert_eq!(masked(b"Hello", [0x37, 0xfa, 0x21, 0x3d]), expected);
+    }
+}

@@ -1,0 +1,169 @@
+//! Everything that is measured, running on this machine, and how a client gets through each of it.
+
+use crate::connection::{Connection, Upgrade};
+use crate::contender::{Contender, Peer, Transport};
+use crate::cores;
+use crate::listeners::{self, Addresses, Files};
+use crate::stand_in::{Command, StandIn, VERSION};
+use crate::usage;
+use crate::websockify::Websockify;
+use anyhow::{Context, Result};
+use rustls::ClientConfig;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use vncgate_tests::certificate::Ca;
+use vncgate_tests::envoy::{Envoy, Settings};
+use vncgate_tests::process::Run;
+use vncgate_tests::scripted::{Script, ScriptedAuthority};
+use vncgate_tests::workspace;
+
+/// The ESXi host: an address of its own, as in the simulated vCenter's inventory.
+const ESXI_HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+
+/// The running parts. Dropped in the order of the path.
+#[derive(Debug)]
+pub(crate) struct Testbed {
+    envoy: Envoy,
+    websockify: Websockify,
+    _authority: ScriptedAuthority,
+    /// The ESXi host.
+    pub(crate) stand_in: StandIn,
+    token: String,
+    listeners: Addresses,
+    tls: Arc<ClientConfig>,
+    tls_http1: Arc<ClientConfig>,
+    tls_http2: Arc<ClientConfig>,
+}
+
+/// CPU seconds by the name of a part.
+pub(crate) type CpuSeconds = BTreeMap<String, f64>;
+
+impl Testbed {
+    /// Starts everything, each part on its core. Needs a `LocalSet`.
+    ///
+    /// # Errors
+    ///
+    /// When a part is not what this expects.
+    ///
+    /// # Panics
+    ///
+    /// With its log when a part of the harness does not start.
+    pub(crate) async fn start() -> Result<Self> {
+        let run = Run::new("bench");
+        let ca = Ca::new(&run);
+        let stand_in = StandIn::start(ESXI_HOST).await?;
+        let authority = ScriptedAuthority::start(Script::grant(stand_in.address())).await;
+        let token = "00000000-0000-4000-8000-000000000000".to_owned();
+
+        let listeners = Addresses {
+            cleartext: Envoy::free_address(),
+            tcp_proxy: Envoy::free_address(),
+            tcp_proxy_tls: Envoy::free_address(),
+        };
+        let identity = ca.issue("bench");
+        let files = Files {
+            filter: &workspace::filter(),
+            certificate: &identity.certificate,
+            key: &identity.key,
+        };
+        let shipped = workspace::checkout().join("envoy-config/static/envoy.yaml");
+        let shipped = std::fs::read_to_string(shipped).context("read the shipped envoy.yaml")?;
+        let settings = Settings {
+            listen: Envoy::free_address(),
+            authority_public: authority.address(),
+            authority_internal: authority.address(),
+            changes: &listeners::changes(&shipped, listeners, files, stand_in.address())?,
+        };
+        let mut envoy = Envoy::start(&run, &ca, &settings).await;
+        cores::pin_process(envoy.process().id(), cores::PROXY)?;
+        let websockify = Websockify::start(&run, &identity, stand_in.address(), &token).await;
+        cores::pin_process(websockify.id(), cores::PROXY)?;
+
+        Ok(Self {
+            envoy,
+            websockify,
+            _authority: authority,
+            stand_in,
+            token,
+            listeners,
+            tls: ca.tls_client(&[]),
+            tls_http1: ca.tls_client(&["http/1.1"]),
+            tls_http2: ca.tls_client(&["h2"]),
+        })
+    }
+
+    /// Opens a session and reads the server's version, its first bytes.
+    ///
+    /// # Errors
+    ///
+    /// When any part refuses.
+    pub(crate) async fn connect(&self, contender: Contender) -> Result<Connection> {
+        let mut connection = self.open(contender).await?;
+        connection.expect(VERSION).await?;
+        Ok(connection)
+    }
+
+    /// Opens a session that does what `command` says.
+    ///
+    /// # Errors
+    ///
+    /// When any part refuses.
+    pub(crate) async fn session(
+        &self,
+        contender: Contender,
+        command: Command,
+    ) -> Result<Connection> {
+        let mut connection = self.connect(contender).await?;
+        let command = connection.message(&command.to_bytes());
+        connection.send(&command).await?;
+        Ok(connection)
+    }
+
+    async fn open(&self, contender: Contender) -> Result<Connection> {
+        let Addresses { cleartext, tcp_proxy, tcp_proxy_tls } = self.listeners;
+        match (contender.peer, contender.transport) {
+            (Peer::Vncgate, Transport::Cleartext) => {
+                Connection::websocket(cleartext, None, &self.vncgate_upgrade()).await
+            }
+            (Peer::Vncgate, Transport::Tls) => {
+                let tls = Some(&self.tls_http1);
+                Connection::websocket(self.envoy.address(), tls, &self.vncgate_upgrade()).await
+            }
+            (Peer::Vncgate, Transport::TlsHttp2) => {
+                let upgrade = self.vncgate_upgrade();
+                Connection::websocket_http2(self.envoy.address(), &self.tls_http2, &upgrade).await
+            }
+            (Peer::Websockify, transport) => {
+                let tls = (transport != Transport::Cleartext).then_some(&self.tls);
+                let upgrade = Upgrade {
+                    path: format!("/websockify?token={}", self.token),
+                    subprotocols: "binary".to_owned(),
+                };
+                Connection::websocket(self.websockify.address(), tls, &upgrade).await
+            }
+            (Peer::TcpProxy, Transport::Cleartext) => Connection::plain(tcp_proxy, None).await,
+            (Peer::TcpProxy, _) => Connection::plain(tcp_proxy_tls, Some(&self.tls)).await,
+            (Peer::Direct, _) => Connection::plain(self.stand_in.address(), None).await,
+        }
+    }
+
+    fn vncgate_upgrade(&self) -> Upgrade {
+        let subprotocols = format!("binary, vncgate.token.{}", self.token);
+        Upgrade { path: "/websockify".to_owned(), subprotocols }
+    }
+
+    /// CPU seconds that each part has used so far.
+    ///
+    /// # Errors
+    ///
+    /// When a part is gone.
+    pub(crate) fn cpu_seconds(&mut self) -> Result<CpuSeconds> {
+        let parts = [
+            ("envoy", self.envoy.process().id()),
+            ("websockify", self.websockify.id()),
+            ("load", std::process::id()),
+        ];
+        parts.map(|(name, id)| Ok((name.to_owned(), usage::cpu_seconds(id)?))).into_iter().collect()
+    }
+}

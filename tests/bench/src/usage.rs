@@ -1,0 +1,99 @@
+//! What processes cost, read from `/proc`: CPU seconds and memory, each with all descendants.
+
+use anyhow::{Context, Result};
+use nix::unistd::{SysconfVar, sysconf};
+use std::fs;
+use std::sync::LazyLock;
+
+/// Clock ticks a second, the unit of `/proc/PID/stat`.
+static TICKS: LazyLock<f64> = LazyLock::new(|| {
+    let ticks = sysconf(SysconfVar::CLK_TCK).ok().flatten();
+    // POSIX requires the value, and Linux has it always.
+    ticks.expect("the clock ticks a second") as f64
+});
+
+/// CPU seconds, user and system, that a process has used, with its living and its reaped children.
+/// The kernel counts in steps of 10 ms.
+///
+/// # Errors
+///
+/// When the process is gone.
+pub(crate) fn cpu_seconds(id: u32) -> Result<f64> {
+    // proc(5): utime, stime, cutime, cstime are the 14th to 17th field, and the 2nd, the name, may hold
+    // anything up to the last parenthesis.
+    const UTIME_AFTER_NAME: usize = 11;
+    let stat = fs::read_to_string(format!("/proc/{id}/stat"))
+        .with_context(|| format!("process {id} is gone"))?;
+    let (_, fields) = stat.rsplit_once(')').context("a name in /proc/PID/stat")?;
+    let mut ticks = 0;
+    for field in fields.split_whitespace().skip(UTIME_AFTER_NAME).take(4) {
+        ticks += field.parse::<u64>().context("a number in /proc/PID/stat")?;
+    }
+    // A child may end meanwhile; its parent has its time then.
+    let children: f64 = children(id)?.into_iter().filter_map(|id| cpu_seconds(id).ok()).sum();
+    Ok(ticks as f64 / *TICKS + children)
+}
+
+/// Proportional set size in bytes, with all children: memory that several processes share counts once
+/// in all. Resident size would count the Python interpreter once for each of websockify's processes.
+///
+/// # Errors
+///
+/// When the process is gone.
+pub(crate) fn memory(id: u32) -> Result<u64> {
+    let path = format!("/proc/{id}/smaps_rollup");
+    let rollup = fs::read_to_string(&path).with_context(|| format!("process {id} is gone"))?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).context("Pss")?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().context("a number of kB")?;
+    let children: u64 = children(id)?.into_iter().filter_map(|id| memory(id).ok()).sum();
+    Ok(kib * 1024 + children)
+}
+
+/// Seconds that all cores together were busy since the machine started, with everything on it.
+///
+/// # Errors
+///
+/// When `/proc/stat` is not Linux's.
+pub(crate) fn machine_busy_seconds() -> Result<f64> {
+    let stat = fs::read_to_string("/proc/stat").context("read /proc/stat")?;
+    let line = stat.lines().next().context("a line in /proc/stat")?;
+    let fields: Vec<u64> =
+        line.split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
+    // proc(5): user nice system idle iowait irq softirq steal.
+    let [user, nice, system, _idle, _iowait, irq, softirq, steal, ..] = fields[..] else {
+        anyhow::bail!("too few fields in /proc/stat: {line}");
+    };
+    Ok((user + nice + system + irq + softirq + steal) as f64 / *TICKS)
+}
+
+fn children(id: u32) -> Result<Vec<u32>> {
+    let path = format!("/proc/{id}/task/{id}/children");
+    let list = fs::read_to_string(&path).with_context(|| format!("process {id} is gone"))?;
+    list.split_whitespace().map(|id| id.parse().context("a process id")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn the_work_of_a_child_counts_while_it_runs_and_after() {
+        let own = std::process::id();
+        let before = cpu_seconds(own).unwrap();
+        let mut child =
+            Command::new("sh").args(["-c", "while :; do :; done"]).spawn().expect("start sh");
+        std::thread::sleep(std::time::Duration::from_millis(400));
+        let running = cpu_seconds(child.id()).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(running > 0.05, "{running}");
+        assert!(cpu_seconds(own).unwrap() - before >= running);
+    }
+
+    #[test]
+    fn memory_is_more_than_nothing() {
+        assert!(memory(std::process::id()).unwrap() > 100_000);
+        assert!(machine_busy_seconds().unwrap() > 0.0);
+    }
+}
