@@ -4,7 +4,7 @@ use crate::certificate::http_client;
 use crate::console_api::{API_TOKEN_SHA256, ConsoleApi, HYPERVISOR};
 use crate::process::{Process, Run, run_to_end};
 use crate::template::substitute;
-use crate::vcsim::{PASSWORD, USERNAME, Vcsim};
+use crate::vcsim::{PASSWORD, Vcsim};
 use crate::workspace::{self, free_port};
 use nix::sys::signal::Signal;
 use rustls::RootCertStore;
@@ -22,35 +22,31 @@ pub struct Config {
 }
 
 impl Config {
-    /// One vCenter, console URLs that lead to `gateway` (`https://HOST:PORT`), everything else default.
+    /// The shipped example with one vCenter and console URLs that lead to `gateway` (`https://HOST:PORT`).
     pub fn new(run: &Run, vcenter: &Vcsim, gateway: &str) -> Self {
         let public = SocketAddr::new(LOOPBACK, free_port(LOOPBACK));
         let internal = SocketAddr::new(LOOPBACK, free_port(LOOPBACK));
-        run.write("vcenter-password", PASSWORD);
-        let vcenter_url = vcenter.url();
-        let text = format!(
-            r#"
-[listen]
-public = "{public}"
-internal = "{internal}"
-
-[console]
-novnc_url = "{gateway}/console.html#token={{token}}"
-token_ttl = "10m"
-
-[[auth.api_token]]
-name = "portal"
-sha256 = "{API_TOKEN_SHA256}"
-
-[[vcenter]]
-service_host = "vcenter-a"
-url = "{vcenter_url}"
-username = "{USERNAME}"
-password_file = "vcenter-password"
-ca_file = "ca.pem"
-hypervisors = ["{HYPERVISOR}"]
-"#
-        );
+        run.write("vcenter-a.password", PASSWORD);
+        let shipped = workspace::checkout().join("authority/vncgate-authority.toml");
+        let shipped = std::fs::read_to_string(&shipped).expect("read the shipped configuration");
+        let table = [
+            (r#"#public = "127.0.0.1:6082""#, format!(r#"public = "{public}""#)),
+            (r#"#internal = "127.0.0.1:6083""#, format!(r#"internal = "{internal}""#)),
+            (
+                r#"
+novnc_url = "https://consoles.example.com/"#,
+                format!("\nnovnc_url = \"{gateway}/"),
+            ),
+            (r#"#token_ttl = "10m""#, r#"token_ttl = "10m""#.to_owned()),
+            (&"0".repeat(64), API_TOKEN_SHA256.to_owned()),
+            ("https://vcenter-a.example.com/sdk", vcenter.url()),
+            ("vcenter-a-ca.pem", "ca.pem".to_owned()),
+            (
+                r#"#hypervisors = ["domain-c7(cluster-a)"]"#,
+                format!(r#"hypervisors = ["{HYPERVISOR}"]"#),
+            ),
+        ];
+        let text = substitute(&shipped, &table);
         Self { public, internal, text }
     }
 

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use tokio::net::TcpStream;
 
-/// The one user that may log in.
+/// The one user that may log in, the one of the shipped configuration.
 pub const USERNAME: &str = "vncgate@vsphere.local";
 /// That user's password; its characters are those that XML must escape.
 pub const PASSWORD: &str = r#"p&ss<w>"r'd"#;
