@@ -5,7 +5,7 @@
 //! hands, the old place may be the console of another machine. nova compares the port alone.
 
 use crate::names::{Names, Unresolved};
-use crate::tokens::{Record, StoreUnavailable, Token, TokenHash, TokenStore};
+use crate::tokens::{ConsoleType, Record, StoreUnavailable, Token, TokenHash, TokenStore};
 use crate::vcenter::fleet::{Fleet, Located, NotLocated};
 use crate::vcenter::machine::{PowerState, VirtualMachine};
 use crate::vcenter::session;
@@ -15,25 +15,6 @@ use std::time::{Duration, SystemTime};
 use thiserror::Error;
 use url::Url;
 use uuid::Uuid;
-
-/// The kinds of console that nova's API knows for VNC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ConsoleType {
-    /// noVNC in a browser.
-    Novnc,
-    /// The XenServer VNC client that nova once shipped; its URL works the same way.
-    Xvpvnc,
-}
-
-impl ConsoleType {
-    /// The type as nova's API spells it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Novnc => "novnc",
-            Self::Xvpvnc => "xvpvnc",
-        }
-    }
-}
 
 /// Where a console page is, with a place for the token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -260,13 +241,16 @@ impl Consoles {
         let host = host.to_owned();
         let token = Token::random();
         let ttl = self.policy.token_ttl;
+        let issued_at = SystemTime::now();
         let record = Record {
             instance: request.instance,
+            console: request.console,
             service_host: vcenter.service_host().to_owned(),
+            machine: machine.reference,
             host: host.clone(),
             port,
-            expires_at: SystemTime::now() + ttl,
-            machine: machine.reference,
+            issued_at,
+            expires_at: issued_at + ttl,
         };
         self.store.put(TokenHash::of(&token.reveal()), record, ttl).await?;
         Ok(Issued { url: page.with(&token), host, port })

@@ -1,7 +1,7 @@
 //! What the operator sees: logs on standard error and metrics for Prometheus.
 
 use crate::config::{LogConfig, LogFormat};
-use crate::console::ConsoleType;
+use crate::tokens::ConsoleType;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;

@@ -2,8 +2,9 @@
 
 use super::fault::Fault;
 use super::{App, NoBody, whole_body};
-use crate::console::{ConsoleType, IssueRequest};
+use crate::console::IssueRequest;
 use crate::identity::Caller;
+use crate::tokens::ConsoleType;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::routing::post;

@@ -53,6 +53,23 @@ impl TokenStore for MemoryStore {
         let live = tokens.live(&token).is_some();
         Ok(tokens.remove(&token).filter(|_| live).map(|entry| entry.record))
     }
+
+    async fn list(&self, instance: Uuid) -> Result<Vec<(TokenHash, Record)>, StoreUnavailable> {
+        let tokens = self.tokens();
+        let own = tokens.by_instance.get(&instance).map_or(&[][..], Vec::as_slice);
+        let live = own.iter().filter_map(|&token| Some((token, tokens.live(&token)?)));
+        Ok(live.map(|(token, entry)| (token, entry.record.clone())).collect())
+    }
+
+    async fn revoke(&self, instance: Uuid) -> Result<usize, StoreUnavailable> {
+        let mut tokens = self.tokens();
+        tokens.drop_expired(instance);
+        let own = tokens.by_instance.remove(&instance).unwrap_or_default();
+        for token in &own {
+            tokens.by_hash.pop(token);
+        }
+        Ok(own.len())
+    }
 }
 
 struct Entry {

@@ -1,4 +1,4 @@
-//! Console tokens: what a token was issued for, kept under its SHA-256.
+//! Console tokens: what a token was issued for, kept under its SHA-256 and listed for each machine.
 
 mod memory;
 
@@ -6,8 +6,11 @@ pub use memory::MemoryStore;
 
 use crate::vcenter::machine::MachineRef;
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::fmt;
 use std::num::NonZeroU16;
+use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 use thiserror::Error;
 use uuid::Uuid;
@@ -27,8 +30,9 @@ impl Token {
     }
 }
 
-/// The SHA-256 of a token: the only form in which the authority keeps one.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+/// The SHA-256 of a token: the only form in which the authority keeps one. In hexadecimal it is the token's
+/// public identifier: it may appear in logs and URLs, and opens nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TokenHash([u8; 32]);
 
 impl TokenHash {
@@ -38,12 +42,52 @@ impl TokenHash {
     }
 }
 
-/// What a token was issued for: the fields of nova's console token, and the machine's reference.
-#[derive(Clone, Debug, PartialEq, Eq)]
+impl fmt::Display for TokenHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl FromStr for TokenHash {
+    type Err = hex::FromHexError;
+
+    /// Reads 64 hexadecimal digits.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes)?;
+        Ok(Self(bytes))
+    }
+}
+
+/// The kinds of console that nova's API knows for VNC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ConsoleType {
+    /// noVNC in a browser.
+    Novnc,
+    /// The XenServer VNC client that nova once shipped; its URL works the same way.
+    Xvpvnc,
+}
+
+impl ConsoleType {
+    /// The type as nova's API spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Novnc => "novnc",
+            Self::Xvpvnc => "xvpvnc",
+        }
+    }
+}
+
+/// What a token was issued for: the fields of nova's console token, and the machine's reference. Of nova's,
+/// `internal_access_path` alone has no counterpart: VNC has no path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// Instance UUID of the machine.
     pub instance: Uuid,
-    /// Which vCenter manages it.
+    /// The kind of console that was asked for.
+    pub console: ConsoleType,
+    /// Which vCenter manages the machine.
     pub service_host: String,
     /// How that vCenter referred to it at issue.
     pub machine: MachineRef,
@@ -51,6 +95,8 @@ pub struct Record {
     pub host: String,
     /// The machine's VNC port at issue.
     pub port: NonZeroU16,
+    /// When the token was issued, for people.
+    pub issued_at: SystemTime,
     /// When the token expires, for people. The store goes by its own clock.
     pub expires_at: SystemTime,
 }
@@ -63,7 +109,7 @@ pub struct StoreUnavailable(pub String);
 /// Where tokens are kept. Each method is atomic: of two replicas that take one token, one gets it.
 #[async_trait]
 pub trait TokenStore: Send + Sync {
-    /// Keeps a token for `ttl`.
+    /// Keeps a token for `ttl`, and drops the expired ones from its machine's list.
     async fn put(
         &self,
         token: TokenHash,
@@ -74,6 +120,48 @@ pub trait TokenStore: Send + Sync {
     /// What an unexpired token stands for.
     async fn get(&self, token: TokenHash) -> Result<Option<Record>, StoreUnavailable>;
 
-    /// Removes an unexpired token and returns what it stood for: it can be taken once.
+    /// Removes an unexpired token and returns what it stood for: it can be taken once. A single-use token
+    /// is taken at its check, and any token when it is revoked.
     async fn take(&self, token: TokenHash) -> Result<Option<Record>, StoreUnavailable>;
+
+    /// The unexpired tokens of a machine, oldest first.
+    async fn list(&self, instance: Uuid) -> Result<Vec<(TokenHash, Record)>, StoreUnavailable>;
+
+    /// Removes every token that was issued for a machine before the call, and returns how many of them
+    /// were unexpired.
+    async fn revoke(&self, instance: Uuid) -> Result<usize, StoreUnavailable>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_s_public_identifier_reads_back_and_is_not_the_token() {
+        let token = Token::random().reveal();
+        let hash = TokenHash::of(&token);
+        let shown = hash.to_string();
+        assert!(!shown.contains(&token));
+        assert_eq!(shown.parse(), Ok(hash));
+        assert_eq!(shown.to_uppercase().parse(), Ok(hash));
+        for wrong in ["", "00", &shown[1..], &format!("{shown}00"), &token] {
+            assert!(wrong.parse::<TokenHash>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_record_survives_being_written_down() {
+        let record = Record {
+            instance: Uuid::from_u128(1),
+            console: ConsoleType::Novnc,
+            service_host: "vcenter-a".to_owned(),
+            machine: MachineRef::from("vm-1".to_owned()),
+            host: "esx-1".to_owned(),
+            port: NonZeroU16::MAX,
+            issued_at: SystemTime::UNIX_EPOCH,
+            expires_at: SystemTime::UNIX_EPOCH + Duration::from_millis(600_001),
+        };
+        let written = serde_json::to_string(&record).unwrap();
+        assert_eq!(serde_json::from_str::<Record>(&written).unwrap(), record, "{written}");
+    }
 }

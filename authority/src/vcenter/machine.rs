@@ -2,7 +2,7 @@
 
 use super::soap::{ObjectContent, Unanswered};
 use super::xml::Malformed;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::num::NonZeroU16;
 use uuid::Uuid;
@@ -26,7 +26,8 @@ pub(super) const HOST_PATHS: [&str; 1] = [HOST_NAME];
 
 /// A machine's managed object identifier, `vm-42`. It is valid within one vCenter and changes when the
 /// machine is unregistered and registered again.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct MachineRef(String);
 
 impl MachineRef {
@@ -122,3 +123,6 @@ fn vnc_port(object: &ObjectContent) -> Option<NonZeroU16> {
     let port = object.property(VNC_PORT)?.trim().parse().ok()?;
     enabled.then_some(port)
 }
+
+#[cfg(test)]
+mod tests;

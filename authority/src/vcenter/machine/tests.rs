@@ -1,0 +1,84 @@
+use super::*;
+
+fn object(kind: &str, id: &str, properties: &[(&str, &str)]) -> ObjectContent {
+    let properties =
+        properties.iter().map(|&(path, value)| (path.to_owned(), value.to_owned())).collect();
+    ObjectContent { kind: kind.to_owned(), id: id.to_owned(), properties, missing: Vec::new() }
+}
+
+const UUID: &str = "5d93eed6-a1b7-5668-903c-b43c7c81d44c";
+
+fn machine_with(changes: &[(&str, &str)]) -> Result<VirtualMachine, Unanswered> {
+    let mut properties = vec![
+        (NAME, "web-1"),
+        (INSTANCE_UUID, UUID),
+        (POWER_STATE, "poweredOn"),
+        (CONNECTION_STATE, "connected"),
+        (HOST, "host-29"),
+    ];
+    properties.retain(|(path, _)| !changes.iter().any(|(changed, _)| changed == path));
+    properties.extend(changes.iter().filter(|(_, value)| !value.is_empty()));
+    let machine = object("VirtualMachine", "vm-41", &properties);
+    let host = object("HostSystem", "host-29", &[(HOST_NAME, "esx-1.example.com")]);
+    machines(&[machine, host]).map(|mut machines| machines.remove(0))
+}
+
+#[test]
+fn a_machine_has_its_host_s_name() {
+    let machine = machine_with(&[(VNC_PORT, "5901")]).unwrap();
+    assert_eq!(
+        machine,
+        VirtualMachine {
+            reference: MachineRef("vm-41".to_owned()),
+            name: "web-1".to_owned(),
+            instance: Some(UUID.parse().unwrap()),
+            power_state: PowerState::On,
+            connected: true,
+            host: Some("esx-1.example.com".to_owned()),
+            vnc_port: NonZeroU16::new(5901),
+        }
+    );
+    let elsewhere = machine_with(&[(HOST, "host-30")]).unwrap();
+    assert_eq!(elsewhere.host, None, "a host that was not read has no name");
+}
+
+#[test]
+fn the_port_counts_unless_vnc_is_off() {
+    for (port, enabled, expected) in [
+        ("5901", "", Some(5901)),
+        ("5901", "TRUE", Some(5901)),
+        ("5901", "true", Some(5901)),
+        (" 5901 ", "", Some(5901)),
+        ("5901", "FALSE", None),
+        ("", "TRUE", None),
+        ("0", "TRUE", None),
+        ("-1", "TRUE", None),
+        ("65536", "TRUE", None),
+        ("5901x", "TRUE", None),
+    ] {
+        let machine = machine_with(&[(VNC_PORT, port), (VNC_ENABLED, enabled)]).unwrap();
+        assert_eq!(machine.vnc_port.map(NonZeroU16::get), expected, "{port:?} {enabled:?}");
+    }
+}
+
+#[test]
+fn states_are_vsphere_s() {
+    for (text, state) in [
+        ("poweredOn", PowerState::On),
+        ("poweredOff", PowerState::Off),
+        ("suspended", PowerState::Suspended),
+    ] {
+        assert_eq!(machine_with(&[(POWER_STATE, text)]).unwrap().power_state, state);
+    }
+    assert!(machine_with(&[(POWER_STATE, "exploded")]).is_err());
+    assert!(machine_with(&[(POWER_STATE, "")]).is_err());
+    for state in ["disconnected", "inaccessible", "invalid", "orphaned"] {
+        assert!(!machine_with(&[(CONNECTION_STATE, state)]).unwrap().connected, "{state}");
+    }
+}
+
+#[test]
+fn a_machine_may_have_no_instance_uuid() {
+    assert_eq!(machine_with(&[(INSTANCE_UUID, "")]).unwrap().instance, None);
+    assert_eq!(machine_with(&[(INSTANCE_UUID, "not a UUID")]).unwrap().instance, None);
+}
