@@ -1,1 +1,251 @@
+use super::*;
+use secrecy::ExposeSecret;
+use std::path::PathBuf;
 
+/// A folder with the files that the configurations below name.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("password"), "p&ss<w>\n").unwrap();
+        let key = rcgen::generate_simple_self_signed(["vcenter.example.com".to_owned()]).unwrap();
+        fs::write(folder.path().join("ca.pem"), key.cert.pem()).unwrap();
+        Self(folder)
+    }
+
+    fn parse(&self, text: &str) -> Result<Config, Vec<String>> {
+        Config::parse(text, self.0.path())
+    }
+
+    fn faults(&self, text: &str) -> Vec<String> {
+        self.parse(text).map(|_| ()).expect_err("it has faults")
+    }
+}
+
+const LEAST: &str = r#"
+[console]
+novnc_url = "https://consoles.example.com/console.html#token={token}"
+
+[[auth.api_token]]
+name = "portal"
+sha256 = "930cff54e97d9e52e892c501b61d1e1d3adf0278815dc67a6f2e60964ef06456"
+
+[[vcenter]]
+service_host = "vcenter-a"
+url = "https://vcenter-a.example.com/sdk"
+username = "vncgate@vsphere.local"
+password_file = "password"
+ca_file = "ca.pem"
+"#;
+
+#[test]
+fn what_is_not_said_has_a_default() {
+    let config = Folder::new().parse(LEAST).unwrap();
+    assert_eq!(config.public.to_string(), "127.0.0.1:6082");
+    assert_eq!(config.internal.to_string(), "127.0.0.1:6083");
+    assert_eq!(config.consoles.token_ttl, Duration::from_secs(600));
+    assert!(!config.consoles.single_use);
+    assert_eq!(config.token_capacity.get(), 10_000);
+    assert_eq!(config.web, None);
+    assert_eq!(config.log.format, LogFormat::Text);
+    let [vcenter] = config.vcenters.as_slice() else { panic!("one vCenter") };
+    assert_eq!(vcenter.password.expose_secret(), "p&ss<w>", "without the line break");
+    assert_eq!(vcenter.timeout, DEFAULT_VCENTER_TIMEOUT);
+}
+
+#[test]
+fn the_shipped_example_explains_a_configuration_that_works() {
+    let text = include_str!("../../vncgate-authority.toml");
+    let folder = tempfile::tempdir().unwrap();
+    let key = rcgen::generate_simple_self_signed(["vcenter.example.com".to_owned()]).unwrap();
+    fs::write(folder.path().join("vcenter-a.password"), "secret").unwrap();
+    fs::write(folder.path().join("vcenter-a-ca.pem"), key.cert.pem()).unwrap();
+    let config = Config::parse(text, folder.path()).unwrap();
+    assert_eq!(config.vcenters.len(), 1);
+
+    // Every key that the file shows in a comment is a key: set them all.
+    let all: String = text
+        .lines()
+        .map(|line| match line.strip_prefix("#") {
+            Some(setting) if setting.starts_with(|c: char| c.is_ascii_lowercase()) => setting,
+            _ => line,
+        })
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let web = folder.path().join("web");
+    fs::create_dir(&web).unwrap();
+    let all = all.replace("/usr/share/novnc", web.to_str().unwrap());
+    let faults = Config::parse(&all, folder.path()).map(|_| ()).unwrap_err();
+    let unknown: Vec<_> = faults.iter().filter(|fault| fault.contains("not a known key")).collect();
+    assert_eq!(unknown, Vec::<&String>::new());
+    assert_eq!(
+        faults,
+        ["vcenter[0].certificate_sha256: cannot be combined with ca_file: choose one"]
+    );
+}
+
+#[test]
+fn every_fault_is_reported_at_once() {
+    let faults = Folder::new().faults(
+        r#"
+        colour = "red"
+        [listen]
+        public = "localhost:6082"
+        internal = "unix:relative.sock"
+        [console]
+        xvpvnc_url = "gopher://x/{token}"
+        token_ttl = "2s"
+        single_use = "yes"
+        web = "no-such-folder"
+        [tokens]
+        store = "etcd"
+        capacity = 0
+        [[auth.api_token]]
+        name = "portal"
+        sha256 = "abc"
+        [[auth.api_token]]
+        name = "portal"
+        sha256 = "930cff54e97d9e52e892c501b61d1e1d3adf0278815dc67a6f2e60964ef06456"
+        role = "admin"
+        [[vcenter]]
+        url = "http://vcenter-a.example.com/sdk"
+        username = ""
+        password_file = "no-such-file"
+        ca_file = "password"
+        hypervisors = [1]
+        timeout = 3
+        [log]
+        level = "loud=very"
+        format = "xml"
+        "#,
+    );
+    let starts = [
+        "listen.public: must be ADDRESS:PORT",
+        "listen.internal: must be an absolute path after unix:",
+        "console.xvpvnc_url: must begin with https://",
+        "console.token_ttl: must be between 10s and 1day",
+        "console.single_use: must be true or false, not a string",
+        "console.web: is not a folder",
+        "tokens.store: must be \"memory\"",
+        "tokens.capacity: must be between 1 and 1000000, not 0",
+        "auth.api_token[0].sha256: must be a SHA-256",
+        "auth.api_token[1].role: is not a known key",
+        "vcenter[0].service_host: is missing",
+        "vcenter[0].url: must begin with https:// (http is for loopback addresses)",
+        "vcenter[0].username: must not be empty",
+        "vcenter[0].password_file: cannot read",
+        "vcenter[0].hypervisors: must be an array of strings, not an array",
+        "vcenter[0].timeout: must be a string, not a number",
+        "log.level: ",
+        "log.format: must be \"text\" or \"json\"",
+        "colour: is not a known key",
+    ];
+    for start in starts {
+        assert!(faults.iter().any(|fault| fault.starts_with(start)), "{start} in {faults:#?}");
+    }
+    assert_eq!(faults.len(), starts.len(), "{faults:#?}");
+}
+
+#[test]
+fn a_file_that_says_nothing_is_told_what_it_needs() {
+    let faults = Folder::new().faults("");
+    for key in ["console.novnc_url", "auth.api_token", "vcenter"] {
+        assert!(faults.iter().any(|fault| fault.starts_with(key)), "{key} in {faults:#?}");
+    }
+    assert_eq!(faults.len(), 3, "{faults:#?}");
+}
+
+#[test]
+fn text_that_is_not_toml_is_shown_where_it_is_wrong() {
+    let faults = Folder::new().faults("[console]\nnovnc_url = \n");
+    assert!(faults[0].contains("line 2"), "{faults:?}");
+}
+
+#[test]
+fn wrong_shapes_are_faults_and_not_ignored() {
+    let folder = Folder::new();
+    for (text, fault) in [
+        ("listen = 1", "listen: must be a table [listen], not a number"),
+        ("vcenter = 'x'", "vcenter: must be tables [[vcenter]], not a string"),
+        ("vcenter = ['x']", "vcenter[0]: must be a table, not a string"),
+        ("[auth]\napi_token = [1]", "auth.api_token[0]: must be a table, not a number"),
+    ] {
+        let faults = folder.faults(text);
+        assert!(faults.iter().any(|found| found == fault), "{fault} in {faults:#?}");
+    }
+}
+
+#[test]
+fn two_of_one_name_are_refused() {
+    let twice = format!("{LEAST}{}", &LEAST[LEAST.find("[[auth").unwrap()..]);
+    let faults = Folder::new().faults(&twice);
+    assert_eq!(
+        faults,
+        [
+            "auth.api_token: two have the name \"portal\"",
+            "vcenter: two have the service_host \"vcenter-a\""
+        ]
+    );
+}
+
+#[test]
+fn the_internal_listener_is_not_the_public_one() {
+    let text = format!("[listen]\npublic = '127.0.0.1:80'\ninternal = '127.0.0.1:80'\n{LEAST}");
+    let faults = Folder::new().faults(&text);
+    assert_eq!(
+        faults,
+        ["listen.internal: must not be the public address: it answers without a password"]
+    );
+}
+
+#[test]
+fn an_sdk_url_is_https_or_loopback_and_has_no_credentials() {
+    for (text, expected) in [
+        ("https://vc.example.com/sdk", Some("https://vc.example.com/sdk")),
+        ("https://vc.example.com", Some("https://vc.example.com/sdk")),
+        ("https://vc.example.com:8443/other", Some("https://vc.example.com:8443/other")),
+        ("http://127.0.0.1:8989/sdk", Some("http://127.0.0.1:8989/sdk")),
+        ("http://[::1]:8989/sdk", Some("http://[::1]:8989/sdk")),
+        ("http://localhost/sdk", Some("http://localhost/sdk")),
+        ("http://10.0.0.1/sdk", None),
+        ("http://localhost.example.com/sdk", None),
+        ("ftp://vc.example.com/sdk", None),
+        ("https://user@vc.example.com/sdk", None),
+        ("https://user:secret@vc.example.com/sdk", None),
+        ("https://vc.example.com/sdk?x=1", None),
+        ("vc.example.com", None),
+    ] {
+        let parsed = parse_sdk_url(text);
+        assert_eq!(parsed.as_ref().ok().map(Url::as_str), expected, "{text}: {parsed:?}");
+    }
+}
+
+#[test]
+fn a_thumbprint_may_be_written_as_openssl_writes_it() {
+    let plain = "930cff54e97d9e52e892c501b61d1e1d3adf0278815dc67a6f2e60964ef06456";
+    let bytes = parse_sha256(plain).unwrap();
+    let colons: Vec<String> = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
+    assert_eq!(parse_sha256(&colons.join(":")), Ok(bytes));
+    assert!(parse_sha256(&plain[1..]).is_err());
+    assert!(parse_sha256(&format!("{plain}00")).is_err());
+}
+
+#[test]
+fn no_password_shows_in_debug_output() {
+    let shown = format!("{:?}", Folder::new().parse(LEAST).unwrap());
+    assert!(!shown.contains("p&ss"), "{shown}");
+}
+
+#[test]
+fn relative_paths_are_relative_to_the_file() {
+    let folder = Folder::new();
+    let path: PathBuf = folder.0.path().join("authority.toml");
+    fs::write(&path, LEAST).unwrap();
+    assert!(Config::load(&path).is_ok());
+    let error = Config::load(&folder.0.path().join("absent.toml")).unwrap_err().to_string();
+    assert!(error.contains("absent.toml"), "{error}");
+    fs::write(&path, LEAST.replace("ca.pem", "none.pem")).unwrap();
+    let error = Config::load(&path).unwrap_err().to_string();
+    assert!(error.contains("has a fault:\n  vcenter[0].ca_file: "), "{error}");
+}

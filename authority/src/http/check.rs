@@ -56,3 +56,34 @@ fn grant(admission: &Admission) -> Grant {
         target: Target::Vnc { address: admission.address, password: None },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::http::testing::{app, ask};
+    use crate::http::{BODY_LIMIT, internal};
+    use axum::http::{Request, StatusCode};
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn an_unknown_token_is_refused_in_words() {
+        let question = json!({"token": "x", "client_address": "203.0.113.7", "request_id": "r"});
+        let request = Request::post("/v1/check").body(question.to_string().into()).unwrap();
+        let answer = ask(internal(app()), request).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN);
+        assert_eq!(answer.json()["code"], "token_invalid");
+        assert!(answer.json()["message"].as_str().unwrap().contains("Ask for a new one"));
+    }
+
+    #[tokio::test]
+    async fn a_question_that_is_none_is_a_bad_request_and_not_repeated() {
+        for question in ["", "{", r#"{"token": "secret"}"#, r#"{"token": ["secret"]}"#] {
+            let request = Request::post("/v1/check").body(question.into()).unwrap();
+            let answer = ask(internal(app()), request).await;
+            assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{question}");
+            assert!(answer.body.is_empty());
+        }
+        let request = Request::post("/v1/check").body(" ".repeat(BODY_LIMIT + 1).into()).unwrap();
+        let answer = ask(internal(app()), request).await;
+        assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
+    }
+}

@@ -52,3 +52,39 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::http::internal;
+    use crate::http::testing::{app, ask, get};
+    use axum::http::StatusCode;
+
+    #[tokio::test]
+    async fn it_is_alive_but_not_ready_without_a_vcenter_or_when_draining() {
+        let app = app();
+        let ask = async |path| ask(internal(app.clone()), get(path)).await;
+        assert_eq!(ask("/healthz").await.status, StatusCode::OK);
+        let ready = ask("/readyz").await;
+        assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
+        let state = ready.json()["vcenter"]["vcenter-a"].as_str().unwrap().to_owned();
+        assert!(state.starts_with("cannot reach it: "), "{state}");
+
+        app.drain();
+        let ready = ask("/readyz").await;
+        assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(ready.json()["status"], "draining");
+        assert_eq!(ask("/healthz").await.status, StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn metrics_count_what_happened() {
+        let app = app();
+        ask(internal(app.clone()), get("/readyz")).await;
+        let answer = ask(internal(app), get("/metrics")).await;
+        assert!(answer.header("content-type").unwrap().starts_with("application/openmetrics-text"));
+        let text = String::from_utf8(answer.body).unwrap();
+        let call = r#"vncgate_vcenter_calls_total{vcenter="vcenter-a",method="RetrieveServiceContent",outcome="unreachable"} 1"#;
+        assert!(text.contains(call), "{text}");
+        assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+}

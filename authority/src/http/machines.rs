@@ -71,3 +71,23 @@ async fn list(
         .collect();
     Ok(Json(Listing { vms, unavailable }))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::http::public;
+    use crate::http::testing::{API_TOKEN, app, ask};
+    use axum::body::Body;
+    use axum::http::{Request, StatusCode};
+
+    async fn status(token: &str, query: &str) -> StatusCode {
+        let request = Request::get(format!("/v1/vms{query}")).header("X-Auth-Token", token);
+        ask(public(app(), None), request.body(Body::empty()).unwrap()).await.status
+    }
+
+    #[tokio::test]
+    async fn the_list_is_for_known_callers_who_ask_properly() {
+        assert_eq!(status("wrong", "").await, StatusCode::UNAUTHORIZED);
+        assert_eq!(status(API_TOKEN, "?colour=red").await, StatusCode::BAD_REQUEST);
+        assert_eq!(status(API_TOKEN, "?name=web-1").await, StatusCode::SERVICE_UNAVAILABLE);
+    }
+}

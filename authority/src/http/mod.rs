@@ -15,6 +15,8 @@ pub mod machines;
 pub mod pages;
 pub mod server;
 pub mod status;
+#[cfg(test)]
+mod testing;
 
 use crate::console::Consoles;
 use crate::identity::Caller;

@@ -60,3 +60,27 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::http::public;
+    use crate::http::testing::{app, ask};
+    use axum::body::Body;
+    use axum::http::{Request, StatusCode};
+
+    #[tokio::test]
+    async fn without_a_known_token_it_is_forbidden_and_not_kept() {
+        for authorization in
+            [None, Some("Bearer x"), Some("bearer  x"), Some("Basic eDp5"), Some("x")]
+        {
+            let mut request = Request::get("/console/status");
+            if let Some(authorization) = authorization {
+                request = request.header("Authorization", authorization);
+            }
+            let answer = ask(public(app(), None), request.body(Body::empty()).unwrap()).await;
+            assert_eq!(answer.status, StatusCode::FORBIDDEN, "{authorization:?}");
+            assert_eq!(answer.json()["code"], "token_invalid");
+            assert_eq!(answer.header("cache-control"), Some("no-store"));
+        }
+    }
+}

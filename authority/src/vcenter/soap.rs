@@ -433,3 +433,6 @@ fn traversal(name: &str, kind: &str, path: &str, next: &str) -> String {
          <path>{path}</path><skip>false</skip>{next}</selectSet>"
     )
 }
+
+#[cfg(test)]
+mod tests;

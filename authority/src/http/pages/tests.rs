@@ -1,1 +1,110 @@
+use crate::http::testing::{Answer, app, ask, get};
+use crate::http::{internal, public};
+use axum::http::StatusCode;
+use axum::http::header::IF_NONE_MATCH;
+use std::fs;
 
+async fn page(path: &str) -> Answer {
+    ask(public(app(), None), get(path)).await
+}
+
+#[tokio::test]
+async fn the_page_and_novnc_come_with_a_policy() {
+    for (path, content_type) in [
+        ("/console.html", "text/html"),
+        ("/console.css", "text/css"),
+        ("/console.js", "text/javascript"),
+        ("/novnc/core/rfb.js", "text/javascript"),
+        ("/novnc/vendor/pako/lib/zlib/inflate.js", "text/javascript"),
+    ] {
+        let answer = page(path).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}");
+        assert_eq!(answer.header("content-type"), Some(content_type), "{path}");
+        let policy = answer.header("content-security-policy").unwrap();
+        for directive in ["default-src 'none'", "connect-src 'self'", "frame-ancestors 'none'"] {
+            assert!(policy.contains(directive), "{path}: {policy}");
+        }
+        assert!(!policy.contains("unsafe"), "{path}: {policy}");
+        assert_eq!(answer.header("referrer-policy"), Some("no-referrer"));
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(answer.header("cross-origin-opener-policy"), Some("same-origin"));
+    }
+    assert_eq!(page("/console.html").await.header("cache-control"), Some("no-store"));
+}
+
+#[tokio::test]
+async fn a_script_that_the_browser_has_is_not_sent_again() {
+    let first = page("/novnc/core/rfb.js").await;
+    assert_eq!(first.header("cache-control"), Some("no-cache"));
+    let mut again = get("/novnc/core/rfb.js");
+    again.headers_mut().insert(IF_NONE_MATCH, first.headers["etag"].clone());
+    let again = ask(public(app(), None), again).await;
+    assert_eq!(again.status, StatusCode::NOT_MODIFIED);
+    assert!(again.body.is_empty());
+}
+
+#[tokio::test]
+async fn nothing_else_is_served() {
+    for path in [
+        "/",
+        "/package.json",
+        "/README.md",
+        "/node_modules/@novnc/novnc/core/rfb.js",
+        "/novnc/package.json",
+        "/novnc/core/",
+        "/novnc/core/../package.json",
+        "/novnc/core/%2e%2e/package.json",
+        "/vnc.html",
+        "//evil.example/%2F..",
+        // What belongs on the internal listener.
+        "/v1/check",
+        "/metrics",
+        "/readyz",
+        "/healthz",
+    ] {
+        assert_eq!(page(path).await.status, StatusCode::NOT_FOUND, "{path}");
+    }
+    for path in ["/console.html", "/v1/vms", "/console/status"] {
+        let answer = ask(internal(app()), get(path)).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn other_pages_are_served_from_a_folder_and_redirect_nowhere() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("secret"), "outside").unwrap();
+    let web = folder.path().join("web");
+    fs::create_dir_all(web.join("app")).unwrap();
+    fs::write(web.join("vnc.html"), "<title>noVNC</title>").unwrap();
+    fs::write(web.join("app/index.html"), "index").unwrap();
+    let page = async |path: &str| ask(public(app(), Some(&web)), get(path)).await;
+
+    let stock = page("/vnc.html?token=5d93eed6-a1b7-5668-903c-b43c7c81d44c").await;
+    assert_eq!(stock.status, StatusCode::OK);
+    let policy = stock.header("content-security-policy").unwrap();
+    assert!(policy.contains("connect-src 'self'"), "{policy}");
+    assert_eq!(stock.header("referrer-policy"), Some("no-referrer"));
+    let own = page("/console.html").await;
+    assert!(!own.header("content-security-policy").unwrap().contains("unsafe"));
+
+    for path in [
+        "/",
+        "/app",
+        "/app/",
+        "//app",
+        "//evil.example/%2F..",
+        "//evil.example/..",
+        "/%2Fevil.example/%2E%2E",
+        "///evil.example/app/..",
+        "/../secret",
+        "/%2e%2e/secret",
+        "/..%2fsecret",
+        "/app/..%5c..%5csecret",
+    ] {
+        let answer = page(path).await;
+        assert_eq!(answer.header("location"), None, "{path}");
+        assert!(answer.status.is_client_error(), "{path}: {}", answer.status);
+        assert!(!answer.body.starts_with(b"outside"), "{path}");
+    }
+}

@@ -1,0 +1,79 @@
+//! What the tests of the routers share.
+
+use super::App;
+use crate::config::ApiTokenConfig;
+use crate::console::{Consoles, IssuePolicy, PageUrl};
+use crate::identity::api_token::ApiTokens;
+use crate::telemetry::Metrics;
+use crate::tls::Trust;
+use crate::tokens::MemoryStore;
+use crate::vcenter::Vcenter;
+use crate::vcenter::fleet::{Fleet, Member};
+use crate::vcenter::session::Endpoint;
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Request, StatusCode};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+use tower::ServiceExt;
+
+pub(super) const API_TOKEN: &str = "the portal's API token";
+pub(super) const INSTANCE: &str = "5d93eed6-a1b7-5668-903c-b43c7c81d44c";
+
+/// An authority with one caller, one page for noVNC, and a vCenter that refuses connections: nothing can
+/// listen on port 0.
+pub(super) fn app() -> Arc<App> {
+    let metrics = Arc::new(Metrics::new());
+    let endpoint = Endpoint {
+        url: "http://127.0.0.1:0/sdk".parse().unwrap(),
+        tls: Trust::Nobody.client_config().unwrap(),
+        username: "vncgate".to_owned(),
+        password: "secret".into(),
+    };
+    let timeout = Duration::from_secs(3);
+    let vcenter =
+        Vcenter::new("vcenter-a".to_owned(), endpoint, timeout, Arc::clone(&metrics)).unwrap();
+    let hypervisors = vec!["domain-c7(cluster-a)".to_owned()];
+    let policy = IssuePolicy {
+        novnc_url: Some(PageUrl::parse("https://x/console.html#token={token}").unwrap()),
+        xvpvnc_url: None,
+        token_ttl: Duration::from_secs(600),
+        single_use: false,
+    };
+    let store = Box::new(MemoryStore::new(NonZeroUsize::MIN));
+    let consoles = Consoles::new(policy, Fleet::new(vec![Member { vcenter, hypervisors }]), store);
+    let sha256 = Sha256::digest(API_TOKEN).into();
+    let callers = ApiTokens::new(vec![ApiTokenConfig { name: "portal".to_owned(), sha256 }]);
+    Arc::new(App::new(consoles, callers, metrics))
+}
+
+/// An answer, read to its end.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|_| panic!("not JSON: {}", String::from_utf8_lossy(&self.body)))
+    }
+
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+}
+
+pub(super) async fn ask(router: Router, request: Request<Body>) -> Answer {
+    let (head, body) = router.oneshot(request).await.unwrap().into_parts();
+    let body = to_bytes(body, usize::MAX).await.unwrap().to_vec();
+    Answer { status: head.status, headers: head.headers, body }
+}
+
+pub(super) fn get(path: &str) -> Request<Body> {
+    Request::get(path).body(Body::empty()).unwrap()
+}

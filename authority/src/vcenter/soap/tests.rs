@@ -1,0 +1,222 @@
+//! Replies as vcsim and vCenter write them, and replies as they must not break the reader.
+
+use super::*;
+use proptest::prelude::*;
+
+fn envelope(body: &str) -> Vec<u8> {
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
+         <soapenv:Envelope xmlns:soapenc=\"http://schemas.xmlsoap.org/soap/encoding/\" \
+         xmlns:soapenv=\"http://schemas.xmlsoap.org/soap/envelope/\" \
+         xmlns:xsd=\"http://www.w3.org/2001/XMLSchema\" \
+         xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\">\n\
+         <soapenv:Body>{body}</soapenv:Body></soapenv:Envelope>"
+    )
+    .into_bytes()
+}
+
+fn content() -> ServiceContent {
+    ServiceContent {
+        root_folder: "group-d1".to_owned(),
+        property_collector: "propertyCollector".to_owned(),
+        search_index: "SearchIndex".to_owned(),
+        session_manager: "SessionManager".to_owned(),
+        view_manager: "ViewManager".to_owned(),
+        full_name: "VMware vCenter Server 6.5.0 build-5973321".to_owned(),
+    }
+}
+
+const PAGE: &str = r#"<RetrievePropertiesExResponse xmlns="urn:vim25"><returnval>
+    <token>7</token>
+    <objects><obj type="VirtualMachine">vm-41</obj>
+      <propSet><name>summary.config.name</name><val xsi:type="xsd:string">a&amp;b &lt;c&gt; &#x44;</val></propSet>
+      <propSet><name>runtime.host</name>
+        <val type="HostSystem" xmlns:X="http://www.w3.org/2001/XMLSchema-instance" X:type="ManagedObjectReference">host-29</val>
+      </propSet>
+      <propSet><name>config.extraConfig[&#34;RemoteDisplay.vnc.port&#34;]</name>
+        <val xsi:type="OptionValue"><key>RemoteDisplay.vnc.port</key><value xsi:type="xsd:string">5901</value></val>
+      </propSet>
+      <missingSet><path>runtime.powerState</path><fault><fault xsi:type="NoPermission">
+        <object type="VirtualMachine">vm-41</object><privilegeId>System.Read</privilegeId></fault>
+        <localizedMessage/></fault></missingSet>
+    </objects>
+    <objects><obj type="HostSystem">host-29</obj>
+      <propSet><name>name</name><val xsi:type="xsd:string"><![CDATA[esx<1>]]>.example.com</val></propSet>
+    </objects>
+  </returnval></RetrievePropertiesExResponse>"#;
+
+#[test]
+fn a_page_of_properties_is_read_with_its_entities_and_references() {
+    let page = page(&envelope(PAGE)).unwrap();
+    assert_eq!(page.token.as_deref(), Some("7"));
+    let [machine, host] = page.objects.as_slice() else { panic!("{page:?}") };
+    assert_eq!((machine.kind.as_str(), machine.id.as_str()), ("VirtualMachine", "vm-41"));
+    assert_eq!(machine.property("summary.config.name"), Some("a&b <c> D"));
+    assert_eq!(machine.property("runtime.host"), Some("host-29"));
+    assert_eq!(
+        machine.property("config.extraConfig[\"RemoteDisplay.vnc.port\"]"),
+        Some("5901"),
+        "an option's value, not its key"
+    );
+    assert_eq!(machine.missing, [("runtime.powerState".to_owned(), "NoPermission".to_owned())]);
+    assert_eq!(host.property("name"), Some("esx<1>.example.com"));
+}
+
+#[test]
+fn no_objects_and_no_machine_are_answers() {
+    let nothing = envelope("<RetrievePropertiesExResponse xmlns=\"urn:vim25\"/>");
+    assert_eq!(page(&nothing), Ok(Page::default()));
+    let nothing = envelope("<FindByUuidResponse xmlns=\"urn:vim25\"></FindByUuidResponse>");
+    assert_eq!(found(&nothing), Ok(None));
+}
+
+#[test]
+fn the_service_content_is_read_by_name_not_by_place() {
+    let reply = envelope(
+        "<RetrieveServiceContentResponse xmlns=\"urn:vim25\"><returnval>\
+         <viewManager type=\"ViewManager\">ViewManager</viewManager>\
+         <rootFolder type=\"Folder\">group-d1</rootFolder>\
+         <propertyCollector type=\"PropertyCollector\">propertyCollector</propertyCollector>\
+         <about><name>VMware vCenter Server</name>\
+         <fullName>VMware vCenter Server 6.5.0 build-5973321</fullName><version>6.5.0</version></about>\
+         <sessionManager type=\"SessionManager\">SessionManager</sessionManager>\
+         <searchIndex type=\"SearchIndex\">SearchIndex</searchIndex>\
+         <somethingNew type=\"SomethingNew\"><nested><deeper/></nested></somethingNew>\
+         </returnval></RetrieveServiceContentResponse>",
+    );
+    assert_eq!(service_content(&reply), Ok(content()));
+    let without = String::from_utf8(reply).unwrap().replace("searchIndex", "searchindex");
+    assert_eq!(service_content(without.as_bytes()), Err(Malformed::Missing("searchIndex").into()));
+}
+
+#[test]
+fn a_fault_is_known_by_its_type() {
+    let fault = |detail: &str| {
+        let reply = envelope(&format!(
+            "<soapenv:Fault><faultcode>ServerFaultCode</faultcode>\
+             <faultstring>Cannot complete login &amp; so on.</faultstring>\
+             <detail>{detail}</detail></soapenv:Fault>"
+        ));
+        match done(&reply, "LoginResponse") {
+            Err(Unanswered::Fault(fault)) => fault,
+            other => panic!("{other:?}"),
+        }
+    };
+    let by_type = fault("<Fault xmlns=\"urn:vim25\" xsi:type=\"InvalidLogin\"></Fault>");
+    assert_eq!(by_type.kind, Fault::INVALID_LOGIN);
+    assert_eq!(by_type.message, "Cannot complete login & so on.");
+    assert_eq!(fault("<InvalidLoginFault xmlns=\"urn:vim25\"/>").kind, Fault::INVALID_LOGIN);
+    assert_eq!(fault("").kind, "ServerFaultCode");
+}
+
+#[test]
+fn a_fault_s_message_is_cut_between_characters() {
+    let reply = envelope(&format!(
+        "<soapenv:Fault><faultcode>c</faultcode><faultstring>{}</faultstring></soapenv:Fault>",
+        "é".repeat(FAULT_MESSAGE_LIMIT + 1)
+    ));
+    let Err(Unanswered::Fault(fault)) = page(&reply) else { panic!("not a fault") };
+    assert_eq!(fault.message.chars().count(), FAULT_MESSAGE_LIMIT);
+}
+
+#[test]
+fn an_expired_session_in_place_of_a_property_is_an_expired_session() {
+    let reply = envelope(&PAGE.replace("NoPermission", "NotAuthenticated"));
+    let Err(Unanswered::Fault(fault)) = page(&reply) else { panic!("not a fault") };
+    assert_eq!(fault.kind, Fault::NOT_AUTHENTICATED);
+}
+
+#[test]
+fn other_documents_are_refused() {
+    let with = |from: &str, to: &str| String::from_utf8(envelope(PAGE)).unwrap().replace(from, to);
+    for (what, reply) in [
+        ("nothing", String::new()),
+        ("text", "Service Unavailable".to_owned()),
+        ("an HTML page", "<html><body><h1>503</h1></body></html>".to_owned()),
+        ("HTML with a doctype", "<!DOCTYPE html><html><br></html>".to_owned()),
+        ("an envelope in another namespace", with("soap/envelope/", "soap/other/")),
+        ("a response in another namespace", with("urn:vim25", "urn:vim26")),
+        ("another call's response", with("RetrievePropertiesExResponse", "LoginResponse")),
+        (
+            "a document type",
+            with("<soapenv:Envelope", "<!DOCTYPE x [<!ENTITY e \"x\">]><soapenv:Envelope"),
+        ),
+        ("an undefined entity", with("&amp;", "&nbsp;")),
+        ("a character that is none", with("&#x44;", "&#xD800;")),
+        (
+            "an unbound prefix",
+            with("<returnval>", "<x:returnval>").replace("</returnval>", "</x:returnval>"),
+        ),
+        ("crossed tags", with("</val></propSet>", "</propSet></val>")),
+        ("a second end", with("</soapenv:Envelope>", "</soapenv:Envelope></x>")),
+    ] {
+        let answer = page(reply.as_bytes());
+        assert!(matches!(answer, Err(Unanswered::Malformed(_))), "{what}: {answer:?}");
+    }
+    assert_eq!(page(b"\xff\xfe"), Err(Malformed::Encoding.into()));
+}
+
+#[test]
+fn a_reply_cut_anywhere_is_refused() {
+    let whole = envelope(PAGE);
+    assert!(page(&whole).is_ok());
+    for end in 0..whole.len() {
+        let answer = page(&whole[..end]);
+        assert!(matches!(answer, Err(Unanswered::Malformed(_))), "cut at {end}: {answer:?}");
+    }
+}
+
+#[test]
+fn depth_and_width_cost_no_stack() {
+    const MANY: usize = 50_000;
+    let wide = format!("<x a='1'/>{}", "<y/>".repeat(MANY));
+    let reply = envelope(&PAGE.replace("<token>", &format!("{wide}<token>")));
+    assert!(page(&reply).is_ok());
+    let deep = format!("{}{}", "<x>".repeat(MANY), "</x>".repeat(MANY));
+    let reply = envelope(&PAGE.replace("<token>", &format!("{deep}<token>")));
+    assert!(page(&reply).is_ok());
+    let reply = envelope(&"<x>".repeat(MANY));
+    assert!(page(&reply).is_err());
+}
+
+#[test]
+fn a_request_escapes_what_it_is_given() {
+    let request = login(&content(), "a<b>&'\"", "]]></password>&amp;");
+    assert!(request.contains("<userName>a&lt;b&gt;&amp;&apos;&quot;</userName>"), "{request}");
+    assert!(request.contains("<password>]]&gt;&lt;/password&gt;&amp;amp;</password>"), "{request}");
+    assert!(destroy_view("session[a&b]1").contains("session[a&amp;b]1"));
+}
+
+proptest! {
+    /// What is escaped into a request comes back out of a reply that repeats it.
+    #[test]
+    fn text_survives_the_round_trip(text in "[ -~äöü漢字&<>'\"\\]]{0,40}") {
+        let reply = envelope(&format!(
+            "<FindByUuidResponse xmlns=\"urn:vim25\"><returnval type=\"VirtualMachine\">{}</returnval>\
+             </FindByUuidResponse>",
+            escape(&text)
+        ));
+        prop_assert_eq!(found(&reply), Ok(Some(text)));
+    }
+
+    /// No reply makes the reader panic.
+    #[test]
+    fn any_bytes_are_an_answer_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let _ = page(&bytes);
+        let _ = service_content(&bytes);
+    }
+
+    /// Nor does a good reply with a few bytes changed.
+    #[test]
+    fn damage_is_an_answer_or_an_error(
+        damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        let mut reply = envelope(PAGE);
+        for (place, byte) in damage {
+            let place = place.index(reply.len());
+            reply[place] = byte;
+        }
+        let _ = page(&reply);
+        let _ = done(&reply, "LoginResponse");
+    }
+}
