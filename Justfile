@@ -45,15 +45,16 @@ test-abi: build
     @{{ counted }} abi cargo test --no-fail-fast --package vncgate-abi
 
 # The filter in a real Envoy with the shipped configuration
+# (its tests mostly wait for timeouts: more of them at once than there are cores)
 test-envoy: build _vcsim (_envoy envoy)
-    @{{ counted }} envoy cargo test --no-fail-fast --package vncgate-tests --lib --test envoy
+    @{{ counted }} envoy cargo test --no-fail-fast --package vncgate-tests --lib --test envoy -- --test-threads 8
 
 # The same on every supported Envoy
 test-envoy-versions: build _vcsim
     for version in {{ envoys }}; do {{ just }} _test-envoy-version $version || failed=1; done; [ -z "${failed-}" ]
 
 _test-envoy-version version: (_envoy version)
-    @ENVOY_VERSION={{ version }} {{ counted }} envoy-{{ version }} cargo test --no-fail-fast --package vncgate-tests --test envoy
+    @ENVOY_VERSION={{ version }} {{ counted }} envoy-{{ version }} cargo test --no-fail-fast --package vncgate-tests --test envoy -- --test-threads 8
 
 # The authority against a simulated vCenter
 test-vcenter: build _vcsim
