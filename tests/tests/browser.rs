@@ -4,11 +4,12 @@
 //! Each test keeps a picture of what the person saw at its end in `.run/screenshots/`.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use vncgate_tests::authority::Config;
-use vncgate_tests::browser::{Browser, TextScreen};
+use vncgate_tests::browser::{Browser, PAGE_LIMIT, TextScreen};
 use vncgate_tests::console_api::Console;
 use vncgate_tests::gateway::{ESXI_HOSTS, Gateway};
 use vncgate_tests::process::until;
@@ -187,6 +188,11 @@ async fn the_keyboard_reaches_the_controls_and_the_scale_changes() {
         )
         .await;
 
+    browser.click("full-screen").await;
+    browser.page_shows("full screen", "return document.fullscreenElement !== null").await;
+    browser.click("full-screen").await;
+    browser.page_shows("the window again", "return document.fullscreenElement === null").await;
+
     browser.click("fit").await;
     browser
         .page_shows(
@@ -301,26 +307,56 @@ async fn a_console_server_that_is_away_is_explained() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_console_server_is_given_up() {
-    let silent = TcpServer::start(ESXI_HOSTS[0], async |_connection: TcpStream| {
-        std::future::pending().await
-    })
-    .await;
-    let desk = Desk::at("browser-silent", silent.address()).await;
+    let server = VncScript::start(&[]).await;
+    let desk = Desk::at("browser-silent", server.address()).await;
     desk.browser.open(&desk.console.url).await;
     refused(&desk.browser, "no_answer", "console port").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_console_server_that_speaks_something_else_is_explained() {
-    let http = TcpServer::start(ESXI_HOSTS[0], async |mut connection: TcpStream| {
-        // The browser may have left.
-        let _ = connection.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
-        std::future::pending().await
-    })
-    .await;
-    let desk = Desk::at("browser-not-vnc", http.address()).await;
+    let server = VncScript::start(&[b"HTTP/1.1 400 Bad Request\r\n\r\n"]).await;
+    let desk = Desk::at("browser-not-vnc", server.address()).await;
     desk.browser.open(&desk.console.url).await;
     refused(&desk.browser, "protocol_error", "administrator").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_console_server_that_refuses_is_explained() {
+    // RFC 6143, 7.1.2: no security type, and why. Then: VNC authentication, and its challenge.
+    let no_types: &[&[u8]] = &[RFB_VERSION, b"\0\0\0\0\x12Too many attempts."];
+    let vnc_authentication: &[&[u8]] = &[RFB_VERSION, b"\x01\x02", b"the challenge..."];
+
+    for (lines, code, shown) in [
+        (no_types, "server_refused", "Too many attempts."),
+        (vnc_authentication, "password_required", "password"),
+    ] {
+        let server = VncScript::start(lines).await;
+        let desk = Desk::at("browser-refuses", server.address()).await;
+        desk.browser.open(&desk.console.url).await;
+        refused(&desk.browser, code, "administrator").await;
+        assert!(desk.browser.text("notice").await.contains(shown));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pasted_text_may_go_to_the_clipboard() {
+    let server = VncScript::start(RFB_SESSION).await;
+    let desk = Desk::at("browser-clipboard", server.address()).await;
+    let browser = &desk.browser;
+    browser.open(&desk.console.url).await;
+    phase(browser, "connected").await;
+
+    browser.click("paste").await;
+    browser.type_keys("from the clipboard").await;
+    browser.click("paste-clipboard").await;
+    // RFC 6143, 7.5.6: ClientCutText.
+    let message = b"\x06\0\0\0\0\0\0\x12from the clipboard";
+    until("the text as ClientCutText", PAGE_LIMIT, async || {
+        let heard = server.heard();
+        heard.windows(message.len()).any(|bytes| bytes == message).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -420,6 +456,67 @@ impl Desk {
         desk.browser.open(&desk.console.url).await;
         desk.browser.screen_shows("the guest's banner", shows_banner).await;
         desk
+    }
+}
+
+const RFB_VERSION: &[u8] = b"RFB 003.008\n";
+
+/// What a VNC server says up to and with ServerInit (RFC 6143, 7.1 to 7.3.2): no authentication, and a
+/// screen of 16 x 16 pixels that stays black.
+const RFB_SESSION: &[&[u8]] = &[
+    RFB_VERSION,
+    b"\x01\x01",
+    b"\0\0\0\0",
+    b"\0\x10\0\x10\
+      \x20\x18\0\x01\0\xff\0\xff\0\xff\x10\x08\0\0\0\0\
+      \0\0\0\x04test",
+];
+
+/// A VNC server that says its lines, each after hearing something to the one before, then listens.
+struct VncScript {
+    server: TcpServer,
+    heard: Arc<Mutex<Vec<u8>>>,
+}
+
+impl VncScript {
+    async fn start(lines: &'static [&'static [u8]]) -> Self {
+        let heard = Arc::<Mutex<Vec<u8>>>::default();
+        let ears = Arc::clone(&heard);
+        let server = TcpServer::start(ESXI_HOSTS[0], move |connection| {
+            let ears = Arc::clone(&ears);
+            // The browser may leave at any time.
+            async move { perform(connection, lines, &ears).await.unwrap_or_default() }
+        })
+        .await;
+        Self { server, heard }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// What browsers have sent so far.
+    fn heard(&self) -> Vec<u8> {
+        self.heard.lock().expect("no panic while locked").clone()
+    }
+}
+
+async fn perform(
+    mut connection: TcpStream,
+    lines: &[&[u8]],
+    heard: &Mutex<Vec<u8>>,
+) -> std::io::Result<()> {
+    let mut lines = lines.iter();
+    let mut chunk = [0; 1024];
+    loop {
+        if let Some(line) = lines.next() {
+            connection.write_all(line).await?;
+        }
+        let read = connection.read(&mut chunk).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        heard.lock().expect("no panic while locked").extend_from_slice(&chunk[..read]);
     }
 }
 
