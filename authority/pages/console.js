@@ -189,8 +189,9 @@ function leaveScreenByCtrlAlt() {
     screen.addEventListener("keyup", ({ ctrlKey, altKey }) => {
         if (armed && !ctrlKey && !altKey) {
             armed = false;
-            // After noVNC has told the machine that the keys are up.
-            setTimeout(() => element("ctrl-alt-del").focus());
+            // After noVNC has told the machine that the keys are up; to a button that a slip of the hand
+            // may press.
+            setTimeout(() => element("fit").focus());
         }
     }, { capture: true });
 }

@@ -184,7 +184,7 @@ async fn the_keyboard_reaches_the_controls_and_the_scale_changes() {
     browser
         .page_shows(
             "the focus on a button after Ctrl+Alt",
-            "return document.activeElement.id === 'ctrl-alt-del'",
+            "return document.activeElement.id === 'fit'",
         )
         .await;
 
