@@ -191,7 +191,11 @@ impl Stream {
     }
 
     /// The upstream answers with headers; a body may follow.
+    ///
+    /// # Panics
+    /// When the upstream has no request to answer.
     pub fn upstream_responds(&self, headers: impl Into<HeaderMap>) {
+        assert!(self.upstream_request().is_some(), "the filter holds the request back");
         let mut manager = self.host.manager();
         manager.encode_headers(self.id, headers.into(), false);
     }

@@ -6,6 +6,7 @@
 //! | `session` | a console from the upgrade to its end |
 //! | `refusals` | every way to be refused, and requests that are none of the filter's |
 //! | `tunnel` | frames and bytes once a console is open |
+//! | `login` | a console with a password |
 //! | `webmks` | a console that is a WebSocket already |
 //! | `costs` | what a byte costs, and that nothing is left behind |
 //! | `faults` | a host whose calls fail |
@@ -13,6 +14,7 @@
 mod configuration;
 mod costs;
 mod faults;
+mod login;
 mod refusals;
 mod session;
 mod story;
