@@ -123,6 +123,11 @@ impl Tunnel {
             outputs.to_server = self.answer_browser(step.to_server);
             outputs.wake = self.request_body != Hold::Held;
             frames.extend(self.login_frames(&step.to_browser, step.failed));
+        } else if self.request_body == Hold::Held {
+            // The first bytes after a login. Envoy has put them behind what it held, and would keep them
+            // there: it passes on what this callback lets pass, not what a resume from elsewhere let go.
+            self.request_body = Hold::NotYet;
+            outputs.to_server.resume = true;
         }
         if let Some(end) = deframed.end.filter(|_| !self.closed) {
             frames.extend(match end {
