@@ -8,6 +8,9 @@ envoy := "1.40.0"
 envoys := "1.36.4 1.37.0 1.39.3 1.40.0"
 
 just := just_executable() + " --justfile " + quote(justfile())
+# For tiers whose tests mostly wait for timeouts: more tests at once than there are cores.
+waiting := "--test-threads 8"
+
 counted := quote(justfile_directory() / "tests/setup/counted")
 
 [private]
@@ -45,16 +48,15 @@ test-abi: build
     @{{ counted }} abi cargo test --no-fail-fast --package vncgate-abi
 
 # The filter in a real Envoy with the shipped configuration
-# (its tests mostly wait for timeouts: more of them at once than there are cores)
 test-envoy: build _vcsim (_envoy envoy)
-    @{{ counted }} envoy cargo test --no-fail-fast --package vncgate-tests --lib --test envoy -- --test-threads 8
+    @{{ counted }} envoy cargo test --no-fail-fast --package vncgate-tests --lib --test envoy -- {{ waiting }}
 
 # The same on every supported Envoy
 test-envoy-versions: build _vcsim
     for version in {{ envoys }}; do {{ just }} _test-envoy-version $version || failed=1; done; [ -z "${failed-}" ]
 
 _test-envoy-version version: (_envoy version)
-    @ENVOY_VERSION={{ version }} {{ counted }} envoy-{{ version }} cargo test --no-fail-fast --package vncgate-tests --test envoy -- --test-threads 8
+    @ENVOY_VERSION={{ version }} {{ counted }} envoy-{{ version }} cargo test --no-fail-fast --package vncgate-tests --test envoy -- {{ waiting }}
 
 # The authority against a simulated vCenter
 test-vcenter: build _vcsim
@@ -94,7 +96,7 @@ _envoy version:
 # The vCenter simulator and its client, from govmomi's Go module; Go's build cache makes this quick.
 _vcsim:
     @mkdir -p .cache/vcsim
-    @cd tests/vcsim && CGO_ENABLED=0 go build -o ../../.cache/vcsim/ . ./govc
+    @cd tests/vcsim && CGO_ENABLED=0 go build -o ../../.cache/vcsim/ . ./govc ./esxi
 
 # The boot sector that the demo's and the tests' virtual machines run.
 _guest:

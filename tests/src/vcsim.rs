@@ -8,6 +8,7 @@ use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 use tokio::net::TcpStream;
 
 /// The one user that may log in, the one of the shipped configuration.
@@ -22,9 +23,23 @@ pub const CLUSTER: &str = "DC0_C0";
 pub struct Vcsim {
     process: Process,
     address: SocketAddr,
+    /// Where hosts get what the vSphere API cannot set: see [`crate::webmks`].
+    pub(crate) control: SocketAddr,
     ca: PathBuf,
     run: Run,
     identity: Identity,
+    options: Options,
+}
+
+/// What a vCenter is started with.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Who makes the tickets of its WebMKS consoles ([`crate::esxi::Esxi::control_url`]). Without it no
+    /// virtual machine knows `AcquireTicket`.
+    pub esxi: Option<String>,
+    /// How long each `ReconfigVM_Task` takes. Meanwhile properties read as before, and another such task
+    /// of the same machine is refused with `TaskInProgress`.
+    pub reconfigure_time: Duration,
 }
 
 /// A virtual machine in a [`Vcsim`].
@@ -39,9 +54,15 @@ pub struct Vm {
 impl Vcsim {
     /// Starts a vCenter on a free port of `127.0.0.1`.
     pub async fn start(run: &Run, ca: &Ca) -> Self {
+        Self::start_with(run, ca, Options::default()).await
+    }
+
+    /// The same with other options.
+    pub async fn start_with(run: &Run, ca: &Ca, options: Options) -> Self {
         let identity = ca.issue("vcsim");
-        let (process, address) = launch(run, &identity, "127.0.0.1:0").await;
-        Self { process, address, ca: ca.path().clone(), run: run.clone(), identity }
+        let (process, address, control) = launch(run, &identity, "127.0.0.1:0", &options).await;
+        let ca = ca.path().clone();
+        Self { process, address, control, ca, run: run.clone(), identity, options }
     }
 
     /// The SDK's URL.
@@ -51,13 +72,17 @@ impl Vcsim {
 
     /// Adds an ESXi host to the cluster. Its name is its address, as in many real inventories.
     pub fn add_host(&self, address: IpAddr) {
-        let name = address.to_string();
+        self.add_host_named(&address.to_string());
+    }
+
+    /// Adds an ESXi host under a name of its own.
+    pub fn add_host_named(&self, name: &str) {
         self.govc(&[
             "cluster.add",
             "-cluster",
             CLUSTER,
             "-hostname",
-            &name,
+            name,
             // The simulator clones the host of this name, with its datastore.
             "-username",
             "DC0_C0_H0",
@@ -70,20 +95,26 @@ impl Vcsim {
 
     /// Creates a virtual machine on `host`, powered on, with its console at `port` of that host.
     pub fn create_vm(&self, name: &str, host: IpAddr, port: u16) -> Vm {
-        let host = host.to_string();
+        let vm = self.create_vm_without_vnc(name, &host.to_string());
+        self.set_extra_config(name, "RemoteDisplay.vnc.enabled", "TRUE");
+        self.set_console_port(name, port);
+        vm
+    }
+
+    /// Creates a virtual machine on the host of that name, powered on, of whose console its
+    /// configuration says nothing.
+    pub fn create_vm_without_vnc(&self, name: &str, host: &str) -> Vm {
         self.govc(&[
             "vm.create",
             "-on=false",
             "-host",
-            &host,
+            host,
             "-ds",
             "LocalDS_0",
             "-disk.controller",
             "ide",
             name,
         ]);
-        self.set_extra_config(name, "RemoteDisplay.vnc.enabled", "TRUE");
-        self.set_console_port(name, port);
         self.power_on(name);
         let info: Value =
             serde_json::from_str(&self.govc(&["vm.info", "-json", name])).expect("govc's JSON");
@@ -159,8 +190,10 @@ impl Vcsim {
 
     /// Starts it again on the same port, with an empty inventory.
     pub async fn start_again(&mut self) {
-        let (process, _) = launch(&self.run, &self.identity, &self.address.to_string()).await;
+        let listen = self.address.to_string();
+        let (process, _, control) = launch(&self.run, &self.identity, &listen, &self.options).await;
         self.process = process;
+        self.control = control;
     }
 
     /// What the vCenter has logged.
@@ -186,23 +219,34 @@ impl Vcsim {
     }
 }
 
-async fn launch(run: &Run, identity: &Identity, listen: &str) -> (Process, SocketAddr) {
+async fn launch(
+    run: &Run,
+    identity: &Identity,
+    listen: &str,
+    options: &Options,
+) -> (Process, SocketAddr, SocketAddr) {
     let mut command = Command::new(cached("vcsim/vcsim", "./justw setup"));
     command.args(["-listen", listen, "-username", USERNAME, "-password", PASSWORD]);
     command.arg("-cert").arg(&identity.certificate).arg("-key").arg(&identity.key);
+    command.arg("-reconfigure-time").arg(format!("{}ms", options.reconfigure_time.as_millis()));
+    if let Some(esxi) = &options.esxi {
+        command.args(["-esxi", esxi]);
+    }
     let mut process = Process::start(run, "vcsim", &command);
     let log = run.path("vcsim.stdout");
-    let address = process
+    let (address, control) = process
         .ready(async || {
             let log = std::fs::read_to_string(&log).expect("vcsim's log");
-            let address = log
-                .lines()
-                .find_map(|line| line.strip_prefix("vcsim: listening on "))?
-                .parse()
-                .ok()?;
+            let address = announced(&log, "vcsim: listening on ")?;
             // After a restart the line is an earlier start's, and only a connection tells.
-            TcpStream::connect::<SocketAddr>(address).await.ok().map(|_| address)
+            TcpStream::connect(address).await.ok()?;
+            Some((address, announced(&log, "vcsim: control on ")?))
         })
         .await;
-    (process, address)
+    (process, address, control)
+}
+
+/// The address in the last line of a log that begins so.
+pub(crate) fn announced(log: &str, beginning: &str) -> Option<SocketAddr> {
+    log.lines().rev().find_map(|line| line.strip_prefix(beginning))?.parse().ok()
 }

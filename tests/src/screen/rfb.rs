@@ -248,3 +248,48 @@ async fn skip(from: &mut OwnedReadHalf, count: u64) -> io::Result<()> {
 fn invalid(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    const LENGTH: usize = WIDTH as usize * HEIGHT as usize * 2;
+
+    /// Asks for 16-bit big-endian pixels, as an old viewer might.
+    const SET_PIXEL_FORMAT: [u8; 20] =
+        [0, 0, 0, 0, 16, 16, 1, 1, 0, 31, 0, 63, 0, 31, 11, 5, 0, 0, 0, 0];
+    const GREY_565: [u8; 2] = [0xa5, 0x54];
+
+    async fn next_screen(server: &mut TcpStream, incremental: bool) -> Vec<u8> {
+        let request = [3, u8::from(incremental), 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff];
+        server.write_all(&request).await.unwrap();
+        let mut header = [0; 16];
+        server.read_exact(&mut header).await.unwrap();
+        assert_eq!(header, [0, 0, 0, 1, 0, 0, 0, 0, 2, 0xd0, 1, 0x90, 0, 0, 0, 0]);
+        let mut pixels = vec![0; LENGTH];
+        server.read_exact(&mut pixels).await.unwrap();
+        pixels
+    }
+
+    #[tokio::test]
+    async fn a_viewer_sees_the_banner_and_then_a_block_for_its_key() {
+        let server = RfbServer::start(IpAddr::V4(Ipv4Addr::LOCALHOST)).await;
+        let mut viewer = TcpStream::connect(server.address()).await.unwrap();
+        viewer.write_all(b"RFB 003.008\n\x01\x01").await.unwrap();
+        let mut greeting = vec![0; 12 + 2 + 4 + 24 + 19];
+        viewer.read_exact(&mut greeting).await.unwrap();
+        assert!(greeting.starts_with(b"RFB 003.008\n\x01\x01\0\0\0\0"));
+        assert!(greeting.ends_with(b"vncgate demo screen"));
+
+        viewer.write_all(&SET_PIXEL_FORMAT).await.unwrap();
+        let screen = next_screen(&mut viewer, false).await;
+        assert_eq!(screen[..2], [0x00, 0x14], "blue");
+        assert!(!screen.chunks(2).any(|pixel| pixel == GREY_565));
+
+        viewer.write_all(&[4, 1, 0, 0, 0, 0, 0, b'a']).await.unwrap();
+        let screen = next_screen(&mut viewer, true).await;
+        let grey = screen.chunks(2).filter(|pixel| *pixel == GREY_565).count();
+        assert_eq!(grey, usize::from((CELL.0 - 1) * (CELL.1 - 1)), "one block");
+    }
+}

@@ -7,6 +7,7 @@ mod browser_bytes;
 mod fixture;
 mod http;
 mod http2;
+mod keep_alive;
 mod limits;
 mod log;
 mod malformed;
