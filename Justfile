@@ -36,8 +36,8 @@ build-release: _wasm-target _pages
     cargo build --package vncgate-authority --release
 
 # Run every tier of tests
-test: test-unit test-abi test-envoy test-vcenter test-browser
-    @{{ counted }} --total unit abi envoy vcenter browser
+test: test-unit test-abi test-envoy test-vcenter test-webmks test-browser
+    @{{ counted }} --total unit abi envoy vcenter simulator webmks browser
 
 # Unit and property tests beside the code
 test-unit: _pages
@@ -62,6 +62,11 @@ _test-envoy-version version: (_envoy version)
 test-vcenter: build _vcsim
     @{{ counted }} vcenter cargo test --no-fail-fast --package vncgate-tests --test vcenter
 
+# Consoles of ESXi 7 and later, and the simulated hosts that serve them
+test-webmks: build _vcsim _guest (_envoy envoy) (_debian "qemu-system-x86")
+    @{{ counted }} simulator go test -C tests/vcsim -v ./...
+    @{{ counted }} webmks cargo test --no-fail-fast --package vncgate-tests --test webmks
+
 # Headless Chromium opens consoles
 test-browser: build _vcsim _guest (_envoy envoy) (_debian "qemu-system-x86 chromium chromium-driver novnc")
     @{{ counted }} browser cargo test --no-fail-fast --package vncgate-tests --test browser
@@ -75,6 +80,8 @@ fmt:
 lint: _pages
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- --deny warnings
+    @unformatted=$(gofmt -l tests/vcsim) && [ -z "$unformatted" ] || { echo "gofmt: $unformatted"; exit 1; }
+    go vet -C tests/vcsim ./...
 
 # Delete what was built and what tests wrote; downloads in .cache/ stay
 clean:

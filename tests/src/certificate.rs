@@ -52,8 +52,13 @@ impl Ca {
 
     /// Signs a certificate for a server on this machine: `localhost`, `127.0.0.1` and `::1`.
     pub fn issue(&self, name: &str) -> Identity {
-        let names = ["localhost", "127.0.0.1", "::1"].map(String::from);
-        let mut params = CertificateParams::new(names).expect("valid names");
+        self.issue_for(name, &["localhost", "127.0.0.1", "::1"])
+    }
+
+    /// Signs a certificate for the given host names and addresses.
+    pub fn issue_for(&self, name: &str, subjects: &[&str]) -> Identity {
+        let subjects: Vec<String> = subjects.iter().copied().map(String::from).collect();
+        let mut params = CertificateParams::new(subjects).expect("valid names");
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().expect("generate a server's key");
         let certificate =

@@ -5,7 +5,10 @@
 //!
 //! - [`vcsim`]: a vCenter, simulated by govmomi, changed through `govc`;
 //! - [`screen`]: what stands in for an ESXi host's VNC port: a QEMU guest, a small RFB server, or a
-//!   TCP server that echoes, floods, falls silent or resets;
+//!   TCP server that echoes, floods, falls silent or resets; [`rfb_script`]: one that follows a script
+//!   through the RFB handshake;
+//! - [`esxi`]: the HTTPS ports of ESXi hosts, with their WebMKS consoles; [`webmks`]: such hosts in a
+//!   vCenter;
 //! - [`authority`]: the built `vncgate-authority` and its configuration;
 //! - [`console_api`]: callers that ask it for a console;
 //! - [`envoy`]: a real Envoy with the shipped `envoy-config/static/envoy.yaml` and the built filter;
@@ -26,12 +29,15 @@ pub mod browser;
 pub mod certificate;
 pub mod console_api;
 pub mod envoy;
+pub mod esxi;
 pub mod gateway;
 pub mod http2;
 pub mod process;
+pub mod rfb_script;
 pub mod screen;
 pub mod scripted;
 pub mod template;
 pub mod vcsim;
+pub mod webmks;
 pub mod websocket;
 pub mod workspace;

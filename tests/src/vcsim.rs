@@ -207,15 +207,29 @@ impl Vcsim {
     ///
     /// With its error message when it fails.
     pub fn govc(&self, arguments: &[&str]) -> String {
-        run_to_end(
-            Command::new(cached("vcsim/govc", "./justw setup"))
-                .args(arguments)
-                .env("GOVC_URL", self.url())
-                .env("GOVC_USERNAME", USERNAME)
-                .env("GOVC_PASSWORD", PASSWORD)
-                .env("GOVC_TLS_CA_CERTS", &self.ca)
-                .env("GOVC_PERSIST_SESSION", "false"),
-        )
+        run_to_end(&mut self.govc_command(arguments))
+    }
+
+    /// The same for a command that may fail: then the error is what it complains of.
+    pub fn try_govc(&self, arguments: &[&str]) -> Result<String, String> {
+        let output = self.govc_command(arguments).output().expect("run govc");
+        if output.status.success() {
+            Ok(String::from_utf8(output.stdout).expect("its output is text"))
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
+    }
+
+    fn govc_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(cached("vcsim/govc", "./justw setup"));
+        command
+            .args(arguments)
+            .env("GOVC_URL", self.url())
+            .env("GOVC_USERNAME", USERNAME)
+            .env("GOVC_PASSWORD", PASSWORD)
+            .env("GOVC_TLS_CA_CERTS", &self.ca)
+            .env("GOVC_PERSIST_SESSION", "false");
+        command
     }
 }
 
@@ -238,9 +252,11 @@ async fn launch(
         .ready(async || {
             let log = std::fs::read_to_string(&log).expect("vcsim's log");
             let address = announced(&log, "vcsim: listening on ")?;
-            // After a restart the line is an earlier start's, and only a connection tells.
+            let control = announced(&log, "vcsim: control on ")?;
+            // After a restart the lines may be an earlier start's, and only a connection tells.
             TcpStream::connect(address).await.ok()?;
-            Some((address, announced(&log, "vcsim: control on ")?))
+            TcpStream::connect(control).await.ok()?;
+            Some((address, control))
         })
         .await;
     (process, address, control)

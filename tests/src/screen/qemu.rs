@@ -33,6 +33,16 @@ impl Qemu {
     ///
     /// When QEMU is not installed, naming the recipe that installs it.
     pub async fn start(run: &Run, address: SocketAddr) -> Self {
+        Self::boot(run, address, None).await
+    }
+
+    /// The same with VNC authentication (RFC 6143, 7.2.2). Only the first eight characters of the
+    /// password count.
+    pub async fn start_with_password(run: &Run, address: SocketAddr, password: &str) -> Self {
+        Self::boot(run, address, Some(password)).await
+    }
+
+    async fn boot(run: &Run, address: SocketAddr, password: Option<&str>) -> Self {
         assert!(Self::is_installed(), "{} is missing: run `./justw setup`", Self::PROGRAM);
         let display = address.port().checked_sub(FIRST_VNC_PORT).expect("a VNC port");
         let sector = cached("guest/boot.img", "./justw setup");
@@ -41,10 +51,14 @@ impl Qemu {
             .args(["-nodefaults", "-display", "none", "-vga", "std", "-m", "8"])
             // The sector itself is never written: several guests boot from it.
             .arg("-drive")
-            .arg(format!("file={},format=raw,if=ide,snapshot=on", sector.display()))
-            .arg("-vnc")
-            // Viewers share the screen, as those of an ESXi host do.
-            .arg(format!("{}:{display},share=force-shared", address.ip()));
+            .arg(format!("file={},format=raw,if=ide,snapshot=on", sector.display()));
+        // Viewers share the screen, as those of an ESXi host do.
+        let mut vnc = format!("{}:{display},share=force-shared", address.ip());
+        if let Some(password) = password {
+            command.arg("-object").arg(format!("secret,id=vnc,data={password}"));
+            vnc.push_str(",password-secret=vnc");
+        }
+        command.arg("-vnc").arg(vnc);
         let mut process = Process::start(run, &format!("qemu-{}", address.port()), &command);
         process
             .ready(async || {

@@ -16,10 +16,10 @@ type HostSettings struct {
 	Version string `json:"version"`
 	// Certificate is the text of config.certificate: what vCenter knows, not what the host presents.
 	Certificate string `json:"certificate"`
-	// TicketHost is the `host` of tickets instead of the inventory name. It may be empty.
+	// TicketHost is the `host` of tickets; at first the host's inventory name. It may be empty.
 	TicketHost *string `json:"ticket_host"`
 	// OmitTicketPort leaves `port` out of tickets.
-	OmitTicketPort bool `json:"omit_ticket_port"`
+	OmitTicketPort *bool `json:"omit_ticket_port"`
 }
 
 // hostTable holds what the inventory has no place for, by host name.
@@ -34,11 +34,18 @@ func (t *hostTable) get(name string) HostSettings {
 	return t.settings[name]
 }
 
-func (t *hostTable) set(name string, settings HostSettings) {
+func (t *hostTable) set(name string, changed HostSettings) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.settings == nil {
 		t.settings = make(map[string]HostSettings)
+	}
+	settings := t.settings[name]
+	if changed.TicketHost != nil {
+		settings.TicketHost = changed.TicketHost
+	}
+	if changed.OmitTicketPort != nil {
+		settings.OmitTicketPort = changed.OmitTicketPort
 	}
 	t.settings[name] = settings
 }

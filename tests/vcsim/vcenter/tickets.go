@@ -107,7 +107,7 @@ func (v *VCenter) describe(
 	if settings.TicketHost != nil {
 		ticket.Host = *settings.TicketHost
 	}
-	if settings.OmitTicketPort {
+	if omit := settings.OmitTicketPort; omit != nil && *omit {
 		ticket.Port = 0
 	}
 

@@ -58,8 +58,12 @@ func TestHostAndPortOfATicketCanBeUseless(t *testing.T) {
 	site := newSite(t, Options{})
 	site.standIn(t, hostB)
 	vm := site.machine(t, "web1", hostB)
+	omit := true
+	if err := site.SetHost(hostB, HostSettings{OmitTicketPort: &omit}); err != nil {
+		t.Fatal(err)
+	}
 	for _, name := range []string{"", "unresolvable.invalid"} {
-		if err := site.SetHost(hostB, HostSettings{TicketHost: &name, OmitTicketPort: true}); err != nil {
+		if err := site.SetHost(hostB, HostSettings{TicketHost: &name}); err != nil {
 			t.Fatal(err)
 		}
 		ticket, err := vm.AcquireTicket(t.Context(), webmks)

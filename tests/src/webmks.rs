@@ -1,0 +1,106 @@
+//! A vCenter whose hosts have WebMKS consoles.
+
+use crate::certificate::{Ca, Identity};
+use crate::esxi::{Answer, Esxi, self_signed};
+use crate::process::Run;
+use crate::vcsim::{Options, USERNAME, Vcsim, Vm};
+use serde::Serialize;
+use std::net::{IpAddr, SocketAddr};
+
+/// The version of hosts whose VMs have no VNC server.
+pub const WITHOUT_VNC: &str = "8.0.2";
+/// The version of hosts that offer either kind of console.
+pub const WITH_VNC: &str = "6.7.0";
+
+/// A vCenter and what stands in for its hosts.
+#[derive(Debug)]
+pub struct Site {
+    /// Who knows the machines and hands out tickets.
+    pub vcenter: Vcsim,
+    /// Who makes the tickets and serves the consoles.
+    pub esxi: Esxi,
+    run: Run,
+}
+
+/// What vCenter says of a host. What is `None` stays as it is.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct HostSettings {
+    /// Product version (`summary.config.product.version`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Text of `config.certificate`: what vCenter knows, not what the host presents.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// `host` of tickets; at first the host's inventory name. May be empty or a name nobody can resolve.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ticket_host: Option<String>,
+    /// Leaves `port` out of tickets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub omit_ticket_port: Option<bool>,
+}
+
+impl Site {
+    /// Starts a vCenter without hosts.
+    pub async fn start(run: &Run, ca: &Ca) -> Self {
+        let esxi = Esxi::start(run).await;
+        let options = Options { esxi: Some(esxi.control_url().to_owned()), ..Options::default() };
+        let vcenter = Vcsim::start_with(run, ca, options).await;
+        Self { vcenter, esxi, run: run.clone() }
+    }
+
+    /// Adds a host that is named after its address, presents a self-signed certificate for it and is
+    /// known with it in vCenter. Returns where it serves consoles.
+    pub async fn add_host(&self, ip: IpAddr, version: &str) -> SocketAddr {
+        let name = ip.to_string();
+        let identity = self_signed(&self.run, &name, &[&name]);
+        self.add_host_named(&name, ip, version, &identity).await
+    }
+
+    /// The same under another name and with another certificate.
+    pub async fn add_host_named(
+        &self,
+        name: &str,
+        ip: IpAddr,
+        version: &str,
+        identity: &Identity,
+    ) -> SocketAddr {
+        self.vcenter.add_host_named(name);
+        let address = self.esxi.set_host(name, ip, identity, Answer::Relay).await;
+        let settings = HostSettings {
+            version: Some(version.to_owned()),
+            certificate: Some(pem(identity)),
+            ..HostSettings::default()
+        };
+        self.vcenter.set_host(name, &settings).await;
+        address
+    }
+
+    /// Creates a machine on the host of that name, powered on, whose screen is a VNC server at `screen`.
+    pub async fn create_vm(&self, name: &str, host: &str, screen: SocketAddr) -> Vm {
+        let vm = self.vcenter.create_vm_without_vnc(name, host);
+        self.esxi.set_screen(&vm, screen).await;
+        vm
+    }
+}
+
+impl Vcsim {
+    /// Changes what the vCenter says of a host. Those who wait for updates are told.
+    pub async fn set_host(&self, name: &str, settings: &HostSettings) {
+        let http = crate::certificate::http_client(rustls::RootCertStore::empty());
+        let url = format!("http://{}/hosts/{name}", self.control);
+        let answer = http.put(url).json(settings).send().await.expect("the vCenter answers");
+        assert_eq!(answer.status(), 204, "the vCenter knows no host {name}");
+    }
+
+    /// Takes every privilege but reading on a machine from the authority's user. `AcquireTicket` and
+    /// changes of `config.extraConfig` are refused with `NoPermission` from now on.
+    pub fn deny(&self, vm: &str) {
+        let path = format!("/DC0/vm/{vm}");
+        self.govc(&["permissions.set", "-principal", USERNAME, "-role", "ReadOnly", &path]);
+    }
+}
+
+/// The certificate of an identity as PEM text.
+pub fn pem(identity: &Identity) -> String {
+    std::fs::read_to_string(&identity.certificate).expect("the certificate was written")
+}
