@@ -9,6 +9,7 @@ use rustls::{
     SignatureScheme,
 };
 use sha2::{Digest, Sha256};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
@@ -101,9 +102,16 @@ fn file_roots(path: &Path) -> Result<RootCertStore, TrustError> {
 }
 
 /// The server showed another certificate than the pinned one.
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[error("the server's certificate has the SHA-256 thumbprint {}, not the pinned one", hex::encode(.0))]
 struct NotPinned(Thumbprint);
+
+/// rustls puts other people's errors into its own by `Debug`.
+impl fmt::Debug for NotPinned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
 
 /// Accepts the one certificate with this thumbprint, and still makes the server prove that it has the key.
 #[derive(Debug)]

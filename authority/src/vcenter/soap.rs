@@ -364,7 +364,7 @@ fn read<T>(
     let mut cursor = Cursor::new(reply)?;
     let envelope = cursor.root()?;
     if !envelope.is(SOAP, "Envelope") {
-        let found = envelope.name().to_owned();
+        let found = envelope.describe();
         return Err(Malformed::Unexpected { expected: "a SOAP envelope", found }.into());
     }
     let soap_body = required(cursor.child_named(&envelope, "Body")?, "SOAP body")?;
@@ -375,7 +375,7 @@ fn read<T>(
         return Err(fault.into());
     }
     if !answer.is(VIM, response) {
-        let found = answer.name().to_owned();
+        let found = answer.describe();
         return Err(Malformed::Unexpected { expected: response, found }.into());
     }
     let value = body(&mut cursor, &answer)?;

@@ -72,6 +72,14 @@ impl Element<'_> {
         self.start.name().local_name().into_inner()
     }
 
+    /// Name and namespace, for a message.
+    pub(super) fn describe(&self) -> String {
+        match self.namespace.as_str() {
+            "" => self.name().to_owned(),
+            namespace => format!("{} of namespace {namespace}", self.name()),
+        }
+    }
+
     /// An attribute in no namespace.
     pub(super) fn attribute(&self, name: &str) -> Result<Option<String>, Malformed> {
         let attribute = self
