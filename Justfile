@@ -53,7 +53,8 @@ test-envoy: build _vcsim (_envoy envoy)
 
 # The same on every supported Envoy
 test-envoy-versions: build _vcsim
-    for version in {{ envoys }}; do {{ just }} _test-envoy-version $version || failed=1; done; [ -z "${failed-}" ]
+    @for version in {{ envoys }}; do {{ just }} _test-envoy-version $version || failed=1; done; \
+        {{ counted }} --total $(printf 'envoy-%s ' {{ envoys }}); [ -z "${failed-}" ]
 
 _test-envoy-version version: (_envoy version)
     @ENVOY_VERSION={{ version }} {{ counted }} envoy-{{ version }} cargo test --no-fail-fast --package vncgate-tests --test envoy -- {{ waiting }}
