@@ -15,10 +15,11 @@ pub const VNC_AUTHENTICATION: u8 = 2;
 
 /// The password that servers with VNC authentication ask for.
 pub const PASSWORD: &str = "vncgate!";
-/// Their challenge, and what answers it with that password. Computed with OpenSSL's DES-ECB, each byte of
-/// the key with its bits in reverse, as VNC has them.
+/// Their challenge.
 const CHALLENGE: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
-const RESPONSE: [u8; 16] = [
+/// What answers their challenge with that password. Computed with OpenSSL's DES-ECB, each byte of the key
+/// with its bits in reverse, as VNC has them.
+pub const RESPONSE: [u8; 16] = [
     0x2c, 0x75, 0x7d, 0x1a, 0x3a, 0x1c, 0xae, 0x88, 0x23, 0x13, 0xe0, 0x98, 0x22, 0xb6, 0x5f, 0x4c,
 ];
 

@@ -38,7 +38,7 @@ pub struct Options {
     /// virtual machine knows `AcquireTicket`.
     pub esxi: Option<String>,
     /// How long each `ReconfigVM_Task` takes. Meanwhile properties read as before, and another such task
-    /// of the same machine is refused with `TaskInProgress`.
+    /// of the same machine fails with `TaskInProgress`.
     pub reconfigure_time: Duration,
 }
 

@@ -21,7 +21,7 @@ use vncgate_tests::certificate::{Ca, Identity};
 use vncgate_tests::esxi::{Answer, Esxi, expired, self_signed};
 use vncgate_tests::process::{Run, until};
 use vncgate_tests::rfb_script::{
-    Login, NONE, PASSWORD, Script, ScriptedRfb, Step, VNC_AUTHENTICATION,
+    Login, NONE, PASSWORD, RESPONSE, Script, ScriptedRfb, Step, VNC_AUTHENTICATION,
 };
 use vncgate_tests::screen::{Qemu, TcpServer};
 use vncgate_tests::vcsim::{Options, Vcsim, Vm};
@@ -194,9 +194,9 @@ async fn hosts_answer_upgrades_as_told() {
 
 #[tokio::test]
 async fn a_vcenter_says_of_its_hosts_what_a_test_makes_it_say() {
-    let (site, _run) = start("webmks-inventory").await;
+    let (site, run) = start("webmks-inventory").await;
     let name = "esx-1.example.com";
-    let identity = self_signed(&_run, "esx-1", &[name]);
+    let identity = self_signed(&run, "esx-1", &[name]);
     site.add_host_named(name, ESXI, "6.5.0", &identity).await;
     let settings = HostSettings {
         version: Some(WITHOUT_VNC.to_owned()),
@@ -278,18 +278,13 @@ async fn log_in(address: SocketAddr, minor: u8, response: &[u8; 16]) -> io::Resu
     Ok(client)
 }
 
-/// The scripted servers' challenge answered with their password; QEMU would ask for another each time.
-const RIGHT: [u8; 16] = [
-    0x2c, 0x75, 0x7d, 0x1a, 0x3a, 0x1c, 0xae, 0x88, 0x23, 0x13, 0xe0, 0x98, 0x22, 0xb6, 0x5f, 0x4c,
-];
-
 #[tokio::test]
 async fn a_scripted_server_speaks_each_version() {
     for minor in [3, 7, 8] {
         for security in [NONE, VNC_AUTHENTICATION] {
             let script = Script::new(minor, &[security]).in_single_bytes();
             let server = ScriptedRfb::start(ESXI, script).await;
-            let mut client = log_in(server.address(), minor, &RIGHT).await.expect("a session");
+            let mut client = log_in(server.address(), minor, &RESPONSE).await.expect("a session");
             client.write_all(b"echo").await.expect("send");
             let mut echo = [0; 4];
             client.read_exact(&mut echo).await.expect("the echo");
@@ -330,11 +325,11 @@ async fn a_scripted_server_deviates_where_told() {
     assert_eq!(&greeting, b"HTTP/1.1 400");
 
     let closed = ScriptedRfb::start(ESXI, Script::new(8, &[NONE]).close_at(Step::Security)).await;
-    let error = log_in(closed.address(), 8, &RIGHT).await.expect_err("closed");
+    let error = log_in(closed.address(), 8, &RESPONSE).await.expect_err("closed");
     assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
 
     let silent = ScriptedRfb::start(ESXI, Script::new(8, &[NONE]).silent_at(Step::Init)).await;
-    let session = log_in(silent.address(), 8, &RIGHT);
+    let session = log_in(silent.address(), 8, &RESPONSE);
     let silence = tokio::time::timeout(Duration::from_millis(300), session).await;
     assert!(silence.is_err(), "went on: {silence:?}");
 }

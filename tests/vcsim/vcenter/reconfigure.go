@@ -17,15 +17,21 @@ const advancedConfigPrivilege = "VirtualMachine.Config.AdvancedConfig"
 // ReconfigVMTask is VirtualMachine.ReconfigVM_Task.
 //
 // Beyond the simulator's: values of extraConfig are kept as text, whatever type they were sent in;
-// removing an absent key changes nothing; a changeVersion that is not current fails with
-// ConcurrentAccess; a machine that is being reconfigured already fails with TaskInProgress. As on
-// vCenter, nothing keeps two machines from having the same VNC port.
+// removing an absent key changes nothing; a caller without the privilege gets NoPermission; the task
+// fails with ConcurrentAccess when changeVersion is not current, and with TaskInProgress when the machine
+// is being reconfigured already. As on vCenter, nothing keeps two machines from having the same VNC port.
 func (m *virtualMachines) ReconfigVMTask(ctx *simulator.Context, req *types.ReconfigVM_Task) soap.HasFault {
 	var answer soap.HasFault
 	vm := ctx.Map.Get(req.This).(*simulator.VirtualMachine)
 	ctx.Map.WithLock(ctx, vm, func() {
-		if fault := m.busy.refuse(ctx, vm, &req.Spec); fault != nil {
-			answer = &methods.ReconfigVM_TaskBody{Fault_: faultOf(fault)}
+		if len(req.Spec.ExtraConfig) > 0 {
+			if fault := require(ctx, vm.Self, advancedConfigPrivilege); fault != nil {
+				answer = &methods.ReconfigVM_TaskBody{Fault_: faultOf(fault)}
+				return
+			}
+		}
+		if fault := m.busy.conflict(ctx, vm, req.Spec.ChangeVersion); fault != nil {
+			answer = failedReconfigure(ctx, vm, fault)
 			return
 		}
 		req.Spec.ExtraConfig = normalized(req.Spec.ExtraConfig, vm.Config.ExtraConfig)
@@ -58,16 +64,11 @@ type busyTable struct {
 	tasks map[types.ManagedObjectReference]types.ManagedObjectReference
 }
 
-// refuse returns the fault of a call that starts no task.
-func (b *busyTable) refuse(
-	ctx *simulator.Context, vm *simulator.VirtualMachine, spec *types.VirtualMachineConfigSpec,
+// conflict returns the fault of a task that another change of the machine is in the way of.
+func (b *busyTable) conflict(
+	ctx *simulator.Context, vm *simulator.VirtualMachine, changeVersion string,
 ) types.BaseMethodFault {
-	if len(spec.ExtraConfig) > 0 {
-		if fault := require(ctx, vm.Self, advancedConfigPrivilege); fault != nil {
-			return fault
-		}
-	}
-	if spec.ChangeVersion != "" && spec.ChangeVersion != vm.Config.ChangeVersion {
+	if changeVersion != "" && changeVersion != vm.Config.ChangeVersion {
 		return &types.ConcurrentAccess{}
 	}
 	if task := b.running(ctx, vm.Self); task != nil {
@@ -102,4 +103,14 @@ func (b *busyTable) running(ctx *simulator.Context, vm types.ManagedObjectRefere
 		return nil
 	}
 	return task
+}
+
+// failedReconfigure starts a task that ends with a fault.
+func failedReconfigure(
+	ctx *simulator.Context, vm *simulator.VirtualMachine, fault types.BaseMethodFault,
+) soap.HasFault {
+	task := simulator.CreateTask(vm, "reconfigVm", func(*simulator.Task) (types.AnyType, types.BaseMethodFault) {
+		return nil, fault
+	})
+	return &methods.ReconfigVM_TaskBody{Res: &types.ReconfigVM_TaskResponse{Returnval: task.Run(ctx)}}
 }

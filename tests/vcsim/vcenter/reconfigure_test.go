@@ -75,10 +75,13 @@ func TestAMachineIsReconfiguredByOneTaskAtATime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = vm.Reconfigure(t.Context(), change(portKey, "5902"))
-	busy, ok := faultOfError(t, err).(types.TaskInProgress)
+	second, err := vm.Reconfigure(t.Context(), change(portKey, "5902"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	busy, ok := faultOfError(t, second.Wait(t.Context())).(*types.TaskInProgress)
 	if !ok || busy.Task != first.Reference() {
-		t.Errorf("meanwhile: %#v", err)
+		t.Errorf("meanwhile: %#v", busy)
 	}
 	if err := first.Wait(t.Context()); err != nil {
 		t.Fatal(err)
@@ -101,9 +104,12 @@ func TestAChangeVersionThatIsNotCurrent(t *testing.T) {
 	if err := task.Wait(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	_, err = vm.Reconfigure(t.Context(), spec)
-	if _, ok := faultOfError(t, err).(types.ConcurrentAccess); !ok {
-		t.Error(err)
+	task, err = vm.Reconfigure(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := faultOfError(t, task.Wait(t.Context())).(*types.ConcurrentAccess); !ok {
+		t.Error("not ConcurrentAccess")
 	}
 }
 

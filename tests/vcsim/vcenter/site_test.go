@@ -5,6 +5,7 @@ package vcenter
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net/http/httptest"
 	"net/url"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/task"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
@@ -198,14 +200,12 @@ func (s *site) properties(t *testing.T, object mo.Reference, paths ...string) ma
 // faultOfError returns the fault that a call or a task ended with.
 func faultOfError(t *testing.T, err error) types.AnyType {
 	t.Helper()
-	switch {
-	case err == nil:
-		t.Fatal("no fault")
-	case soap.IsSoapFault(err):
+	if soap.IsSoapFault(err) {
 		return soap.ToSoapFault(err).VimFault()
-	case soap.IsVimFault(err):
-		return soap.ToVimFault(err)
 	}
-	t.Fatal(err)
-	return nil
+	var ended task.Error
+	if !errors.As(err, &ended) {
+		t.Fatalf("no fault: %v", err)
+	}
+	return ended.Fault()
 }
