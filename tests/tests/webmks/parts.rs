@@ -128,8 +128,9 @@ async fn a_ticket_opens_the_console_of_a_guest() {
 #[tokio::test]
 async fn a_ticket_outlives_neither_its_time_nor_a_vcenter_that_is_gone() {
     let run = Run::new("webmks-lifetime");
+    let lifetime = Duration::from_secs(3);
     let ca = Ca::new(&run);
-    let esxi = Esxi::start_with(&run, Duration::from_millis(500)).await;
+    let esxi = Esxi::start_with(&run, lifetime).await;
     let options = Options { esxi: Some(esxi.control_url().to_owned()), ..Options::default() };
     let mut vcenter = Vcsim::start_with(&run, &ca, options).await;
     let name = ESXI.to_string();
@@ -143,7 +144,7 @@ async fn a_ticket_outlives_neither_its_time_nor_a_vcenter_that_is_gone() {
     let (used, kept) = (ticket(&vcenter, &vm), ticket(&vcenter, &vm));
     let _console = open(&used, &identity).await.expect("a console");
     vcenter.stop();
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    tokio::time::sleep(lifetime).await;
     let late = open(&kept, &identity).await.expect_err("the ticket has expired");
     assert!(matches!(&late, Error::Http(answer) if answer.status() == 404), "{late}");
     assert_eq!(esxi.consoles(&vm).await, 1, "the open console stays");

@@ -41,7 +41,7 @@ func TestExtraConfigIsReadByKey(t *testing.T) {
 }
 
 func TestTwoMachinesCanGetTheSamePort(t *testing.T) {
-	site := newSite(t, Options{ReconfigureTime: 200 * time.Millisecond})
+	site := newSite(t, Options{ReconfigureTime: time.Second})
 	vms := []*object.VirtualMachine{site.machine(t, "web1", hostA), site.machine(t, "web2", hostA)}
 	var tasks []*object.Task
 	for _, vm := range vms {
@@ -69,7 +69,7 @@ func TestTwoMachinesCanGetTheSamePort(t *testing.T) {
 }
 
 func TestAMachineIsReconfiguredByOneTaskAtATime(t *testing.T) {
-	site := newSite(t, Options{ReconfigureTime: 200 * time.Millisecond})
+	site := newSite(t, Options{ReconfigureTime: time.Second})
 	vm := site.machine(t, "web1", hostA)
 	first, err := vm.Reconfigure(t.Context(), change(portKey, "5901"))
 	if err != nil {
