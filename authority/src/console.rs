@@ -281,24 +281,15 @@ impl Consoles {
         Ok(Status { name: machine.name, instance, power_state: machine.power_state, expires_at })
     }
 
-    /// The token's machine as vCenter has it now: by reference in one round trip. A machine that was
-    /// registered anew has another reference, and is found by its instance UUID.
+    /// The token's machine as vCenter has it now.
     async fn current(&self, record: &Record) -> Result<VirtualMachine, CheckError> {
-        let vcenter =
-            self.fleet.by_service_host(&record.service_host).ok_or(CheckError::TokenInvalid)?;
-        let failed = |error| {
-            let service_host = record.service_host.clone();
-            CheckError::Vcenter { service_host, error }
-        };
-        let by_reference = vcenter.read(&record.machine).await.map_err(failed)?;
-        if let Some(machine) = by_reference
-            && machine.instance == Some(record.instance)
-        {
-            return Ok(machine);
-        }
-        let by_uuid = vcenter.find(record.instance).await.map_err(failed)?;
-        let reason = NoConsole::Gone;
-        by_uuid.ok_or(CheckError::NoConsole { instance: record.instance, reason })
+        let Record { instance, service_host, machine, .. } = record;
+        let vcenter = self.fleet.by_service_host(service_host).ok_or(CheckError::TokenInvalid)?;
+        let machine = vcenter
+            .find_again(*instance, machine)
+            .await
+            .map_err(|error| CheckError::Vcenter { service_host: service_host.clone(), error })?;
+        machine.ok_or(CheckError::NoConsole { instance: *instance, reason: NoConsole::Gone })
     }
 
     /// Is `claimed` this place's host? A name is compared as a name and an address as an address; a

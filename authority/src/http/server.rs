@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 /// How long a client may take for the head of a request, and how long a kept-alive connection may be
-/// idle. Envoy sends a head at once and opens a new connection when it needs one.
+/// idle. It is longer than Envoy's idle timeout in the shipped configuration: whoever closes first while the
+/// other sends a request loses that request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// After `accept` fails for want of descriptors, others need time to give some back.

@@ -54,23 +54,23 @@ impl Vcenter {
 
     /// The machine with this instance UUID (`SearchIndex.FindByUuid`), or `None`. Two round trips.
     pub async fn find(&self, instance: Uuid) -> Result<Option<VirtualMachine>, Error> {
+        self.in_time(self.timeout, self.found(instance)).await
+    }
+
+    /// The machine with this instance UUID, known to have been `reference`, or `None`. One round trip; a
+    /// machine that was unregistered and registered again has another reference and takes two more.
+    pub async fn find_again(
+        &self,
+        instance: Uuid,
+        reference: &MachineRef,
+    ) -> Result<Option<VirtualMachine>, Error> {
         self.in_time(self.timeout, async {
-            let found = self
-                .client
-                .call("FindByUuid", |content| soap::find_by_uuid(content, instance), soap::found)
-                .await?;
-            match found {
-                Some(id) => self.properties(&MachineRef::from(id)).await,
-                None => Ok(None),
+            match self.properties(reference).await? {
+                Some(machine) if machine.instance == Some(instance) => Ok(Some(machine)),
+                _ => self.found(instance).await,
             }
         })
         .await
-    }
-
-    /// The machine as it is now, or `None` if that reference is no longer valid: the machine was deleted,
-    /// or unregistered and registered again. One round trip.
-    pub async fn read(&self, machine: &MachineRef) -> Result<Option<VirtualMachine>, Error> {
-        self.in_time(self.timeout, self.properties(machine)).await
     }
 
     /// Every machine that the account can see, in vCenter's order.
@@ -114,6 +114,18 @@ impl Vcenter {
         .await
     }
 
+    async fn found(&self, instance: Uuid) -> Result<Option<VirtualMachine>, Error> {
+        let id = self
+            .client
+            .call("FindByUuid", |content| soap::find_by_uuid(content, instance), soap::found)
+            .await?;
+        match id {
+            Some(id) => self.properties(&MachineRef::from(id)).await,
+            None => Ok(None),
+        }
+    }
+
+    /// `None` if the reference is no longer valid.
     async fn properties(&self, machine: &MachineRef) -> Result<Option<VirtualMachine>, Error> {
         let root = Root::Machine(machine.as_str());
         let page = self.client.call(
