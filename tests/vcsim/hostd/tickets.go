@@ -4,7 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/sha1"
 	"crypto/sha256"
-	"encoding/hex"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// ticketBytes gives tickets the length seen in public examples: 16 hexadecimal digits.
-const ticketBytes = 8
+// ticketBytes is how many bytes of a ticket are random.
+const ticketBytes = 25
 
 // errBadTicket covers unknown, used and expired tickets and those of another host: the host does not
 // tell them apart.
@@ -67,12 +67,13 @@ func (f *Fleet) NewTicket(host string, request TicketRequest) (Ticket, error) {
 		return Ticket{}, LimitReached{Limit: request.Limit}
 	}
 
-	random := make([]byte, ticketBytes)
-	rand.Read(random) // Never fails: the process ends when the system has no randomness.
-	ticket := hex.EncodeToString(random)
-	f.tickets[ticket] = grant{host: host, request: request, expires: time.Now().Add(f.lifetime)}
+	ticket, err := known.newTicket()
+	if err != nil {
+		return Ticket{}, err
+	}
+	f.tickets[ticket.Ticket] = grant{host: host, request: request, expires: time.Now().Add(f.lifetime)}
 	known.tickets++
-	return known.describe(ticket)
+	return ticket, nil
 }
 
 // redeem uses a ticket up and opens the console it stands for. The caller must call release when the
@@ -99,8 +100,9 @@ func (f *Fleet) redeem(host, ticket string) (vm, screen string, release func(), 
 	return vm, f.screens[vm], release, nil
 }
 
-// describe completes a ticket with the facts of the host that a client needs.
-func (h *host) describe(ticket string) (Ticket, error) {
+// newTicket returns a ticket of the shape that public examples show, base64 and a thumbprint, with each
+// character that may stand in it: who takes tickets for words of letters and digits fails here.
+func (h *host) newTicket() (Ticket, error) {
 	_, port, err := net.SplitHostPort(h.address())
 	if err != nil {
 		return Ticket{}, err
@@ -109,10 +111,13 @@ func (h *host) describe(ticket string) (Ticket, error) {
 	if err != nil {
 		return Ticket{}, err
 	}
+	secret := make([]byte, 3+ticketBytes)
+	rand.Read(secret)            // Never fails: the process ends when the system has no randomness.
+	copy(secret, "\xfb\xef\xff") // In base64, "++//".
 	certificate := h.current().certificate.Certificate[0]
 	sha1, sha256 := sha1.Sum(certificate), sha256.Sum256(certificate)
 	return Ticket{
-		Ticket: ticket,
+		Ticket: "cst-" + base64.StdEncoding.EncodeToString(secret) + "--tp-" + thumbprint(sha1[:]),
 		Port:   number,
 		SHA1:   thumbprint(sha1[:]),
 		SHA256: thumbprint(sha256[:]),

@@ -41,7 +41,7 @@ func TestATicketSaysWhatTheHostsVersionKnows(t *testing.T) {
 			if ticket.Host != hostA || state.Address != fmt.Sprintf("%s:%d", hostA, ticket.Port) {
 				t.Errorf("host %q, port %d", ticket.Host, ticket.Port)
 			}
-			if len(ticket.Ticket) != 16 || len(ticket.SslThumbprint) != len("AB:")*20-1 {
+			if ticket.Ticket == "" || len(ticket.SslThumbprint) != len("AB:")*20-1 {
 				t.Errorf("ticket %q, thumbprint %q", ticket.Ticket, ticket.SslThumbprint)
 			}
 			if host.url != (ticket.Url == "wss://"+state.Address+"/ticket/"+ticket.Ticket) {
