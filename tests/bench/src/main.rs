@@ -1,7 +1,37 @@
-//! Measures vncgate beside what people use today.
-use anyhow::Result;
-use std::time::Duration;
+//! Measures vncgate beside what people use today, on one machine and in one run.
+//!
+//! ```text
+//! client ─▶ vncgate     (Envoy and filter, authority, vCenter) ─▶ ESXi stand-in
+//!        ─▶ tcp_proxy   (the same Envoy: the ceiling)          ─▶
+//!        ─▶ websockify  (what nova-novncproxy is made of)      ─▶
+//!        ─▶                                                    ─▶ (the machine's limit)
+//! ```
+//!
+//! Clients and the stand-in are this program, on one core; what is measured is on another. So
+//! throughput is what one core of a proxy can do, whatever else is on the machine's other cores, and
+//! the load is not slowed down by what it measures. Rounds of all contenders are interleaved, and what
+//! counts is the ratio of two contenders in the same round. Every byte that arrives is compared with
+//! what was sent, and none may be missing at the end.
+//!
+//! # How to read it
+//!
+//! | module | job |
+//! |---|---|
+//! | [`catalogue`] | the measures and their figures |
+//! | [`run`] | runs them in rounds |
+//! | [`measure`] | how each is measured |
+//! | [`contender`] | who is compared |
+//! | [`testbed`] | all parts, running: [`backend`], [`listeners`] (Envoy's), [`websockify`], [`stand_in`] |
+//! | [`connection`] | a client's session: [`frame`], [`http2`] |
+//! | [`pattern`], [`updates`] | what is sent |
+//! | [`vcenter_cache`] | a vCenter that answers at once |
+//! | [`cores`], [`usage`] | who runs where, and what it costs |
+//! | [`results`], [`summary`], [`target`] | the file, its medians and ratios, what they should be |
+//! | [`table`], [`plot`], [`compare`] | what a person reads |
 
+mod backend;
+mod catalogue;
+mod compare;
 mod connection;
 mod contender;
 mod cores;
@@ -10,50 +40,97 @@ mod http2;
 mod listeners;
 mod measure;
 mod pattern;
+mod plot;
+mod results;
+mod run;
 mod stand_in;
+mod summary;
+mod table;
+mod target;
 mod testbed;
 mod updates;
 mod usage;
+mod vcenter_cache;
 mod websockify;
 
-use contender::Contender;
-use measure::Direction;
+use anyhow::{Context, Result};
+use catalogue::{MEASURES, Measure};
+use clap::{Parser, Subcommand};
+use results::Results;
+use std::fs;
+use std::path::{Path, PathBuf};
+use tokio::task::LocalSet;
+use vncgate_tests::workspace::checkout;
+
+/// Measures vncgate beside Envoy's tcp_proxy, websockify and direct TCP.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs all measures and writes tests/bench/results; with names, runs those and writes
+    /// .run/bench-NAME.json.
+    Run {
+        /// Measures to run.
+        #[arg(value_parser = measure)]
+        names: Vec<&'static Measure>,
+    },
+    /// Writes table and plots from tests/bench/results/results.json.
+    Render,
+    /// Says what changed from one results file to another.
+    Compare {
+        /// The results before.
+        old: PathBuf,
+        /// The results after.
+        new: PathBuf,
+    },
+}
+
+fn measure(name: &str) -> Result<&'static Measure, String> {
+    Measure::named(name).ok_or_else(|| {
+        let names: Vec<_> = MEASURES.iter().map(|measure| measure.name).collect();
+        format!("the measures are {}", names.join(", "))
+    })
+}
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    tokio::task::LocalSet::new().run_until(run()).await
-}
-
-async fn run() -> Result<()> {
-    cores::pin_load()?;
-    let mut testbed = testbed::Testbed::start().await?;
-    for (direction, n) in [
-        (Direction::ServerToClient, 1),
-        (Direction::ServerToClient, 16),
-        (Direction::Updates, 1),
-        (Direction::ClientToServer, 1),
-    ] {
-        for _ in 0..2 {
-            for contender in Contender::ALL {
-                let (figures, cost) = measure::throughput(
-                    &mut testbed,
-                    contender,
-                    direction,
-                    n,
-                    Duration::from_millis(1000),
-                )
-                .await?;
-                let bps = figures["bytes_per_second"];
-                println!(
-                    "{direction:?} {n} {contender}: {:.0} MB/s  envoy {:.3} s/GB ws {:.3} s/GB load {:.2} foreign {:.2}",
-                    bps / 1e6,
-                    cost.cpu_seconds["envoy"] / (bps * cost.seconds) * 1e9,
-                    cost.cpu_seconds["websockify"] / (bps * cost.seconds) * 1e9,
-                    cost.cpu_seconds["load"] / cost.seconds,
-                    cost.foreign_cpu_seconds / cost.seconds
-                );
-            }
+    let directory = checkout().join("tests/bench/results");
+    let file = directory.join("results.json");
+    match Arguments::parse().command {
+        Command::Run { names } if names.is_empty() => {
+            let all: Vec<_> = MEASURES.iter().collect();
+            let results = LocalSet::new().run_until(run::run(&all)).await?;
+            fs::create_dir_all(&directory).context("make the results' directory")?;
+            results.write(&file)?;
+            render(&results, &directory)
+        }
+        Command::Run { names } => {
+            let results = LocalSet::new().run_until(run::run(&names)).await?;
+            print!("{}", table::markdown(&results));
+            let names: Vec<_> = names.iter().map(|measure| measure.name).collect();
+            let file = checkout().join(format!(".run/bench-{}.json", names.join("-")));
+            results.write(&file)?;
+            println!("{}", file.display());
+            Ok(())
+        }
+        Command::Render => render(&Results::read(&file)?, &directory),
+        Command::Compare { old, new } => {
+            print!("{}", compare::markdown(&Results::read(&old)?, &Results::read(&new)?));
+            Ok(())
         }
     }
+}
+
+fn render(results: &Results, directory: &Path) -> Result<()> {
+    for measure in &MEASURES {
+        plot::write(results, measure, directory)?;
+    }
+    let table = table::markdown(results);
+    fs::write(directory.join("README.md"), &table).context("write the table")?;
+    print!("{table}");
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Everything that is measured, running on this machine, and how a client gets through each of it.
 
+use crate::backend::{Backend, Spent, Vcenter};
 use crate::connection::{Connection, Upgrade};
 use crate::contender::{Contender, Peer, Transport};
 use crate::cores;
@@ -10,34 +11,39 @@ use crate::websockify::Websockify;
 use anyhow::{Context, Result};
 use rustls::ClientConfig;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use vncgate_tests::certificate::Ca;
 use vncgate_tests::envoy::{Envoy, Settings};
 use vncgate_tests::process::Run;
-use vncgate_tests::scripted::{Script, ScriptedAuthority};
 use vncgate_tests::workspace;
 
 /// The ESXi host: an address of its own, as in the simulated vCenter's inventory.
 const ESXI_HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+
+const ENVOY: &str = "envoy";
+/// The authority.
+pub(crate) const AUTHORITY: &str = "authority";
+const WEBSOCKIFY: &str = "websockify";
+const VCENTER: &str = "vcenter";
+/// This program: clients and the ESXi host.
+pub(crate) const LOAD: &str = "load";
 
 /// The running parts. Dropped in the order of the path.
 #[derive(Debug)]
 pub(crate) struct Testbed {
     envoy: Envoy,
     websockify: Websockify,
-    _authority: ScriptedAuthority,
+    backend: Backend,
+    /// The parts that peers consist of, by name.
+    processes: [(&'static str, u32); 3],
     /// The ESXi host.
     pub(crate) stand_in: StandIn,
-    token: String,
     listeners: Addresses,
     tls: Arc<ClientConfig>,
     tls_http1: Arc<ClientConfig>,
     tls_http2: Arc<ClientConfig>,
 }
-
-/// CPU seconds by the name of a part.
-pub(crate) type CpuSeconds = BTreeMap<String, f64>;
 
 impl Testbed {
     /// Starts everything, each part on its core. Needs a `LocalSet`.
@@ -49,12 +55,13 @@ impl Testbed {
     /// # Panics
     ///
     /// With its log when a part of the harness does not start.
-    pub(crate) async fn start() -> Result<Self> {
+    pub(crate) async fn start(vcenter: Vcenter) -> Result<Self> {
         let run = Run::new("bench");
         let ca = Ca::new(&run);
         let stand_in = StandIn::start(ESXI_HOST).await?;
-        let authority = ScriptedAuthority::start(Script::grant(stand_in.address())).await;
-        let token = "00000000-0000-4000-8000-000000000000".to_owned();
+        let listen = Envoy::free_address();
+        let gateway = format!("https://{listen}");
+        let mut backend = Backend::start(&run, &ca, vcenter, stand_in.address(), &gateway).await?;
 
         let listeners = Addresses {
             cleartext: Envoy::free_address(),
@@ -70,22 +77,28 @@ impl Testbed {
         let shipped = workspace::checkout().join("envoy-config/static/envoy.yaml");
         let shipped = std::fs::read_to_string(shipped).context("read the shipped envoy.yaml")?;
         let settings = Settings {
-            listen: Envoy::free_address(),
-            authority_public: authority.address(),
-            authority_internal: authority.address(),
+            listen,
+            authority_public: backend.public(),
+            authority_internal: backend.internal(),
             changes: &listeners::changes(&shipped, listeners, files, stand_in.address())?,
         };
         let mut envoy = Envoy::start(&run, &ca, &settings).await;
         cores::pin_process(envoy.process().id(), cores::PROXY)?;
-        let websockify = Websockify::start(&run, &identity, stand_in.address(), &token).await;
+        let websockify =
+            Websockify::start(&run, &identity, stand_in.address(), &backend.token).await;
         cores::pin_process(websockify.id(), cores::PROXY)?;
 
+        let processes = [
+            (ENVOY, envoy.process().id()),
+            (AUTHORITY, backend.authority_id()),
+            (WEBSOCKIFY, websockify.id()),
+        ];
         Ok(Self {
             envoy,
             websockify,
-            _authority: authority,
+            backend,
+            processes,
             stand_in,
-            token,
             listeners,
             tls: ca.tls_client(&[]),
             tls_http1: ca.tls_client(&["http/1.1"]),
@@ -137,7 +150,7 @@ impl Testbed {
             (Peer::Websockify, transport) => {
                 let tls = (transport != Transport::Cleartext).then_some(&self.tls);
                 let upgrade = Upgrade {
-                    path: format!("/websockify?token={}", self.token),
+                    path: format!("/websockify?token={}", self.backend.token),
                     subprotocols: "binary".to_owned(),
                 };
                 Connection::websocket(self.websockify.address(), tls, &upgrade).await
@@ -149,7 +162,7 @@ impl Testbed {
     }
 
     fn vncgate_upgrade(&self) -> Upgrade {
-        let subprotocols = format!("binary, vncgate.token.{}", self.token);
+        let subprotocols = format!("binary, vncgate.token.{}", self.backend.token);
         Upgrade { path: "/websockify".to_owned(), subprotocols }
     }
 
@@ -158,12 +171,48 @@ impl Testbed {
     /// # Errors
     ///
     /// When a part is gone.
-    pub(crate) fn cpu_seconds(&mut self) -> Result<CpuSeconds> {
-        let parts = [
-            ("envoy", self.envoy.process().id()),
-            ("websockify", self.websockify.id()),
-            ("load", std::process::id()),
-        ];
-        parts.map(|(name, id)| Ok((name.to_owned(), usage::cpu_seconds(id)?))).into_iter().collect()
+    pub(crate) fn cpu_seconds(&self) -> Result<BTreeMap<String, f64>> {
+        let mut seconds = BTreeMap::from([
+            (LOAD.to_owned(), usage::own_cpu_seconds()?),
+            (VCENTER.to_owned(), Backend::vcenter_cpu_seconds()?),
+        ]);
+        for (name, id) in self.processes {
+            seconds.insert(name.to_owned(), usage::cpu_seconds(id)?);
+        }
+        Ok(seconds)
+    }
+
+    /// Bytes of memory that the parts of a peer use, see [`usage::memory`].
+    ///
+    /// # Errors
+    ///
+    /// When a part is gone.
+    pub(crate) fn memory(&self, peer: Peer) -> Result<u64> {
+        let is_part = |(name, _): &(&str, u32)| parts_of(peer).contains(name);
+        self.processes.into_iter().filter(is_part).map(|(_, id)| usage::memory(id)).sum()
+    }
+
+    /// The authority's own account of its time.
+    ///
+    /// # Errors
+    ///
+    /// When it does not give one.
+    pub(crate) async fn spent(&self) -> Result<Spent> {
+        self.backend.spent().await
+    }
+
+    /// Where the authority answers checks, and a token to ask it about.
+    pub(crate) fn check_api(&self) -> (SocketAddr, &str) {
+        (self.backend.internal(), &self.backend.token)
+    }
+}
+
+/// Which parts a peer consists of.
+pub(crate) fn parts_of(peer: Peer) -> &'static [&'static str] {
+    match peer {
+        Peer::Vncgate => &[ENVOY, AUTHORITY],
+        Peer::TcpProxy => &[ENVOY],
+        Peer::Websockify => &[WEBSOCKIFY],
+        Peer::Direct => &[],
     }
 }

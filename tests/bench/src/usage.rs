@@ -19,19 +19,35 @@ static TICKS: LazyLock<f64> = LazyLock::new(|| {
 ///
 /// When the process is gone.
 pub(crate) fn cpu_seconds(id: u32) -> Result<f64> {
+    let [own, reaped] = stat(id)?;
+    // A child may end meanwhile; its parent has its time then.
+    let living: f64 = children(id)?.into_iter().filter_map(|id| cpu_seconds(id).ok()).sum();
+    Ok(own + reaped + living)
+}
+
+/// CPU seconds of this process without its children, which are the parts that it started.
+///
+/// # Errors
+///
+/// When `/proc` is not Linux's.
+pub(crate) fn own_cpu_seconds() -> Result<f64> {
+    stat(std::process::id()).map(|[own, _]| own)
+}
+
+/// CPU seconds of a process and of its reaped children.
+fn stat(id: u32) -> Result<[f64; 2]> {
     // proc(5): utime, stime, cutime, cstime are the 14th to 17th field, and the 2nd, the name, may hold
     // anything up to the last parenthesis.
     const UTIME_AFTER_NAME: usize = 11;
     let stat = fs::read_to_string(format!("/proc/{id}/stat"))
         .with_context(|| format!("process {id} is gone"))?;
     let (_, fields) = stat.rsplit_once(')').context("a name in /proc/PID/stat")?;
-    let mut ticks = 0;
-    for field in fields.split_whitespace().skip(UTIME_AFTER_NAME).take(4) {
-        ticks += field.parse::<u64>().context("a number in /proc/PID/stat")?;
-    }
-    // A child may end meanwhile; its parent has its time then.
-    let children: f64 = children(id)?.into_iter().filter_map(|id| cpu_seconds(id).ok()).sum();
-    Ok(ticks as f64 / *TICKS + children)
+    let fields = fields.split_whitespace().skip(UTIME_AFTER_NAME).take(4);
+    let ticks: Vec<u64> = fields.filter_map(|field| field.parse().ok()).collect();
+    let [utime, stime, cutime, cstime] = ticks[..] else {
+        anyhow::bail!("too few fields in /proc/{id}/stat");
+    };
+    Ok([utime + stime, cutime + cstime].map(|ticks| ticks as f64 / *TICKS))
 }
 
 /// Proportional set size in bytes, with all children: memory that several processes share counts once
@@ -66,10 +82,30 @@ pub(crate) fn machine_busy_seconds() -> Result<f64> {
     Ok((user + nice + system + irq + softirq + steal) as f64 / *TICKS)
 }
 
+/// The children of this process whose program has this name.
+///
+/// # Errors
+///
+/// When `/proc` is not Linux's.
+pub(crate) fn children_named(name: &str) -> Result<Vec<u32>> {
+    let is_named = |id: &u32| {
+        // One that ends meanwhile has no name any more.
+        fs::read_to_string(format!("/proc/{id}/comm")).is_ok_and(|comm| comm.trim_end() == name)
+    };
+    Ok(children(std::process::id())?.into_iter().filter(is_named).collect())
+}
+
 fn children(id: u32) -> Result<Vec<u32>> {
-    let path = format!("/proc/{id}/task/{id}/children");
-    let list = fs::read_to_string(&path).with_context(|| format!("process {id} is gone"))?;
-    list.split_whitespace().map(|id| id.parse().context("a process id")).collect()
+    let gone = || format!("process {id} is gone");
+    let mut children = Vec::new();
+    for thread in fs::read_dir(format!("/proc/{id}/task")).with_context(gone)? {
+        // A thread may end meanwhile; its children are then another's.
+        let Ok(list) = fs::read_to_string(thread?.path().join("children")) else { continue };
+        for id in list.split_whitespace() {
+            children.push(id.parse().context("a process id")?);
+        }
+    }
+    Ok(children)
 }
 
 #[cfg(test)]
@@ -89,6 +125,7 @@ mod tests {
         child.wait().unwrap();
         assert!(running > 0.05, "{running}");
         assert!(cpu_seconds(own).unwrap() - before >= running);
+        assert!(own_cpu_seconds().unwrap() < cpu_seconds(own).unwrap());
     }
 
     #[test]

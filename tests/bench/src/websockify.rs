@@ -1,5 +1,6 @@
 //! websockify with its token file plugin, as set-up fetched it.
 
+use anyhow::{Context, Result, ensure};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 use tokio::net::TcpStream;
@@ -29,8 +30,7 @@ impl Websockify {
         let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let address = SocketAddr::new(ip, free_port(ip));
         let tokens = run.write("websockify-tokens", format!("{token}: {target}\n"));
-        let mut command = Command::new("python3");
-        command.env("PYTHONPATH", cached("websockify", "./justw _websockify"));
+        let mut command = python();
         command.args(["-m", "websockify"]);
         command.arg("--cert").arg(&identity.certificate).arg("--key").arg(&identity.key);
         command.args(["--token-plugin", "TokenFile", "--token-source"]).arg(tokens);
@@ -49,4 +49,22 @@ impl Websockify {
     pub(crate) fn id(&self) -> u32 {
         self.process.id()
     }
+}
+
+/// The version that runs.
+///
+/// # Errors
+///
+/// When it is not installed.
+pub(crate) fn version() -> Result<String> {
+    let print = "import importlib.metadata as m; print(m.version('websockify'))";
+    let output = python().args(["-c", print]).output().context("run python3")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+fn python() -> Command {
+    let mut command = Command::new("python3");
+    command.env("PYTHONPATH", cached("websockify", "./justw _websockify"));
+    command
 }

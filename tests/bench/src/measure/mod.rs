@@ -1,37 +1,33 @@
-//! What is measured: each a function from a contender to one [`Sample`].
+//! What is measured: each module has functions from a contender to a [`Measured`].
 
-mod throughput;
+pub(crate) mod checks;
+pub(crate) mod connect;
+pub(crate) mod echo;
+mod latency;
+pub(crate) mod memory;
+pub(crate) mod throughput;
 
-pub(crate) use throughput::{Direction, measure as throughput};
-
-use crate::contender::Contender;
-use crate::testbed::Testbed;
+use crate::contender::Peer;
+use crate::testbed::{LOAD, Testbed, parts_of};
 use crate::usage;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-/// One measurement of one contender in one round.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Sample {
-    /// The measure's name.
-    pub(crate) measure: String,
-    /// Who was measured.
-    #[serde(flatten)]
-    pub(crate) contender: Contender,
-    /// From 0.
-    pub(crate) round: usize,
-    /// What came out, by the name of the figure; units are in the names.
+/// What came out of one measurement.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    /// By name; units are in the names.
     pub(crate) figures: BTreeMap<String, f64>,
-    /// What it cost.
+    /// What the machine did meanwhile.
     pub(crate) cost: Cost,
 }
 
-/// What the machine did meanwhile.
+/// What the machine did during a measurement.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Cost {
-    /// Length of the measurement.
+    /// Its length.
     pub(crate) seconds: f64,
     /// CPU seconds that each part used, by its name.
     pub(crate) cpu_seconds: BTreeMap<String, f64>,
@@ -39,31 +35,43 @@ pub(crate) struct Cost {
     pub(crate) foreign_cpu_seconds: f64,
 }
 
+impl Cost {
+    /// CPU seconds of all parts of a peer.
+    pub(crate) fn of(&self, peer: Peer) -> f64 {
+        parts_of(peer).iter().map(|part| self.of_part(part)).sum()
+    }
+
+    /// CPU seconds of a part.
+    pub(crate) fn of_part(&self, part: &str) -> f64 {
+        self.cpu_seconds.get(part).copied().unwrap_or_default()
+    }
+
+    /// How busy this program was, from 0 to 1. Near 1 the measurement is one of this program.
+    pub(crate) fn load(&self) -> f64 {
+        self.of_part(LOAD) / self.seconds
+    }
+
+    /// How many cores others than the parts kept busy.
+    pub(crate) fn foreign(&self) -> f64 {
+        self.foreign_cpu_seconds / self.seconds
+    }
+}
+
 /// Reads the clocks at the beginning and at the end of a measurement.
-pub(crate) struct Meter {
+struct Meter {
     started: Instant,
     cpu_seconds: BTreeMap<String, f64>,
     machine: f64,
 }
 
 impl Meter {
-    /// The measurement begins.
-    ///
-    /// # Errors
-    ///
-    /// When a part is gone.
-    pub(crate) fn start(testbed: &mut Testbed) -> Result<Self> {
+    fn start(testbed: &Testbed) -> Result<Self> {
         let cpu_seconds = testbed.cpu_seconds()?;
         let machine = usage::machine_busy_seconds()?;
         Ok(Self { started: Instant::now(), cpu_seconds, machine })
     }
 
-    /// The measurement is over.
-    ///
-    /// # Errors
-    ///
-    /// When a part is gone.
-    pub(crate) fn stop(self, testbed: &mut Testbed) -> Result<Cost> {
+    fn stop(self, testbed: &Testbed) -> Result<Cost> {
         let seconds = self.started.elapsed().as_secs_f64();
         let mut cpu_seconds = testbed.cpu_seconds()?;
         for (name, used) in &mut cpu_seconds {

@@ -1,6 +1,6 @@
 //! Bytes a second, one way, through some sessions at once.
 
-use super::{Cost, Meter};
+use super::{Measured, Meter};
 use crate::connection::Connection;
 use crate::contender::Contender;
 use crate::pattern::{self, PERIOD, Verifier};
@@ -8,7 +8,6 @@ use crate::stand_in::{Exchange, Role, WRITE_LEN};
 use crate::testbed::Testbed;
 use anyhow::{Context, Result, ensure};
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -38,12 +37,12 @@ pub(crate) enum Direction {
 ///
 /// When bytes are lost or wrong, or a session breaks.
 pub(crate) async fn measure(
-    testbed: &mut Testbed,
+    testbed: &Testbed,
     contender: Contender,
     direction: Direction,
     sessions: usize,
     window: Duration,
-) -> Result<(BTreeMap<String, f64>, Cost)> {
+) -> Result<Measured> {
     let role = match direction {
         Direction::ServerToClient => Role::Bulk,
         Direction::Updates => Role::Updates,
@@ -79,8 +78,12 @@ pub(crate) async fn measure(
     });
     drained.await.context("bytes were lost at the end")??;
     testbed.stand_in.finish()?;
-    let figures = [("bytes_per_second".to_owned(), bytes as f64 / cost.seconds)];
-    Ok((figures.into(), cost))
+    let gigabytes = bytes as f64 / 1e9;
+    let figures = [
+        ("bytes_per_second".to_owned(), bytes as f64 / cost.seconds),
+        ("cpu_seconds_per_gb".to_owned(), cost.of(contender.peer) / gigabytes),
+    ];
+    Ok(Measured { figures: figures.into(), cost })
 }
 
 async fn receive(

@@ -1,0 +1,133 @@
+//! What a console session needs besides a proxy: vCenter with one machine, the authority, a token.
+
+use crate::cores;
+use crate::usage;
+use crate::vcenter_cache::VcenterCache;
+use anyhow::{Context, Result};
+use std::net::SocketAddr;
+use vncgate_tests::authority::{Authority, Config};
+use vncgate_tests::certificate::Ca;
+use vncgate_tests::process::Run;
+use vncgate_tests::vcsim::Vcsim;
+
+/// How vCenter answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Vcenter {
+    /// Each question anew.
+    Live,
+    /// At once, from memory.
+    Cached,
+}
+
+/// The running parts. Dropped in the order of the path.
+#[derive(Debug)]
+pub(crate) struct Backend {
+    authority: Authority,
+    _vcenter: Vcsim,
+    /// Opens the console of the machine, as often as wanted.
+    pub(crate) token: String,
+}
+
+/// Where the authority's time goes: seconds since it started, and how many times.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Spent {
+    /// In answering checks.
+    pub(crate) checks: Timing,
+    /// In waiting for vCenter.
+    pub(crate) vcenter_calls: Timing,
+}
+
+/// Sum and count of a histogram.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Timing {
+    seconds: f64,
+    count: f64,
+}
+
+impl Timing {
+    /// The mean, in milliseconds, of what came after `before`.
+    pub(crate) fn mean_ms_since(self, before: Self) -> f64 {
+        1e3 * (self.seconds - before.seconds) / (self.count - before.count)
+    }
+}
+
+impl Backend {
+    /// Starts everything, for a console at `console` and a gateway at `gateway`. vCenter runs on the
+    /// load's core, the authority on that of proxies.
+    ///
+    /// # Errors
+    ///
+    /// When a part is not what this expects.
+    ///
+    /// # Panics
+    ///
+    /// With its log when a part does not start.
+    pub(crate) async fn start(
+        run: &Run,
+        ca: &Ca,
+        vcenter: Vcenter,
+        console: SocketAddr,
+        gateway: &str,
+    ) -> Result<Self> {
+        let simulator = Vcsim::start(run, ca).await;
+        simulator.add_host(console.ip());
+        let vm = simulator.create_vm("bench", console.ip(), console.port());
+        // The whole benchmark uses one token.
+        let mut config = Config::new(run, &simulator, gateway)
+            .with(r#"token_ttl = "10m""#, r#"token_ttl = "2h""#);
+        if vcenter == Vcenter::Cached {
+            let cache = VcenterCache::start(ca, &simulator.url()).await?;
+            config = config.with(&simulator.url(), &cache.url());
+        }
+        let mut authority = Authority::start(run, config).await;
+        cores::pin_process(authority.process().id(), cores::PROXY)?;
+        let token = authority.api().console(&vm).await.token;
+        Ok(Self { authority, _vcenter: simulator, token })
+    }
+
+    /// The authority's public listener.
+    pub(crate) fn public(&self) -> SocketAddr {
+        self.authority.config().public()
+    }
+
+    /// The authority's internal listener.
+    pub(crate) fn internal(&self) -> SocketAddr {
+        self.authority.config().internal()
+    }
+
+    /// The authority's process.
+    pub(crate) fn authority_id(&mut self) -> u32 {
+        self.authority.process().id()
+    }
+
+    /// CPU seconds of the vCenters, this one's and any other that this program has started.
+    ///
+    /// # Errors
+    ///
+    /// When one is gone.
+    pub(crate) fn vcenter_cpu_seconds() -> Result<f64> {
+        usage::children_named("vcsim")?.into_iter().map(usage::cpu_seconds).sum()
+    }
+
+    /// The authority's own account of its time.
+    ///
+    /// # Errors
+    ///
+    /// When it does not give one.
+    pub(crate) async fn spent(&self) -> Result<Spent> {
+        let metrics = self.authority.internal("/metrics").await.text().await?;
+        let total = |name: &str| {
+            let lines = metrics.lines().filter(|line| line.starts_with(name));
+            let values = lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
+            values.reduce(|sum, value| sum + value).with_context(|| format!("no metric {name}"))
+        };
+        let timing = |name: &str| {
+            let seconds = total(&format!("{name}_seconds_sum"))?;
+            anyhow::Ok(Timing { seconds, count: total(&format!("{name}_seconds_count"))? })
+        };
+        Ok(Spent {
+            checks: timing("vncgate_check_duration")?,
+            vcenter_calls: timing("vncgate_vcenter_call_duration")?,
+        })
+    }
+}

@@ -1,0 +1,97 @@
+//! A measure as an SVG picture: a bar for each contender, with its spread.
+
+use crate::catalogue::{FIGURES, Measure};
+use crate::contender::{Contender, Peer};
+use crate::results::Results;
+use crate::summary::Spread;
+use crate::table::number;
+use anyhow::{Context, Result};
+use std::path::Path;
+use svg::Document;
+use svg::node::element::{Line, Rectangle, Text, Title};
+
+const WIDTH: f64 = 760.0;
+const ROW: f64 = 28.0;
+const BAR: f64 = 18.0;
+const TOP: f64 = 48.0;
+const LABELS: f64 = 210.0;
+/// Where the longest bar ends; the value is written behind it.
+const BARS_END: f64 = 640.0;
+
+const INK: &str = "#24292f";
+const FAINT: &str = "#57606a";
+
+/// Writes the picture of a measure to `NAME.svg` in a directory, if the results have any of it.
+///
+/// # Errors
+///
+/// When the file cannot be written.
+pub(crate) fn write(results: &Results, measure: &Measure, directory: &Path) -> Result<()> {
+    let figure = FIGURES.iter().find(|figure| figure.name == measure.main_figure);
+    let figure = figure.context("a measure's main figure is in the list")?;
+    let bars: Vec<_> = measure
+        .contenders()
+        .into_iter()
+        .filter_map(|contender| {
+            let spread = results.spread(measure.name, contender, figure.name)?;
+            Some((contender, spread))
+        })
+        .collect();
+    let Some(longest) = bars.iter().map(|(_, spread)| spread.most).reduce(f64::max) else {
+        return Ok(());
+    };
+    let height = TOP + ROW * bars.len() as f64 + 12.0;
+    let better = if figure.more_is_better { "more is better" } else { "less is better" };
+    let mut document = Document::new()
+        .set("viewBox", (0, 0, WIDTH, height))
+        .set("font-family", "system-ui, sans-serif")
+        .set("font-size", 13)
+        .add(Title::new(measure.title))
+        // GitHub shows pictures on dark ground too.
+        .add(Rectangle::new().set("width", WIDTH).set("height", height).set("fill", "#ffffff"))
+        .add(text(12.0, 20.0, measure.title, INK).set("font-weight", "bold"))
+        .add(text(12.0, 37.0, &format!("{}, {better}", figure.heading), FAINT));
+    let x = |value: f64| LABELS + (BARS_END - LABELS) * value / longest;
+    for (index, (contender, spread)) in bars.into_iter().enumerate() {
+        let y = TOP + ROW * index as f64;
+        document = document
+            .add(text(12.0, y + 14.0, &contender.to_string(), INK))
+            .add(
+                Rectangle::new()
+                    .set("x", LABELS)
+                    .set("y", y)
+                    .set("width", (x(spread.median) - LABELS).max(1.0))
+                    .set("height", BAR)
+                    .set("fill", colour(contender)),
+            )
+            .add(text(x(spread.most) + 6.0, y + 14.0, &number(spread.median * figure.scale), INK));
+        if spread.least < spread.most {
+            document = document.add(whisker(spread, y + BAR / 2.0, x));
+        }
+    }
+    let path = directory.join(format!("{}.svg", measure.name));
+    svg::save(&path, &document).with_context(|| format!("write {}", path.display()))
+}
+
+fn text(x: f64, y: f64, content: &str, colour: &str) -> Text {
+    Text::new(content).set("x", x).set("y", y).set("fill", colour)
+}
+
+fn whisker(spread: Spread, y: f64, x: impl Fn(f64) -> f64) -> Line {
+    Line::new()
+        .set("x1", x(spread.least))
+        .set("x2", x(spread.most))
+        .set("y1", y)
+        .set("y2", y)
+        .set("stroke", INK)
+        .set("stroke-width", 1.5)
+}
+
+fn colour(contender: Contender) -> &'static str {
+    match contender.peer {
+        Peer::Vncgate => "#2da44e",
+        Peer::TcpProxy => "#8c959f",
+        Peer::Websockify => "#d4a72c",
+        Peer::Direct => "#d0d7de",
+    }
+}

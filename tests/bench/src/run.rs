@@ -1,0 +1,95 @@
+//! A run: every measure, its rounds interleaved, each sample reported as it is made.
+
+use crate::backend::Vcenter;
+use crate::catalogue::{FIGURES, Measure, Parts};
+use crate::cores;
+use crate::measure::Measured;
+use crate::results::{Results, Sample};
+use crate::table::number;
+use crate::testbed::Testbed;
+use anyhow::{Context, Result};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::rc::Rc;
+use std::time::Instant;
+
+/// Runs measures and returns all samples. Needs a `LocalSet`.
+///
+/// # Errors
+///
+/// When a measurement fails: a session that broke, bytes that were lost.
+pub(crate) async fn run(measures: &[&Measure]) -> Result<Results> {
+    raise_descriptor_limit()?;
+    cores::pin_load()?;
+    let mut results = Results::begin()?;
+    let mut progress = Progress::new(measures);
+    let mut shared = None;
+    for measure in measures {
+        for round in 0..measure.rounds {
+            for contender in measure.contenders() {
+                let testbed = match measure.parts() {
+                    Parts::Fresh => Rc::new(Testbed::start(Vcenter::Live).await?),
+                    Parts::FreshCached => Rc::new(Testbed::start(Vcenter::Cached).await?),
+                    Parts::Shared => match &shared {
+                        Some(testbed) => Rc::clone(testbed),
+                        None => {
+                            let testbed = Rc::new(Testbed::start(Vcenter::Live).await?);
+                            Rc::clone(shared.insert(testbed))
+                        }
+                    },
+                };
+                let measured = measure.run(&testbed, contender).await;
+                let Measured { figures, cost } = measured
+                    .with_context(|| format!("{} of {contender}, round {round}", measure.name))?;
+                let measure = measure.name.to_owned();
+                let sample = Sample { measure, contender, round, figures, cost };
+                progress.report(&sample);
+                results.samples.push(sample);
+            }
+        }
+    }
+    results.seconds = progress.started.elapsed().as_secs_f64();
+    Ok(results)
+}
+
+/// Thousands of sessions are open at once, each with a descriptor in clients and servers, and two in
+/// the proxies, which inherit the limit.
+fn raise_descriptor_limit() -> Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).context("raise the limit of descriptors")
+}
+
+/// A line on standard error for each sample.
+struct Progress {
+    started: Instant,
+    done: usize,
+    all: usize,
+}
+
+impl Progress {
+    fn new(measures: &[&Measure]) -> Self {
+        let samples = |measure: &&Measure| measure.rounds * measure.contenders().len();
+        Self { started: Instant::now(), done: 0, all: measures.iter().map(samples).sum() }
+    }
+
+    fn report(&mut self, sample: &Sample) {
+        self.done += 1;
+        let figures: Vec<_> = FIGURES
+            .iter()
+            .filter_map(|figure| {
+                let value = sample.figures.get(figure.name)?;
+                Some(format!("{} {}", number(value * figure.scale), figure.heading))
+            })
+            .collect();
+        let seconds = self.started.elapsed().as_secs();
+        eprintln!(
+            "[{}/{} {}:{:02}] {} {}: {}",
+            self.done,
+            self.all,
+            seconds / 60,
+            seconds % 60,
+            sample.measure,
+            sample.contender,
+            figures.join(", ")
+        );
+    }
+}
