@@ -3,6 +3,7 @@
 //! ```json
 //! {
 //!   "authority": { "cluster": "vncgate_authority_internal", "timeout_ms": 5000 },
+//!   "hosts": ["consoles.example.com"],
 //!   "allowed_origins": ["https://portal.example.com"],
 //!   "path_prefix": "/",
 //!   "cookie_name": "token",
@@ -12,7 +13,7 @@
 //!
 //! Only `authority.cluster` is required. A fault makes Envoy refuse the configuration.
 
-use crate::upgrade::Origin;
+use crate::upgrade::{Origin, host_name};
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -41,6 +42,9 @@ pub struct Config {
     pub authority_cluster: String,
     /// How long the authority may take to answer a check.
     pub authority_timeout: Duration,
+    /// Names that consoles are opened at, in lower case and without a port; empty: any. What makes an
+    /// origin the gateway's own is its `Host`, so a name that others can point here must not count.
+    pub hosts: Vec<String>,
     /// Origins other than the gateway's own that may open consoles.
     pub allowed_origins: Vec<Origin>,
     /// Upgrades below this path are consoles; others pass untouched.
@@ -56,6 +60,8 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 struct Raw {
     authority: RawAuthority,
+    #[serde(default)]
+    hosts: Vec<String>,
     #[serde(default)]
     allowed_origins: Vec<String>,
     #[serde(default = "default_path_prefix")]
@@ -110,6 +116,11 @@ impl Config {
                 "authority.timeout_ms: {timeout_ms} is not between 1 and {AUTHORITY_TIMEOUT_MAX_MS}"
             ));
         }
+        for name in &raw.hosts {
+            if host_name(name) != Some(name.as_str()) {
+                faults.push(format!("hosts: {name:?} is not a host name without a port"));
+            }
+        }
         let mut allowed_origins = Vec::with_capacity(raw.allowed_origins.len());
         for text in &raw.allowed_origins {
             match Origin::parse(text) {
@@ -140,6 +151,7 @@ impl Config {
         Ok(Self {
             authority_cluster: raw.authority.cluster,
             authority_timeout: Duration::from_millis(timeout_ms),
+            hosts: raw.hosts.iter().map(|name| name.to_ascii_lowercase()).collect(),
             allowed_origins,
             path_prefix: raw.path_prefix,
             cookie_name: raw.cookie_name,
@@ -162,6 +174,7 @@ mod tests {
         let config = Config::parse(br#"{"authority": {"cluster": "authority"}}"#).unwrap();
         assert_eq!(config.authority_cluster, "authority");
         assert_eq!(config.authority_timeout, Duration::from_secs(5));
+        assert_eq!(config.hosts, Vec::<String>::new());
         assert_eq!(config.allowed_origins, []);
         assert_eq!(config.path_prefix, "/");
         assert_eq!(config.cookie_name, "token");
@@ -171,13 +184,14 @@ mod tests {
     #[test]
     fn every_fault_is_reported_at_once() {
         let faults = Config::parse(
-            br#"{"authority": {"cluster": "", "timeout_ms": 0}, "allowed_origins": ["portal"],
+            br#"{"authority": {"cluster": "", "timeout_ms": 0}, "hosts": ["a:1"], "allowed_origins": ["portal"],
                  "path_prefix": "console", "cookie_name": "a b", "ping_interval_ms": 1}"#,
         )
         .unwrap_err();
         for (fault, field) in faults.iter().zip([
             "authority.cluster",
             "authority.timeout_ms",
+            "hosts",
             "allowed_origins",
             "path_prefix",
             "cookie_name",
@@ -185,7 +199,7 @@ mod tests {
         ]) {
             assert!(fault.starts_with(field), "{fault}");
         }
-        assert_eq!(faults.len(), 6);
+        assert_eq!(faults.len(), 7);
     }
 
     #[test]

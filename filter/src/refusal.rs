@@ -19,6 +19,8 @@ pub enum Refusal {
     WebSocketKey,
     /// Subprotocols were offered and `binary` is not one of them.
     Subprotocol,
+    /// The request is for a name that consoles are not opened at.
+    Host,
     /// The page that opened the WebSocket is not one of ours (RFC 6455 10.2).
     Origin,
     /// No token in subprotocol, query or cookie.
@@ -43,7 +45,7 @@ impl Refusal {
             Self::PathTooLong => 414,
             Self::WebSocketVersion => 426,
             Self::WebSocketKey | Self::Subprotocol => 400,
-            Self::Origin | Self::TokenMissing | Self::TokenMalformed => 403,
+            Self::Host | Self::Origin | Self::TokenMissing | Self::TokenMalformed => 403,
             Self::Authority(refusal) => refusal.code.status(),
             Self::AuthorityUnavailable | Self::ConsoleUnreachable => 503,
             Self::Internal => 500,
@@ -58,6 +60,7 @@ impl Refusal {
             Self::WebSocketVersion => "websocket_version",
             Self::WebSocketKey => "websocket_key",
             Self::Subprotocol => "subprotocol",
+            Self::Host => "host",
             Self::Origin => "origin",
             Self::TokenMissing => "token_missing",
             Self::TokenMalformed => RefusalCode::TokenInvalid.as_str(),
@@ -76,6 +79,7 @@ impl Refusal {
             Self::WebSocketVersion => "Only WebSocket version 13 is supported.",
             Self::WebSocketKey => "Sec-WebSocket-Key is missing or is not 16 bytes in base64.",
             Self::Subprotocol => "Offer the WebSocket subprotocol \"binary\", or none.",
+            Self::Host => "Consoles are not opened at this host name.",
             Self::Origin => "This page may not open consoles here.",
             Self::TokenMissing => "There is no console token in this request.",
             Self::TokenMalformed => "This console token is not valid.",
@@ -114,6 +118,7 @@ mod tests {
             Refusal::WebSocketVersion,
             Refusal::WebSocketKey,
             Refusal::Subprotocol,
+            Refusal::Host,
             Refusal::Origin,
             Refusal::TokenMissing,
             Refusal::TokenMalformed,

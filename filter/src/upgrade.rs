@@ -113,6 +113,9 @@ pub fn read(
         HttpVersion::Http1 => Some(accept_key(headers)?),
         HttpVersion::Http2OrLater => None,
     };
+    if !host_is_ours(headers, config) {
+        return Err(Refusal::Host);
+    }
     if !origin_is_allowed(headers, config) {
         return Err(Refusal::Origin);
     }
@@ -227,17 +230,30 @@ impl Origin {
             "https" => 443,
             _ => return None,
         };
-        // The colons of an IPv6 literal stand in brackets.
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
-            _ => (authority, default_port),
+        let host = host_name(authority)?;
+        let port = match authority.strip_prefix(host)?.strip_prefix(':') {
+            Some(port) => port.parse().ok()?,
+            None => default_port,
         };
-        let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte);
-        if host.is_empty() || !host.bytes().all(valid) {
-            return None;
-        }
         Some(Self { scheme, host: host.to_ascii_lowercase(), port })
     }
+}
+
+/// The host of `host` or `host:port`; the colons of an IPv6 literal stand in brackets.
+pub fn host_name(authority: &str) -> Option<&str> {
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => host,
+        _ => authority,
+    };
+    let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte);
+    (!host.is_empty() && host.bytes().all(valid)).then_some(host)
+}
+
+/// Whether consoles are opened at the name that the request is for.
+fn host_is_ours(headers: &Headers, config: &Config) -> bool {
+    let host = headers.first(":authority").and_then(host_name);
+    config.hosts.is_empty()
+        || host.is_some_and(|host| config.hosts.iter().any(|ours| ours.eq_ignore_ascii_case(host)))
 }
 
 /// RFC 6455 10.2 and nova-novncproxy's rule: no origin is no browser page; else it must be the
@@ -412,6 +428,25 @@ mod tests {
         assert!(!allowed(host, "https", "https://evil@consoles.example.com"));
         assert!(!allowed(host, "https", "null"));
         assert!(!allowed(host, "https", "file://"));
+    }
+
+    #[test]
+    fn a_name_that_is_not_ours_makes_no_origin_ours() {
+        let config = Config::parse(
+            br#"{"authority": {"cluster": "a"}, "hosts": ["Consoles.example.com", "[::1]"]}"#,
+        )
+        .unwrap();
+        let path = token_path();
+        let refused = |host: &str| {
+            let origin = format!("https://{host}");
+            let headers = request(&[(":path", &path), (":authority", host), ("origin", &origin)]);
+            read(&headers, HttpVersion::Http1, &config).err()
+        };
+        assert_eq!(refused("consoles.example.com"), None);
+        assert_eq!(refused("CONSOLES.example.com:8443"), None);
+        assert_eq!(refused("[::1]:8443"), None);
+        assert_eq!(refused("evil.example"), Some(Refusal::Host));
+        assert_eq!(refused("consoles.example.com.evil.example"), Some(Refusal::Host));
     }
 
     #[test]
