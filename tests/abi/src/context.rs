@@ -103,6 +103,8 @@ pub(crate) struct State {
     /// Calls that nobody has taken yet, with the stream that made them.
     pub(crate) calls: Vec<(u32, Call)>,
     next_call_token: u32,
+    /// The first token that this VM could have been given.
+    pub(crate) first_call_token: u32,
     /// The answer that a callback is about now.
     pub(crate) answering: Option<(HeaderMap, Vec<u8>)>,
     tick_period: Option<Duration>,
@@ -133,10 +135,27 @@ impl State {
             shared_data: HashMap::new(),
             calls: Vec::new(),
             next_call_token: 1,
+            first_call_token: 1,
             answering: None,
             tick_period: None,
             tick_due: Duration::ZERO,
             now: Duration::from_secs(1_767_225_600), // 2026-01-01T00:00:00Z
+        }
+    }
+
+    /// What is left when the VM is gone: Envoy's side of everything, none of the VM's own.
+    pub(crate) fn outliving_its_vm(self) -> Self {
+        Self {
+            guest: None,
+            configuring: false,
+            effective_context: None,
+            deferred: VecDeque::new(),
+            stop_iteration: false,
+            calls: Vec::new(),
+            first_call_token: self.next_call_token,
+            answering: None,
+            tick_period: None,
+            ..self
         }
     }
 

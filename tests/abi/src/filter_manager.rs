@@ -30,7 +30,7 @@ enum Action {
 /// The filter in its VM, and every stream.
 pub(crate) struct FilterManager {
     filter: Filter,
-    vm: Option<Vm>,
+    vm: Vm,
     /// How many VMs there were before this one.
     generation: usize,
     next_context: u32,
@@ -40,18 +40,18 @@ impl FilterManager {
     pub(crate) fn start(filter: &Filter, state: State) -> Result<Self, StartError> {
         Ok(Self {
             filter: filter.clone(),
-            vm: Some(Vm::start(filter, state)?),
+            vm: Vm::start(filter, state)?,
             generation: 0,
             next_context: ROOT_CONTEXT + 1,
         })
     }
 
     pub(crate) fn vm(&self) -> &Vm {
-        self.vm.as_ref().expect("a VM is replaced in one step")
+        &self.vm
     }
 
     pub(crate) fn state(&mut self) -> &mut State {
-        self.vm_mut().state_mut()
+        self.vm.state_mut()
     }
 
     pub(crate) fn stream(&mut self, id: u32) -> &mut StreamRecord {
@@ -62,14 +62,10 @@ impl FilterManager {
     /// Replaces a VM that has trapped: `failure_policy: FAIL_RELOAD`. Streams of the old one fail
     /// when they are next touched.
     pub(crate) fn reload_if_trapped(&mut self) -> Result<(), StartError> {
-        if self.vm().trap().is_none() {
+        if self.vm.trap().is_none() {
             return Ok(());
         }
-        let old = self.vm.take().expect("a VM is replaced in one step");
-        let mut state = old.into_state();
-        state.guest = None;
-        state.deferred.clear();
-        self.vm = Some(Vm::start(&self.filter, state)?);
+        self.vm = Vm::start(&self.filter, self.vm.take_state())?;
         self.generation += 1;
         Ok(())
     }
@@ -90,6 +86,8 @@ impl FilterManager {
         if created.is_ok() {
             let arguments = (id, count, u32::from(end));
             self.headers_callback(id, Direction::Request, "proxy_on_request_headers", arguments);
+        } else {
+            self.fail(id);
         }
         self.finish_decoding(id);
         id
@@ -135,8 +133,11 @@ impl FilterManager {
         }
     }
 
-    /// The answer to a call has arrived, or its failure.
+    /// The answer to a call has arrived, or its failure. Calls of a VM that is gone are cancelled.
     pub(crate) fn answer(&mut self, call: &Call, answer: CallAnswer) {
+        if call.token < self.state().first_call_token {
+            return;
+        }
         let (headers, body) = match answer {
             CallAnswer::Response { headers, body } => (headers, body),
             CallAnswer::Reset => (HeaderMap::default(), Vec::new()),
@@ -187,14 +188,10 @@ impl FilterManager {
         }
     }
 
-    fn vm_mut(&mut self) -> &mut Vm {
-        self.vm.as_mut().expect("a VM is replaced in one step")
-    }
-
     /// Whether the VM that knows this stream still runs.
     fn usable(&mut self, id: u32) -> bool {
         let generation = self.generation;
-        self.vm().trap().is_none() && self.stream(id).generation == generation
+        self.vm.trap().is_none() && self.stream(id).generation == generation
     }
 
     fn enter<P: WasmParams, R: wasmtime::WasmResults>(
@@ -203,7 +200,7 @@ impl FilterManager {
         function: &'static str,
         arguments: P,
     ) -> Result<Option<R>, Trapped> {
-        self.vm_mut().call(context, function, arguments)
+        self.vm.call(context, function, arguments)
     }
 
     /// Calls the filter for a stream, then does what it asked for. None when the filter is gone.

@@ -2,6 +2,7 @@
 
 use crate::context::{ROOT_CONTEXT, State};
 use crate::imports::{self, Guest};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 use wasmtime::{
@@ -126,8 +127,10 @@ impl Vm {
         self.store.data_mut()
     }
 
-    pub(crate) fn into_state(self) -> State {
-        self.store.into_data()
+    /// What the host knows, for the VM that comes after this one.
+    pub(crate) fn take_state(&mut self) -> State {
+        let nothing = State::new(Vec::new(), HashMap::new());
+        std::mem::replace(self.state_mut(), nothing).outliving_its_vm()
     }
 
     pub(crate) fn trap(&self) -> Option<&str> {

@@ -433,6 +433,36 @@ fn a_trap_ends_every_stream_and_the_next_one_gets_a_fresh_vm() {
 }
 
 #[test]
+fn timers_and_calls_end_with_their_vm() {
+    let host = host(
+        r#"(func (export "proxy_on_request_headers") (param i32 i32) (param $end i32)
+            (result i32)
+            (drop (call $set_tick (i32.const 1)))
+            (drop (call $call (i32.const 32) (i32.const 9) (i32.const 64) (i32.const 59)
+                (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 0)
+                (i32.const 500) (i32.const 2060)))
+            (if (i32.eqz (local.get $end)) (then unreachable))
+            (drop (call $set_tick (i32.const 0)))
+            i32.const 1)
+        (func (export "proxy_on_tick") (param i32) (call $tell (i32.const 8)))
+        (func (export "proxy_on_http_call_response") (param i32 i32 i32 i32 i32)
+            (call $tell (i32.const 9)))"#,
+    );
+    let waiting = host.request(get());
+    let call = waiting.take_call().expect("a call");
+    host.stream(get());
+    assert!(host.trap().is_some());
+
+    let next = host.request(get());
+    assert_eq!(host.trap(), None);
+    host.answer(&call, CallAnswer::Reset);
+    host.advance(Duration::from_millis(10));
+    assert_eq!(told(&host), [""; 0]);
+    host.answer(&next.take_call().expect("a call"), CallAnswer::Reset);
+    assert_eq!(told(&host), ["9"]);
+}
+
+#[test]
 fn an_endless_loop_is_a_trap() {
     let host = host(
         r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)

@@ -123,6 +123,26 @@ fn an_origin_that_the_configuration_names_may_open_consoles() {
     assert!(browser.take_call().is_some(), "no origin is no browser page");
 }
 
+/// A name that leads here by an attacker's DNS makes its page look like one of ours.
+#[test]
+fn a_name_that_is_not_ours_opens_nothing() {
+    let host = configured(
+        r#"{"authority": {"cluster": "vncgate_authority_internal"},
+            "hosts": ["consoles.example.com"]}"#,
+    );
+    for name in ["consoles.example.com", "consoles.example.com:443", "CONSOLES.example.com"] {
+        let browser = host.stream(upgrade_with(":authority", name));
+        assert!(browser.take_call().is_some(), "{name}");
+    }
+    for name in ["evil.example", "consoles.example.com.evil.example", "127.0.0.1", ""] {
+        let mut headers = upgrade_with(":authority", name);
+        headers.replace("origin", format!("https://{name}"));
+        let browser = host.stream(headers);
+        assert_eq!(browser.take_call(), None, "{name}");
+        assert_refused(&host, &browser, 403, "host");
+    }
+}
+
 #[test]
 fn each_refusal_of_the_authority_reaches_the_browser() {
     for code in RefusalCode::ALL {
