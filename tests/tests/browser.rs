@@ -530,16 +530,15 @@ async fn phase(browser: &Browser, phase: &str) {
     browser.page_shows(&format!("phase {phase}"), &script).await;
 }
 
-/// Waits until the page gives this reason, and checks that it says what to do next.
+/// Waits until the page gives this reason with what to do next. All of it is read at one moment: between
+/// two attempts to reconnect the page hides the notice.
 async fn refused(browser: &Browser, code: &str, advice: &str) {
-    browser
-        .page_shows(
-            &format!("reason {code}"),
-            &format!("return document.body.dataset.reason === '{code}'"),
-        )
-        .await;
-    assert!(browser.text("notice-code").await.starts_with(code));
-    assert_ne!(browser.text("notice-summary").await, "");
-    let shown = browser.text("notice-advice").await;
-    assert!(shown.contains(advice), "advice for {code}: {shown}");
+    let script = format!(
+        "const text = (id) => document.getElementById(id).textContent;
+         return document.body.dataset.reason === '{code}'
+             && text('notice-code').startsWith('{code}')
+             && text('notice-summary') !== ''
+             && text('notice-advice').includes({advice:?});"
+    );
+    browser.page_shows(&format!("reason {code} with the advice {advice:?}"), &script).await;
 }
