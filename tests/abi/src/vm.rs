@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 use wasmtime::{
-    Config, Engine, Instance, Linker, Module, Store, TypedFunc, WasmParams, WasmResults,
+    Config, Engine, Instance, Linker, Module, OptLevel, Store, TypedFunc, WasmParams, WasmResults,
 };
 
 /// Fuel that one callback may burn. A console frame costs thousands; this ends an endless loop
@@ -74,7 +74,10 @@ impl Filter {
     /// # Errors
     /// When it is no filter; see [`LoadError`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, LoadError> {
-        let engine = Engine::new(Config::new().consume_fuel(true)).map_err(LoadError::Invalid)?;
+        let mut config = Config::new();
+        // Tests run little code and compile all of it: speed is wanted where the compiler is.
+        config.consume_fuel(true).cranelift_opt_level(OptLevel::None);
+        let engine = Engine::new(&config).map_err(LoadError::Invalid)?;
         let module = Module::new(&engine, bytes).map_err(LoadError::Invalid)?;
         if module.get_export("proxy_abi_version_0_2_1").is_none() {
             return Err(LoadError::OtherAbi);
