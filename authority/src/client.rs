@@ -1,6 +1,7 @@
 //! The command `console`: asks a running authority for a console, as a portal would.
 
-use crate::tls::{self, Trust, TrustError};
+use crate::outbound;
+use crate::tls::{Trust, TrustError};
 use reqwest::{RequestBuilder, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -87,7 +88,7 @@ impl Authority {
     /// The authority at `url`. `trust` is how its certificate is judged if that is an HTTPS URL.
     pub fn new(url: Url, api_token: SecretString, trust: Trust) -> Result<Self, ClientError> {
         let trust = if url.scheme() == "https" { trust } else { Trust::Nobody };
-        let http = tls::http_client(trust.client_config()?).timeout(TIMEOUT).build();
+        let http = outbound::client(trust.client_config()?).timeout(TIMEOUT).build();
         let http =
             http.map_err(|error| ClientError::Unreachable(url.clone(), error.to_string()))?;
         Ok(Self { url, api_token, http })

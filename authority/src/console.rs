@@ -1,4 +1,4 @@
-//! The use cases: issue a token for a machine's console, check it, tell what it is good for.
+//! The use cases: issue a token for a machine's console, check it, tell what it is good for, revoke it.
 //!
 //! A token is issued for a *place*, an ESXi host and a port. At each check the place is read again, and
 //! a token whose place is no longer the machine's is refused: after a vMotion, or when ports have changed
@@ -8,6 +8,7 @@ use crate::names::{Names, Unresolved};
 use crate::tokens::{ConsoleType, Record, StoreUnavailable, Token, TokenHash, TokenStore};
 use crate::vcenter::fleet::{Fleet, Located, NotLocated};
 use crate::vcenter::machine::{PowerState, VirtualMachine};
+use crate::vcenter::scope::Scope;
 use crate::vcenter::session;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
@@ -79,6 +80,8 @@ pub struct IssueRequest {
 pub struct Issued {
     /// The URL that opens the console. It contains the token, so this type has no `Debug`.
     pub url: String,
+    /// The token's public identifier.
+    pub id: TokenHash,
     /// The ESXi host of the console, for the log.
     pub host: String,
     /// The VNC port of the console, for the log.
@@ -202,7 +205,18 @@ pub enum CheckError {
     Store(#[from] StoreUnavailable),
 }
 
-/// Issues and checks console tokens.
+/// Why a machine's tokens are not listed or revoked.
+#[derive(Debug, Error)]
+pub enum RevokeError {
+    /// The machine was not found.
+    #[error("cannot locate the machine: {0}")]
+    NotLocated(#[from] NotLocated),
+    /// The tokens cannot be looked up.
+    #[error(transparent)]
+    Store(#[from] StoreUnavailable),
+}
+
+/// Issues, checks and revokes console tokens.
 pub struct Consoles {
     policy: IssuePolicy,
     fleet: Fleet,
@@ -221,15 +235,17 @@ impl Consoles {
         &self.fleet
     }
 
-    /// Step 1 of a session: a token for the console of a machine, where it is now.
-    pub async fn issue(&self, request: &IssueRequest) -> Result<Issued, IssueError> {
+    /// Step 1 of a session: a token for the console of a machine, where it is now. A machine that is not
+    /// within `scope` does not exist for the caller.
+    pub async fn issue(&self, request: &IssueRequest, scope: &Scope) -> Result<Issued, IssueError> {
         let page = match request.console {
             ConsoleType::Novnc => &self.policy.novnc_url,
             ConsoleType::Xvpvnc => &self.policy.xvpvnc_url,
         };
         let page = page.as_ref().ok_or(IssueError::NotConfigured)?;
-        let Located { vcenter, machine } =
-            self.fleet.locate(request.instance, request.hypervisor.as_deref()).await?;
+        let hypervisor = request.hypervisor.as_deref();
+        let Located { vcenter, machine, .. } =
+            self.fleet.locate(request.instance, hypervisor, scope).await?;
         let place = Place::of(&machine)?;
         if let Some(claimed) = &request.host
             && !self.is_host(&place, claimed).await?
@@ -252,33 +268,88 @@ impl Consoles {
             issued_at,
             expires_at: issued_at + ttl,
         };
-        self.store.put(TokenHash::of(&token.reveal()), record, ttl).await?;
-        Ok(Issued { url: page.with(&token), host, port })
+        let id = TokenHash::of(&token.reveal());
+        self.store.put(id, record, ttl).await?;
+        Ok(Issued { url: page.with(&token), id, host, port })
     }
 
     /// Steps 4 and 5: may the bearer of this token open a console now, and where is it? A single-use
     /// token is used up by the answer yes alone: a vCenter that is down costs nobody a token.
     pub async fn check(&self, shown: &str) -> Result<Admission, CheckError> {
         let token = TokenHash::of(shown);
-        let record = self.store.get(token).await?.ok_or(CheckError::TokenInvalid)?;
-        let machine = self.current(&record).await?;
-        let place = place_for(&record, &machine)?;
-        let address = SocketAddr::new(self.names.resolve(place.host).await?, place.port.get());
+        let (Record { instance, expires_at, host, port, .. }, _) = self.valid(token).await?;
+        let address = SocketAddr::new(self.names.resolve(&host).await?, port.get());
         if self.policy.single_use {
             self.store.take(token).await?.ok_or(CheckError::TokenInvalid)?;
         }
-        let Record { instance, expires_at, .. } = record;
         Ok(Admission { session: Uuid::new_v4(), instance, expires_at, address })
     }
 
     /// What [`Self::check`] would say, without using the token up and without the address.
     pub async fn status(&self, shown: &str) -> Result<Status, CheckError> {
-        let token = TokenHash::of(shown);
+        let (Record { instance, expires_at, .. }, machine) =
+            self.valid(TokenHash::of(shown)).await?;
+        Ok(Status { name: machine.name, instance, power_state: machine.power_state, expires_at })
+    }
+
+    /// What a token was issued for, if the console is still there and the machine within `scope`. The token
+    /// is not used up.
+    pub async fn record(&self, shown: &str, scope: &Scope) -> Result<Record, CheckError> {
+        let (record, _) = self.valid(TokenHash::of(shown)).await?;
+        self.locate_within(record.instance, scope).await.map_err(|error| match error {
+            NotLocated::Unavailable { service_host, error } => {
+                CheckError::Vcenter { service_host, error }
+            }
+            NotLocated::UnknownMachine | NotLocated::UnknownHypervisor(_) => {
+                CheckError::TokenInvalid
+            }
+        })?;
+        Ok(record)
+    }
+
+    /// The unexpired tokens of a machine within `scope`, oldest first.
+    pub async fn tokens(
+        &self,
+        instance: Uuid,
+        scope: &Scope,
+    ) -> Result<Vec<(TokenHash, Record)>, RevokeError> {
+        self.locate_within(instance, scope).await?;
+        Ok(self.store.list(instance).await?)
+    }
+
+    /// Ends a token before its time, if its machine is within `scope`. `None`: there is no such token.
+    /// Consoles that it has opened stay open.
+    pub async fn revoke(
+        &self,
+        token: TokenHash,
+        scope: &Scope,
+    ) -> Result<Option<Record>, RevokeError> {
+        let Some(record) = self.store.get(token).await? else { return Ok(None) };
+        self.locate_within(record.instance, scope).await?;
+        Ok(self.store.take(token).await?)
+    }
+
+    /// Ends every token of a machine within `scope`, and returns how many there were.
+    pub async fn revoke_all(&self, instance: Uuid, scope: &Scope) -> Result<usize, RevokeError> {
+        self.locate_within(instance, scope).await?;
+        Ok(self.store.revoke(instance).await?)
+    }
+
+    /// Somebody who may see everything needs no vCenter to answer for it: tokens of a machine that is gone,
+    /// or of a vCenter that is down, can be revoked.
+    async fn locate_within(&self, instance: Uuid, scope: &Scope) -> Result<(), NotLocated> {
+        match scope {
+            Scope::Everything => Ok(()),
+            Scope::Within(_) => self.fleet.locate(instance, None, scope).await.map(|_| ()),
+        }
+    }
+
+    /// A token's record and its machine, whose console is where the token was issued for.
+    async fn valid(&self, token: TokenHash) -> Result<(Record, VirtualMachine), CheckError> {
         let record = self.store.get(token).await?.ok_or(CheckError::TokenInvalid)?;
         let machine = self.current(&record).await?;
         place_for(&record, &machine)?;
-        let Record { instance, expires_at, .. } = record;
-        Ok(Status { name: machine.name, instance, power_state: machine.power_state, expires_at })
+        Ok((record, machine))
     }
 
     /// The token's machine as vCenter has it now.

@@ -23,6 +23,7 @@
 //! | [`identity`] | who calls the console API |
 //! | [`http`] | routers, errors as responses, the server |
 //! | [`tls`] | whom to trust |
+//! | [`outbound`] | HTTP requests to others |
 //! | [`telemetry`] | logs and metrics |
 //! | [`serve`], [`client`] | what the commands `serve` and `console` do |
 
@@ -32,6 +33,7 @@ pub mod console;
 pub mod http;
 pub mod identity;
 pub mod names;
+pub mod outbound;
 pub mod serve;
 pub mod telemetry;
 pub mod tls;

@@ -1,10 +1,12 @@
 //! The command `serve`: wires the parts together, serves, and drains.
 
-use crate::config::{Config, ListenAddress, VcenterConfig};
+use crate::config::{AuthConfig, Config, ListenAddress, VcenterConfig};
 use crate::console::Consoles;
 use crate::http::server::{Listener, serve};
 use crate::http::{self, App};
+use crate::identity::Identity;
 use crate::identity::api_token::ApiTokens;
+use crate::identity::keystone::Keystone;
 use crate::telemetry::Metrics;
 use crate::tokens::MemoryStore;
 use crate::vcenter::Vcenter;
@@ -15,12 +17,17 @@ use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 /// Requests under way at SIGTERM have this long to finish. The slowest useful one, an issue that has to log
 /// in first, takes a few seconds; supervisors send SIGKILL after 10 s (Docker) or 30 s (Kubernetes).
 pub const DRAIN_LIMIT: Duration = Duration::from_secs(8);
+
+/// How often vCenters are asked for their clusters' names. A new name is asked for when a caller first uses
+/// it; this forgets the old ones.
+const DISCOVERY_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
 /// Why the authority does not run.
 #[derive(Debug, Error)]
@@ -31,6 +38,9 @@ pub enum ServeError {
     /// The HTTP client for a vCenter cannot be made.
     #[error("vCenter {0}: {1}")]
     Client(String, reqwest::Error),
+    /// The HTTP client for Keystone cannot be made.
+    #[error("Keystone: {0}")]
+    Keystone(reqwest::Error),
     /// Signals cannot be received.
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
@@ -38,13 +48,16 @@ pub enum ServeError {
 
 /// Serves until SIGTERM or SIGINT, then drains.
 pub async fn run(config: Config) -> Result<(), ServeError> {
-    let Config { public, internal, consoles, web, token_capacity, api_tokens, vcenters, log: _ } =
-        config;
+    let Config { public, internal, consoles, web, token_capacity, auth, vcenters, log: _ } = config;
     let metrics = Arc::new(Metrics::new());
     let fleet = fleet(vcenters, &metrics)?;
     let store = Box::new(MemoryStore::new(token_capacity));
     let consoles = Consoles::new(consoles, fleet, store);
-    let app = Arc::new(App::new(consoles, ApiTokens::new(api_tokens), metrics));
+    let AuthConfig { api_tokens, keystone, policy } = auth;
+    let keystone = keystone.map(|config| Keystone::new(config, Arc::clone(&metrics)));
+    let keystone = keystone.transpose().map_err(ServeError::Keystone)?;
+    let identity = Identity::new(ApiTokens::new(api_tokens), keystone);
+    let app = Arc::new(App::new(consoles, identity, policy, metrics));
 
     let public = bind(&public, "public").await?;
     let internal = bind(&internal, "internal").await?;
@@ -70,9 +83,15 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
         public.await;
         stop_internal.cancel();
     };
-    // The first caller should not have to wait for the first login.
-    let warm_up = app.consoles.fleet().ping();
-    tokio::join!(public, internal, drain, warm_up);
+    // The first of it logs in, too: the first caller does not have to wait for that.
+    let discovery = stop_public.run_until_cancelled(async {
+        let mut due = interval(DISCOVERY_INTERVAL);
+        loop {
+            due.tick().await;
+            app.consoles.fleet().discover().await;
+        }
+    });
+    tokio::join!(public, internal, drain, discovery);
     app.consoles.fleet().logout().await;
     info!("stopped");
     Ok(())
@@ -85,7 +104,7 @@ fn fleet(vcenters: Vec<VcenterConfig>, metrics: &Arc<Metrics>) -> Result<Fleet, 
         let endpoint = Endpoint { url, tls, username, password };
         let vcenter = Vcenter::new(service_host.clone(), endpoint, timeout, Arc::clone(metrics))
             .map_err(|error| ServeError::Client(service_host, error))?;
-        Ok(Member { vcenter, hypervisors })
+        Ok(Member::new(vcenter, hypervisors))
     });
     Ok(Fleet::new(members.collect::<Result<_, _>>()?))
 }

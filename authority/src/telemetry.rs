@@ -38,6 +38,7 @@ pub struct Metrics {
     issues: Family<IssueLabels, Counter>,
     checks: Family<CheckLabels, Counter>,
     check_seconds: Histogram,
+    keystone: Family<KeystoneLabels, Counter>,
     vcenter_calls: Family<VcenterLabels, Counter>,
     vcenter_seconds: Family<VcenterSecondsLabels, Histogram>,
 }
@@ -57,6 +58,12 @@ impl Metrics {
             Unit::Seconds,
             check_seconds.clone(),
         );
+        let keystone = Family::default();
+        registry.register(
+            "keystone_tokens",
+            "Callers' Keystone tokens looked at",
+            keystone.clone(),
+        );
         let vcenter_calls = Family::default();
         registry.register("vcenter_calls", "SOAP calls to vCenter", vcenter_calls.clone());
         let vcenter_seconds =
@@ -67,7 +74,7 @@ impl Metrics {
             Unit::Seconds,
             vcenter_seconds.clone(),
         );
-        Self { registry, issues, checks, check_seconds, vcenter_calls, vcenter_seconds }
+        Self { registry, issues, checks, check_seconds, keystone, vcenter_calls, vcenter_seconds }
     }
 
     /// A console URL was asked for, and this came of it: `issued` or the name of nova's error.
@@ -80,6 +87,11 @@ impl Metrics {
     pub fn check(&self, outcome: &'static str, took: Duration) {
         self.checks.get_or_create(&CheckLabels { outcome }).inc();
         self.check_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A caller showed a Keystone token: `cached`, `good`, `refused` or `unavailable`.
+    pub fn keystone(&self, outcome: &'static str) {
+        self.keystone.get_or_create(&KeystoneLabels { outcome }).inc();
     }
 
     /// A SOAP call has ended.
@@ -119,6 +131,11 @@ struct IssueLabels {
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct CheckLabels {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct KeystoneLabels {
     outcome: &'static str,
 }
 

@@ -46,15 +46,6 @@ pub enum TrustError {
     Rustls(#[from] rustls::Error),
 }
 
-/// An HTTP client that verifies servers as `tls` says. It follows no redirect and takes no proxy from the
-/// environment: it talks to the server that it is told to and to no other.
-pub fn http_client(tls: ClientConfig) -> reqwest::ClientBuilder {
-    reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-}
-
 impl Trust {
     /// A client configuration that verifies servers this way. Files are read now.
     pub fn client_config(&self) -> Result<ClientConfig, TrustError> {

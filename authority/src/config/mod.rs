@@ -1,9 +1,13 @@
 //! The configuration file: TOML in, a [`Config`] out that needs no more checking, or every fault at once.
 
+mod auth;
 mod section;
+
+pub use auth::AuthConfig;
 
 use crate::console::{IssuePolicy, PageUrl};
 use crate::tls::Trust;
+use auth::read_auth;
 use rustls::ClientConfig;
 use secrecy::SecretString;
 use section::{Faults, Section};
@@ -60,8 +64,8 @@ pub struct Config {
     pub web: Option<PathBuf>,
     /// `[tokens] capacity`: how many live tokens the memory store keeps.
     pub token_capacity: NonZeroUsize,
-    /// `[[auth.api_token]]`: who may call the console API.
-    pub api_tokens: Vec<ApiTokenConfig>,
+    /// `[auth]`: who may call the console API, and with which machines.
+    pub auth: AuthConfig,
     /// `[[vcenter]]`, at least one.
     pub vcenters: Vec<VcenterConfig>,
     /// `[log]`.
@@ -75,15 +79,6 @@ pub enum ListenAddress {
     Tcp(SocketAddr),
     /// `unix:PATH`, a stream socket.
     Unix(PathBuf),
-}
-
-/// `[[auth.api_token]]`: one caller of the console API.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ApiTokenConfig {
-    /// Who it is, for logs.
-    pub name: String,
-    /// The SHA-256 of the caller's token.
-    pub sha256: [u8; 32],
 }
 
 /// `[[vcenter]]`.
@@ -202,15 +197,18 @@ fn read(mut root: Section<'_>) -> Option<Config> {
     let (public, internal) = read_listen(root.section("listen"));
     let (consoles, web) = read_console(root.section("console"));
     let token_capacity = read_tokens(root.section("tokens"));
-    let api_tokens = read_auth(root.section("auth"));
     if !root.has("vcenter") {
         root.fault("vcenter", "at least one [[vcenter]] is needed");
     }
     let vcenters = root.sections("vcenter", read_vcenter);
-    let service_hosts = vcenters.iter().flatten().map(|vcenter| vcenter.service_host.as_str());
-    if let Some(twice) = first_duplicate(service_hosts) {
+    let service_hosts: Vec<&str> =
+        vcenters.iter().flatten().map(|vcenter| vcenter.service_host.as_str()).collect();
+    if let Some(twice) = first_duplicate(service_hosts.iter().copied()) {
         root.fault("vcenter", format!("two have the service_host {twice:?}"));
     }
+    // A vCenter with faults may have lost its name, and then a project that names it is no further fault.
+    let service_hosts = vcenters.iter().all(Option::is_some).then_some(&service_hosts[..]);
+    let auth = read_auth(root.section("auth"), service_hosts);
     let log = read_log(root.section("log"));
     root.end();
     Some(Config {
@@ -219,7 +217,7 @@ fn read(mut root: Section<'_>) -> Option<Config> {
         consoles: consoles?,
         web,
         token_capacity: token_capacity?,
-        api_tokens: api_tokens?,
+        auth: auth?,
         vcenters: vcenters.into_iter().collect::<Option<_>>()?,
         log: log?,
     })
@@ -280,29 +278,6 @@ fn read_tokens(mut section: Section<'_>) -> Option<NonZeroUsize> {
     let capacity = section.integer_or("capacity", DEFAULT_CAPACITY, 1..=MOST_CAPACITY);
     section.end();
     capacity.and_then(|capacity| usize::try_from(capacity).ok()).and_then(NonZeroUsize::new)
-}
-
-fn read_auth(mut section: Section<'_>) -> Option<Vec<ApiTokenConfig>> {
-    if !section.has("api_token") {
-        section.fault(
-            "api_token",
-            "at least one [[auth.api_token]] is needed: `vncgate-authority api-token` makes one",
-        );
-    }
-    let tokens = section.sections("api_token", read_api_token);
-    if let Some(twice) = first_duplicate(tokens.iter().flatten().map(|token| token.name.as_str())) {
-        section.fault("api_token", format!("two have the name {twice:?}"));
-    }
-    section.end();
-    tokens.into_iter().collect()
-}
-
-fn read_api_token(mut section: Section<'_>) -> Option<ApiTokenConfig> {
-    let name = section.required_string("name");
-    let sha256 = section.required_string("sha256");
-    let sha256 = sha256.and_then(|text| section.ok("sha256", parse_sha256(&text)));
-    section.end();
-    Some(ApiTokenConfig { name: name?, sha256: sha256? })
 }
 
 fn read_vcenter(mut section: Section<'_>) -> Option<VcenterConfig> {
@@ -393,9 +368,19 @@ fn parse_sha256(text: &str) -> Result<[u8; 32], &'static str> {
     Ok(bytes)
 }
 
-/// Plain HTTP carries the password in clear: it is for a TLS proxy on the same machine.
+/// The URL of a vCenter's SDK.
 fn parse_sdk_url(text: &str) -> Result<Url, String> {
-    let mut url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
+    let mut url = parse_service_url(text)?;
+    if url.path() == "/" {
+        url.set_path("/sdk");
+    }
+    Ok(url)
+}
+
+/// Where a service is that is sent a password. Plain HTTP carries it in clear: it is for a TLS proxy on the
+/// same machine.
+fn parse_service_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
     let loopback = match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
@@ -414,10 +399,7 @@ fn parse_sdk_url(text: &str) -> Result<Url, String> {
         return Err("must not contain a user name or password: use the keys for them".to_owned());
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err("must end with its path, which is /sdk".to_owned());
-    }
-    if url.path() == "/" {
-        url.set_path("/sdk");
+        return Err("must end with its path".to_owned());
     }
     Ok(url)
 }

@@ -98,6 +98,11 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A string that is not empty.
+    pub(super) fn string_or(&mut self, key: &str, default: &str) -> Option<String> {
+        if self.has(key) { self.required_string(key) } else { Some(default.to_owned()) }
+    }
+
     /// An array of strings, empty if the key is absent.
     pub(super) fn strings(&mut self, key: &str) -> Option<Vec<String>> {
         let Some(value) = self.table.remove(key) else { return Some(Vec::new()) };

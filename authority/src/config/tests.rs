@@ -1,4 +1,7 @@
 use super::*;
+use crate::identity::Caller;
+use crate::identity::policy::{Right, Roles};
+use crate::vcenter::scope::Scope;
 use secrecy::ExposeSecret;
 use std::path::PathBuf;
 
@@ -59,8 +62,10 @@ fn the_shipped_example_explains_a_configuration_that_works() {
     let text = include_str!("../../vncgate-authority.toml");
     let folder = tempfile::tempdir().unwrap();
     let key = rcgen::generate_simple_self_signed(["vcenter.example.com".to_owned()]).unwrap();
-    fs::write(folder.path().join("vcenter-a.password"), "secret").unwrap();
-    fs::write(folder.path().join("vcenter-a-ca.pem"), key.cert.pem()).unwrap();
+    for server in ["vcenter-a", "keystone"] {
+        fs::write(folder.path().join(format!("{server}.password")), "secret").unwrap();
+        fs::write(folder.path().join(format!("{server}-ca.pem")), key.cert.pem()).unwrap();
+    }
     let config = Config::parse(text, folder.path()).unwrap();
     assert_eq!(config.vcenters.len(), 1);
 
@@ -68,7 +73,9 @@ fn the_shipped_example_explains_a_configuration_that_works() {
     let all: String = text
         .lines()
         .map(|line| match line.strip_prefix("#") {
-            Some(setting) if setting.starts_with(|c: char| c.is_ascii_lowercase()) => setting,
+            Some(setting) if setting.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => {
+                setting
+            }
             _ => line,
         })
         .map(|line| format!("{line}\n"))
@@ -79,10 +86,8 @@ fn the_shipped_example_explains_a_configuration_that_works() {
     let faults = Config::parse(&all, folder.path()).map(|_| ()).unwrap_err();
     let unknown: Vec<_> = faults.iter().filter(|fault| fault.contains("not a known key")).collect();
     assert_eq!(unknown, Vec::<&String>::new());
-    assert_eq!(
-        faults,
-        ["vcenter[0].certificate_sha256: cannot be combined with ca_file: choose one"]
-    );
+    let choose = "certificate_sha256: cannot be combined with ca_file: choose one";
+    assert_eq!(faults, [format!("vcenter[0].{choose}"), format!("auth.keystone.{choose}")]);
 }
 
 #[test]
@@ -108,6 +113,23 @@ fn every_fault_is_reported_at_once() {
         name = "portal"
         sha256 = "930cff54e97d9e52e892c501b61d1e1d3adf0278815dc67a6f2e60964ef06456"
         role = "admin"
+        roles = "admin"
+        project = ""
+        [auth.keystone]
+        url = "http://keystone.example.com:5000"
+        user_domain = ""
+        password_file = "no-such-file"
+        cache_ttl = "2h"
+        cache_size = 0
+        timeout = "0s"
+        [auth.policy]
+        open_consoles = ["member"]
+        [[auth.project]]
+        vcenter = "vcenter-a"
+        folders = ["DC0/vm/tenant-a"]
+        [[auth.project]]
+        id = "a"
+        vcenter = "vcenter-a"
         [[vcenter]]
         url = "http://vcenter-a.example.com/sdk"
         username = ""
@@ -131,6 +153,19 @@ fn every_fault_is_reported_at_once() {
         "tokens.capacity: must be between 1 and 1000000, not 0",
         "auth.api_token[0].sha256: must be a SHA-256",
         "auth.api_token[1].role: is not a known key",
+        "auth.api_token[1].roles: must be an array of strings, not a string",
+        "auth.api_token[1].project: must not be empty",
+        "auth.keystone.url: must begin with https:// (http is for loopback addresses)",
+        "auth.keystone.username: is missing",
+        "auth.keystone.user_domain: must not be empty",
+        "auth.keystone.password_file: cannot read",
+        "auth.keystone.cache_ttl: must be between 0s and 1h",
+        "auth.keystone.cache_size: must be between 1 and 1000000, not 0",
+        "auth.keystone.timeout: must be between 100ms and 30s",
+        "auth.policy.open_consoles: is not a known key",
+        "auth.project[0].id: is missing",
+        "auth.project[0].folders: must be an inventory path that begins with /",
+        "auth.project[1].folders: is missing, and resource_pools too",
         "vcenter[0].service_host: is missing",
         "vcenter[0].url: must begin with https:// (http is for loopback addresses)",
         "vcenter[0].username: must not be empty",
@@ -183,8 +218,72 @@ fn two_of_one_name_are_refused() {
     assert_eq!(
         faults,
         [
-            "auth.api_token: two have the name \"portal\"",
-            "vcenter: two have the service_host \"vcenter-a\""
+            "vcenter: two have the service_host \"vcenter-a\"",
+            "auth.api_token: two have the name \"portal\""
+        ]
+    );
+}
+
+#[test]
+fn keystone_alone_is_enough_and_has_defaults() {
+    let keystone = "[auth.keystone]\n\
+        url = 'https://keystone.example.com/identity/'\n\
+        username = 'vncgate'\n\
+        password_file = 'password'\n\
+        ca_file = 'ca.pem'\n\n";
+    let (start, end) = (LEAST.find("[[auth").unwrap(), LEAST.find("[[vcenter").unwrap());
+    let text = format!("{}{keystone}{}", &LEAST[..start], &LEAST[end..]);
+    let auth = Folder::new().parse(&text).unwrap().auth;
+    assert_eq!(auth.api_tokens, []);
+    let keystone = auth.keystone.unwrap();
+    assert_eq!(keystone.url.as_str(), "https://keystone.example.com/identity/v3");
+    assert_eq!((keystone.project.as_str(), keystone.user_domain.as_str()), ("service", "Default"));
+    assert_eq!(keystone.cache_ttl, Duration::from_secs(60));
+    assert!(!format!("{keystone:?}").contains("p&ss"), "{keystone:?}");
+}
+
+#[test]
+fn an_identity_url_may_be_written_with_or_without_its_version() {
+    for text in ["https://k.example.com", "https://k.example.com/", "https://k.example.com/v3/"] {
+        assert_eq!(auth::parse_identity_url(text).unwrap().as_str(), "https://k.example.com/v3");
+    }
+    assert!(auth::parse_identity_url("https://k.example.com/v3?x=1").is_err());
+}
+
+#[test]
+fn only_administrators_may_do_anything_unless_roles_say_otherwise() {
+    let caller = |roles: &[&str]| Caller {
+        name: "somebody".to_owned(),
+        roles: roles.iter().collect(),
+        project: Some("a".to_owned()),
+    };
+    let rights = [Right::OpenConsole, Right::ReadToken, Right::RevokeToken];
+    let folder = Folder::new();
+    let auth = folder.parse(LEAST).unwrap().auth;
+    for right in rights {
+        assert!(auth.policy.allows(&caller(&["admin"]), right));
+        assert!(!auth.policy.allows(&caller(&["member", "reader"]), right));
+    }
+    assert_eq!(auth.api_tokens[0].roles, Roles::from_iter(["admin"]));
+
+    let with_projects = format!(
+        "{LEAST}\n[auth.policy]\nopen_console = ['admin', 'member']\n\
+         [[auth.project]]\nid = 'a'\nvcenter = 'vcenter-a'\nfolders = ['/DC0/vm/a']\n\
+         [[auth.project]]\nid = 'a'\nvcenter = 'vcenter-a'\nresource_pools = ['resgroup-8']\n"
+    );
+    let auth = folder.parse(&with_projects).unwrap().auth;
+    let member = caller(&["member"]);
+    assert!(auth.policy.allows(&member, Right::OpenConsole));
+    let Scope::Within(containers) = auth.policy.scope(&member) else { panic!("confined") };
+    assert_eq!(containers.len(), 2, "both blocks of the project");
+    assert_eq!(*auth.policy.scope(&caller(&["admin"])), Scope::Everything);
+
+    let faults = folder.faults(&with_projects.replace("vcenter = 'vcenter-a'", "vcenter = 'b'"));
+    assert_eq!(
+        faults,
+        [
+            "auth.project[0].vcenter: no [[vcenter]] has the service_host \"b\"",
+            "auth.project[1].vcenter: no [[vcenter]] has the service_host \"b\"",
         ]
     );
 }

@@ -10,6 +10,9 @@ fn machine() -> VirtualMachine {
         connected: true,
         host: Some("esx-1".to_owned()),
         vnc_port: NonZeroU16::new(5901),
+        cluster: None,
+        vcpus: 1,
+        memory_mib: 1024,
     }
 }
 

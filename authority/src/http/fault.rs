@@ -20,7 +20,10 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// No or a wrong `X-Auth-Token`. Written by keystonemiddleware where nova runs.
-    Unauthorized,
+    Unauthorized {
+        /// Where tokens can be had (`WWW-Authenticate`).
+        challenge: HeaderValue,
+    },
     /// An error in nova's own shape, `{"NAME": {"code": N, "message": M}}`.
     Nova {
         /// The HTTP status and `code`.
@@ -38,6 +41,48 @@ impl Fault {
         Self::nova(StatusCode::BAD_REQUEST, "badRequest", message)
     }
 
+    /// The request is wrong in a way that nova has no words for.
+    pub fn malformed_or_incorrect() -> Self {
+        Self::bad_request(
+            "The server could not comply with the request since it is either malformed or \
+             otherwise incorrect.",
+        )
+    }
+
+    /// The caller is not known.
+    pub fn unauthorized(challenge: &str) -> Self {
+        let challenge = HeaderValue::from_str(challenge);
+        let challenge = challenge.unwrap_or(HeaderValue::from_static("Keystone"));
+        Self::Unauthorized { challenge }
+    }
+
+    /// The caller is known and lacks the role that `rule`, a policy of nova's, asks for.
+    pub fn forbidden(rule: &str) -> Self {
+        let message = format!("Policy doesn't allow {rule} to be performed.");
+        Self::nova(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
+    /// There is no such path, or not in this version of the API.
+    pub fn not_found() -> Self {
+        Self::item_not_found("The resource could not be found.")
+    }
+
+    /// What the path names is not there.
+    pub fn item_not_found(message: impl Into<String>) -> Self {
+        Self::nova(StatusCode::NOT_FOUND, "itemNotFound", message)
+    }
+
+    /// The request is written for a version of the API that there is not.
+    pub fn not_acceptable(message: impl Into<String>) -> Self {
+        Self::nova(StatusCode::NOT_ACCEPTABLE, "computeFault", message)
+    }
+
+    /// The body is said to be something else than JSON.
+    pub fn unsupported_media_type() -> Self {
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        Self::nova(status, "badMediaType", "Unsupported Content-Type")
+    }
+
     /// The body is larger than the API ever needs.
     pub fn too_large() -> Self {
         Self::nova(StatusCode::PAYLOAD_TOO_LARGE, "overLimit", "Request is too large.")
@@ -45,14 +90,20 @@ impl Fault {
 
     /// nova's `InstanceNotFound`.
     pub fn instance_not_found(id: &str) -> Self {
-        Self::nova(
-            StatusCode::NOT_FOUND,
-            "itemNotFound",
-            format!("Instance {id} could not be found."),
-        )
+        Self::item_not_found(format!("Instance {id} could not be found."))
     }
 
-    /// vCenter or the token store does not answer.
+    /// vCenter does not answer.
+    pub fn vcenter_unavailable() -> Self {
+        Self::unavailable("vCenter does not answer. Try again later.")
+    }
+
+    /// The token store does not answer.
+    pub fn store_unavailable() -> Self {
+        Self::unavailable("The token store does not answer. Try again later.")
+    }
+
+    /// Something that is needed for an answer does not answer.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::nova(StatusCode::SERVICE_UNAVAILABLE, "serviceUnavailable", message)
     }
@@ -64,17 +115,7 @@ impl Fault {
             IssueError::NotConfigured | IssueError::NoConsole(NoConsole::NoVnc) => {
                 Self::bad_request(format!("Unavailable console type {}.", console.as_str()))
             }
-            IssueError::NotLocated(NotLocated::UnknownMachine) => {
-                Self::instance_not_found(&instance.to_string())
-            }
-            IssueError::NotLocated(NotLocated::UnknownHypervisor(name)) => Self::nova(
-                StatusCode::NOT_FOUND,
-                "itemNotFound",
-                format!("No hypervisor matching '{name}' could be found."),
-            ),
-            IssueError::NotLocated(NotLocated::Unavailable { .. }) => {
-                Self::unavailable("vCenter does not answer. Try again later.")
-            }
+            IssueError::NotLocated(error) => Self::of_location(&instance.to_string(), error),
             IssueError::NoConsole(_) => Self::conflict(format!("Instance {instance} is not ready")),
             IssueError::OtherHost { claimed, .. } => {
                 Self::conflict(format!("Instance {instance} is not on host {claimed}."))
@@ -82,16 +123,25 @@ impl Fault {
             IssueError::Unresolved(_) => {
                 Self::unavailable("The host's name cannot be resolved. Try again later.")
             }
-            IssueError::Store(_) => {
-                Self::unavailable("The token store does not answer. Try again later.")
+            IssueError::Store(_) => Self::store_unavailable(),
+        }
+    }
+
+    /// A machine was not located. `id` is how the caller named it.
+    pub fn of_location(id: &str, error: &NotLocated) -> Self {
+        match error {
+            NotLocated::UnknownMachine => Self::instance_not_found(id),
+            NotLocated::UnknownHypervisor(name) => {
+                Self::item_not_found(format!("No hypervisor matching '{name}' could be found."))
             }
+            NotLocated::Unavailable { .. } => Self::vcenter_unavailable(),
         }
     }
 
     /// The error's name, as a metric's label.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Unauthorized => "unauthorized",
+            Self::Unauthorized { .. } => "unauthorized",
             Self::Nova { name, .. } => name,
         }
     }
@@ -108,13 +158,12 @@ impl Fault {
 impl IntoResponse for Fault {
     fn into_response(self) -> Response {
         match self {
-            Self::Unauthorized => {
+            Self::Unauthorized { challenge } => {
                 let message = "The request you have made requires authentication.";
                 let body =
                     json!({"error": {"code": 401, "title": "Unauthorized", "message": message}});
-                // RFC 9110, section 11.6.1 requires a challenge; there is no Keystone to name.
-                let challenge = [(WWW_AUTHENTICATE, HeaderValue::from_static("Keystone"))];
-                (StatusCode::UNAUTHORIZED, challenge, Json(body)).into_response()
+                (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, challenge)], Json(body))
+                    .into_response()
             }
             Self::Nova { status, name, message } => {
                 let body = json!({name: {"code": status.as_u16(), "message": message}});

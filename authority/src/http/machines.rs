@@ -3,6 +3,7 @@
 use super::App;
 use super::fault::Fault;
 use crate::identity::Caller;
+use crate::identity::policy::Right;
 use crate::vcenter::machine::{PowerState, VirtualMachine};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// `GET /v1/vms?name=NAME`. Reads the inventory of every vCenter at each request.
+/// `GET /v1/vms?name=NAME`. The answer may be a few seconds old.
 pub fn routes() -> Router<Arc<App>> {
     Router::new().route("/v1/vms", get(list))
 }
@@ -55,20 +56,18 @@ impl From<VirtualMachine> for Machine {
 
 async fn list(
     State(app): State<Arc<App>>,
-    _: Caller,
+    caller: Caller,
     filter: Result<Query<Filter>, QueryRejection>,
 ) -> Result<Json<Listing>, Fault> {
     let Query(Filter { name }) =
         filter.map_err(|rejection| Fault::bad_request(rejection.body_text()))?;
-    let (machines, unavailable) = app.consoles.fleet().list().await;
-    if machines.is_empty() && !unavailable.is_empty() {
-        return Err(Fault::unavailable("vCenter does not answer. Try again later."));
+    let scope = app.authorize(&caller, Right::OpenConsole, "open_console")?;
+    let wanted = |machine: &VirtualMachine| name.as_ref().is_none_or(|name| *name == machine.name);
+    let (located, unavailable) = app.consoles.fleet().list(scope, wanted).await;
+    if located.is_empty() && !unavailable.is_empty() {
+        return Err(Fault::vcenter_unavailable());
     }
-    let vms = machines
-        .into_iter()
-        .filter(|machine| name.as_ref().is_none_or(|name| *name == machine.name))
-        .map(Machine::from)
-        .collect();
+    let vms = located.into_iter().map(|located| Machine::from(located.machine)).collect();
     Ok(Json(Listing { vms, unavailable }))
 }
 

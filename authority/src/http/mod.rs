@@ -1,7 +1,7 @@
 //! The two HTTP faces of the authority.
 //!
-//! - [`public`]: the console API ([`compute`], [`machines`]), the console page ([`pages`]) and what the page
-//!   asks ([`status`]). Envoy routes browsers and callers to it.
+//! - [`public`]: the console API ([`compute`], [`machines`], [`tokens`]), the console page ([`pages`]) and
+//!   what the page asks ([`status`]). Envoy routes browsers and callers to it.
 //! - [`internal`]: the [`check`] API for the filter, and [`health`] with the metrics. It asks for no
 //!   password and belongs on a loopback address or a Unix socket.
 //!
@@ -17,11 +17,13 @@ pub mod server;
 pub mod status;
 #[cfg(test)]
 mod testing;
+pub mod tokens;
 
 use crate::console::Consoles;
-use crate::identity::Caller;
-use crate::identity::api_token::ApiTokens;
+use crate::identity::policy::{Policy, Right};
+use crate::identity::{Caller, Identity};
 use crate::telemetry::Metrics;
+use crate::vcenter::scope::Scope;
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::FromRequestParts;
@@ -34,6 +36,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::timeout;
 use tower_http::timeout::TimeoutLayer;
+use tracing::warn;
 
 /// The largest request that either API takes is a few hundred bytes; nova's schemas bound every field.
 pub const BODY_LIMIT: usize = 16 * 1024;
@@ -49,7 +52,9 @@ pub struct App {
     /// The use cases.
     pub consoles: Consoles,
     /// Who may call the console API.
-    pub api_tokens: ApiTokens,
+    pub identity: Identity,
+    /// What callers may do.
+    pub policy: Policy,
     /// Counts.
     pub metrics: Arc<Metrics>,
     draining: AtomicBool,
@@ -57,8 +62,13 @@ pub struct App {
 
 impl App {
     /// An application that is not draining.
-    pub fn new(consoles: Consoles, api_tokens: ApiTokens, metrics: Arc<Metrics>) -> Self {
-        Self { consoles, api_tokens, metrics, draining: AtomicBool::new(false) }
+    pub fn new(
+        consoles: Consoles,
+        identity: Identity,
+        policy: Policy,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { consoles, identity, policy, metrics, draining: AtomicBool::new(false) }
     }
 
     /// From now on [`health`] says not ready.
@@ -74,8 +84,9 @@ impl App {
 /// Console API and pages. `web` is a folder of further pages, served below `/`.
 pub fn public(app: Arc<App>, web: Option<&Path>) -> Router {
     let api = Router::new()
-        .merge(compute::routes())
+        .merge(compute::routes(&app))
         .merge(machines::routes())
+        .merge(tokens::routes())
         .merge(status::routes())
         .with_state(app);
     bounded(api.merge(pages::routes(web)))
@@ -117,6 +128,25 @@ impl FromRequestParts<Arc<App>> for Caller {
     /// Whoever `X-Auth-Token` belongs to.
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Fault> {
         let shown = parts.headers.get("x-auth-token").and_then(|token| token.to_str().ok());
-        shown.and_then(|token| app.api_tokens.identify(token.trim())).ok_or(Fault::Unauthorized)
+        let identified = app.identity.identify(shown.unwrap_or_default().trim()).await;
+        match identified {
+            Ok(Some(caller)) => Ok(caller),
+            Ok(None) => Err(Fault::unauthorized(&app.identity.challenge())),
+            Err(error) => {
+                warn!(%error, "a caller cannot be identified");
+                Err(Fault::unavailable("The Keystone service is temporarily unavailable."))
+            }
+        }
+    }
+}
+
+impl App {
+    /// The machines with which this caller may do what `rule`, the name of a policy of nova's, is about.
+    fn authorize(&self, caller: &Caller, right: Right, rule: &str) -> Result<&Scope, Fault> {
+        if self.policy.allows(caller, right) {
+            return Ok(self.policy.scope(caller));
+        }
+        warn!(caller = caller.name, rule, "a caller lacks the role for a call");
+        Err(Fault::forbidden(rule))
     }
 }

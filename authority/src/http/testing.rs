@@ -1,9 +1,10 @@
 //! What the tests of the routers share.
 
 use super::App;
-use crate::config::ApiTokenConfig;
 use crate::console::{Consoles, IssuePolicy, PageUrl};
-use crate::identity::api_token::ApiTokens;
+use crate::identity::Identity;
+use crate::identity::api_token::{ApiTokenConfig, ApiTokens};
+use crate::identity::policy::{Policy, Roles};
 use crate::telemetry::Metrics;
 use crate::tls::Trust;
 use crate::tokens::MemoryStore;
@@ -15,6 +16,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +28,11 @@ pub(super) const INSTANCE: &str = "5d93eed6-a1b7-5668-903c-b43c7c81d44c";
 /// An authority with one caller, one page for noVNC, and a vCenter that refuses connections: nothing can
 /// listen on port 0.
 pub(super) fn app() -> Arc<App> {
+    app_with_roles(&["admin"], None)
+}
+
+/// The same, its caller having these roles in this project.
+pub(super) fn app_with_roles(roles: &[&str], project: Option<&str>) -> Arc<App> {
     let metrics = Arc::new(Metrics::new());
     let endpoint = Endpoint {
         url: "http://127.0.0.1:0/sdk".parse().unwrap(),
@@ -44,10 +51,25 @@ pub(super) fn app() -> Arc<App> {
         single_use: false,
     };
     let store = Box::new(MemoryStore::new(NonZeroUsize::MIN));
-    let consoles = Consoles::new(policy, Fleet::new(vec![Member { vcenter, hypervisors }]), store);
+    let consoles =
+        Consoles::new(policy, Fleet::new(vec![Member::new(vcenter, hypervisors)]), store);
     let sha256 = Sha256::digest(API_TOKEN).into();
-    let callers = ApiTokens::new(vec![ApiTokenConfig { name: "portal".to_owned(), sha256 }]);
-    Arc::new(App::new(consoles, callers, metrics))
+    let admin = || Roles::from_iter(["admin"]);
+    let portal = ApiTokenConfig {
+        name: "portal".to_owned(),
+        sha256,
+        roles: roles.iter().collect(),
+        project: project.map(str::to_owned),
+    };
+    let identity = Identity::new(ApiTokens::new(vec![portal]), None);
+    let policy = Policy {
+        open_console: admin(),
+        read_token: admin(),
+        revoke_token: admin(),
+        every_project: admin(),
+        projects: HashMap::new(),
+    };
+    Arc::new(App::new(consoles, identity, policy, metrics))
 }
 
 /// An answer, read to its end.

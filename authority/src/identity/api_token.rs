@@ -1,12 +1,25 @@
 //! Callers with a token of the configuration's, of which the authority knows only the SHA-256.
 
 use super::Caller;
-use crate::config::ApiTokenConfig;
+use super::policy::Roles;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 /// 256 random bits: with so many, a plain hash is as good as a slow one.
 const TOKEN_BYTES: usize = 32;
+
+/// One caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiTokenConfig {
+    /// Who it is, for logs.
+    pub name: String,
+    /// The SHA-256 of the caller's token.
+    pub sha256: [u8; 32],
+    /// What the caller may do follows from these.
+    pub roles: Roles,
+    /// The project whose machines the caller sees, unless a role lets it see every project's.
+    pub project: Option<String>,
+}
 
 /// Every configured API token.
 pub struct ApiTokens {
@@ -25,10 +38,14 @@ impl ApiTokens {
         let mut caller = None;
         for token in &self.known {
             if bool::from(shown.ct_eq(&token.sha256)) {
-                caller = Some(Caller { name: token.name.clone() });
+                caller = Some(token);
             }
         }
-        caller
+        caller.map(|token| Caller {
+            name: token.name.clone(),
+            roles: token.roles.clone(),
+            project: token.project.clone(),
+        })
     }
 }
 
@@ -50,8 +67,16 @@ mod tests {
         let (token, sha256) = generate().unwrap();
         let (other, _) = generate().unwrap();
         let sha256 = hex::decode(sha256).unwrap().try_into().unwrap();
-        let tokens = ApiTokens::new(vec![ApiTokenConfig { name: "portal".to_owned(), sha256 }]);
-        assert_eq!(tokens.identify(&token).unwrap().name, "portal");
+        let roles = Roles::from_iter(["member"]);
+        let project = Some("a".to_owned());
+        let name = "portal".to_owned();
+        let tokens = ApiTokens::new(vec![ApiTokenConfig {
+            name: name.clone(),
+            sha256,
+            roles: roles.clone(),
+            project: project.clone(),
+        }]);
+        assert_eq!(tokens.identify(&token), Some(Caller { name, roles, project }));
         assert_eq!(tokens.identify(&other), None);
         assert_eq!(tokens.identify(&hex::encode(sha256)), None);
         assert_eq!(tokens.identify(""), None);

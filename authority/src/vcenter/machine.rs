@@ -15,18 +15,30 @@ const HOST: &str = "runtime.host";
 /// nova's key for the console port, a keyed element of an array.
 const VNC_PORT: &str = r#"config.extraConfig["RemoteDisplay.vnc.port"]"#;
 const VNC_ENABLED: &str = r#"config.extraConfig["RemoteDisplay.vnc.enabled"]"#;
+const VCPUS: &str = "summary.config.numCpu";
+const MEMORY_MIB: &str = "summary.config.memorySizeMB";
 const HOST_NAME: &str = "name";
+const HOST_PARENT: &str = "parent";
 
 /// What to read of each `VirtualMachine`.
-pub(super) const MACHINE_PATHS: [&str; 7] =
-    [NAME, INSTANCE_UUID, POWER_STATE, CONNECTION_STATE, HOST, VNC_PORT, VNC_ENABLED];
+pub(super) const MACHINE_PATHS: [&str; 9] = [
+    NAME,
+    INSTANCE_UUID,
+    POWER_STATE,
+    CONNECTION_STATE,
+    HOST,
+    VNC_PORT,
+    VNC_ENABLED,
+    VCPUS,
+    MEMORY_MIB,
+];
 
 /// What to read of each `HostSystem`.
-pub(super) const HOST_PATHS: [&str; 1] = [HOST_NAME];
+pub(super) const HOST_PATHS: [&str; 2] = [HOST_NAME, HOST_PARENT];
 
 /// A machine's managed object identifier, `vm-42`. It is valid within one vCenter and changes when the
 /// machine is unregistered and registered again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct MachineRef(String);
 
@@ -75,14 +87,20 @@ pub struct VirtualMachine {
     /// `RemoteDisplay.vnc.port`, unless `RemoteDisplay.vnc.enabled` says that VNC is off. nova and the
     /// tools that set a port by hand do not always set `enabled`; without it the port counts.
     pub vnc_port: Option<NonZeroU16>,
+    /// Identifier of the cluster, or of the single host's `ComputeResource`, that its host belongs to.
+    pub cluster: Option<String>,
+    /// Number of virtual processors.
+    pub vcpus: u32,
+    /// Memory in MiB.
+    pub memory_mib: u32,
 }
 
 /// The machines among `objects`, each with the name of the host it refers to.
 pub(super) fn machines(objects: &[ObjectContent]) -> Result<Vec<VirtualMachine>, Unanswered> {
-    let hosts: HashMap<&str, &str> = objects
+    let hosts: HashMap<&str, &ObjectContent> = objects
         .iter()
         .filter(|object| object.kind == "HostSystem")
-        .filter_map(|host| Some((host.id.as_str(), host.property(HOST_NAME)?)))
+        .map(|host| (host.id.as_str(), host))
         .collect();
     objects
         .iter()
@@ -93,7 +111,7 @@ pub(super) fn machines(objects: &[ObjectContent]) -> Result<Vec<VirtualMachine>,
 
 fn machine(
     object: &ObjectContent,
-    hosts: &HashMap<&str, &str>,
+    hosts: &HashMap<&str, &ObjectContent>,
 ) -> Result<VirtualMachine, Unanswered> {
     let required = |path| object.property(path).ok_or(Malformed::Missing(path));
     let power_state = match required(POWER_STATE)? {
@@ -106,14 +124,20 @@ fn machine(
         }
     };
     let host = object.property(HOST).and_then(|id| hosts.get(id));
+    let of_host = |path| host.and_then(|host| host.property(path)).map(str::to_owned);
+    // Absent while vCenter cannot reach the host; they are for display.
+    let number = |path| object.property(path).and_then(|text| text.parse().ok()).unwrap_or(0);
     Ok(VirtualMachine {
         reference: MachineRef(object.id.clone()),
         name: required(NAME)?.to_owned(),
         instance: object.property(INSTANCE_UUID).and_then(|uuid| uuid.parse().ok()),
         power_state,
         connected: required(CONNECTION_STATE)? == "connected",
-        host: host.map(|&name| name.to_owned()),
+        host: of_host(HOST_NAME),
         vnc_port: vnc_port(object),
+        cluster: of_host(HOST_PARENT),
+        vcpus: number(VCPUS),
+        memory_mib: number(MEMORY_MIB),
     })
 }
 

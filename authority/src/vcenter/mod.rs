@@ -1,18 +1,24 @@
 //! vCenter: which virtual machine, on which host, with which console port, right now.
 //!
 //! [`soap`] knows the messages, [`session`] carries them, [`machine`] gives the properties their meaning,
-//! and [`Vcenter`] asks the questions. Nothing here is cached: an answer is as old as its round trip.
+//! and [`Vcenter`] asks the questions. Of a machine's console nothing is cached: an answer is as old as its
+//! round trip. [`fleet`] is all the configured vCenters, and knows which of them to ask about what; [`scope`]
+//! is the part of their inventories that a caller may see.
 
 pub mod fleet;
+mod hypervisors;
+mod listings;
 pub mod machine;
+pub mod scope;
 pub mod session;
 pub mod soap;
 mod xml;
 
 use crate::telemetry::Metrics;
 use machine::{HOST_PATHS, MACHINE_PATHS, MachineRef, VirtualMachine};
+use scope::{Ancestors, Container, Locator};
 use session::{Client, Endpoint, Error};
-use soap::{Fault, Root};
+use soap::{Fault, ManagedObject, ObjectContent, Root, ServiceContent};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -27,6 +33,15 @@ const PAGE_SIZE: u32 = 200;
 
 /// Listing the largest inventory that one vCenter supports takes some 400 pages.
 const LIST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A cluster, which nova calls a hypervisor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// Its managed object identifier, `domain-c7`.
+    pub id: String,
+    /// Its name in the inventory.
+    pub name: String,
+}
 
 /// One configured vCenter.
 pub struct Vcenter {
@@ -73,29 +88,58 @@ impl Vcenter {
         .await
     }
 
-    /// Every machine that the account can see, in vCenter's order.
-    pub async fn list(&self) -> Result<Vec<VirtualMachine>, Error> {
+    /// Every machine that the account can see, or those of them that are below `container`, in vCenter's
+    /// order.
+    pub async fn list(&self, container: Option<&Container>) -> Result<Vec<VirtualMachine>, Error> {
         self.in_time(LIST_TIMEOUT, async {
-            let view = self
-                .client
-                .call("CreateContainerView", soap::create_container_view, soap::container_view)
-                .await?;
-            let machines = self.pages(&view).await;
-            let destroyed = self
-                .client
-                .call(
-                    "DestroyView",
-                    |_| soap::destroy_view(&view),
-                    |reply| soap::done(reply, "DestroyViewResponse"),
-                )
-                .await;
-            if let Err(error) = destroyed {
-                let vcenter = self.service_host();
-                warn!(vcenter, %error, "a container view stays until the session ends");
-            }
-            machines
+            let container = match container {
+                None => None,
+                Some(container) => match self.resolve(container).await? {
+                    Some(object) => Some(object),
+                    None => return Ok(self.warn_of_empty(container)),
+                },
+            };
+            let retrieve = |content: &ServiceContent, view: &str| {
+                let root = Root::View(view);
+                soap::retrieve_properties(content, root, &MACHINE_PATHS, &HOST_PATHS, PAGE_SIZE)
+            };
+            let objects = self.view(container.as_ref(), "VirtualMachine", retrieve).await?;
+            Ok(machine::machines(&objects)?)
         })
         .await
+    }
+
+    /// Is the machine below one of these containers? One round trip.
+    pub async fn is_within<'a>(
+        &self,
+        machine: &MachineRef,
+        mut containers: impl Iterator<Item = &'a Container>,
+    ) -> Result<bool, Error> {
+        const PATHS: [&str; 2] = [scope::NAME, scope::PARENT];
+        let machine = machine.as_str();
+        let ancestors =
+            self.pages(|content| soap::retrieve_ancestors(content, machine, &PATHS, PAGE_SIZE));
+        let ancestors = Ancestors::new(self.in_time(self.timeout, ancestors).await?);
+        Ok(containers.any(|container| ancestors.include(container)))
+    }
+
+    /// Its clusters, each with its name in the inventory.
+    pub async fn clusters(&self) -> Result<Vec<Cluster>, Error> {
+        const KIND: &str = "ClusterComputeResource";
+        let retrieve = |content: &ServiceContent, view: &str| {
+            soap::retrieve_view(content, view, KIND, &[scope::NAME], PAGE_SIZE)
+        };
+        let objects = self.in_time(self.timeout, self.view(None, KIND, retrieve)).await?;
+        let cluster = |object: ObjectContent| {
+            let name = object.property(scope::NAME)?.to_owned();
+            Some(Cluster { id: object.id, name })
+        };
+        Ok(objects.into_iter().filter_map(cluster).collect())
+    }
+
+    /// `about.instanceUuid`, which tells vCenters apart.
+    pub async fn instance_uuid(&self) -> Result<Option<String>, Error> {
+        self.in_time(self.timeout, self.client.instance_uuid()).await
     }
 
     /// Does it answer, with our account logged in?
@@ -145,18 +189,53 @@ impl Vcenter {
         }
     }
 
-    async fn pages(&self, view: &str) -> Result<Vec<VirtualMachine>, Error> {
-        let root = Root::View(view);
-        let mut page = self
+    /// The object that is meant, or `None` if there is none at that place.
+    async fn resolve(&self, container: &Container) -> Result<Option<ManagedObject>, Error> {
+        match &container.locator {
+            Locator::Reference(id) => {
+                Ok(Some(ManagedObject { kind: container.kind.as_str().to_owned(), id: id.clone() }))
+            }
+            Locator::Path(path) => {
+                let request =
+                    |content: &ServiceContent| soap::find_by_inventory_path(content, path);
+                self.client.call("FindByInventoryPath", request, soap::found_at_path).await
+            }
+        }
+    }
+
+    /// Properties of every object of type `kind` below `container`, or below the root folder. `retrieve`
+    /// writes the request for them, given the view they are in.
+    async fn view(
+        &self,
+        container: Option<&ManagedObject>,
+        kind: &str,
+        retrieve: impl Fn(&ServiceContent, &str) -> String,
+    ) -> Result<Vec<ObjectContent>, Error> {
+        let request =
+            |content: &ServiceContent| soap::create_container_view(content, container, kind);
+        let view = self.client.call("CreateContainerView", request, soap::container_view).await?;
+        let objects = self.pages(|content| retrieve(content, &view)).await;
+        let destroyed = self
             .client
             .call(
-                "RetrievePropertiesEx",
-                |content| {
-                    soap::retrieve_properties(content, root, &MACHINE_PATHS, &HOST_PATHS, PAGE_SIZE)
-                },
-                soap::page,
+                "DestroyView",
+                |_| soap::destroy_view(&view),
+                |reply| soap::done(reply, "DestroyViewResponse"),
             )
-            .await?;
+            .await;
+        if let Err(error) = destroyed {
+            let vcenter = self.service_host();
+            warn!(vcenter, %error, "a container view stays until the session ends");
+        }
+        objects
+    }
+
+    /// Every page of the answer to a `RetrievePropertiesEx`.
+    async fn pages(
+        &self,
+        request: impl Fn(&ServiceContent) -> String,
+    ) -> Result<Vec<ObjectContent>, Error> {
+        let mut page = self.client.call("RetrievePropertiesEx", request, soap::page).await?;
         let mut objects = page.objects;
         while let Some(token) = page.token {
             page = self
@@ -170,11 +249,17 @@ impl Vcenter {
             objects.append(&mut page.objects);
         }
         self.warn_of_missing(&objects);
-        Ok(machine::machines(&objects)?)
+        Ok(objects)
+    }
+
+    fn warn_of_empty(&self, container: &Container) -> Vec<VirtualMachine> {
+        let vcenter = self.service_host();
+        warn!(vcenter, ?container, "a project's folder or resource pool does not exist");
+        Vec::new()
     }
 
     /// A property that cannot be read is most often a privilege that the account lacks.
-    fn warn_of_missing(&self, objects: &[soap::ObjectContent]) {
+    fn warn_of_missing(&self, objects: &[ObjectContent]) {
         for object in objects {
             for (path, fault) in &object.missing {
                 let (vcenter, object) = (self.service_host(), &object.id);

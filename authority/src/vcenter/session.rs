@@ -1,8 +1,8 @@
 //! One shared session with one vCenter: log in once for all callers, and again when it has expired.
 
 use super::soap::{self, Fault, ServiceContent, Unanswered};
+use crate::outbound::{self, NoBody};
 use crate::telemetry::Metrics;
-use crate::tls;
 use axum::body::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{self, BoxFuture};
@@ -10,7 +10,6 @@ use reqwest::StatusCode;
 use reqwest::header::{CONTENT_TYPE, COOKIE, HeaderValue, SET_COOKIE};
 use rustls::ClientConfig;
 use secrecy::{ExposeSecret, SecretString};
-use std::error::Error as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
@@ -31,8 +30,7 @@ const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// in three minutes by default, and every check would be one.
 const REJECTED_LOGIN_PAUSE: Duration = Duration::from_secs(60);
 
-/// A page of 200 virtual machines takes about 300 KiB; nothing asked for here comes near this. Without a
-/// limit a broken server could fill the memory.
+/// A page of 200 virtual machines takes about 300 KiB; nothing asked for here comes near this.
 pub const RESPONSE_LIMIT: usize = 4 * 1024 * 1024;
 
 /// Shorter than the idle timeouts of vCenter's own reverse proxy and of the load balancers in front of it.
@@ -114,7 +112,7 @@ impl Client {
         endpoint: Endpoint,
         metrics: Arc<Metrics>,
     ) -> Result<Self, reqwest::Error> {
-        let http = tls::http_client(endpoint.tls.clone())
+        let http = outbound::client(endpoint.tls.clone())
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(IDLE_CONNECTION)
             .build()?;
@@ -144,6 +142,11 @@ impl Client {
             }
             answered => answered.map(|(value, _)| value),
         }
+    }
+
+    /// Which vCenter it is, by its own word.
+    pub async fn instance_uuid(&self) -> Result<Option<String>, Error> {
+        Ok(self.session(None).await?.content.instance_uuid.clone())
     }
 
     /// Ends the session, if there is one.
@@ -315,7 +318,7 @@ impl Shared {
         if let Some(cookie) = cookie {
             request = request.header(COOKIE, cookie);
         }
-        let mut response = request.send().await.map_err(|error| {
+        let response = request.send().await.map_err(|error| {
             if error.is_connect() || error.is_timeout() {
                 PostError::Other(unreachable(error))
             } else {
@@ -328,16 +331,12 @@ impl Shared {
             return Err(PostError::Other(Error::Status(status)));
         }
         let cookie = response.headers().get_all(SET_COOKIE).iter().find_map(session_cookie);
-        let mut body = Vec::new();
-        while let Some(chunk) =
-            response.chunk().await.map_err(|error| PostError::Other(unreachable(error)))?
-        {
-            if body.len() + chunk.len() > RESPONSE_LIMIT {
-                return Err(PostError::Other(Error::TooLarge));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok((body, cookie))
+        let body = outbound::body(response, RESPONSE_LIMIT).await;
+        let body = body.map_err(|error| match error {
+            NoBody::Broken(error) => unreachable(error),
+            NoBody::TooLarge => Error::TooLarge,
+        });
+        Ok((body.map_err(PostError::Other)?, cookie))
     }
 }
 
@@ -360,14 +359,7 @@ fn session_cookie(header: &HeaderValue) -> Option<HeaderValue> {
 
 /// The whole chain of causes: reqwest's own message stops at "error sending request".
 fn unreachable(error: reqwest::Error) -> Error {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    Error::Unreachable(text)
+    Error::Unreachable(outbound::explain(error))
 }
 
 fn remaining(until: Instant) -> Option<Duration> {

@@ -66,6 +66,17 @@ pub struct ServiceContent {
     pub view_manager: String,
     /// Product, version and build, for the log.
     pub full_name: String,
+    /// `about.instanceUuid`: which vCenter this is. A standalone ESXi host has none.
+    pub instance_uuid: Option<String>,
+}
+
+/// A managed object, as calls name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManagedObject {
+    /// Its type, such as `Folder`.
+    pub kind: String,
+    /// Its identifier, such as `group-v42`.
+    pub id: String,
 }
 
 /// One object's properties, out of a page of `RetrievePropertiesEx`.
@@ -140,11 +151,27 @@ pub fn find_by_uuid(content: &ServiceContent, instance: Uuid) -> String {
     call("FindByUuid", "SearchIndex", &content.search_index, &arguments)
 }
 
-/// `ViewManager.CreateContainerView` of every virtual machine below the root folder.
-pub fn create_container_view(content: &ServiceContent) -> String {
+/// `SearchIndex.FindByInventoryPath`.
+pub fn find_by_inventory_path(content: &ServiceContent, path: &str) -> String {
+    let arguments = format!("<inventoryPath>{}</inventoryPath>", escape(path));
+    call("FindByInventoryPath", "SearchIndex", &content.search_index, &arguments)
+}
+
+/// `ViewManager.CreateContainerView` of every object of a type below `container`; without one, below the
+/// root folder.
+pub fn create_container_view(
+    content: &ServiceContent,
+    container: Option<&ManagedObject>,
+    kind: &str,
+) -> String {
+    let (container_kind, id) = match container {
+        Some(container) => (container.kind.as_str(), container.id.as_str()),
+        None => ("Folder", content.root_folder.as_str()),
+    };
     let arguments = format!(
-        "<container type=\"Folder\">{}</container><type>VirtualMachine</type><recursive>true</recursive>",
-        escape(&content.root_folder)
+        "<container type=\"{}\">{}</container><type>{kind}</type><recursive>true</recursive>",
+        escape(container_kind),
+        escape(id)
     );
     call("CreateContainerView", "ViewManager", &content.view_manager, &arguments)
 }
@@ -170,14 +197,44 @@ pub fn retrieve_properties(
             ("ContainerView", id, traversal("machine", "ContainerView", "view", &to_host))
         }
     };
-    let arguments = format!(
-        "<specSet>{}{}<objectSet><obj type=\"{kind}\">{}</obj><skip>false</skip>{traversal}</objectSet>\
-         </specSet><options><maxObjects>{page_size}</maxObjects></options>",
+    let properties = format!(
+        "{}{}",
         property_spec("VirtualMachine", machine_paths),
-        property_spec("HostSystem", host_paths),
-        escape(id),
+        property_spec("HostSystem", host_paths)
     );
-    call("RetrievePropertiesEx", "PropertyCollector", &content.property_collector, &arguments)
+    retrieve(content, &properties, &object_spec(kind, id, &traversal), page_size)
+}
+
+/// `PropertyCollector.RetrievePropertiesEx`: properties of the objects of type `kind` in a container view.
+pub fn retrieve_view(
+    content: &ServiceContent,
+    view: &str,
+    kind: &str,
+    paths: &[&str],
+    page_size: u32,
+) -> String {
+    let members = traversal("member", "ContainerView", "view", "");
+    let objects = object_spec("ContainerView", view, &members);
+    retrieve(content, &property_spec(kind, paths), &objects, page_size)
+}
+
+/// `PropertyCollector.RetrievePropertiesEx`: properties of everything that a machine is below, by way of
+/// its folder, its resource pool and its vApp.
+pub fn retrieve_ancestors(
+    content: &ServiceContent,
+    machine: &str,
+    paths: &[&str],
+    page_size: u32,
+) -> String {
+    const UP: &str = "<selectSet><name>up</name></selectSet>";
+    let ways = [
+        // A machine is a managed entity too: this is its folder, and the way on from anything else.
+        traversal("up", "ManagedEntity", "parent", UP),
+        traversal("pool", "VirtualMachine", "resourcePool", UP),
+        traversal("vapp", "VirtualMachine", "parentVApp", UP),
+    ];
+    let objects = object_spec("VirtualMachine", machine, &ways.concat());
+    retrieve(content, &property_spec("ManagedEntity", paths), &objects, page_size)
 }
 
 /// `PropertyCollector.ContinueRetrievePropertiesEx`.
@@ -197,6 +254,7 @@ pub fn service_content(reply: &[u8]) -> Result<ServiceContent, Unanswered> {
         let value = required(cursor.child_named(response, "returnval")?, "returnval")?;
         let mut content = [const { None }; 5];
         let mut full_name = String::new();
+        let mut instance_uuid = None;
         while let Some(child) = cursor.child(&value)? {
             let slot = match child.name() {
                 "rootFolder" => 0,
@@ -205,8 +263,12 @@ pub fn service_content(reply: &[u8]) -> Result<ServiceContent, Unanswered> {
                 "sessionManager" => 3,
                 "viewManager" => 4,
                 "about" => {
-                    if let Some(name) = cursor.child_named(&child, "fullName")? {
-                        full_name = cursor.text(&name)?;
+                    while let Some(about) = cursor.child(&child)? {
+                        match about.name() {
+                            "fullName" => full_name = cursor.text(&about)?,
+                            "instanceUuid" => instance_uuid = Some(cursor.text(&about)?),
+                            _ => {}
+                        }
                     }
                     continue;
                 }
@@ -223,6 +285,7 @@ pub fn service_content(reply: &[u8]) -> Result<ServiceContent, Unanswered> {
             session_manager: required(session_manager, "sessionManager")?,
             view_manager: required(view_manager, "viewManager")?,
             full_name,
+            instance_uuid,
         })
     })
 }
@@ -245,6 +308,17 @@ pub fn found(reply: &[u8]) -> Result<Option<String>, Unanswered> {
                 found: other.unwrap_or("an object without a type").to_owned(),
             }),
         }
+    })
+}
+
+/// Reads the reply to [`find_by_inventory_path`]: the object, or `None` if there is none at that path.
+pub fn found_at_path(reply: &[u8]) -> Result<Option<ManagedObject>, Unanswered> {
+    read(reply, "FindByInventoryPathResponse", |cursor, response| {
+        let Some(value) = cursor.child_named(response, "returnval")? else {
+            return Ok(None);
+        };
+        let kind = required(value.attribute("type")?, "type of an object")?;
+        Ok(Some(ManagedObject { kind, id: cursor.text(&value)? }))
     })
 }
 
@@ -416,6 +490,22 @@ fn call(method: &str, kind: &str, id: &str, arguments: &str) -> String {
          xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\"><soapenv:Body>\
          <{method} xmlns=\"{VIM}\"><_this type=\"{kind}\">{}</_this>{arguments}</{method}>\
          </soapenv:Body></soapenv:Envelope>",
+        escape(id)
+    )
+}
+
+fn retrieve(content: &ServiceContent, properties: &str, objects: &str, page_size: u32) -> String {
+    let arguments = format!(
+        "<specSet>{properties}{objects}</specSet>\
+         <options><maxObjects>{page_size}</maxObjects></options>"
+    );
+    call("RetrievePropertiesEx", "PropertyCollector", &content.property_collector, &arguments)
+}
+
+/// An `ObjectSpec`: start at this object and go on along `traversals`.
+fn object_spec(kind: &str, id: &str, traversals: &str) -> String {
+    format!(
+        "<objectSet><obj type=\"{kind}\">{}</obj><skip>false</skip>{traversals}</objectSet>",
         escape(id)
     )
 }

@@ -1,8 +1,9 @@
-use crate::http::testing::{API_TOKEN, Answer, INSTANCE, app, ask};
-use crate::http::{BODY_LIMIT, public};
+use crate::http::testing::{API_TOKEN, Answer, INSTANCE, app, app_with_roles, ask, get};
+use crate::http::{App, BODY_LIMIT, public};
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 async fn post(token: Option<&str>, id: &str, body: impl Into<Body>) -> Answer {
     let mut request = Request::post(format!("/v2.1/servers/{id}/action"));
@@ -18,6 +19,23 @@ fn message(answer: &Answer, name: &str) -> String {
     let body = answer.json();
     assert_eq!(body[name]["code"], answer.status.as_u16(), "{body}");
     body[name]["message"].as_str().unwrap().to_owned()
+}
+
+/// A call of the portal's, written for a microversion.
+async fn call(method: &str, path: &str, version: &str, body: impl Into<Body>) -> Answer {
+    call_as(app(), method, path, version, body).await
+}
+
+async fn call_as(
+    app: Arc<App>,
+    method: &str,
+    path: &str,
+    version: &str,
+    body: impl Into<Body>,
+) -> Answer {
+    let request = Request::builder().method(method).uri(path).header("X-Auth-Token", API_TOKEN);
+    let request = request.header("OpenStack-API-Version", format!("compute {version}"));
+    ask(public(app, None), request.body(body.into()).unwrap()).await
 }
 
 async fn refused(action: Value) -> String {
@@ -45,8 +63,8 @@ async fn a_body_that_is_no_action_is_a_bad_request() {
         let answer = post(Some(API_TOKEN), INSTANCE, body).await;
         assert_eq!(message(&answer, "badRequest"), "Malformed request body", "{body}");
     }
-    let message = refused(json!({"os-getSPICEConsole": {"type": "spice-html5"}})).await;
-    assert_eq!(message, "There is no such action: os-getSPICEConsole");
+    let message = refused(json!({"os-stop": null})).await;
+    assert_eq!(message, "There is no such action: os-stop");
 }
 
 #[tokio::test]
@@ -61,10 +79,10 @@ async fn a_body_that_is_too_large_is_not_read() {
 async fn arguments_are_held_to_the_schema() {
     let vmware = |arguments: Value| refused(json!({"os-getVNCConsoleVmware": arguments}));
     for (arguments, ending) in [
-        (json!(null), "null is not of type 'object'"),
+        (json!(null), "Value: None. None is not of type 'object'"),
         (json!({}), "'type' is a required property"),
         (json!({"type": 1}), "1 is not of type 'string'"),
-        (json!({"type": "novnc", "host": ["a"]}), "[\"a\"] is not of type 'string'"),
+        (json!({"type": "novnc", "host": ["a"]}), "Value: ['a']. ['a'] is not of type 'string'"),
         (
             json!({"type": "novnc", "port": 1}),
             "Additional properties are not allowed ('port' was unexpected)",
@@ -84,14 +102,12 @@ async fn what_is_not_there_is_not_found() {
     let action = json!({"os-getVNCConsoleVmware": {"type": "novnc"}}).to_string();
     let answer = post(Some(API_TOKEN), "no-uuid", action).await;
     assert_eq!(message(&answer, "itemNotFound"), "Instance no-uuid could not be found.");
-    for key in ["hypervisor_name", "service_host"] {
-        let action = json!({"os-getVNCConsoleVmware": {"type": "novnc", key: "cluster-b"}});
-        let answer = post(Some(API_TOKEN), INSTANCE, action.to_string()).await;
-        assert_eq!(
-            message(&answer, "itemNotFound"),
-            "No hypervisor matching 'cluster-b' could be found."
-        );
+    for path in ["/v2.1/servers/no-uuid", "/v2.1/servers/no-uuid?x=1"] {
+        let answer = call("GET", path, "2.1", "").await;
+        assert_eq!(message(&answer, "itemNotFound"), "Instance no-uuid could not be found.");
     }
+    let answer = call("GET", "/v2.1/os-console-auth-tokens/no-token", "2.31", "").await;
+    assert_eq!(message(&answer, "itemNotFound"), "Token not found");
 }
 
 #[tokio::test]
@@ -102,11 +118,205 @@ async fn a_vcenter_that_is_down_is_unavailable_by_every_name_it_has() {
         json!({"type": "novnc", "hypervisor_name": "domain-c7(cluster-a)"}),
         json!({"type": "novnc", "hypervisor_name": "cluster-a"}),
         json!({"type": "novnc", "service_host": "vcenter-a", "host": "esx-1"}),
+        // It may have a cluster of that name: it has not told yet.
+        json!({"type": "novnc", "hypervisor_name": "cluster-b"}),
     ] {
         let action = json!({"os-getVNCConsoleVmware": arguments}).to_string();
         let answer = post(Some(API_TOKEN), INSTANCE, action).await;
         assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{arguments}");
         assert!(answer.header("retry-after").is_some());
         assert!(message(&answer, "serviceUnavailable").starts_with("vCenter does not answer."));
+    }
+}
+
+#[tokio::test]
+async fn the_versions_are_told_to_anybody() {
+    let host = |path: &str| {
+        let mut request = get(path);
+        let headers = request.headers_mut();
+        headers.insert("host", "consoles.example.com".parse().unwrap());
+        headers.insert("x-forwarded-proto", "https".parse().unwrap());
+        request
+    };
+    let answer = ask(public(app(), None), host("/")).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    let listed = &answer.json()["versions"][0];
+    for path in ["/v2.1", "/v2.1/"] {
+        let answer = ask(public(app(), None), host(path)).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}");
+        let version = &answer.json()["version"];
+        for field in ["id", "status", "version", "min_version", "updated"] {
+            assert_eq!(version[field], listed[field], "{field}");
+        }
+        let link = json!({"rel": "self", "href": "https://consoles.example.com/v2.1/"});
+        assert_eq!((&version["links"][0], &listed["links"][0]), (&link, &link));
+        assert_eq!((&version["min_version"], &version["version"]), (&json!("2.1"), &json!("2.96")));
+    }
+}
+
+#[tokio::test]
+async fn each_answer_says_in_which_version_it_is_written() {
+    for (path, version) in [("/v2.1/servers/no-uuid", "2.42"), ("/v2.1/", "2.42")] {
+        let answer = call("GET", path, version, "").await;
+        assert_eq!(answer.header("openstack-api-version"), Some("compute 2.42"));
+        assert_eq!(answer.header("x-openstack-nova-api-version"), Some("2.42"));
+        let vary: Vec<_> = answer.headers.get_all("vary").iter().collect();
+        assert_eq!(vary, ["OpenStack-API-Version", "X-OpenStack-Nova-API-Version"]);
+    }
+    for path in ["/v2.1/servers", "/v2.1/"] {
+        let answer = call("GET", path, "2.97", "").await;
+        assert_eq!(answer.status, StatusCode::NOT_ACCEPTABLE);
+        assert_eq!(
+            message(&answer, "computeFault"),
+            "Version 2.97 is not supported by the API. Minimum is 2.1 and maximum is 2.96."
+        );
+        let answer = call("GET", path, "two", "").await;
+        assert_eq!(
+            message(&answer, "badRequest"),
+            "API Version String two is of invalid format. Must be of format MajorNum.MinorNum."
+        );
+    }
+    let unknown = Request::get("/v2.1/servers").header("OpenStack-API-Version", "compute 2.97");
+    let answer = ask(public(app(), None), unknown.body(Body::empty()).unwrap()).await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "the caller comes first");
+}
+
+#[tokio::test]
+async fn each_way_to_ask_for_a_console_is_there_in_its_versions() {
+    let action = |name: &str, console: &str| json!({name: {"type": console}}).to_string();
+    let remote = |protocol: &str, console: &str| {
+        json!({"remote_console": {"protocol": protocol, "type": console}}).to_string()
+    };
+    let (by_action, by_resource) = ("action", "remote-consoles");
+    let down = StatusCode::SERVICE_UNAVAILABLE;
+    let (missing, bad) = (StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST);
+    for (path, version, body, status) in [
+        (by_action, "2.1", action("os-getVNCConsole", "novnc"), down),
+        (by_action, "2.5", action("os-getVNCConsole", "novnc"), down),
+        (by_action, "2.6", action("os-getVNCConsole", "novnc"), missing),
+        (by_action, "2.6", action("os-getSPICEConsole", "spice-html5"), missing),
+        (by_action, "2.5", action("os-getSPICEConsole", "spice-html5"), bad),
+        (by_action, "2.1", action("os-getVNCConsoleVmware", "novnc"), down),
+        (by_action, "2.96", action("os-getVNCConsoleVmware", "novnc"), down),
+        (by_resource, "2.5", remote("vnc", "novnc"), missing),
+        (by_resource, "2.6", remote("vnc", "novnc"), down),
+        (by_resource, "latest", remote("vnc", "novnc"), down),
+        (by_resource, "2.7", remote("mks", "webmks"), bad),
+        (by_resource, "2.8", remote("mks", "webmks"), bad),
+    ] {
+        let path = format!("/v2.1/servers/{INSTANCE}/{path}");
+        let answer = call("POST", &path, version, body.clone()).await;
+        assert_eq!(answer.status, status, "{path} {version} {body}");
+    }
+    let answer = call("GET", "/v2.1/os-console-auth-tokens/x", "2.30", "").await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_remote_console_is_held_to_nova_s_schema() {
+    for (version, console, told) in [
+        ("2.6", json!({}), "Value: {}. 'protocol' is a required property"),
+        ("2.6", json!({"protocol": "vnc"}), "'type' is a required property"),
+        (
+            "2.6",
+            json!({"protocol": "mks", "type": "webmks"}),
+            "'mks' is not one of ['vnc', 'spice', \
+            'serial', 'rdp']",
+        ),
+        (
+            "2.8",
+            json!({"protocol": "x", "type": "novnc"}),
+            "'x' is not one of ['vnc', 'spice', \
+            'serial', 'rdp', 'mks']",
+        ),
+        ("2.8", json!({"protocol": "mks", "type": "webmks"}), "Unavailable console type webmks."),
+        (
+            "2.8",
+            json!({"protocol": "spice", "type": "spice-html5"}),
+            "Unavailable console type \
+            spice-html5.",
+        ),
+        ("2.8", json!({"protocol": "rdp", "type": "rdp-html5"}), "Unavailable console type rdp."),
+        ("2.8", json!({"protocol": "vnc", "type": "serial"}), "Invalid console type serial"),
+        ("2.8", json!({"protocol": "vnc", "type": "xvpvnc"}), "Unavailable console type xvpvnc."),
+        (
+            "2.8",
+            json!({"protocol": "vnc", "type": "novnc", "x": 1}),
+            "Additional properties are not \
+            allowed ('x' was unexpected)",
+        ),
+    ] {
+        let path = format!("/v2.1/servers/{INSTANCE}/remote-consoles");
+        let body = json!({"remote_console": console}).to_string();
+        let answer = call("POST", &path, version, body.clone()).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{body}");
+        let message = message(&answer, "badRequest");
+        assert!(message.ends_with(told), "{body}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_says_it_is_not_json_is_not_read() {
+    let path = format!("/v2.1/servers/{INSTANCE}/action");
+    for (content_type, status) in [
+        ("application/json", StatusCode::SERVICE_UNAVAILABLE),
+        ("application/json; charset=UTF-8", StatusCode::SERVICE_UNAVAILABLE),
+        ("text/plain", StatusCode::SERVICE_UNAVAILABLE),
+        ("application/x-www-form-urlencoded", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        ("text/xml", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+    ] {
+        let request = Request::post(&path).header("X-Auth-Token", API_TOKEN);
+        let body = json!({"os-getVNCConsoleVmware": {"type": "novnc"}}).to_string();
+        let request = request.header("content-type", content_type).body(Body::from(body)).unwrap();
+        let answer = ask(public(app(), None), request).await;
+        assert_eq!(answer.status, status, "{content_type}");
+    }
+}
+
+#[tokio::test]
+async fn a_project_in_the_path_must_be_the_caller_s_own() {
+    for (project, status, told) in [
+        ("0a1b", StatusCode::NOT_FOUND, "Instance no-uuid could not be found."),
+        (
+            "0a1c",
+            StatusCode::BAD_REQUEST,
+            "Malformed request URL: URL's project_id '0a1c' doesn't match Context's project_id '0a1b'",
+        ),
+        ("PROJECT", StatusCode::NOT_FOUND, "The resource could not be found."),
+    ] {
+        let app = app_with_roles(&["admin"], Some("0a1b"));
+        let path = format!("/v2.1/{project}/servers/no-uuid");
+        let answer = call_as(app, "GET", &path, "2.1", "").await;
+        assert_eq!(answer.status, status, "{project}");
+        let body = answer.json();
+        let fault = body.as_object().unwrap().values().next().unwrap();
+        assert_eq!(fault["message"], told);
+    }
+}
+
+#[tokio::test]
+async fn a_caller_without_the_role_is_forbidden_by_nova_s_name_for_it() {
+    let console = json!({"remote_console": {"protocol": "vnc", "type": "novnc"}}).to_string();
+    for (method, path, body, rule) in [
+        ("GET", "/v2.1/servers", "", "os_compute_api:servers:index"),
+        ("GET", "/v2.1/servers/detail", "", "os_compute_api:servers:detail"),
+        ("GET", "/v2.1/servers/no-uuid", "", "os_compute_api:servers:show"),
+        (
+            "POST",
+            "/v2.1/servers/no-uuid/remote-consoles",
+            &console,
+            "os_compute_api:os-remote-consoles",
+        ),
+        ("GET", "/v2.1/os-console-auth-tokens/x", "", "os_compute_api:os-console-auth-tokens"),
+        ("GET", "/v1/vms", "", "open_console"),
+        ("DELETE", "/v1/tokens/x", "", "revoke_token"),
+        ("DELETE", "/v1/instances/x/tokens", "", "revoke_token"),
+        ("GET", "/v1/instances/x/tokens", "", "read_token"),
+    ] {
+        let app = app_with_roles(&["member"], Some("0a1b"));
+        let answer = call_as(app, method, path, "2.96", body.to_owned()).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{method} {path}");
+        let told = format!("Policy doesn't allow {rule} to be performed.");
+        assert_eq!(message(&answer, "forbidden"), told);
     }
 }

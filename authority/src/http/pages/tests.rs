@@ -46,7 +46,6 @@ async fn a_script_that_the_browser_has_is_not_sent_again() {
 #[tokio::test]
 async fn nothing_else_is_served() {
     for path in [
-        "/",
         "/package.json",
         "/README.md",
         "/node_modules/@novnc/novnc/core/rfb.js",
@@ -89,7 +88,6 @@ async fn other_pages_are_served_from_a_folder_and_redirect_nowhere() {
     assert!(!own.header("content-security-policy").unwrap().contains("unsafe"));
 
     for path in [
-        "/",
         "/app",
         "/app/",
         "//app",

@@ -15,11 +15,17 @@ fn machine_with(changes: &[(&str, &str)]) -> Result<VirtualMachine, Unanswered> 
         (POWER_STATE, "poweredOn"),
         (CONNECTION_STATE, "connected"),
         (HOST, "host-29"),
+        (VCPUS, "2"),
+        (MEMORY_MIB, "4096"),
     ];
     properties.retain(|(path, _)| !changes.iter().any(|(changed, _)| changed == path));
     properties.extend(changes.iter().filter(|(_, value)| !value.is_empty()));
     let machine = object("VirtualMachine", "vm-41", &properties);
-    let host = object("HostSystem", "host-29", &[(HOST_NAME, "esx-1.example.com")]);
+    let host = object(
+        "HostSystem",
+        "host-29",
+        &[(HOST_NAME, "esx-1.example.com"), (HOST_PARENT, "domain-c7")],
+    );
     machines(&[machine, host]).map(|mut machines| machines.remove(0))
 }
 
@@ -36,6 +42,9 @@ fn a_machine_has_its_host_s_name() {
             connected: true,
             host: Some("esx-1.example.com".to_owned()),
             vnc_port: NonZeroU16::new(5901),
+            cluster: Some("domain-c7".to_owned()),
+            vcpus: 2,
+            memory_mib: 4096,
         }
     );
     let elsewhere = machine_with(&[(HOST, "host-30")]).unwrap();

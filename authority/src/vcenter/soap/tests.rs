@@ -23,6 +23,7 @@ fn content() -> ServiceContent {
         session_manager: "SessionManager".to_owned(),
         view_manager: "ViewManager".to_owned(),
         full_name: "VMware vCenter Server 6.5.0 build-5973321".to_owned(),
+        instance_uuid: Some("dbed6e0c-bd88-4ef6-b594-21283e1c677f".to_owned()),
     }
 }
 
@@ -78,7 +79,8 @@ fn the_service_content_is_read_by_name_not_by_place() {
          <rootFolder type=\"Folder\">group-d1</rootFolder>\
          <propertyCollector type=\"PropertyCollector\">propertyCollector</propertyCollector>\
          <about><name>VMware vCenter Server</name>\
-         <fullName>VMware vCenter Server 6.5.0 build-5973321</fullName><version>6.5.0</version></about>\
+         <fullName>VMware vCenter Server 6.5.0 build-5973321</fullName><version>6.5.0</version>\
+         <instanceUuid>dbed6e0c-bd88-4ef6-b594-21283e1c677f</instanceUuid></about>\
          <sessionManager type=\"SessionManager\">SessionManager</sessionManager>\
          <searchIndex type=\"SearchIndex\">SearchIndex</searchIndex>\
          <somethingNew type=\"SomethingNew\"><nested><deeper/></nested></somethingNew>\

@@ -1,0 +1,202 @@
+//! `[auth]`: who may call the console API, and with which machines.
+
+use super::section::Section;
+use super::{first_duplicate, parse_service_url, parse_sha256, read_password, read_tls};
+use crate::identity::api_token::ApiTokenConfig;
+use crate::identity::keystone::KeystoneConfig;
+use crate::identity::policy::{Policy, Roles};
+use crate::vcenter::scope::{Container, ContainerKind, Locator, Scope};
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+use url::Url;
+
+/// Default of every list of roles: what nova's policies call an administrator.
+const ADMIN: &str = "admin";
+
+/// Default of `[auth.keystone] user_domain` and `project_domain`: Keystone's own.
+const DEFAULT_DOMAIN: &str = "Default";
+/// Default of `[auth.keystone] project`: where deployments keep their service users.
+const DEFAULT_PROJECT: &str = "service";
+
+/// Default of `[auth.keystone] cache_ttl`. keystonemiddleware believes an answer for five minutes; a token
+/// that opens consoles should end sooner after it is revoked.
+const DEFAULT_CACHE_TTL: Duration = Duration::from_secs(60);
+/// Keystone's tokens live for an hour by default: what is believed for longer might as well not be asked.
+const MOST_CACHE_TTL: Duration = Duration::from_secs(60 * 60);
+/// Default of `[auth.keystone] cache_size`: more callers than that within a minute are no people, and each
+/// answer takes a few hundred bytes.
+const DEFAULT_CACHE_SIZE: i64 = 10_000;
+const MOST_CACHE_SIZE: i64 = 1_000_000;
+
+/// Default of `[auth.keystone] timeout`: to validate a Fernet token takes tens of milliseconds.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+const LEAST_TIMEOUT: Duration = Duration::from_millis(100);
+const MOST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// `[auth]`.
+#[derive(Debug)]
+pub struct AuthConfig {
+    /// `[[auth.api_token]]`.
+    pub api_tokens: Vec<ApiTokenConfig>,
+    /// `[auth.keystone]`.
+    pub keystone: Option<KeystoneConfig>,
+    /// `[auth.policy]` and `[[auth.project]]`.
+    pub policy: Policy,
+}
+
+/// `service_hosts` are those of the configured vCenters, if all of them are known.
+pub(super) fn read_auth(
+    mut section: Section<'_>,
+    service_hosts: Option<&[&str]>,
+) -> Option<AuthConfig> {
+    if !section.has("api_token") && !section.has("keystone") {
+        section.fault(
+            "api_token",
+            "at least one [[auth.api_token]] or [auth.keystone] is needed: `vncgate-authority \
+             api-token` makes one",
+        );
+    }
+    let api_tokens = section.sections("api_token", read_api_token);
+    let names = api_tokens.iter().flatten().map(|token| token.name.as_str());
+    if let Some(twice) = first_duplicate(names) {
+        section.fault("api_token", format!("two have the name {twice:?}"));
+    }
+    let has_keystone = section.has("keystone");
+    let keystone =
+        if has_keystone { Some(read_keystone(section.section("keystone"))) } else { None };
+    let policy = read_policy(section.section("policy"));
+    let projects = read_projects(&mut section, service_hosts);
+    section.end();
+    Some(AuthConfig {
+        api_tokens: api_tokens.into_iter().collect::<Option<_>>()?,
+        keystone: match keystone {
+            Some(read) => Some(read?),
+            None => None,
+        },
+        policy: Policy { projects: projects?, ..policy? },
+    })
+}
+
+fn read_api_token(mut section: Section<'_>) -> Option<ApiTokenConfig> {
+    let name = section.required_string("name");
+    let sha256 = section.required_string("sha256");
+    let sha256 = sha256.and_then(|text| section.ok("sha256", parse_sha256(&text)));
+    let roles = read_roles(&mut section, "roles");
+    let project = section.has("project").then(|| section.required_string("project"));
+    section.end();
+    Some(ApiTokenConfig {
+        name: name?,
+        sha256: sha256?,
+        roles: roles?,
+        project: match project {
+            Some(read) => Some(read?),
+            None => None,
+        },
+    })
+}
+
+fn read_keystone(mut section: Section<'_>) -> Option<KeystoneConfig> {
+    let url = section.required_string("url");
+    let url = url.and_then(|url| section.ok("url", parse_identity_url(&url)));
+    let tls = read_tls(&mut section, url.as_ref());
+    let username = section.required_string("username");
+    let user_domain = section.string_or("user_domain", DEFAULT_DOMAIN);
+    let password = read_password(&mut section);
+    let project = section.string_or("project", DEFAULT_PROJECT);
+    let project_domain = section.string_or("project_domain", DEFAULT_DOMAIN);
+    let cache_ttl =
+        section.duration_or("cache_ttl", DEFAULT_CACHE_TTL, Duration::ZERO..=MOST_CACHE_TTL);
+    let cache_size = section.integer_or("cache_size", DEFAULT_CACHE_SIZE, 1..=MOST_CACHE_SIZE);
+    let timeout = section.duration_or("timeout", DEFAULT_TIMEOUT, LEAST_TIMEOUT..=MOST_TIMEOUT);
+    section.end();
+    Some(KeystoneConfig {
+        url: url?,
+        tls: tls?,
+        username: username?,
+        user_domain: user_domain?,
+        password: password?,
+        project: project?,
+        project_domain: project_domain?,
+        cache_ttl: cache_ttl?,
+        cache_size: NonZeroUsize::new(usize::try_from(cache_size?).ok()?)?,
+        timeout: timeout?,
+    })
+}
+
+fn read_policy(mut section: Section<'_>) -> Option<Policy> {
+    let open_console = read_roles(&mut section, "open_console");
+    let read_token = read_roles(&mut section, "read_token");
+    let revoke_token = read_roles(&mut section, "revoke_token");
+    let every_project = read_roles(&mut section, "every_project");
+    section.end();
+    Some(Policy {
+        open_console: open_console?,
+        read_token: read_token?,
+        revoke_token: revoke_token?,
+        every_project: every_project?,
+        projects: HashMap::new(),
+    })
+}
+
+fn read_roles(section: &mut Section<'_>, key: &str) -> Option<Roles> {
+    if !section.has(key) {
+        return Some(Roles::from_iter([ADMIN]));
+    }
+    Some(section.strings(key)?.into_iter().collect())
+}
+
+/// The machines of each project. A project with machines in several vCenters has a block for each.
+fn read_projects(
+    section: &mut Section<'_>,
+    service_hosts: Option<&[&str]>,
+) -> Option<HashMap<String, Scope>> {
+    let blocks = section.sections("project", |section| read_project(section, service_hosts));
+    let mut machines: HashMap<String, Vec<Container>> = HashMap::new();
+    for (id, containers) in blocks.into_iter().collect::<Option<Vec<_>>>()? {
+        machines.entry(id).or_default().extend(containers);
+    }
+    Some(machines.into_iter().map(|(id, containers)| (id, Scope::Within(containers))).collect())
+}
+
+fn read_project(
+    mut section: Section<'_>,
+    service_hosts: Option<&[&str]>,
+) -> Option<(String, Vec<Container>)> {
+    let id = section.required_string("id");
+    let vcenter = section.required_string("vcenter");
+    if let Some((name, known)) = vcenter.as_deref().zip(service_hosts)
+        && !known.contains(&name)
+    {
+        section.fault("vcenter", format!("no [[vcenter]] has the service_host {name:?}"));
+    }
+    let folders = read_locators(&mut section, "folders");
+    let pools = read_locators(&mut section, "resource_pools");
+    if folders.as_ref().zip(pools.as_ref()).is_some_and(|(a, b)| a.is_empty() && b.is_empty()) {
+        section.fault("folders", "is missing, and resource_pools too: the project has no machines");
+    }
+    section.end();
+    let service_host = vcenter?;
+    let container = |kind| {
+        let service_host = service_host.clone();
+        move |locator| Container { service_host: service_host.clone(), kind, locator }
+    };
+    let folders = folders?.into_iter().map(container(ContainerKind::Folder));
+    let pools = pools?.into_iter().map(container(ContainerKind::ResourcePool));
+    Some((id?, folders.chain(pools).collect()))
+}
+
+fn read_locators(section: &mut Section<'_>, key: &str) -> Option<Vec<Locator>> {
+    let texts = section.strings(key)?;
+    texts.iter().map(|text| section.ok(key, Locator::parse(text))).collect()
+}
+
+/// The URL of the Identity API, version 3, without a slash at its end. Deployments write it with and
+/// without the version.
+pub(super) fn parse_identity_url(text: &str) -> Result<Url, String> {
+    let mut url = parse_service_url(text)?;
+    let path = url.path().trim_end_matches('/');
+    let path = if path.ends_with("/v3") { path.to_owned() } else { format!("{path}/v3") };
+    url.set_path(&path);
+    Ok(url)
+}

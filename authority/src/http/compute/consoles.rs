@@ -1,0 +1,233 @@
+//! Consoles: three ways to ask for one, and the question what a token stands for.
+
+use super::microversion::Microversion;
+use super::schema::Object;
+use super::{Call, json_body};
+use crate::console::{CheckError, IssueRequest};
+use crate::http::App;
+use crate::http::fault::Fault;
+use crate::identity::policy::Right;
+use crate::tokens::ConsoleType;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Extension, Path, State};
+use axum::http::HeaderMap;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+/// The action of the seed, for machines that live in a vCenter.
+const GET_VNC_CONSOLE_VMWARE: &str = "os-getVNCConsoleVmware";
+/// nova's action for VNC, until `remote-consoles` replaced it.
+const GET_VNC_CONSOLE: &str = "os-getVNCConsole";
+/// nova's actions for other kinds of console, and the only type of each.
+const OTHER_ACTIONS: [(&str, &str); 3] = [
+    ("os-getSPICEConsole", "spice-html5"),
+    ("os-getRDPConsole", "rdp-html5"),
+    ("os-getSerialConsole", "serial"),
+];
+
+/// From this version on there is `remote-consoles`, and no action any more.
+const REMOTE_CONSOLES: Microversion = Microversion::new(6);
+/// From this version on `remote-consoles` knows WebMKS.
+const WEBMKS: Microversion = Microversion::new(8);
+/// From this version on tokens of every type of console can be looked up.
+const AUTH_TOKENS: Microversion = Microversion::new(31);
+
+/// nova's name for the policy about opening consoles.
+const CONSOLES_RULE: &str = "os_compute_api:os-remote-consoles";
+/// nova's name for the policy about looking tokens up.
+const AUTH_TOKENS_RULE: &str = "os_compute_api:os-console-auth-tokens";
+
+/// Longest host or hypervisor name (nova's schemas: 255).
+const NAME_LIMIT: usize = 255;
+
+#[derive(Deserialize)]
+pub(super) struct ServerPath {
+    id: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct TokenPath {
+    token: String,
+}
+
+/// `POST /servers/{id}/action`.
+pub(super) async fn action(
+    State(app): State<Arc<App>>,
+    Extension(call): Extension<Call>,
+    Path(server): Path<ServerPath>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Value>, Fault> {
+    let (name, arguments) = parse_action(json_body(&headers, body).await?)?;
+    let wish = match name.as_str() {
+        GET_VNC_CONSOLE_VMWARE => vmware_console(arguments)?,
+        GET_VNC_CONSOLE if call.version < REMOTE_CONSOLES => vnc_console(arguments)?,
+        GET_VNC_CONSOLE => return Err(Fault::not_found()),
+        other => match OTHER_ACTIONS.iter().find(|(name, _)| *name == other) {
+            Some((_, console)) if call.version < REMOTE_CONSOLES => {
+                return Err(unavailable(console));
+            }
+            Some(_) => return Err(Fault::not_found()),
+            None => return Err(Fault::bad_request(format!("There is no such action: {other}"))),
+        },
+    };
+    let console = wish.console;
+    let url = issue(&app, &call, &server.id, wish).await?;
+    Ok(Json(json!({"console": {"type": console.as_str(), "url": url}})))
+}
+
+/// `POST /servers/{id}/remote-consoles`.
+pub(super) async fn create(
+    State(app): State<Arc<App>>,
+    Extension(call): Extension<Call>,
+    Path(server): Path<ServerPath>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Value>, Fault> {
+    let body = json_body(&headers, body).await?;
+    if call.version < REMOTE_CONSOLES {
+        return Err(Fault::not_found());
+    }
+    let wish = remote_console(body, call.version)?;
+    let console = wish.console;
+    let url = issue(&app, &call, &server.id, wish).await?;
+    let console = json!({"protocol": "vnc", "type": console.as_str(), "url": url});
+    Ok(Json(json!({"remote_console": console})))
+}
+
+/// `GET /os-console-auth-tokens/{token}`. Unlike nova, it does not tell of a place that is no longer the
+/// machine's: a proxy that connects there would show another machine's console.
+pub(super) async fn show_token(
+    State(app): State<Arc<App>>,
+    Extension(call): Extension<Call>,
+    Path(path): Path<TokenPath>,
+) -> Result<Json<Value>, Fault> {
+    if call.version < AUTH_TOKENS {
+        return Err(Fault::malformed_or_incorrect());
+    }
+    let caller = &call.caller;
+    let scope = app.authorize(caller, Right::ReadToken, AUTH_TOKENS_RULE)?;
+    let record = app.consoles.record(&path.token, scope).await.map_err(|error| {
+        info!(caller = caller.name, %error, "no token is shown");
+        match error {
+            CheckError::TokenInvalid | CheckError::Moved { .. } | CheckError::NoConsole { .. } => {
+                Fault::item_not_found("Token not found")
+            }
+            CheckError::Vcenter { .. } | CheckError::Unresolved(_) => Fault::vcenter_unavailable(),
+            CheckError::Store(_) => Fault::store_unavailable(),
+        }
+    })?;
+    Ok(Json(json!({"console": {
+        "instance_uuid": record.instance,
+        "host": record.host,
+        "port": record.port,
+        "internal_access_path": null,
+    }})))
+}
+
+/// Which console is wanted, of a machine named elsewhere.
+#[derive(Debug)]
+struct Wish {
+    console: ConsoleType,
+    hypervisor: Option<String>,
+    host: Option<String>,
+}
+
+impl From<ConsoleType> for Wish {
+    fn from(console: ConsoleType) -> Self {
+        Self { console, hypervisor: None, host: None }
+    }
+}
+
+/// Issues, and records that in log and metrics.
+async fn issue(app: &App, call: &Call, id: &str, wish: Wish) -> Result<String, Fault> {
+    let scope = app.authorize(&call.caller, Right::OpenConsole, CONSOLES_RULE)?;
+    let instance: Uuid = id.parse().map_err(|_| Fault::instance_not_found(id))?;
+    let Wish { console, hypervisor, host } = wish;
+    let request = IssueRequest { instance, console, hypervisor, host };
+    let (console_type, caller) = (console.as_str(), &call.caller.name);
+    match app.consoles.issue(&request, scope).await {
+        Ok(issued) => {
+            let (host, port, token_id) = (issued.host, issued.port, issued.id);
+            info!(%instance, console_type, caller, host, port, %token_id, "console issued");
+            app.metrics.issue(console, "issued");
+            Ok(issued.url)
+        }
+        Err(error) => {
+            warn!(%instance, console_type, caller, %error, "no console issued");
+            let fault = Fault::of_issue(&request, &error);
+            app.metrics.issue(console, fault.name());
+            Err(fault)
+        }
+    }
+}
+
+/// An action's body is an object with one key, the action's name.
+fn parse_action(body: Value) -> Result<(String, Value), Fault> {
+    let malformed = || Fault::bad_request("Malformed request body");
+    let Value::Object(object) = body else { return Err(malformed()) };
+    let mut entries = object.into_iter();
+    match (entries.next(), entries.next()) {
+        (Some(action), None) => Ok(action),
+        _ => Err(malformed()),
+    }
+}
+
+fn vnc_console(arguments: Value) -> Result<Wish, Fault> {
+    let mut arguments = Object::new(Some(GET_VNC_CONSOLE), arguments)?;
+    let console = arguments.choice("type", &["novnc", "xvpvnc"])?;
+    let console = arguments.require("type", console)?;
+    arguments.end()?;
+    Ok(console_type(console)?.into())
+}
+
+fn vmware_console(arguments: Value) -> Result<Wish, Fault> {
+    let mut arguments = Object::new(Some(GET_VNC_CONSOLE_VMWARE), arguments)?;
+    let console = arguments.nullable_string("type", NAME_LIMIT)?;
+    // The seed's API reads `hypervisor_name`, its client sends `service_host`.
+    let hypervisor = arguments.nullable_string("hypervisor_name", NAME_LIMIT)?;
+    let service_host = arguments.nullable_string("service_host", NAME_LIMIT)?;
+    let host = arguments.nullable_string("host", NAME_LIMIT)?;
+    let console = arguments.require("type", console)?;
+    arguments.end()?;
+    Ok(Wish { console: console_type(&console)?, hypervisor: hypervisor.or(service_host), host })
+}
+
+fn remote_console(body: Value, version: Microversion) -> Result<Wish, Fault> {
+    const PROTOCOLS: [&str; 5] = ["vnc", "spice", "serial", "rdp", "mks"];
+    const TYPES: [&str; 6] = ["novnc", "xvpvnc", "spice-html5", "serial", "rdp-html5", "webmks"];
+    // WebMKS, the newest, is the last of both.
+    let known = |all: &'static [&'static str]| match version < WEBMKS {
+        true => &all[..all.len() - 1],
+        false => all,
+    };
+    let mut body = Object::new(None, body)?;
+    let mut arguments = body.object("remote_console")?;
+    let protocol = arguments.choice("protocol", known(&PROTOCOLS))?;
+    let console = arguments.choice("type", known(&TYPES))?;
+    let protocol = arguments.require("protocol", protocol)?;
+    let console = arguments.require("type", console)?;
+    arguments.end()?;
+    body.end()?;
+    match protocol {
+        "vnc" => Ok(console_type(console)?.into()),
+        "rdp" => Err(unavailable(protocol)),
+        _ => Err(unavailable(console)),
+    }
+}
+
+fn console_type(name: &str) -> Result<ConsoleType, Fault> {
+    match name {
+        "novnc" => Ok(ConsoleType::Novnc),
+        "xvpvnc" => Ok(ConsoleType::Xvpvnc),
+        other => Err(Fault::bad_request(format!("Invalid console type {other}"))),
+    }
+}
+
+fn unavailable(console: &str) -> Fault {
+    Fault::bad_request(format!("Unavailable console type {console}."))
+}

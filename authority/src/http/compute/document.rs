@@ -1,0 +1,157 @@
+//! A machine as nova shows a server.
+//!
+//! What vCenter does not know (flavors, images, keys, networks of OpenStack's) is shown as nova shows what a
+//! server does not have.
+
+use super::Call;
+use super::microversion::Microversion;
+use crate::vcenter::fleet::Located;
+use crate::vcenter::machine::{PowerState, VirtualMachine};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+/// `power_state` as nova numbers it.
+mod power {
+    pub(super) const NO_STATE: u8 = 0;
+    pub(super) const RUNNING: u8 = 1;
+    pub(super) const SHUTDOWN: u8 = 4;
+    pub(super) const SUSPENDED: u8 = 7;
+}
+
+/// A machine that nova's API can name: it has an instance UUID.
+pub(super) struct Server<'a> {
+    /// nova's identifier of it.
+    pub(super) id: Uuid,
+    /// Where it is.
+    pub(super) located: Located<'a>,
+}
+
+impl<'a> Server<'a> {
+    /// `None` for a machine without an instance UUID.
+    pub(super) fn new(located: Located<'a>) -> Option<Self> {
+        Some(Self { id: located.machine.instance?, located })
+    }
+
+    /// Name and links, as `GET /servers` has them.
+    pub(super) fn brief(&self, call: &Call) -> Value {
+        json!({"id": self.id, "name": self.located.machine.name, "links": self.links(call)})
+    }
+
+    /// Everything that `GET /servers/detail` has.
+    pub(super) fn detailed(&self, call: &Call) -> Value {
+        Value::Object(self.properties(call))
+    }
+
+    /// Everything that `GET /servers/{id}` has.
+    pub(super) fn shown(&self, call: &Call) -> Value {
+        let mut properties = self.properties(call);
+        if call.version >= Microversion::new(71) {
+            properties.insert("server_groups".to_owned(), json!([]));
+        }
+        Value::Object(properties)
+    }
+
+    fn properties(&self, call: &Call) -> Map<String, Value> {
+        let Located { vcenter, hypervisor, machine } = &self.located;
+        let state = State::of(machine);
+        let properties = [
+            ("id", json!(self.id)),
+            ("name", json!(machine.name)),
+            ("status", json!(state.status)),
+            ("links", self.links(call)),
+            ("OS-EXT-STS:vm_state", json!(state.vm_state)),
+            ("OS-EXT-STS:task_state", Value::Null),
+            ("OS-EXT-STS:power_state", json!(state.power_state)),
+            ("OS-EXT-SRV-ATTR:host", json!(vcenter.service_host())),
+            ("OS-EXT-SRV-ATTR:hypervisor_hostname", json!(hypervisor)),
+            ("OS-EXT-SRV-ATTR:instance_name", json!(machine.name)),
+            ("OS-EXT-AZ:availability_zone", json!("")),
+            ("tenant_id", json!(call.caller.project.as_deref().unwrap_or_default())),
+            ("user_id", json!("")),
+            ("flavor", flavor(machine, call)),
+            ("image", json!("")),
+            ("metadata", json!({})),
+            ("addresses", json!({})),
+            ("accessIPv4", json!("")),
+            ("accessIPv6", json!("")),
+            ("hostId", json!("")),
+            ("key_name", Value::Null),
+            ("config_drive", json!("")),
+            ("created", Value::Null),
+            ("updated", Value::Null),
+            ("OS-DCF:diskConfig", json!("MANUAL")),
+            ("OS-SRV-USG:launched_at", Value::Null),
+            ("OS-SRV-USG:terminated_at", Value::Null),
+            ("os-extended-volumes:volumes_attached", json!([])),
+        ];
+        // What newer versions of the API added, each with the version's number.
+        let host_status = if machine.connected { "UP" } else { "UNKNOWN" };
+        let added = [
+            (3, "OS-EXT-SRV-ATTR:hostname", json!(machine.name)),
+            (3, "OS-EXT-SRV-ATTR:reservation_id", json!("")),
+            (3, "OS-EXT-SRV-ATTR:launch_index", json!(0)),
+            (3, "OS-EXT-SRV-ATTR:kernel_id", json!("")),
+            (3, "OS-EXT-SRV-ATTR:ramdisk_id", json!("")),
+            (3, "OS-EXT-SRV-ATTR:root_device_name", Value::Null),
+            (3, "OS-EXT-SRV-ATTR:user_data", Value::Null),
+            (9, "locked", json!(false)),
+            (16, "host_status", json!(host_status)),
+            (19, "description", Value::Null),
+            (26, "tags", json!([])),
+            (63, "trusted_image_certificates", Value::Null),
+            (73, "locked_reason", Value::Null),
+            (96, "pinned_availability_zone", Value::Null),
+        ];
+        let added = added
+            .into_iter()
+            .filter(|(minor, ..)| call.version >= Microversion::new(*minor))
+            .map(|(_, name, value)| (name, value));
+        properties.into_iter().chain(added).map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    fn links(&self, call: &Call) -> Value {
+        let path = format!("/servers/{}", self.id);
+        json!([
+            {"rel": "self", "href": call.link(&path)},
+            {"rel": "bookmark", "href": call.bookmark(&path)},
+        ])
+    }
+}
+
+/// A machine's state in nova's three ways of saying it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct State {
+    /// What callers filter by, `ACTIVE`.
+    pub(super) status: &'static str,
+    vm_state: &'static str,
+    power_state: u8,
+}
+
+impl State {
+    /// vCenter's last word on a machine whose host it cannot reach may be old.
+    pub(super) fn of(machine: &VirtualMachine) -> Self {
+        let (status, vm_state, power_state) = match machine.power_state {
+            _ if !machine.connected => ("UNKNOWN", "active", power::NO_STATE),
+            PowerState::On => ("ACTIVE", "active", power::RUNNING),
+            PowerState::Off => ("SHUTOFF", "stopped", power::SHUTDOWN),
+            PowerState::Suspended => ("SUSPENDED", "suspended", power::SUSPENDED),
+        };
+        Self { status, vm_state, power_state }
+    }
+}
+
+/// vCenter has no flavors; since version 2.47 nova shows what a flavor gave the server.
+fn flavor(machine: &VirtualMachine, call: &Call) -> Value {
+    if call.version < Microversion::new(47) {
+        return json!({"id": "", "links": []});
+    }
+    json!({
+        "original_name": "",
+        "vcpus": machine.vcpus,
+        "ram": machine.memory_mib,
+        "disk": 0,
+        "ephemeral": 0,
+        "swap": 0,
+        "extra_specs": {},
+    })
+}

@@ -1,0 +1,123 @@
+//! What callers may do, and with which machines.
+
+use super::Caller;
+use crate::vcenter::scope::Scope;
+use std::collections::{HashMap, HashSet};
+
+/// Something that a caller may or may not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// See machines and open their consoles.
+    OpenConsole,
+    /// Read what tokens were issued for.
+    ReadToken,
+    /// End tokens before their time.
+    RevokeToken,
+}
+
+/// Names of roles. Keystone compares them without regard to case.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Roles(HashSet<String>);
+
+impl<T: AsRef<str>> FromIterator<T> for Roles {
+    fn from_iter<I: IntoIterator<Item = T>>(names: I) -> Self {
+        Self(names.into_iter().map(|name| name.as_ref().to_lowercase()).collect())
+    }
+}
+
+impl Roles {
+    fn any_of(&self, others: &Self) -> bool {
+        !self.0.is_disjoint(&others.0)
+    }
+}
+
+/// Who may do what, from the configuration.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Roles with [`Right::OpenConsole`].
+    pub open_console: Roles,
+    /// Roles with [`Right::ReadToken`].
+    pub read_token: Roles,
+    /// Roles with [`Right::RevokeToken`].
+    pub revoke_token: Roles,
+    /// Roles that are not confined to the machines of the caller's project.
+    pub every_project: Roles,
+    /// The machines of each project, by the project's identifier.
+    pub projects: HashMap<String, Scope>,
+}
+
+impl Policy {
+    /// Has this caller that right? It is a right to do it with the machines of [`Self::scope`].
+    pub fn allows(&self, caller: &Caller, right: Right) -> bool {
+        let roles = match right {
+            Right::OpenConsole => &self.open_console,
+            Right::ReadToken => &self.read_token,
+            Right::RevokeToken => &self.revoke_token,
+        };
+        caller.roles.any_of(roles)
+    }
+
+    /// The machines that exist for this caller. A project that the configuration does not name has none.
+    pub fn scope(&self, caller: &Caller) -> &Scope {
+        const NOTHING: &Scope = &Scope::Within(Vec::new());
+        if caller.roles.any_of(&self.every_project) {
+            return &Scope::Everything;
+        }
+        caller.project.as_ref().and_then(|project| self.projects.get(project)).unwrap_or(NOTHING)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vcenter::scope::{Container, ContainerKind, Locator};
+
+    fn tenant_a() -> Scope {
+        Scope::Within(vec![Container {
+            service_host: "vcenter-a".to_owned(),
+            kind: ContainerKind::Folder,
+            locator: Locator::Path("DC0/vm/tenant-a".to_owned()),
+        }])
+    }
+
+    fn policy() -> Policy {
+        Policy {
+            open_console: Roles::from_iter(["admin", "member"]),
+            read_token: Roles::from_iter(["admin"]),
+            revoke_token: Roles::from_iter(["admin"]),
+            every_project: Roles::from_iter(["admin"]),
+            projects: HashMap::from([("a".to_owned(), tenant_a())]),
+        }
+    }
+
+    fn caller(roles: &[&str], project: Option<&str>) -> Caller {
+        Caller {
+            name: "somebody".to_owned(),
+            roles: roles.iter().collect(),
+            project: project.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_right_comes_with_a_role_in_any_case() {
+        let policy = policy();
+        let member = caller(&["reader", "Member"], Some("a"));
+        assert!(policy.allows(&member, Right::OpenConsole));
+        assert!(!policy.allows(&member, Right::ReadToken));
+        assert!(!policy.allows(&member, Right::RevokeToken));
+        for right in [Right::OpenConsole, Right::ReadToken, Right::RevokeToken] {
+            assert!(policy.allows(&caller(&["ADMIN"], None), right));
+            assert!(!policy.allows(&caller(&[], Some("a")), right));
+        }
+    }
+
+    #[test]
+    fn a_project_has_its_own_machines_and_a_project_that_is_not_named_has_none() {
+        let policy = policy();
+        assert_eq!(*policy.scope(&caller(&["member"], Some("a"))), tenant_a());
+        for project in [Some("b"), None] {
+            assert_eq!(*policy.scope(&caller(&["member"], project)), Scope::Within(Vec::new()));
+            assert_eq!(*policy.scope(&caller(&["admin"], project)), Scope::Everything);
+        }
+    }
+}
