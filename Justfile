@@ -83,6 +83,18 @@ conformance-versions: build _autobahn _websockify
 _conformance-version version: (_envoy version)
     @echo "Envoy {{ version }}"; ENVOY_VERSION={{ version }} cargo run --quiet --package vncgate-conformance
 
+# Measure vncgate beside Envoy's tcp_proxy, websockify and direct TCP; all of it, or the measures named
+bench *arguments: _bench
+    cargo run --quiet --release --package vncgate-bench -- run {{ arguments }}
+
+# What changed between two results files of the benchmark
+bench-compare old new:
+    @cargo run --quiet --release --package vncgate-bench -- compare {{ old }} {{ new }}
+
+_bench: _wasm-target _pages _vcsim _websockify (_envoy envoy)
+    cargo build --package vncgate-filter --target wasm32-unknown-unknown --profile filter
+    cargo build --release --package vncgate-authority
+
 # Format the code
 fmt:
     cargo fmt --all
