@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Who stands between client and server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
+)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Peer {
     /// Envoy with the filter, and the authority.
@@ -16,6 +18,12 @@ pub(crate) enum Peer {
     Websockify,
     /// Nobody: what the machine can do at all.
     Direct,
+}
+
+impl Peer {
+    /// All there are.
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Vncgate, Self::TcpProxy, Self::Websockify, Self::Direct];
 }
 
 /// What the client's bytes go over.

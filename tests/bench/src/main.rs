@@ -56,6 +56,7 @@ mod websockify;
 use anyhow::{Context, Result};
 use catalogue::{MEASURES, Measure};
 use clap::{Parser, Subcommand};
+use contender::Peer;
 use results::Results;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -71,12 +72,15 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs all measures and writes tests/bench/results; with names, runs those and writes
+    /// Runs all measures and writes tests/bench/results; with names or peers, runs those and writes
     /// .run/bench-NAME.json.
     Run {
         /// Measures to run.
         #[arg(value_parser = measure)]
         names: Vec<&'static Measure>,
+        /// Measures this peer only (may be repeated), for profiling and tuning.
+        #[arg(long = "peer", value_enum)]
+        peers: Vec<Peer>,
     },
     /// Writes table and plots from tests/bench/results/results.json.
     Render,
@@ -101,15 +105,17 @@ async fn main() -> Result<()> {
     let directory = checkout().join("tests/bench/results");
     let file = directory.join("results.json");
     match Arguments::parse().command {
-        Command::Run { names } if names.is_empty() => {
+        Command::Run { names, peers } if names.is_empty() && peers.is_empty() => {
             let all: Vec<_> = MEASURES.iter().collect();
-            let results = LocalSet::new().run_until(run::run(&all)).await?;
+            let results = LocalSet::new().run_until(run::run(&all, &Peer::ALL)).await?;
             fs::create_dir_all(&directory).context("make the results' directory")?;
             results.write(&file)?;
             render(&results, &directory)
         }
-        Command::Run { names } => {
-            let results = LocalSet::new().run_until(run::run(&names)).await?;
+        Command::Run { names, peers } => {
+            let names = if names.is_empty() { MEASURES.iter().collect() } else { names };
+            let peers = if peers.is_empty() { Peer::ALL.to_vec() } else { peers };
+            let results = LocalSet::new().run_until(run::run(&names, &peers)).await?;
             print!("{}", table::markdown(&results));
             let names: Vec<_> = names.iter().map(|measure| measure.name).collect();
             let file = checkout().join(format!(".run/bench-{}.json", names.join("-")));

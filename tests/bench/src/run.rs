@@ -2,6 +2,7 @@
 
 use crate::backend::Vcenter;
 use crate::catalogue::{FIGURES, Measure, Parts};
+use crate::contender::Peer;
 use crate::cores;
 use crate::measure::Measured;
 use crate::results::{Results, Sample};
@@ -12,20 +13,26 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::rc::Rc;
 use std::time::Instant;
 
-/// Runs measures and returns all samples. Needs a `LocalSet`.
+/// Runs measures of some peers and returns all samples. Needs a `LocalSet`.
 ///
 /// # Errors
 ///
 /// When a measurement fails: a session that broke, bytes that were lost.
-pub(crate) async fn run(measures: &[&Measure]) -> Result<Results> {
+pub(crate) async fn run(measures: &[&Measure], peers: &[Peer]) -> Result<Results> {
     raise_descriptor_limit()?;
     cores::pin_load()?;
     let mut results = Results::begin()?;
-    let mut progress = Progress::new(measures);
+    let contenders = |measure: &Measure| {
+        let mut contenders = measure.contenders();
+        contenders.retain(|contender| peers.contains(&contender.peer));
+        contenders
+    };
+    let samples = measures.iter().map(|measure| measure.rounds * contenders(measure).len()).sum();
+    let mut progress = Progress { started: Instant::now(), done: 0, all: samples };
     let mut shared = None;
     for measure in measures {
         for round in 0..measure.rounds {
-            for contender in measure.contenders() {
+            for contender in contenders(measure) {
                 let testbed = match measure.parts() {
                     Parts::Fresh => Rc::new(Testbed::start(Vcenter::Live).await?),
                     Parts::FreshCached => Rc::new(Testbed::start(Vcenter::Cached).await?),
@@ -66,11 +73,6 @@ struct Progress {
 }
 
 impl Progress {
-    fn new(measures: &[&Measure]) -> Self {
-        let samples = |measure: &&Measure| measure.rounds * measure.contenders().len();
-        Self { started: Instant::now(), done: 0, all: measures.iter().map(samples).sum() }
-    }
-
     fn report(&mut self, sample: &Sample) {
         self.done += 1;
         let figures: Vec<_> = FIGURES
