@@ -36,8 +36,8 @@ build-release: _wasm-target _pages
     cargo build --package vncgate-authority --release
 
 # Run every tier of tests
-test: test-unit test-abi test-envoy test-vcenter test-webmks test-browser
-    @{{ counted }} --total unit abi envoy vcenter simulator webmks browser
+test: test-unit test-abi test-envoy test-vcenter test-webmks test-security test-browser
+    @{{ counted }} --total unit abi envoy vcenter simulator webmks security browser
 
 # Unit and property tests beside the code
 test-unit: _pages
@@ -67,6 +67,12 @@ test-vcenter: build _vcsim
 test-webmks: build _vcsim _guest (_envoy envoy) (_debian "qemu-system-x86")
     @{{ counted }} simulator go test -C tests/vcsim -v ./...
     @{{ counted }} webmks cargo test --no-fail-fast --package vncgate-tests --test webmks
+
+# The holes that this kind of proxy has had, each tried on the whole gateway
+test-security: build _vcsim (_envoy envoy)
+    @{{ counted }} security cargo test --no-fail-fast --package vncgate-tests --test security -- {{ waiting }}
+
+alias security := test-security
 
 # Headless Chromium opens consoles
 test-browser: build _vcsim _guest (_envoy envoy) (_debian "qemu-system-x86 chromium chromium-driver novnc")

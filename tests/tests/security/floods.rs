@@ -1,0 +1,132 @@
+//! Stalled, many and endless requests leave room for the others.
+
+use crate::fixture::{
+    ESXI, UNKNOWN_TOKEN, assert_echoes, assert_no_trap, assert_serves, envoy_with, gateway, open,
+    token_for, within,
+};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use vncgate_tests::screen::TcpServer;
+use vncgate_tests::websocket::{Upgrade, connect};
+
+/// Anybody could exhaust the proxy by asking often: here, by tokens that were never issued, and by
+/// connections beyond the limit.
+#[tokio::test]
+async fn ossn_0008_denial_of_service() {
+    const GUESSES: usize = 400;
+    const AT_ONCE: usize = 40;
+    let gateway = gateway().await;
+    let console = TcpServer::echo(ESXI).await;
+    let mut bystander = open(gateway, &console).await;
+    let calls = async || {
+        let metrics = gateway.authority.internal("/metrics").await.text().await.expect("text");
+        let calls = metrics.lines().filter(|line| line.starts_with("vncgate_vcenter_calls_total"));
+        calls.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum::<u64>()
+    };
+
+    let before = calls().await;
+    let mut refused = 0;
+    for _ in 0..GUESSES / AT_ONCE {
+        let guess = Upgrade::with_token(&gateway.envoy, UNKNOWN_TOKEN);
+        let guesses = (0..AT_ONCE).map(|_| guess.send(&gateway.ca));
+        for answer in futures_util::future::join_all(guesses).await {
+            assert!(matches!(answer.status, 403 | 429), "{}", answer.status);
+            refused += 1;
+        }
+        assert_echoes(&mut bystander).await;
+    }
+    assert_eq!(refused, GUESSES);
+    // Other tests use this gateway and its vCenter meanwhile, each for a few calls.
+    let made = calls().await - before;
+    assert!(made < 200, "{GUESSES} guesses made the authority call vCenter {made} times");
+    assert_no_trap(gateway);
+}
+
+/// The same by connections: those beyond the limit are closed, those within it are served.
+#[tokio::test]
+async fn ossn_0008_connections_beyond_the_limit() {
+    let gateway = gateway().await;
+    let console = TcpServer::echo(ESXI).await;
+    let token = token_for(gateway, console.address()).await;
+    let limit = "max_active_downstream_connections: 4".to_owned();
+    let changes = [("max_active_downstream_connections: 10000", limit)];
+    let (envoy, ca) = envoy_with(gateway, &changes).await;
+    let mut sessions = Vec::new();
+    for _ in 0..4 {
+        sessions.push(Upgrade::with_token(&envoy, &token).open(&ca).await);
+    }
+    for _ in 0..20 {
+        let mut refused = TcpStream::connect(envoy.address()).await.expect("the kernel accepts");
+        let end = within("the end of the connection", refused.read(&mut [0])).await;
+        assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+    }
+    for session in &mut sessions {
+        assert_echoes(session).await;
+    }
+}
+
+/// Handshakes that stall held a thread, or the listener, each.
+#[tokio::test]
+async fn cve_2026_7776_stalled_handshakes() {
+    const STALLED: usize = 60;
+    let gateway = gateway().await;
+    let address = gateway.envoy.address();
+    let mut in_tls = Vec::new();
+    let mut in_headers = Vec::new();
+    for _ in 0..STALLED {
+        let mut connection = TcpStream::connect(address).await.expect("connect");
+        // The first bytes of a ClientHello.
+        connection.write_all(&[0x16, 0x03, 0x01]).await.expect("send");
+        in_tls.push(connection);
+        let mut connection = connect(address, &gateway.ca, &["http/1.1"]).await;
+        connection.write_all(b"GET /websockify HTTP/1.1\r\nHost: x\r\nUpgr").await.expect("send");
+        in_headers.push(connection);
+    }
+    assert_serves(gateway).await;
+
+    let begun = Instant::now();
+    for connection in &mut in_tls {
+        let _ = within("the end", connection.read_to_end(&mut Vec::new())).await;
+    }
+    for connection in &mut in_headers {
+        let mut answer = Vec::new();
+        let _ = within("the end", connection.read_to_end(&mut answer)).await;
+        assert!(answer.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&answer));
+    }
+    assert!(begun.elapsed() < Duration::from_secs(25), "after {:?}", begun.elapsed());
+}
+
+/// A header, or a list of them, without an end is refused before it costs memory.
+#[tokio::test]
+async fn cve_2015_1779_endless_headers() {
+    let gateway = gateway().await;
+    for piece in ["a".repeat(1024), "x-a: b\r\n".repeat(128)] {
+        let mut connection = connect(gateway.envoy.address(), &gateway.ca, &["http/1.1"]).await;
+        connection
+            .write_all(b"GET /websockify HTTP/1.1\r\nHost: x\r\nX-Long: ")
+            .await
+            .expect("send");
+        let mut sent = 0;
+        let (mut reader, mut writer) = tokio::io::split(connection);
+        let endless = async {
+            while sent < 16 * 1024 * 1024 && writer.write_all(piece.as_bytes()).await.is_ok() {
+                sent += piece.len();
+            }
+        };
+        let mut answer = [0; 12];
+        let answered = within("an answer", async {
+            tokio::select! {
+                answered = reader.read_exact(&mut answer) => answered.is_ok(),
+                () = endless => false,
+            }
+        })
+        .await;
+        if answered {
+            assert_eq!(&answer, b"HTTP/1.1 431");
+        }
+        // The rest is what the kernel and TLS buffer on the way.
+        assert!(sent < 8 * 1024 * 1024, "{sent} bytes were taken");
+    }
+    assert_serves(gateway).await;
+}

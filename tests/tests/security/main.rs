@@ -1,0 +1,24 @@
+//! Each hole that a proxy of this kind has had, tried on the whole gateway: Envoy with the shipped
+//! configuration, the filter, the authority and a simulated vCenter.
+//!
+//! A test is named after its hole, by the number under which it was published:
+//!
+//! - [`wrong_console`]: a token opens the console that it was issued for, or none;
+//! - [`cross_site`]: pages of others open no console, and choose no server for ours;
+//! - [`secrets`]: tokens are in no log, no metric, no cookie and no redirect;
+//! - [`floods`]: stalled, many and endless requests leave room for the others;
+//! - [`frames`]: frames that no browser sends, consoles that are no VNC servers;
+//! - [`targets`]: no request chooses where Envoy connects, or reaches the internal listener;
+//! - [`trap`]: a filter that traps admits nobody, and the next request is served.
+//!
+//! `SECURITY.md` lists them beside the threats. Other tiers try more of each; here is what has to hold
+//! whatever else changes.
+
+mod cross_site;
+mod fixture;
+mod floods;
+mod frames;
+mod secrets;
+mod targets;
+mod trap;
+mod wrong_console;
