@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// `GET /v1/vms?name=NAME`. The answer may be a few seconds old.
+/// `GET /v1/vms?name=NAME`. Reads the inventory of every vCenter.
 pub fn routes() -> Router<Arc<App>> {
     Router::new().route("/v1/vms", get(list))
 }

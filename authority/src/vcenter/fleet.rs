@@ -97,7 +97,7 @@ impl Fleet {
     }
 
     /// The machines within `scope` that `wanted` accepts, and the service hosts of the vCenters that did
-    /// not answer. It may be a few seconds old.
+    /// not answer. Reads whole inventories.
     pub async fn list(
         &self,
         scope: &Scope,

@@ -1,6 +1,7 @@
-//! Listings of a vCenter's machines, shared between those who want one at about the same time.
+//! Listings of a vCenter's machines, shared between those who want one at the same time.
 //!
-//! Nobody opens a console by them: they are for finding a machine by its name.
+//! Nobody opens a console by them: they are for finding a machine by its name. An inventory of ten thousand
+//! machines takes vCenter seconds to list, so there is one listing at a time, however many callers wait.
 
 use super::Vcenter;
 use super::machine::VirtualMachine;
@@ -9,25 +10,21 @@ use super::session::Error;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-use tokio::time::Instant;
-
-/// How old a listing may be. A client that looks a name up asks several times within a second, and an
-/// inventory of ten thousand machines takes vCenter longer than that to list.
-const SHARED_FOR: Duration = Duration::from_secs(5);
 
 type Answer = Result<Arc<[VirtualMachine]>, Error>;
 
-/// The last listing of each container, kept until the next one.
+/// For each container, and for everything, the last listing that somebody asked for.
 pub(super) struct Listings {
     vcenter: Arc<Vcenter>,
-    /// As many entries as the configuration has containers, and one for everything.
     latest: Mutex<HashMap<Option<Container>, Listing>>,
 }
 
+#[derive(Clone)]
 struct Listing {
-    started: Instant,
+    /// Whether vCenter is being asked, or was.
+    begun: Arc<AtomicBool>,
     answer: Shared<BoxFuture<'static, Answer>>,
 }
 
@@ -36,40 +33,44 @@ impl Listings {
         Self { vcenter, latest: Mutex::default() }
     }
 
-    /// The machines below `container`, or all. For each container one listing is under way at a time.
+    /// The machines below `container`, or all. The listing begins after the question, so that it has what
+    /// was created before; all who ask while another one is under way share the one that follows it.
     pub(super) async fn get(&self, container: Option<&Container>) -> Answer {
-        let answer = {
+        let listing = {
             let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-            match latest.get(&container.cloned()) {
-                Some(listing) if listing.can_be_shared() => listing.answer.clone(),
-                _ => {
-                    let listing = Listing::start(&self.vcenter, container.cloned());
-                    let answer = listing.answer.clone();
-                    latest.insert(container.cloned(), listing);
-                    answer
+            let previous = latest.get(&container.cloned());
+            match previous.filter(|listing| !listing.begun.load(Ordering::Relaxed)) {
+                Some(waiting) => waiting.clone(),
+                None => {
+                    let previous = previous.map(|listing| listing.answer.clone());
+                    let next = self.start_after(previous, container.cloned());
+                    latest.insert(container.cloned(), next.clone());
+                    next
                 }
             }
         };
-        answer.await
+        listing.answer.await
     }
-}
 
-impl Listing {
-    fn start(vcenter: &Arc<Vcenter>, container: Option<Container>) -> Self {
-        let vcenter = Arc::clone(vcenter);
-        let list = async move { vcenter.list(container.as_ref()).await.map(Arc::from) };
+    fn start_after(
+        &self,
+        previous: Option<Shared<BoxFuture<'static, Answer>>>,
+        container: Option<Container>,
+    ) -> Listing {
+        let vcenter = Arc::clone(&self.vcenter);
+        let begun = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&begun);
+        let list = async move {
+            if let Some(previous) = previous {
+                // Whatever came of it: the question now is another one.
+                let _ = previous.await;
+            }
+            flag.store(true, Ordering::Relaxed);
+            vcenter.list(container.as_ref()).await.map(Arc::from)
+        };
         let answer = list.boxed().shared();
         // A task of its own, so that a caller who stops waiting ends it for nobody.
         tokio::spawn(answer.clone());
-        Self { started: Instant::now(), answer }
-    }
-
-    /// Under way, or good and not too old.
-    fn can_be_shared(&self) -> bool {
-        match self.answer.peek() {
-            None => true,
-            Some(Ok(_)) => self.started.elapsed() < SHARED_FOR,
-            Some(Err(_)) => false,
-        }
+        Listing { begun, answer }
     }
 }

@@ -89,7 +89,7 @@ impl Vcenter {
     }
 
     /// Every machine that the account can see, or those of them that are below `container`, in vCenter's
-    /// order.
+    /// order. Takes its time, page by page; a vCenter that is silent is given up after the usual time.
     pub async fn list(&self, container: Option<&Container>) -> Result<Vec<VirtualMachine>, Error> {
         self.in_time(LIST_TIMEOUT, async {
             let container = match container {
@@ -213,7 +213,8 @@ impl Vcenter {
     ) -> Result<Vec<ObjectContent>, Error> {
         let request =
             |content: &ServiceContent| soap::create_container_view(content, container, kind);
-        let view = self.client.call("CreateContainerView", request, soap::container_view).await?;
+        let view = self.client.call("CreateContainerView", request, soap::container_view);
+        let view = self.in_time(self.timeout, view).await?;
         let objects = self.pages(|content| retrieve(content, &view)).await;
         let destroyed = self
             .client
@@ -230,22 +231,21 @@ impl Vcenter {
         objects
     }
 
-    /// Every page of the answer to a `RetrievePropertiesEx`.
+    /// Every page of the answer to a `RetrievePropertiesEx`, each in the time of one question.
     async fn pages(
         &self,
         request: impl Fn(&ServiceContent) -> String,
     ) -> Result<Vec<ObjectContent>, Error> {
-        let mut page = self.client.call("RetrievePropertiesEx", request, soap::page).await?;
+        let first = self.client.call("RetrievePropertiesEx", request, soap::page);
+        let mut page = self.in_time(self.timeout, first).await?;
         let mut objects = page.objects;
         while let Some(token) = page.token {
-            page = self
-                .client
-                .call(
-                    "ContinueRetrievePropertiesEx",
-                    |content| soap::continue_retrieve_properties(content, &token),
-                    soap::continued_page,
-                )
-                .await?;
+            let next = self.client.call(
+                "ContinueRetrievePropertiesEx",
+                |content| soap::continue_retrieve_properties(content, &token),
+                soap::continued_page,
+            );
+            page = self.in_time(self.timeout, next).await?;
             objects.append(&mut page.objects);
         }
         self.warn_of_missing(&objects);

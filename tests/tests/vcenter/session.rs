@@ -69,7 +69,7 @@ async fn the_certificate_is_verified_by_the_ca_file() {
         let other =
             rcgen::generate_simple_self_signed(["vcsim".to_owned()]).expect("a certificate");
         run.write("other-ca.pem", other.cert.pem());
-        config.with("ca.pem", "other-ca.pem")
+        config.with("ca_file = \"ca.pem\"", "ca_file = \"other-ca.pem\"")
     })
     .await;
     assert_eq!(site.readiness().await, 503);
