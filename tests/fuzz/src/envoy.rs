@@ -1,0 +1,177 @@
+//! How Envoy's filter manager treats the bodies of one stream, as far as a session can tell: the same rules
+//! as in `tests/abi`, which has them for the built module.
+//!
+//! What a callback resumes goes on when the callback is over; a reset takes effect at once.
+
+use vncgate_filter::session::Session;
+use vncgate_filter::tunnel::{Edit, Outputs};
+
+/// One direction's body.
+#[derive(Debug, Default)]
+pub struct Body {
+    /// What has left the filter.
+    pub out: Vec<u8>,
+    held: Vec<u8>,
+    chunk: Option<Vec<u8>>,
+    /// The last callback paused, so the body that the filter sees is `held`.
+    pub buffering: bool,
+    stopped: bool,
+    resume: bool,
+    end_seen: bool,
+    ended: bool,
+}
+
+/// An open session on its stream.
+pub struct Stream {
+    /// The filter's half.
+    pub session: Session,
+    /// From the server to the browser.
+    pub response: Body,
+    /// From the browser to the server.
+    pub request: Body,
+    /// The stream is gone.
+    pub gone: bool,
+    wakes: usize,
+}
+
+impl Stream {
+    /// A stream whose headers have passed.
+    pub fn new(session: Session) -> Self {
+        let (response, request) = Default::default();
+        Self { session, response, request, gone: false, wakes: 0 }
+    }
+
+    /// The server sent.
+    pub fn server(&mut self, bytes: &[u8], end: bool) {
+        if self.gone {
+            return;
+        }
+        let seen = self.response.begin(bytes, end);
+        let outputs = if self.session.reads_server_bytes() {
+            self.session.login_bytes(&seen, end)
+        } else {
+            self.session.server_bytes(seen.len(), end)
+        };
+        let hold = outputs.to_browser.hold;
+        self.deliver(outputs);
+        self.after_call();
+        self.response.finish(hold);
+        self.gone |= self.response.ended;
+    }
+
+    /// The browser sent.
+    pub fn browser(&mut self, bytes: &[u8]) {
+        if self.gone {
+            return;
+        }
+        let mut seen = self.request.begin(bytes, false);
+        let outputs = self.session.browser_bytes(&mut seen);
+        *self.request.body() = seen;
+        let hold = outputs.to_server.hold;
+        self.deliver(outputs);
+        self.after_call();
+        self.request.finish(hold);
+    }
+
+    /// A tick of the timer: every wake-up that is due.
+    pub fn tick(&mut self) {
+        for _ in 0..std::mem::take(&mut self.wakes) {
+            if !self.gone {
+                let outputs = self.session.wake();
+                self.deliver(outputs);
+            }
+        }
+        self.after_call();
+    }
+
+    /// Half a ping interval is over.
+    pub fn beat(&mut self) {
+        if !self.gone {
+            let outputs = self.session.beat();
+            self.deliver(outputs);
+            self.after_call();
+        }
+    }
+
+    /// Whether a tick is due.
+    pub fn wakes(&self) -> bool {
+        self.wakes > 0 && !self.gone
+    }
+
+    fn deliver(&mut self, outputs: Outputs) {
+        self.response.edit(outputs.to_browser);
+        self.request.edit(outputs.to_server);
+        self.wakes += usize::from(outputs.wake);
+        self.gone |= outputs.reset;
+    }
+
+    fn after_call(&mut self) {
+        for body in [&mut self.response, &mut self.request] {
+            if std::mem::take(&mut body.resume) && !self.gone {
+                body.pass_held();
+            }
+        }
+        self.gone |= self.response.ended;
+    }
+}
+
+impl Body {
+    /// A callback for this body begins: the bytes that it sees.
+    fn begin(&mut self, bytes: &[u8], end: bool) -> Vec<u8> {
+        self.end_seen |= end;
+        if self.buffering {
+            self.held.extend_from_slice(bytes);
+            self.chunk = Some(Vec::new());
+        } else {
+            self.chunk = Some(bytes.to_vec());
+        }
+        self.body().clone()
+    }
+
+    /// What host functions see as the body.
+    ///
+    /// # Panics
+    ///
+    /// Where Envoy has none: the filter would end the stream with an error.
+    fn body(&mut self) -> &mut Vec<u8> {
+        if self.buffering {
+            &mut self.held
+        } else {
+            self.chunk.as_mut().expect("a body that is not held is there in its callback only")
+        }
+    }
+
+    fn edit(&mut self, edit: Edit) {
+        if edit.discard {
+            self.body().clear();
+        }
+        if let Some(header) = edit.header {
+            self.body().splice(0..0, header.as_bytes().iter().copied());
+        }
+        if !edit.append.is_empty() {
+            self.body().extend(edit.append);
+        }
+        self.resume |= edit.resume;
+    }
+
+    fn finish(&mut self, pause: bool) {
+        let chunk = self.chunk.take().unwrap_or_default();
+        self.buffering = pause;
+        if pause {
+            self.stopped = true;
+            self.held.extend(chunk);
+        } else if self.stopped {
+            self.held.extend(chunk);
+            self.pass_held();
+        } else {
+            self.out.extend(chunk);
+            self.ended |= self.end_seen;
+        }
+    }
+
+    fn pass_held(&mut self) {
+        self.stopped = false;
+        self.out.append(&mut self.held);
+        self.ended |= self.end_seen;
+    }
+}
