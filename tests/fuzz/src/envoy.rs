@@ -31,14 +31,15 @@ pub struct Stream {
     pub request: Body,
     /// The stream is gone.
     pub gone: bool,
-    wakes: usize,
+    /// A wake-up is due. Asked for twice before it comes, it comes once.
+    wake: bool,
 }
 
 impl Stream {
     /// A stream whose headers have passed.
     pub fn new(session: Session) -> Self {
         let (response, request) = Default::default();
-        Self { session, response, request, gone: false, wakes: 0 }
+        Self { session, response, request, gone: false, wake: false }
     }
 
     /// The server sent.
@@ -73,15 +74,13 @@ impl Stream {
         self.request.finish(hold);
     }
 
-    /// A tick of the timer: every wake-up that is due.
+    /// A tick of the timer: the wake-up, if it is due.
     pub fn tick(&mut self) {
-        for _ in 0..std::mem::take(&mut self.wakes) {
-            if !self.gone {
-                let outputs = self.session.wake();
-                self.deliver(outputs);
-            }
+        if std::mem::take(&mut self.wake) && !self.gone {
+            let outputs = self.session.wake();
+            self.deliver(outputs);
+            self.after_call();
         }
-        self.after_call();
     }
 
     /// Half a ping interval is over.
@@ -95,13 +94,13 @@ impl Stream {
 
     /// Whether a tick is due.
     pub fn wakes(&self) -> bool {
-        self.wakes > 0 && !self.gone
+        self.wake && !self.gone
     }
 
     fn deliver(&mut self, outputs: Outputs) {
         self.response.edit(outputs.to_browser);
         self.request.edit(outputs.to_server);
-        self.wakes += usize::from(outputs.wake);
+        self.wake |= outputs.wake;
         self.gone |= outputs.reset;
     }
 
