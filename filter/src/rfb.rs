@@ -125,6 +125,11 @@ impl SecurityHandshake {
 
     fn advance(&mut self) -> Step {
         let mut step = Step::default();
+        if self.state == State::Failed {
+            self.from_server.clear();
+            self.from_browser.clear();
+            return step;
+        }
         while let Some(next) = self.turn(&mut step) {
             self.state = next;
         }
@@ -438,6 +443,8 @@ mod tests {
         let mut silent_browser = handshake();
         silent_browser.server_bytes(b"RFB 003.008\n");
         assert!(silent_browser.server_bytes(&[0; WAITING_MAX + 1]).failed.is_some());
+        assert_eq!(silent_browser.server_bytes(&[0; WAITING_MAX + 1]), Step::default());
+        assert!(silent_browser.from_server.is_empty());
         let mut other_choice = handshake();
         other_choice.server_bytes(b"RFB 003.007\n");
         other_choice.browser_bytes(b"RFB 003.007\n");

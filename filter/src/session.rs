@@ -657,6 +657,23 @@ mod tests {
     }
 
     #[test]
+    fn nothing_follows_a_close_in_the_middle_of_a_login() {
+        let mut envoy = Envoy::new(open_with_password());
+        envoy.server(b"R", false);
+        envoy.browser(&masked(b"RFB 003.008\n"));
+        envoy.browser(TEXT);
+        envoy.server(b"FB 003.008\n", false);
+        envoy.tick();
+        assert!(!envoy.reset, "the Close has to leave first");
+        let messages = envoy.messages();
+        assert_eq!(messages.len(), 1, "{messages:?}");
+        assert_eq!(close_code(&messages[0]), 1003);
+        assert_eq!(envoy.sent_to_server, b"");
+        envoy.tick();
+        assert!(envoy.reset);
+    }
+
+    #[test]
     fn an_open_session_ends_once() {
         let mut session = open();
         assert!(session.end());

@@ -19,7 +19,7 @@
 //! tunnel counts the beats since it last heard the browser: after two it sends a Ping, which every
 //! live browser answers; after four it ends the stream, and with it the connection to the console.
 
-use crate::rfb::SecurityHandshake;
+use crate::rfb::{SecurityHandshake, Step};
 use crate::websocket::{
     CloseCode, Deframer, End, FrameHeader, PENDING_PONGS_MAX, PING_FRAME, close_frame,
 };
@@ -209,7 +209,7 @@ impl Tunnel {
             }
             Hold::Held | Hold::NotYet => outputs.reset = self.closed,
         }
-        if let Hold::Entering { .. } = self.request_body {
+        if let (Hold::Entering { .. }, false) = (self.request_body, self.closed) {
             self.request_body = Hold::Held;
             outputs.to_server.append = std::mem::take(&mut self.login_answers);
             outputs.to_server.resume = true;
@@ -251,7 +251,7 @@ impl Tunnel {
     pub fn login_bytes(&mut self, held: &[u8], end: bool) -> Outputs {
         let mut outputs = Outputs::default();
         let Some(login) = &mut self.login else { return outputs };
-        let step = login.server_bytes(held);
+        let step = if self.closed { Step::default() } else { login.server_bytes(held) };
         let mut frames = self.login_frames(&step.to_browser, step.failed);
         if end && !self.closed {
             frames.extend(close_frame(Some(CloseCode::NORMAL), "the console has closed"));
@@ -273,7 +273,9 @@ impl Tunnel {
                 outputs.to_browser = Edit { discard: true, hold, ..self.release(0) };
             }
         }
-        outputs.to_server = self.answer_server(step.to_server);
+        if !self.closed {
+            outputs.to_server = self.answer_server(step.to_server);
+        }
         self.end_login();
         outputs
     }

@@ -56,13 +56,16 @@ impl Timer {
         }
     }
 
-    /// Wakes the session of this stream on the next tick. Without ticks it cannot go on.
+    /// Wakes the session of this stream on the next tick, once however often it asks: what one wake-up
+    /// lets go leaves only after the tick. Without ticks the session cannot go on.
     pub(super) fn wake(&self, context_id: u32) -> Result<(), HostError> {
         let Ok(mut wake_ups) = self.wake_ups.try_borrow_mut() else { return Ok(()) };
         if wake_ups.is_empty() {
             host::set_tick_period(Some(WAKE_UP))?;
         }
-        wake_ups.push(context_id);
+        if !wake_ups.contains(&context_id) {
+            wake_ups.push(context_id);
+        }
         Ok(())
     }
 
