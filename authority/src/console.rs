@@ -235,6 +235,11 @@ impl Consoles {
         &self.fleet
     }
 
+    /// Does the token store answer?
+    pub async fn ping_store(&self) -> Result<(), StoreUnavailable> {
+        self.store.ping().await
+    }
+
     /// Step 1 of a session: a token for the console of a machine, where it is now. A machine that is not
     /// within `scope` does not exist for the caller.
     pub async fn issue(&self, request: &IssueRequest, scope: &Scope) -> Result<Issued, IssueError> {

@@ -1,6 +1,6 @@
 //! The command `serve`: wires the parts together, serves, and drains.
 
-use crate::config::{AuthConfig, Config, ListenAddress, VcenterConfig};
+use crate::config::{AuthConfig, Config, ListenAddress, TokensConfig, VcenterConfig};
 use crate::console::Consoles;
 use crate::http::server::{Listener, serve};
 use crate::http::{self, App};
@@ -8,7 +8,7 @@ use crate::identity::Identity;
 use crate::identity::api_token::ApiTokens;
 use crate::identity::keystone::Keystone;
 use crate::telemetry::Metrics;
-use crate::tokens::MemoryStore;
+use crate::tokens::{MemcachedStore, MemoryStore, RedisStore, StoreUnavailable, TokenStore};
 use crate::vcenter::Vcenter;
 use crate::vcenter::fleet::{Fleet, Member};
 use crate::vcenter::session::Endpoint;
@@ -38,6 +38,9 @@ pub enum ServeError {
     /// The HTTP client for a vCenter cannot be made.
     #[error("vCenter {0}: {1}")]
     Client(String, reqwest::Error),
+    /// The client for the token store cannot be made.
+    #[error(transparent)]
+    Store(StoreUnavailable),
     /// The HTTP client for Keystone cannot be made.
     #[error("Keystone: {0}")]
     Keystone(reqwest::Error),
@@ -48,10 +51,10 @@ pub enum ServeError {
 
 /// Serves until SIGTERM or SIGINT, then drains.
 pub async fn run(config: Config) -> Result<(), ServeError> {
-    let Config { public, internal, consoles, web, token_capacity, auth, vcenters, log: _ } = config;
+    let Config { public, internal, consoles, web, tokens, auth, vcenters, log: _ } = config;
     let metrics = Arc::new(Metrics::new());
     let fleet = fleet(vcenters, &metrics)?;
-    let store = Box::new(MemoryStore::new(token_capacity));
+    let store = store(tokens, &metrics)?;
     let consoles = Consoles::new(consoles, fleet, store);
     let AuthConfig { api_tokens, keystone, policy } = auth;
     let keystone = keystone.map(|config| Keystone::new(config, Arc::clone(&metrics)));
@@ -107,6 +110,19 @@ fn fleet(vcenters: Vec<VcenterConfig>, metrics: &Arc<Metrics>) -> Result<Fleet, 
         Ok(Member::new(vcenter, hypervisors))
     });
     Ok(Fleet::new(members.collect::<Result<_, _>>()?))
+}
+
+fn store(config: TokensConfig, metrics: &Arc<Metrics>) -> Result<Box<dyn TokenStore>, ServeError> {
+    let metrics = Arc::clone(metrics);
+    Ok(match config {
+        TokensConfig::Memory { capacity } => Box::new(MemoryStore::new(capacity)),
+        TokensConfig::Memcached { address, timeout } => {
+            Box::new(MemcachedStore::new(address, timeout, metrics))
+        }
+        TokensConfig::Redis { client, timeout } => {
+            Box::new(RedisStore::new(*client, timeout, metrics).map_err(ServeError::Store)?)
+        }
+    })
 }
 
 async fn bind(address: &ListenAddress, face: &str) -> Result<Listener, ServeError> {

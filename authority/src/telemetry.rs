@@ -41,6 +41,8 @@ pub struct Metrics {
     keystone: Family<KeystoneLabels, Counter>,
     vcenter_calls: Family<VcenterLabels, Counter>,
     vcenter_seconds: Family<VcenterSecondsLabels, Histogram>,
+    store_calls: Family<StoreLabels, Counter>,
+    store_seconds: Family<StoreSecondsLabels, Histogram>,
 }
 
 impl Metrics {
@@ -74,7 +76,26 @@ impl Metrics {
             Unit::Seconds,
             vcenter_seconds.clone(),
         );
-        Self { registry, issues, checks, check_seconds, keystone, vcenter_calls, vcenter_seconds }
+        let store_calls = Family::default();
+        registry.register("store_calls", "Calls to the token store", store_calls.clone());
+        let store_seconds = Family::new_with_constructor((|| Histogram::new(SECONDS)) as fn() -> _);
+        registry.register_with_unit(
+            "store_call_duration",
+            "Time of a call to the token store",
+            Unit::Seconds,
+            store_seconds.clone(),
+        );
+        Self {
+            registry,
+            issues,
+            checks,
+            check_seconds,
+            keystone,
+            vcenter_calls,
+            vcenter_seconds,
+            store_calls,
+            store_seconds,
+        }
     }
 
     /// A console URL was asked for, and this came of it: `issued` or the name of nova's error.
@@ -107,6 +128,13 @@ impl Metrics {
         self.vcenter_calls.get_or_create(&labels).inc();
         let labels = VcenterSecondsLabels { vcenter, method };
         self.vcenter_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// A call to a token store on the network has ended.
+    pub fn store_call(&self, operation: &'static str, outcome: &'static str, took: Duration) {
+        self.store_calls.get_or_create(&StoreLabels { operation, outcome }).inc();
+        let labels = StoreSecondsLabels { operation };
+        self.store_seconds.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
     /// All metrics in the text format of OpenMetrics.
@@ -150,4 +178,15 @@ struct VcenterLabels {
 struct VcenterSecondsLabels {
     vcenter: String,
     method: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StoreLabels {
+    operation: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StoreSecondsLabels {
+    operation: &'static str,
 }

@@ -2,8 +2,10 @@
 
 mod auth;
 mod section;
+mod tokens;
 
 pub use auth::AuthConfig;
+pub use tokens::TokensConfig;
 
 use crate::console::{IssuePolicy, PageUrl};
 use crate::tls::Trust;
@@ -15,11 +17,11 @@ use std::collections::HashSet;
 use std::fmt;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 use thiserror::Error;
+use tokens::read_tokens;
 use toml::Table;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use url::{Host, Url};
@@ -39,12 +41,6 @@ const LEAST_TOKEN_TTL: Duration = Duration::from_secs(10);
 /// A token is meant to be used now. What should last longer is asked for again.
 const MOST_TOKEN_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Default of `[tokens] capacity`: a thousand consoles a minute at the default life of a token, in some
-/// four megabytes.
-const DEFAULT_CAPACITY: i64 = 10_000;
-/// A gigabyte of tokens is a mistake in the configuration.
-const MOST_CAPACITY: i64 = 1_000_000;
-
 /// Default of `[[vcenter]] timeout`. With the name of the host still to be resolved, a check stays below
 /// the filter's default patience of 5 s.
 const DEFAULT_VCENTER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -62,8 +58,8 @@ pub struct Config {
     pub consoles: IssuePolicy,
     /// `[console] web`: a folder of noVNC pages to serve besides our own.
     pub web: Option<PathBuf>,
-    /// `[tokens] capacity`: how many live tokens the memory store keeps.
-    pub token_capacity: NonZeroUsize,
+    /// `[tokens]`: where tokens are kept.
+    pub tokens: TokensConfig,
     /// `[auth]`: who may call the console API, and with which machines.
     pub auth: AuthConfig,
     /// `[[vcenter]]`, at least one.
@@ -196,7 +192,7 @@ impl fmt::Display for ListenAddress {
 fn read(mut root: Section<'_>) -> Option<Config> {
     let (public, internal) = read_listen(root.section("listen"));
     let (consoles, web) = read_console(root.section("console"));
-    let token_capacity = read_tokens(root.section("tokens"));
+    let tokens = read_tokens(root.section("tokens"));
     if !root.has("vcenter") {
         root.fault("vcenter", "at least one [[vcenter]] is needed");
     }
@@ -216,7 +212,7 @@ fn read(mut root: Section<'_>) -> Option<Config> {
         internal: internal?,
         consoles: consoles?,
         web,
-        token_capacity: token_capacity?,
+        tokens: tokens?,
         auth: auth?,
         vcenters: vcenters.into_iter().collect::<Option<_>>()?,
         log: log?,
@@ -268,16 +264,6 @@ fn read_console(mut section: Section<'_>) -> (Option<IssuePolicy>, Option<PathBu
         single_use,
     });
     (policy, web)
-}
-
-fn read_tokens(mut section: Section<'_>) -> Option<NonZeroUsize> {
-    let store = section.string("store");
-    if store.is_some_and(|store| store != "memory") {
-        section.fault("store", "must be \"memory\"");
-    }
-    let capacity = section.integer_or("capacity", DEFAULT_CAPACITY, 1..=MOST_CAPACITY);
-    section.end();
-    capacity.and_then(|capacity| usize::try_from(capacity).ok()).and_then(NonZeroUsize::new)
 }
 
 fn read_vcenter(mut section: Section<'_>) -> Option<VcenterConfig> {

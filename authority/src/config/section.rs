@@ -189,6 +189,13 @@ impl<'a> Section<'a> {
         value.map_err(|error| self.fault(key, error.to_string())).ok()
     }
 
+    /// Takes a key that is known and has no place here.
+    pub(super) fn misplaced(&mut self, key: &str, reason: &str) {
+        if self.table.remove(key).is_some() {
+            self.fault(key, reason);
+        }
+    }
+
     pub(super) fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)
     }

@@ -49,7 +49,8 @@ fn what_is_not_said_has_a_default() {
     assert_eq!(config.internal.to_string(), "127.0.0.1:6083");
     assert_eq!(config.consoles.token_ttl, Duration::from_secs(600));
     assert!(!config.consoles.single_use);
-    assert_eq!(config.token_capacity.get(), 10_000);
+    let TokensConfig::Memory { capacity } = config.tokens else { panic!("in memory") };
+    assert_eq!(capacity.get(), 10_000);
     assert_eq!(config.web, None);
     assert_eq!(config.log.format, LogFormat::Text);
     let [vcenter] = config.vcenters.as_slice() else { panic!("one vCenter") };
@@ -87,7 +88,19 @@ fn the_shipped_example_explains_a_configuration_that_works() {
     let unknown: Vec<_> = faults.iter().filter(|fault| fault.contains("not a known key")).collect();
     assert_eq!(unknown, Vec::<&String>::new());
     let choose = "certificate_sha256: cannot be combined with ca_file: choose one";
-    assert_eq!(faults, [format!("vcenter[0].{choose}"), format!("auth.keystone.{choose}")]);
+    let elsewhere = "is for a store on the network: set store, too";
+    assert_eq!(
+        faults,
+        [
+            format!("tokens.url: {elsewhere}"),
+            format!("tokens.username: {elsewhere}"),
+            format!("tokens.password_file: {elsewhere}"),
+            format!("tokens.ca_file: {elsewhere}"),
+            format!("tokens.timeout: {elsewhere}"),
+            format!("vcenter[0].{choose}"),
+            format!("auth.keystone.{choose}"),
+        ]
+    );
 }
 
 #[test]
@@ -105,7 +118,6 @@ fn every_fault_is_reported_at_once() {
         web = "no-such-folder"
         [tokens]
         store = "etcd"
-        capacity = 0
         [[auth.api_token]]
         name = "portal"
         sha256 = "abc"
@@ -149,8 +161,7 @@ fn every_fault_is_reported_at_once() {
         "console.token_ttl: must be between 10s and 1day",
         "console.single_use: must be true or false, not a string",
         "console.web: is not a folder",
-        "tokens.store: must be \"memory\"",
-        "tokens.capacity: must be between 1 and 1000000, not 0",
+        "tokens.store: must be \"memory\", \"memcached\" or \"redis\"",
         "auth.api_token[0].sha256: must be a SHA-256",
         "auth.api_token[1].role: is not a known key",
         "auth.api_token[1].roles: must be an array of strings, not a string",
@@ -347,4 +358,69 @@ fn relative_paths_are_relative_to_the_file() {
     fs::write(&path, LEAST.replace("ca.pem", "none.pem")).unwrap();
     let error = Config::load(&path).unwrap_err().to_string();
     assert!(error.contains("has a fault:\n  vcenter[0].ca_file: "), "{error}");
+}
+
+impl Folder {
+    /// The store of a configuration that is good but for these keys of `[tokens]`.
+    fn tokens(&self, keys: &str) -> Result<TokensConfig, Vec<String>> {
+        self.parse(&format!("[tokens]\n{keys}\n{LEAST}")).map(|config| config.tokens)
+    }
+}
+
+#[test]
+fn a_store_on_the_network_has_an_address_and_limits() {
+    let folder = Folder::new();
+    let tokens = folder.tokens("store = 'memcached'\nurl = 'memcached://127.0.0.1'").unwrap();
+    let TokensConfig::Memcached { address, timeout } = tokens else { panic!("{tokens:?}") };
+    assert_eq!((address.as_str(), timeout), ("127.0.0.1:11211", Duration::from_millis(500)));
+
+    let tokens = folder.tokens(
+        "store = 'redis'\nurl = 'rediss://redis.example.com:6380/3'\nusername = 'vncgate'\n\
+         password_file = 'password'\nca_file = 'ca.pem'\ntimeout = '1s'",
+    );
+    let tokens = tokens.unwrap();
+    assert!(!format!("{tokens:?}").contains("p&ss"), "{tokens:?}");
+    let TokensConfig::Redis { client, timeout } = tokens else { panic!("{tokens:?}") };
+    assert_eq!(timeout, Duration::from_secs(1));
+    let info = client.get_connection_info();
+    assert_eq!(info.addr().to_string(), "redis.example.com:6380");
+    assert_eq!(info.redis_settings().db(), 3);
+    assert_eq!(info.redis_settings().username(), Some("vncgate"));
+    assert_eq!(info.redis_settings().password(), Some("p&ss<w>"));
+}
+
+#[test]
+fn a_store_s_keys_are_held_to_the_store() {
+    let folder = Folder::new();
+    let faults = |keys: &str| folder.tokens(keys).map(|_| ()).expect_err("it has faults");
+    for (keys, expected) in [
+        ("capacity = 0", "tokens.capacity: must be between 1 and 1000000, not 0"),
+        ("store = 'redis'", "tokens.url: is missing"),
+        (
+            "store = 'redis'\nurl = 'redis://x'\ncapacity = 5",
+            "tokens.capacity: is for store = \"memory\": Redis has its own, maxmemory",
+        ),
+        (
+            "store = 'redis'\nurl = 'redis://x'\nusername = 'y'",
+            "tokens.username: needs a password_file beside it",
+        ),
+        (
+            "store = 'redis'\nurl = 'redis://x'\nca_file = 'ca.pem'",
+            "tokens.ca_file: needs a url that begins with rediss://",
+        ),
+        ("store = 'redis'\nurl = 'redis://x/many'", "tokens.url: "),
+        ("store = 'redis'\nurl = 'rediss://x'\nca_file = 'absent.pem'", "tokens.ca_file: "),
+        (
+            "store = 'memcached'\nurl = 'memcached://x'\npassword_file = 'password'",
+            "tokens.password_file: is for store = \"redis\": memcached asks for no password",
+        ),
+        (
+            "store = 'memcached'\nurl = 'memcached://x'\ntimeout = '1m'",
+            "tokens.timeout: must be between 50ms and 10s, not \"1m\"",
+        ),
+    ] {
+        let faults = faults(keys);
+        assert!(faults[0].starts_with(expected), "{keys}: {faults:#?}");
+        assert_eq!(faults.len(), 1, "{keys}: {faults:#?}");
+    }
 }

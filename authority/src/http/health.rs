@@ -2,6 +2,7 @@
 
 use super::App;
 use crate::telemetry::METRICS_CONTENT_TYPE;
+use crate::tokens::StoreUnavailable;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
@@ -10,6 +11,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
+use tokio::join;
 use tracing::warn;
 
 /// `GET /healthz`, `/readyz` and `/metrics`.
@@ -20,30 +22,36 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/metrics", get(metrics))
 }
 
-/// Ready while at least one vCenter answers: with several, one that is down is no reason to stop serving
-/// the others' machines.
+/// Ready while the token store and at least one vCenter answer: with several, one that is down is no reason
+/// to stop serving the others' machines.
 async fn ready(State(app): State<Arc<App>>) -> (StatusCode, Json<Value>) {
     if app.is_draining() {
         return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "draining"})));
     }
-    let mut states = Map::new();
-    let mut reachable = false;
-    for (service_host, answer) in app.consoles.fleet().ping().await {
-        reachable |= answer.is_ok();
-        let state = match answer {
-            Ok(()) => "ok".to_owned(),
-            Err(error) => {
+    let (vcenters, store) = join!(app.consoles.fleet().ping(), app.consoles.ping_store());
+    let reachable = vcenters.iter().any(|(_, answer)| answer.is_ok());
+    let states: Map<String, Value> = vcenters
+        .into_iter()
+        .map(|(service_host, answer)| {
+            let state = answer.map_err(|error| {
                 warn!(vcenter = service_host, %error, "vCenter is not reachable");
                 error.to_string()
-            }
-        };
-        states.insert(service_host.to_owned(), Value::String(state));
-    }
-    let (code, status) = match reachable {
-        true => (StatusCode::OK, "ready"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "no vCenter is reachable"),
+            });
+            (service_host.to_owned(), state.map_or_else(Value::String, |()| json!("ok")))
+        })
+        .collect();
+    let stored = store.is_ok();
+    let store = store.map_err(|StoreUnavailable(reason)| {
+        warn!(reason, "the token store is not reachable");
+        reason
+    });
+    let (code, status) = match (stored, reachable) {
+        (true, true) => (StatusCode::OK, "ready"),
+        (true, false) => (StatusCode::SERVICE_UNAVAILABLE, "no vCenter is reachable"),
+        (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "the token store is not reachable"),
     };
-    (code, Json(json!({"status": status, "vcenter": states})))
+    let store = store.map_or_else(Value::String, |()| json!("ok"));
+    (code, Json(json!({"status": status, "vcenter": states, "store": store})))
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
@@ -68,6 +76,7 @@ mod tests {
         assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
         let state = ready.json()["vcenter"]["vcenter-a"].as_str().unwrap().to_owned();
         assert!(state.starts_with("cannot reach it: "), "{state}");
+        assert_eq!(ready.json()["store"], "ok");
 
         app.drain();
         let ready = ask("/readyz").await;

@@ -1,6 +1,6 @@
 //! Tokens in this process's memory: gone at a restart, unknown to other replicas.
 
-use super::{Record, StoreUnavailable, TokenHash, TokenStore};
+use super::{Record, StoreUnavailable, TOKENS_PER_INSTANCE, TokenHash, TokenStore};
 use async_trait::async_trait;
 use lru::LruCache;
 use std::collections::HashMap;
@@ -10,10 +10,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
 use uuid::Uuid;
-
-/// Live tokens of one machine. A portal that asks for console after console of one machine drops that
-/// machine's oldest token, and nobody else's.
-const TOKENS_PER_INSTANCE: usize = 100;
 
 /// A bounded store. When it is full, the oldest token makes room.
 pub struct MemoryStore {
@@ -69,6 +65,10 @@ impl TokenStore for MemoryStore {
             tokens.by_hash.pop(token);
         }
         Ok(own.len())
+    }
+
+    async fn ping(&self) -> Result<(), StoreUnavailable> {
+        Ok(())
     }
 }
 

@@ -1,12 +1,22 @@
 //! Console tokens: what a token was issued for, kept under its SHA-256 and listed for each machine.
+//!
+//! A [`TokenStore`] is in this process's memory, or in memcached or Redis for several replicas and sites.
+//! They differ in who shares them and in what a restart loses, and in nothing that a caller could see: one
+//! set of tests runs on all three.
 
+mod memcached;
 mod memory;
+mod redis;
+mod remote;
 
+pub use memcached::MemcachedStore;
 pub use memory::MemoryStore;
+pub use redis::RedisStore;
 
 use crate::vcenter::machine::MachineRef;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::num::NonZeroU16;
@@ -101,10 +111,27 @@ pub struct Record {
     pub expires_at: SystemTime,
 }
 
+impl Record {
+    /// As a store on the network keeps it.
+    fn to_json(&self) -> String {
+        json!(self).to_string()
+    }
+
+    /// Reads what [`Self::to_json`] wrote, here or at another replica, perhaps of another version.
+    fn from_json(text: &[u8]) -> Result<Self, StoreUnavailable> {
+        serde_json::from_slice(text)
+            .map_err(|error| StoreUnavailable(format!("it holds a record that is none: {error}")))
+    }
+}
+
 /// The store cannot answer now. A caller that gets this refuses the request.
 #[derive(Debug, Error)]
 #[error("the token store is unavailable: {0}")]
 pub struct StoreUnavailable(pub String);
+
+/// Live tokens of one machine. A portal that asks for console after console of one machine drops that
+/// machine's oldest token, and nobody else's.
+pub const TOKENS_PER_INSTANCE: usize = 100;
 
 /// Where tokens are kept. Each method is atomic: of two replicas that take one token, one gets it.
 #[async_trait]
@@ -130,6 +157,9 @@ pub trait TokenStore: Send + Sync {
     /// Removes every token that was issued for a machine before the call, and returns how many of them
     /// were unexpired.
     async fn revoke(&self, instance: Uuid) -> Result<usize, StoreUnavailable>;
+
+    /// Does it answer?
+    async fn ping(&self) -> Result<(), StoreUnavailable>;
 }
 
 #[cfg(test)]

@@ -1,0 +1,214 @@
+//! `[tokens]`: where tokens are kept.
+
+use super::read_password;
+use super::section::Section;
+use crate::tls::Trust;
+use redis::io::tcp::TcpSettings;
+use redis::{Client, ConnectionInfo, IntoConnectionInfo, TlsCertificates};
+use secrecy::{ExposeSecret, SecretString};
+use std::fs;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+use url::Url;
+
+/// Default of `capacity`: a thousand consoles a minute at the default life of a token, in some four
+/// megabytes.
+const DEFAULT_CAPACITY: i64 = 10_000;
+/// A gigabyte of tokens is a mistake in the configuration.
+const MOST_CAPACITY: i64 = 1_000_000;
+
+/// Default of `timeout`. A check asks the store once, or twice if tokens are for single use, and a vCenter
+/// between; together they stay below the filter's default patience of 5 s.
+const DEFAULT_TIMEOUT: Duration = Duration::from_millis(500);
+const LEAST_TIMEOUT: Duration = Duration::from_millis(50);
+const MOST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// memcached's port.
+const MEMCACHED_PORT: u16 = 11211;
+
+/// A Redis whose machine vanished acknowledges nothing. After this long the connection counts as lost, and
+/// the next call makes a new one, perhaps to the machine that took over.
+const REDIS_SILENCE: Duration = Duration::from_secs(2);
+
+/// `[tokens]`.
+#[derive(Debug)]
+pub enum TokensConfig {
+    /// In this process.
+    Memory {
+        /// How many live tokens are kept.
+        capacity: NonZeroUsize,
+    },
+    /// In memcached.
+    Memcached {
+        /// `HOST:PORT`.
+        address: String,
+        /// How long to wait for it.
+        timeout: Duration,
+    },
+    /// In Redis.
+    Redis {
+        /// Knows where it is, whom to trust there, and the password. Boxed: it is large.
+        client: Box<Client>,
+        /// How long to wait for it.
+        timeout: Duration,
+    },
+}
+
+pub(super) fn read_tokens(mut section: Section<'_>) -> Option<TokensConfig> {
+    let config = match section.string_or("store", "memory")?.as_str() {
+        "memory" => read_memory(&mut section),
+        "memcached" => read_memcached(&mut section),
+        "redis" => read_redis(&mut section),
+        _ => {
+            section.fault("store", "must be \"memory\", \"memcached\" or \"redis\"");
+            return None;
+        }
+    };
+    section.end();
+    config
+}
+
+fn read_memory(section: &mut Section<'_>) -> Option<TokensConfig> {
+    for key in ["url", "username", "password_file", "ca_file", "timeout"] {
+        section.misplaced(key, "is for a store on the network: set store, too");
+    }
+    let capacity = section.integer_or("capacity", DEFAULT_CAPACITY, 1..=MOST_CAPACITY)?;
+    let capacity = NonZeroUsize::new(usize::try_from(capacity).ok()?)?;
+    Some(TokensConfig::Memory { capacity })
+}
+
+fn read_memcached(section: &mut Section<'_>) -> Option<TokensConfig> {
+    section.misplaced("capacity", "is for store = \"memory\": memcached has its own, -m");
+    for key in ["username", "password_file", "ca_file"] {
+        section.misplaced(key, "is for store = \"redis\": memcached asks for no password");
+    }
+    let url = section.required_string("url");
+    let address = url.and_then(|url| section.ok("url", parse_memcached_url(&url)));
+    let timeout = read_timeout(section);
+    Some(TokensConfig::Memcached { address: address?, timeout: timeout? })
+}
+
+fn read_redis(section: &mut Section<'_>) -> Option<TokensConfig> {
+    section.misplaced("capacity", "is for store = \"memory\": Redis has its own, maxmemory");
+    let url = section.required_string("url");
+    let url = url.and_then(|url| section.ok("url", parse_redis_url(&url)));
+    let with_password = section.has("password_file");
+    if section.has("username") && !with_password {
+        section.fault("username", "needs a password_file beside it");
+    }
+    let username = section.string("username");
+    let password = if with_password { Some(read_password(section)?) } else { None };
+    let ca_file = section.file("ca_file");
+    let timeout = read_timeout(section);
+    let url = url?;
+    if ca_file.is_some() && url.scheme() != "rediss" {
+        section.fault("ca_file", "needs a url that begins with rediss://");
+        return None;
+    }
+    let info = section.ok("url", connection_info(&url, username, password))?;
+    let client = match ca_file {
+        Some(path) => section.ok("ca_file", tls_client(info, path)),
+        None => section.ok("url", Client::open(info)),
+    };
+    Some(TokensConfig::Redis { client: Box::new(client?), timeout: timeout? })
+}
+
+fn read_timeout(section: &mut Section<'_>) -> Option<Duration> {
+    section.duration_or("timeout", DEFAULT_TIMEOUT, LEAST_TIMEOUT..=MOST_TIMEOUT)
+}
+
+fn connection_info(
+    url: &Url,
+    username: Option<String>,
+    password: Option<SecretString>,
+) -> Result<ConnectionInfo, redis::RedisError> {
+    let info = url.as_str().into_connection_info()?;
+    let mut settings = info.redis_settings().clone();
+    if let Some(username) = username {
+        settings = settings.set_username(username);
+    }
+    if let Some(password) = password {
+        settings = settings.set_password(password.expose_secret());
+    }
+    let tcp = TcpSettings::default().set_nodelay(true).set_user_timeout(REDIS_SILENCE);
+    Ok(info.set_redis_settings(settings).set_tcp_settings(tcp))
+}
+
+fn tls_client(info: ConnectionInfo, ca_file: PathBuf) -> Result<Client, String> {
+    // The client itself takes a file without a certificate, and then trusts nobody.
+    Trust::CaFile(ca_file.clone()).client_config().map_err(|error| error.to_string())?;
+    let path = ca_file.display();
+    let root_cert = fs::read(&ca_file).map_err(|error| format!("cannot read {path}: {error}"))?;
+    let certificates = TlsCertificates { client_tls: None, root_cert: Some(root_cert) };
+    Client::build_with_tls(info, certificates).map_err(|error| format!("{path}: {error}"))
+}
+
+/// `memcached://HOST` or `memcached://HOST:PORT`, as `HOST:PORT`.
+fn parse_memcached_url(text: &str) -> Result<String, String> {
+    let url = parse_store_url(text, &["memcached"])?;
+    if !matches!(url.path(), "" | "/") {
+        return Err("must end with the port: memcached has no databases".to_owned());
+    }
+    let host = url.host_str().unwrap_or_default();
+    Ok(format!("{host}:{}", url.port().unwrap_or(MEMCACHED_PORT)))
+}
+
+/// `redis://HOST:PORT/DATABASE`, of which port and database may be left out; `rediss` with TLS.
+fn parse_redis_url(text: &str) -> Result<Url, String> {
+    parse_store_url(text, &["redis", "rediss"])
+}
+
+fn parse_store_url(text: &str, schemes: &[&str]) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
+    if !schemes.contains(&url.scheme()) {
+        return Err(format!("must begin with {}://", schemes.join(":// or ")));
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err("must name a host".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not contain a user name or password: use the keys for them".to_owned());
+    }
+    // Redis clients read options there, one of which is to trust everybody.
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("must have nothing after the database".to_owned());
+    }
+    Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_s_url_names_a_host_and_nothing_secret() {
+        for (text, expected) in [
+            ("memcached://127.0.0.1:11212", Some("127.0.0.1:11212")),
+            ("memcached://cache.example.com", Some("cache.example.com:11211")),
+            ("memcached://cache.example.com/", Some("cache.example.com:11211")),
+            ("memcached://[::1]:11211", Some("[::1]:11211")),
+            ("memcached://", None),
+            ("memcached:///tmp/socket", None),
+            ("memcached://cache.example.com/1", None),
+            ("memcached://user@cache.example.com", None),
+            ("redis://cache.example.com", None),
+            ("cache.example.com:11211", None),
+        ] {
+            let parsed = parse_memcached_url(text);
+            assert_eq!(parsed.as_deref().ok(), expected, "{text}: {parsed:?}");
+        }
+        for (text, good) in [
+            ("redis://127.0.0.1", true),
+            ("redis://[::1]:6380/3", true),
+            ("rediss://redis.example.com:6380/0", true),
+            ("rediss://redis.example.com#insecure", false),
+            ("redis://redis.example.com?protocol=resp3", false),
+            ("redis://:secret@redis.example.com", false),
+            ("redis+unix:///run/redis.sock", false),
+            ("http://redis.example.com", false),
+        ] {
+            assert_eq!(parse_redis_url(text).is_ok(), good, "{text}");
+        }
+    }
+}
