@@ -23,7 +23,7 @@ demo: build _vcsim _guest (_envoy envoy)
     cargo run --quiet --package vncgate-tests --bin demo
 
 # Install all that building and testing need
-setup: (_debian "qemu-system-x86 chromium chromium-driver novnc") _wasm-target _pages _vcsim _guest (_envoy envoy)
+setup: (_debian "qemu-system-x86 chromium chromium-driver novnc memcached redis-server") _wasm-target _pages _vcsim _guest (_envoy envoy)
 
 # Build what is shipped: the filter (WebAssembly) and the authority
 build: _wasm-target _pages
@@ -36,8 +36,8 @@ build-release: _wasm-target _pages
     cargo build --package vncgate-authority --release
 
 # Run every tier of tests
-test: test-unit test-abi test-envoy test-vcenter test-webmks test-security test-browser
-    @{{ counted }} --total unit abi envoy vcenter simulator webmks security browser
+test: test-unit test-abi test-envoy test-vcenter test-webmks test-stores test-security test-browser
+    @{{ counted }} --total unit abi envoy vcenter simulator webmks stores security browser
 
 # Unit and property tests beside the code
 test-unit: _pages
@@ -67,6 +67,10 @@ test-vcenter: build _vcsim
 test-webmks: build _vcsim _guest (_envoy envoy) (_debian "qemu-system-x86")
     @{{ counted }} simulator go test -C tests/vcsim -v ./...
     @{{ counted }} webmks cargo test --no-fail-fast --package vncgate-tests --test webmks
+
+# Token stores in memcached and Redis, and authorities that share one
+test-stores: build _vcsim (_debian "memcached redis-server")
+    @{{ counted }} stores cargo test --no-fail-fast --package vncgate-tests --test stores
 
 # The holes that this kind of proxy has had, each tried on the whole gateway
 test-security: build _vcsim (_envoy envoy)

@@ -1,5 +1,6 @@
 //! The built `vncgate-authority` and its configuration.
 
+use crate::answer::Answer;
 use crate::certificate::http_client;
 use crate::console_api::{API_TOKEN_SHA256, ConsoleApi, HYPERVISOR};
 use crate::process::{Process, Run, run_to_end};
@@ -8,6 +9,7 @@ use crate::vcsim::{PASSWORD, Vcsim};
 use crate::workspace::{self, free_port};
 use nix::sys::signal::Signal;
 use rustls::RootCertStore;
+use serde_json::json;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 
@@ -92,6 +94,30 @@ impl Authority {
     /// The console API on the public listener, without Envoy before it.
     pub fn api(&self) -> ConsoleApi {
         ConsoleApi::new(format!("http://{}", self.config.public), self.http.clone())
+    }
+
+    /// Asks what the filter asks.
+    pub async fn check(&self, token: &str) -> Answer {
+        self.try_check(token).await.expect("the check API answers")
+    }
+
+    /// The same of an authority that may be gone.
+    ///
+    /// # Errors
+    ///
+    /// When nobody answers.
+    pub async fn try_check(&self, token: &str) -> reqwest::Result<Answer> {
+        let url = format!("http://{}/v1/check", self.config.internal);
+        let question =
+            json!({"token": token, "client_address": "203.0.113.7", "request_id": "r-1"});
+        Ok(Answer::of(self.http.post(url).json(&question).send().await?).await)
+    }
+
+    /// Asks what the console page asks.
+    pub async fn status(&self, token: &str) -> Answer {
+        let url = format!("http://{}/console/status", self.config.public);
+        let request = self.http.get(url).bearer_auth(token);
+        Answer::of(request.send().await.expect("the status API answers")).await
     }
 
     /// A path of the internal listener: `/metrics`, `/healthz`, `/readyz`.

@@ -40,21 +40,45 @@ impl ConsoleApi {
     ///
     /// When the answer is not a console.
     pub async fn console(&self, vm: &Vm) -> Console {
-        let response = self.request_console(&vm.instance_uuid).await;
+        self.try_console(vm).await.expect("the console API answers")
+    }
+
+    /// The same of an authority that may be gone.
+    ///
+    /// # Errors
+    ///
+    /// When nobody answers, or the answer breaks off.
+    ///
+    /// # Panics
+    ///
+    /// When the answer is not a console.
+    pub async fn try_console(&self, vm: &Vm) -> reqwest::Result<Console> {
+        let response = self.try_request_console(&vm.instance_uuid).await?;
         let status = response.status();
-        let body = response.text().await.expect("a text from the console API");
+        let body = response.text().await?;
         assert!(status.is_success(), "no console for {}: {status} {body}", vm.name);
         let answer: Value = serde_json::from_str(&body).expect("JSON from the console API");
         let url = answer["console"]["url"].as_str().expect("a console URL").to_owned();
         let (_, token) = url.rsplit_once("token=").expect("a token in the console URL");
-        Console { token: token.to_owned(), url }
+        Ok(Console { token: token.to_owned(), url })
     }
 
     /// The answer to asking for a console of an instance, whatever it is.
     pub async fn request_console(&self, instance_uuid: &str) -> reqwest::Response {
+        self.try_request_console(instance_uuid).await.expect("the console API answers")
+    }
+
+    /// The same of an authority that may be gone.
+    ///
+    /// # Errors
+    ///
+    /// When nobody answers.
+    pub async fn try_request_console(
+        &self,
+        instance_uuid: &str,
+    ) -> reqwest::Result<reqwest::Response> {
         let request = self.http.post(self.action_url(instance_uuid));
-        let request = request.header("X-Auth-Token", API_TOKEN).json(&action());
-        request.send().await.expect("the console API answers")
+        request.header("X-Auth-Token", API_TOKEN).json(&action()).send().await
     }
 
     /// The `curl` command that asks the same, trusting the CA in the file `ca`.

@@ -10,7 +10,8 @@
 //! - [`esxi`]: the HTTPS ports of ESXi hosts, with their WebMKS consoles; [`webmks`]: such hosts in a
 //!   vCenter;
 //! - [`authority`]: the built `vncgate-authority` and its configuration;
-//! - [`console_api`]: callers that ask it for a console;
+//! - [`stores`]: memcached and Redis, where authorities keep tokens;
+//! - [`console_api`]: callers that ask it for a console; [`answer`]: what they are answered;
 //! - [`envoy`]: a real Envoy with the shipped `envoy-config/static/envoy.yaml` and the built filter;
 //! - [`gateway`]: all of these, wired together;
 //! - [`websocket`]: browsers, well-behaved and not, over HTTP/1.1; [`http2`]: the same over HTTP/2.
@@ -24,6 +25,7 @@
 //! A part that cannot start panics with its log and, where something is missing, with the recipe that
 //! installs it. Nothing here connects to anything but `127.0.0.0/8`.
 
+pub mod answer;
 pub mod authority;
 pub mod browser;
 pub mod certificate;
@@ -36,6 +38,7 @@ pub mod process;
 pub mod rfb_script;
 pub mod screen;
 pub mod scripted;
+pub mod stores;
 pub mod template;
 pub mod vcsim;
 pub mod webmks;

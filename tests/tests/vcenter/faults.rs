@@ -1,9 +1,10 @@
 //! A vCenter that does not behave: each fault is a defined refusal and a log line that says which it was.
 
 use crate::fake::{FakeVcenter, HOST, INSTANCE, PORT, Reply, machine};
-use crate::fixture::{Answer, Site};
+use crate::fixture::Site;
 use serde_json::json;
 use std::net::IpAddr;
+use vncgate_tests::answer::Answer;
 use vncgate_tests::vcsim::Vm;
 
 /// An authority whose vCenter is a fake.

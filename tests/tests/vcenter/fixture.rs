@@ -1,12 +1,12 @@
 //! An authority and its vCenter, and what the tests ask them over and over.
 
-use reqwest::Response;
 use rustls::RootCertStore;
 use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::OnceCell;
+use vncgate_tests::answer::Answer;
 use vncgate_tests::authority::{Authority, Config};
 use vncgate_tests::certificate::{Ca, http_client};
 use vncgate_tests::console_api::API_TOKEN;
@@ -30,13 +30,6 @@ pub(crate) struct Site {
     pub(crate) vcenter: Vcsim,
     pub(crate) run: Run,
     http: reqwest::Client,
-}
-
-/// An answer, read to its end.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) body: Value,
 }
 
 impl Site {
@@ -94,18 +87,12 @@ impl Site {
 
     /// Asks what the filter asks.
     pub(crate) async fn check(&self, token: &str) -> Answer {
-        let url = format!("http://{}/v1/check", self.authority.config().internal());
-        let question =
-            json!({"token": token, "client_address": "203.0.113.7", "request_id": "r-1"});
-        let request = self.http.post(url).json(&question);
-        Answer::of(request.send().await.expect("the check API answers")).await
+        self.authority.check(token).await
     }
 
     /// Asks what the console page asks.
     pub(crate) async fn status(&self, token: &str) -> Answer {
-        let url = format!("http://{}/console/status", self.authority.config().public());
-        let request = self.http.get(url).bearer_auth(token);
-        Answer::of(request.send().await.expect("the status API answers")).await
+        self.authority.status(token).await
     }
 
     /// The machines of that name.
@@ -129,42 +116,6 @@ impl Site {
             line.strip_prefix("vncgate_vcenter_calls_total")?.strip_prefix(&labels)
         });
         line.map_or(0, |count| count.parse().expect("a count"))
-    }
-}
-
-impl Answer {
-    pub(crate) async fn of(response: Response) -> Self {
-        let status = response.status().as_u16();
-        let text = response.text().await.expect("a whole answer");
-        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Self { status, body }
-    }
-
-    /// Asserts that it is a refusal of the check or status API with this code.
-    #[track_caller]
-    pub(crate) fn assert_refused(&self, status: u16, code: &str) {
-        assert_eq!((self.status, &self.body["code"]), (status, &json!(code)), "{}", self.body);
-        let message = self.body["message"].as_str().expect("a message");
-        assert!(!message.contains("127.0.0."), "no address for the browser: {message}");
-    }
-
-    /// Asserts that it is a grant of the console at `host` and `port`.
-    #[track_caller]
-    pub(crate) fn assert_granted(&self, host: IpAddr, port: u16) {
-        let target = json!({"protocol": "vnc", "address": format!("{host}:{port}")});
-        assert_eq!((self.status, &self.body["target"]), (200, &target), "{}", self.body);
-    }
-
-    /// Asserts that it is nova's error of this name and returns its message.
-    #[track_caller]
-    pub(crate) fn nova_error(&self, status: u16, name: &str) -> &str {
-        assert_eq!(
-            (self.status, &self.body[name]["code"]),
-            (status, &json!(status)),
-            "{}",
-            self.body
-        );
-        self.body[name]["message"].as_str().expect("a message")
     }
 }
 
