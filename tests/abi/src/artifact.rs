@@ -17,7 +17,7 @@ const BELOW_TARGET: &str = "wasm32-unknown-unknown/filter/vncgate_filter.wasm";
 pub fn built_filter() -> &'static Filter {
     static FILTER: OnceLock<Filter> = OnceLock::new();
     FILTER.get_or_init(|| {
-        Filter::from_file(&path()).unwrap_or_else(|error| {
+        Filter::from_file(&built_filter_path()).unwrap_or_else(|error| {
             panic!(
                 "{error}\nbuild the filter with `cargo build -p vncgate-filter \
                  --target wasm32-unknown-unknown --profile filter`, \
@@ -27,7 +27,8 @@ pub fn built_filter() -> &'static Filter {
     })
 }
 
-fn path() -> PathBuf {
+/// The file that [`built_filter`] compiles, there or not.
+pub fn built_filter_path() -> PathBuf {
     if let Some(path) = std::env::var_os(OVERRIDE) {
         return path.into();
     }

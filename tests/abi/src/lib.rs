@@ -48,7 +48,7 @@ mod trace;
 mod vm;
 
 pub use abi::{BufferType, LogLevel, Status};
-pub use artifact::built_filter;
+pub use artifact::{built_filter, built_filter_path};
 pub use call::{Call, CallAnswer, ClusterHealth};
 pub use context::{End, LogLine};
 pub use headers::HeaderMap;

@@ -8,9 +8,11 @@
 //! | `tunnel` | frames and bytes once a console is open |
 //! | `login` | a console with a password |
 //! | `webmks` | a console that is a WebSocket already |
+//! | `budget` | what the filter may cost at most |
 //! | `costs` | what a byte costs, and that nothing is left behind |
 //! | `faults` | a host whose calls fail |
 
+mod budget;
 mod configuration;
 mod costs;
 mod faults;
