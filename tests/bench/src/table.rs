@@ -106,6 +106,9 @@ fn write_measure(text: &mut String, results: &Results, measure: &Measure) -> fmt
         "---|".repeat(figures.len())
     )?;
     for contender in measure.contenders() {
+        if results.samples_of(measure.name, contender).next().is_none() {
+            continue;
+        }
         write!(text, "| {contender} |")?;
         for figure in &figures {
             match results.spread(measure.name, contender, figure.name) {
