@@ -8,7 +8,7 @@ use crate::target::{Bound, TARGETS};
 use std::fmt::{self, Write};
 
 /// From this share of its core on, the load was the limit, or may have been.
-const LOAD_LIMIT: f64 = 0.95;
+const LOAD_LIMIT: f64 = 0.9;
 
 /// From this share of a core on, others disturbed a measurement.
 const FOREIGN_LIMIT: f64 = 0.1;
@@ -138,7 +138,7 @@ fn load_cell(results: &Results, measure: &Measure, contender: Contender) -> Stri
     };
     let (load, foreign) = (most(crate::measure::Cost::load), most(crate::measure::Cost::foreign));
     let mut cell = format!("{:.0} %", load * 100.0);
-    if load > LOAD_LIMIT {
+    if load > LOAD_LIMIT && !measure.watches_clock() {
         cell.push_str(", the limit");
     }
     if foreign > FOREIGN_LIMIT {

@@ -38,7 +38,7 @@ pub(crate) struct Cost {
 impl Cost {
     /// CPU seconds of all parts of a peer.
     pub(crate) fn of(&self, peer: Peer) -> f64 {
-        parts_of(peer).iter().map(|part| self.of_part(part)).sum()
+        parts_of(peer).iter().fold(0.0, |sum, part| sum + self.of_part(part))
     }
 
     /// CPU seconds of a part.
