@@ -23,7 +23,7 @@ demo: build _vcsim _guest (_envoy envoy)
     cargo run --quiet --package vncgate-tests --bin demo
 
 # Install all that building and testing need
-setup: (_debian "qemu-system-x86 chromium chromium-driver novnc memcached redis-server") _wasm-target _pages _vcsim _guest (_envoy envoy)
+setup: (_debian "qemu-system-x86 chromium chromium-driver novnc memcached redis-server") _wasm-target _pages _vcsim _openstack _guest (_envoy envoy)
 
 # Build what is shipped: the filter (WebAssembly) and the authority
 build: _wasm-target _pages
@@ -36,8 +36,8 @@ build-release: _wasm-target _pages
     cargo build --package vncgate-authority --release
 
 # Run every tier of tests
-test: test-unit test-abi test-envoy test-vcenter test-webmks test-stores test-security test-browser
-    @{{ counted }} --total unit abi envoy vcenter simulator webmks stores security browser
+test: test-unit test-abi test-envoy test-vcenter test-openstack test-webmks test-stores test-security test-browser
+    @{{ counted }} --total unit abi envoy vcenter openstack simulator webmks stores security browser
 
 # Unit and property tests beside the code
 test-unit: _pages
@@ -62,6 +62,10 @@ _test-envoy-version version: (_envoy version)
 # The authority against a simulated vCenter
 test-vcenter: build _vcsim
     @{{ counted }} vcenter cargo test --no-fail-fast --package vncgate-tests --test vcenter
+
+# OpenStack's own clients and a real Keystone
+test-openstack: build _vcsim _openstack (_envoy envoy)
+    @{{ counted }} openstack cargo test --no-fail-fast --package vncgate-tests --test openstack
 
 # Consoles of ESXi 7 and later, and the simulated hosts that serve them
 test-webmks: build _vcsim _guest (_envoy envoy) (_debian "qemu-system-x86")
@@ -153,6 +157,10 @@ _autobahn:
 # The proxy that is measured beside the gateway, with the library that it unmasks frames by.
 _websockify:
     @tests/setup/python websockify websockify==0.13.0 numpy==2.4.6
+
+# Keystone, novaclient and openstackclient.
+_openstack:
+    @tests/setup/python openstack $(grep -v '^#' tests/openstack/requirements.txt)
 
 # The vCenter simulator and its client, from govmomi's Go module; Go's build cache makes this quick.
 _vcsim:

@@ -41,6 +41,16 @@ impl Gateway {
     ) -> Self {
         let run = Run::new(name);
         let ca = Ca::new(&run);
+        Self::start_in(run, ca, authority, envoy).await
+    }
+
+    /// The same in a run, and with a CA, that it shares with other parts.
+    pub async fn start_in(
+        run: Run,
+        ca: Ca,
+        authority: impl FnOnce(Config) -> Config,
+        envoy: &[(&str, String)],
+    ) -> Self {
         let vcenter = Vcsim::start(&run, &ca).await;
         for host in ESXI_HOSTS {
             vcenter.add_host(host);

@@ -1,0 +1,273 @@
+//! OpenStack's identity service: the real Keystone, on SQLite, over TLS.
+
+use crate::certificate::{Ca, Identity};
+use crate::process::{Process, Run, run_to_end};
+use crate::workspace::{cached, checkout, free_port};
+use nix::sys::signal::Signal;
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde_json::{Value, json};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const REGION: &str = "RegionOne";
+/// The domain that Keystone is set up with, by name.
+pub const DOMAIN: &str = "Default";
+/// The administrator that Keystone is set up with, who has the role `admin` in the project `admin`.
+pub const ADMINISTRATOR: &str = "admin";
+/// Every user's password.
+pub const PASSWORD: &str = "p&ss<w>\"r'd";
+
+/// A running Keystone.
+#[derive(Debug)]
+pub struct Keystone {
+    process: Process,
+    port: u16,
+    ca: PathBuf,
+    run: Run,
+    identity: Identity,
+    http: reqwest::Client,
+}
+
+/// What a token is good for.
+#[derive(Clone, Copy, Debug)]
+pub enum Scope<'a> {
+    /// A project, by name.
+    Project(&'a str),
+    /// The whole system.
+    System,
+    /// Nothing but to ask for another token.
+    Unscoped,
+}
+
+impl Keystone {
+    /// Sets up an empty Keystone and starts it.
+    pub async fn start(run: &Run, ca: &Ca) -> Self {
+        let port = free_port(LOOPBACK);
+        write_configuration(run, "keystone.conf", "");
+        manage(run, &["db_sync"]);
+        manage(run, &["fernet_setup", "--keystone-user", "root", "--keystone-group", "root"]);
+        let url = url(port);
+        let bootstrap = ["bootstrap", "--bootstrap-password", PASSWORD];
+        let endpoint = ["--bootstrap-public-url", &url, "--bootstrap-region-id", REGION];
+        manage(run, &[&bootstrap[..], &endpoint[..]].concat());
+        let identity = ca.issue("keystone");
+        let http = ca.http_client();
+        let process = launch(run, &identity, port, "keystone.conf", &http).await;
+        let run = run.clone();
+        Self { process, port, ca: ca.path().clone(), run, identity, http }
+    }
+
+    /// The Identity API, version 3.
+    pub fn url(&self) -> String {
+        url(self.port)
+    }
+
+    /// Creates a project and returns its identifier.
+    pub async fn create_project(&self, name: &str) -> String {
+        let project = json!({"project": {"name": name, "domain_id": "default"}});
+        let created = self.administer(Method::POST, "/projects", Some(&project)).await;
+        text(&created["project"]["id"])
+    }
+
+    /// Creates a user with [`PASSWORD`] who has a role in a project.
+    pub async fn create_user(&self, name: &str, project: &str, role: &str) {
+        let user = json!({"user": {"name": name, "domain_id": "default", "password": PASSWORD}});
+        let user = self.administer(Method::POST, "/users", Some(&user)).await;
+        let user = text(&user["user"]["id"]);
+        let project = self.id_of("projects", project).await;
+        let role = self.id_of("roles", role).await;
+        let grant = format!("/projects/{project}/users/{user}/roles/{role}");
+        self.administer(Method::PUT, &grant, None).await;
+    }
+
+    /// Puts the compute service into the catalog.
+    pub async fn create_compute_endpoint(&self, url: &str) {
+        let service = json!({"service": {"type": "compute", "name": "vncgate"}});
+        let service = self.administer(Method::POST, "/services", Some(&service)).await;
+        let service_id = &service["service"]["id"];
+        let endpoint = json!({"endpoint": {
+            "service_id": service_id, "interface": "public", "url": url, "region_id": REGION,
+        }});
+        self.administer(Method::POST, "/endpoints", Some(&endpoint)).await;
+    }
+
+    /// A new token of a user's.
+    pub async fn token(&self, user: &str, scope: Scope<'_>) -> String {
+        token_from(&self.http, &self.url(), user, scope).await
+    }
+
+    /// A token that has expired when this returns.
+    pub async fn expired_token(&self, user: &str, scope: Scope<'_>) -> String {
+        // The expiry is in the token and its keys are in files, so another Keystone with them makes it.
+        write_configuration(&self.run, "hasty.conf", "expiration = 1");
+        let port = free_port(LOOPBACK);
+        let hasty = launch(&self.run, &self.identity, port, "hasty.conf", &self.http).await;
+        let token = token_from(&self.http, &url(port), user, scope).await;
+        drop(hasty);
+        while self.validate(&token).await == StatusCode::OK {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        token
+    }
+
+    /// Revokes a token, as logging out does.
+    pub async fn revoke(&self, token: &str) {
+        let request = self.http.delete(format!("{}/auth/tokens", self.url()));
+        let request = request.header("X-Auth-Token", token).header("X-Subject-Token", token);
+        assert_eq!(send(request).await.status(), StatusCode::NO_CONTENT, "the token is revoked");
+    }
+
+    /// The environment variables of OpenStack's clients for a user and a project.
+    pub fn environment(&self, user: &str, project: &str) -> Vec<(&'static str, String)> {
+        vec![
+            ("OS_AUTH_URL", self.url()),
+            ("OS_CACERT", self.ca.display().to_string()),
+            ("OS_IDENTITY_API_VERSION", "3".to_owned()),
+            ("OS_USERNAME", user.to_owned()),
+            ("OS_PASSWORD", PASSWORD.to_owned()),
+            ("OS_USER_DOMAIN_NAME", DOMAIN.to_owned()),
+            ("OS_PROJECT_NAME", project.to_owned()),
+            ("OS_PROJECT_DOMAIN_NAME", DOMAIN.to_owned()),
+        ]
+    }
+
+    /// Stops answering without closing anything.
+    pub fn freeze(&self) {
+        self.process.signal(Signal::SIGSTOP);
+    }
+
+    /// Answers again after [`Self::freeze`].
+    pub fn thaw(&self) {
+        self.process.signal(Signal::SIGCONT);
+    }
+
+    /// Ends it; its port refuses connections.
+    pub fn stop(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again on the same port, with all it had.
+    pub async fn start_again(&mut self) {
+        let Self { run, identity, port, http, .. } = self;
+        self.process = launch(run, identity, *port, "keystone.conf", http).await;
+    }
+
+    /// Makes every token invalid, the service users' too: new keys, as after a compromise. It has to be
+    /// started again for that.
+    pub fn replace_keys(&self) {
+        std::fs::remove_dir_all(self.run.path("fernet")).expect("remove Keystone's keys");
+        manage(&self.run, &["fernet_setup", "--keystone-user", "root", "--keystone-group", "root"]);
+    }
+
+    /// The identifier of a project or role.
+    async fn id_of(&self, kind: &str, name: &str) -> String {
+        let listed = self.administer(Method::GET, &format!("/{kind}?name={name}"), None).await;
+        text(&listed[kind][0]["id"])
+    }
+
+    async fn validate(&self, token: &str) -> StatusCode {
+        let own = self.administrator_token().await;
+        let request = self.http.get(format!("{}/auth/tokens", self.url()));
+        let request = request.header("X-Auth-Token", own).header("X-Subject-Token", token);
+        send(request).await.status()
+    }
+
+    async fn administer(&self, method: Method, path: &str, body: Option<&Value>) -> Value {
+        let own = self.administrator_token().await;
+        let mut request = self.http.request(method, format!("{}{path}", self.url()));
+        request = request.header("X-Auth-Token", own);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = send(request).await;
+        let status = response.status();
+        let answer = response.text().await.expect("Keystone's whole answer");
+        assert!(status.is_success(), "Keystone answers {status} to {path}: {answer}");
+        serde_json::from_str(&answer).unwrap_or(Value::Null)
+    }
+
+    async fn administrator_token(&self) -> String {
+        self.token(ADMINISTRATOR, Scope::Project("admin")).await
+    }
+}
+
+/// A command of Keystone's or of OpenStack's clients, of what set-up installed.
+pub fn python(script: PathBuf) -> Command {
+    let mut command = Command::new("python3");
+    command.arg(script).env("PYTHONPATH", installed("")).env("PYTHONWARNINGS", "ignore");
+    command
+}
+
+/// Where set-up installed a command.
+pub fn installed(path: &str) -> PathBuf {
+    cached(&format!("openstack/{path}"), "./justw setup")
+}
+
+fn url(port: u16) -> String {
+    format!("https://{LOOPBACK}:{port}/v3")
+}
+
+/// `token` is what the section of that name begins with.
+fn write_configuration(run: &Run, name: &str, token: &str) {
+    let path = |name: &str| run.path(name).display().to_string();
+    let (database, keys) = (path("keystone.db"), path("fernet"));
+    let text = format!(
+        "[database]\nconnection = sqlite:///{database}\n\
+         [token]\n{token}\n\
+         [fernet_tokens]\nkey_repository = {keys}\n\
+         [fernet_receipts]\nkey_repository = {keys}\n\
+         [credential]\nkey_repository = {keys}\n\
+         # The least that bcrypt takes: these passwords guard nothing.\n\
+         [identity]\npassword_hash_rounds = 4\n"
+    );
+    run.write(name, text);
+}
+
+fn manage(run: &Run, arguments: &[&str]) {
+    let mut command = python(installed("bin/keystone-manage"));
+    command.arg("--config-file").arg(run.path("keystone.conf")).args(arguments);
+    run_to_end(&mut command);
+}
+
+async fn launch(
+    run: &Run,
+    identity: &Identity,
+    port: u16,
+    configuration: &str,
+    http: &reqwest::Client,
+) -> Process {
+    let mut command = python(checkout().join("tests/openstack/serve_keystone.py"));
+    command.arg(port.to_string()).arg(&identity.certificate).arg(&identity.key);
+    command.env("OS_KEYSTONE_CONFIG_FILES", run.path(configuration));
+    let mut process = Process::start(run, "keystone", &command);
+    let url = url(port);
+    let answers = async || http.get(&url).send().await.ok()?.status().is_success().then_some(());
+    process.ready(answers).await;
+    process
+}
+
+async fn token_from(http: &reqwest::Client, url: &str, user: &str, scope: Scope<'_>) -> String {
+    let user = json!({"name": user, "domain": {"name": DOMAIN}, "password": PASSWORD});
+    let scope = match scope {
+        Scope::Project(name) => json!({"project": {"name": name, "domain": {"name": DOMAIN}}}),
+        Scope::System => json!({"system": {"all": true}}),
+        Scope::Unscoped => json!("unscoped"),
+    };
+    let identity = json!({"methods": ["password"], "password": {"user": user}});
+    let request = json!({"auth": {"identity": identity, "scope": scope}});
+    let response = send(http.post(format!("{url}/auth/tokens")).json(&request)).await;
+    assert_eq!(response.status(), StatusCode::CREATED, "Keystone gives a token for {request}");
+    let token = response.headers().get("x-subject-token").expect("a token");
+    token.to_str().expect("a token is text").to_owned()
+}
+
+async fn send(request: RequestBuilder) -> Response {
+    request.send().await.expect("Keystone answers")
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("a text, not {value}")).to_owned()
+}

@@ -1,0 +1,77 @@
+//! Programs that nobody here wrote.
+
+use crate::fixture::{ADMIN, Cloud, MEMBER, TENANT};
+use futures_util::StreamExt;
+use std::process::Output;
+use tokio_tungstenite::tungstenite::Message;
+use vncgate_tests::gateway::ESXI_HOSTS;
+use vncgate_tests::keystone::{installed, python};
+use vncgate_tests::websocket::Upgrade;
+use vncgate_tests::workspace::checkout;
+
+fn printed(output: Output) -> String {
+    let (out, error) = (output.stdout, String::from_utf8_lossy(&output.stderr).into_owned());
+    assert!(output.status.success(), "{error}");
+    String::from_utf8(out).expect("text").trim().to_owned()
+}
+
+/// The URL opens the console: the gateway brings what the ESXi host says first.
+async fn assert_opens(cloud: &Cloud, url: &str) {
+    let (_, token) = url.rsplit_once("token=").expect("a token in the URL");
+    let upgrade = Upgrade::with_token(&cloud.gateway.envoy, token);
+    let mut console = upgrade.open(&cloud.gateway.ca).await;
+    let first = console.next().await.expect("an open console").expect("a frame");
+    assert_eq!(first, Message::Binary(b"RFB 003.008\n".as_slice().into()));
+}
+
+#[tokio::test]
+async fn openstack_shows_the_console_of_a_machine_by_name_and_by_id() {
+    let cloud = Cloud::shared().await;
+    let (vm, _screen) = cloud.machine_with_screen("shown-1").await;
+    let show = ["console", "url", "show", "-f", "value", "-c", "url"];
+    for (user, project, server, kind) in [
+        (MEMBER, TENANT, vm.name.as_str(), None),
+        (ADMIN, ADMIN, vm.instance_uuid.as_str(), Some("--novnc")),
+    ] {
+        let arguments: Vec<&str> = show.into_iter().chain(kind).chain([server]).collect();
+        let url = printed(cloud.openstack(user, project, &arguments));
+        assert_opens(cloud, &url).await;
+    }
+}
+
+#[tokio::test]
+async fn openstack_says_that_another_project_s_machine_does_not_exist() {
+    let cloud = Cloud::shared().await;
+    let output = cloud.openstack(MEMBER, TENANT, &["console", "url", "show", "other-1"]);
+    assert!(!output.status.success());
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("No Server found for other-1"), "{told}");
+}
+
+#[tokio::test]
+async fn nova_s_command_lists_a_project_s_machines_and_gets_a_console() {
+    let cloud = Cloud::shared().await;
+    let (vm, _screen) = cloud.machine_with_screen("nova-1").await;
+    for version in ["2.1", "2.96"] {
+        let mut command = python(installed("bin/nova"));
+        command.args(["--os-compute-api-version", version, "get-vnc-console", &vm.name, "novnc"]);
+        let table = printed(cloud.run_as(MEMBER, TENANT, command));
+        let url = table.split_whitespace().find(|word| word.starts_with("https://"));
+        assert_opens(cloud, url.unwrap_or_else(|| panic!("no URL in {table}"))).await;
+    }
+    let mut command = python(installed("bin/nova"));
+    command.args(["--os-compute-api-version", "2.96", "list", "--minimal"]);
+    let table = printed(cloud.run_as(MEMBER, TENANT, command));
+    assert!(table.contains("web-1") && !table.contains("other-1"), "{table}");
+}
+
+#[tokio::test]
+async fn the_seed_s_own_call_through_novaclient_opens_a_console() {
+    let cloud = Cloud::shared().await;
+    let (vm, _screen) = cloud.machine_with_screen("seed-1").await;
+    let mut command = python(checkout().join("tests/openstack/seed.py"));
+    let host = ESXI_HOSTS[0].to_string();
+    command.args([vm.instance_uuid.as_str(), "novnc", &host, "vcenter-a"]);
+    let url = printed(cloud.run_as(ADMIN, ADMIN, command));
+    assert_opens(cloud, &url).await;
+}

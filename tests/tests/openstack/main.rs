@@ -1,0 +1,5 @@
+//! OpenStack's own clients and the real Keystone against the whole gateway.
+
+mod clients;
+mod fixture;
+mod identity;
