@@ -1,21 +1,36 @@
 //! The use cases: issue a token for a machine's console, check it, tell what it is good for, revoke it.
 //!
-//! A token is issued for a *place*, an ESXi host and a port. At each check the place is read again, and
-//! a token whose place is no longer the machine's is refused: after a vMotion, or when ports have changed
-//! hands, the old place may be the console of another machine. nova compares the port alone.
+//! A token is issued for a *place*, an ESXi host and, for VNC, a port. At each check the place is read again,
+//! and a token whose place is no longer the machine's is refused: after a vMotion, or when ports have changed
+//! hands, the old place may be the console of another machine ([`place`]). nova compares the port alone.
+//! Only for a good token is there a [`target`], and with it the ticket or the password that opens a console.
 
+mod place;
+mod target;
+
+use crate::host_certificates::{HostCertificates, Unusable};
 use crate::names::{Names, Unresolved};
-use crate::tokens::{ConsoleType, Record, StoreUnavailable, Token, TokenHash, TokenStore};
+use crate::tokens::{
+    ConsoleType, Protocol, Record, StoreUnavailable, Token, TokenHash, TokenStore,
+};
+use crate::vcenter::Vcenter;
 use crate::vcenter::fleet::{Fleet, Located, NotLocated};
 use crate::vcenter::machine::{PowerState, VirtualMachine};
+use crate::vcenter::policy::Kind;
 use crate::vcenter::scope::Scope;
 use crate::vcenter::session;
-use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU16;
+use crate::vcenter::vnc::NoPort;
+use futures_util::future::join_all;
+use place::host_of;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use thiserror::Error;
+use tracing::{error, warn};
 use url::Url;
 use uuid::Uuid;
+use vncgate_api::Target;
 
 /// Where a console page is, with a place for the token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +68,7 @@ impl PageUrl {
 /// How tokens are issued.
 #[derive(Clone, Debug)]
 pub struct IssuePolicy {
-    /// Page for `novnc`, if that type is offered.
+    /// Page for `novnc` and `webmks`, if those types are offered: noVNC speaks both protocols.
     pub novnc_url: Option<PageUrl>,
     /// Page for `xvpvnc`, if that type is offered.
     pub xvpvnc_url: Option<PageUrl>,
@@ -84,8 +99,8 @@ pub struct Issued {
     pub id: TokenHash,
     /// The ESXi host of the console, for the log.
     pub host: String,
-    /// The VNC port of the console, for the log.
-    pub port: NonZeroU16,
+    /// How the console is reached there, for the log.
+    pub protocol: Protocol,
 }
 
 /// Why no token was issued.
@@ -100,6 +115,9 @@ pub enum IssueError {
     /// The machine has no console now.
     #[error(transparent)]
     NoConsole(#[from] NoConsole),
+    /// The machine has no VNC port of its own.
+    #[error(transparent)]
+    NoPort(#[from] NoPort),
     /// The machine is not on the host that the caller named.
     #[error("the machine is on host {actual}, not on {claimed:?}")]
     OtherHost {
@@ -137,6 +155,15 @@ pub enum NoConsole {
     /// `RemoteDisplay.vnc.port` is not set or VNC is off.
     #[error("the machine has no VNC console")]
     NoVnc,
+    /// The configuration has VNC only, or the host is too old.
+    #[error("the machine has no WebMKS console")]
+    NoWebmks,
+    /// Whose console the port is cannot be told.
+    #[error("another running machine of the host has the same VNC port")]
+    PortShared,
+    /// Envoy cannot tell the host from an impostor.
+    #[error("{0}")]
+    HostCertificate(Unusable),
 }
 
 /// The bearer of a token may open this console now.
@@ -148,8 +175,8 @@ pub struct Admission {
     pub instance: Uuid,
     /// When the token expires. The session may outlive it.
     pub expires_at: SystemTime,
-    /// Where the console is.
-    pub address: SocketAddr,
+    /// Where the console is, and what opens it.
+    pub target: Target,
 }
 
 /// What a token is good for, for the console page.
@@ -161,6 +188,8 @@ pub struct Status {
     pub instance: Uuid,
     /// Whether it runs.
     pub power_state: PowerState,
+    /// The kind of its console.
+    pub kind: Kind,
     /// When the token expires.
     pub expires_at: SystemTime,
 }
@@ -189,6 +218,23 @@ pub enum CheckError {
         /// Why.
         reason: NoConsole,
     },
+    /// vCenter's account may not open consoles.
+    #[error("no console of {instance}: the account lacks the privilege {privilege} on it")]
+    NoPermission {
+        /// The machine.
+        instance: Uuid,
+        /// vSphere's name of the privilege.
+        privilege: String,
+    },
+    /// VMware's limit of WebMKS consoles of one machine is reached.
+    #[error("{instance} has as many consoles open as its host allows")]
+    ConsoleLimit {
+        /// The machine.
+        instance: Uuid,
+    },
+    /// Envoy cannot be told which certificate the host has.
+    #[error("cannot write the hosts' certificates for Envoy: {0}")]
+    HostCertificates(io::Error),
     /// vCenter cannot be asked.
     #[error("{service_host}: {error}")]
     Vcenter {
@@ -222,12 +268,19 @@ pub struct Consoles {
     fleet: Fleet,
     store: Box<dyn TokenStore>,
     names: Names,
+    host_certificates: Option<HostCertificates>,
 }
 
 impl Consoles {
-    /// Consoles of the machines of `fleet`, with tokens kept in `store`.
-    pub fn new(policy: IssuePolicy, fleet: Fleet, store: Box<dyn TokenStore>) -> Self {
-        Self { policy, fleet, store, names: Names::new() }
+    /// Consoles of the machines of `fleet`, with tokens kept in `store`. Without `host_certificates`, Envoy
+    /// knows by itself which hosts to believe.
+    pub fn new(
+        policy: IssuePolicy,
+        fleet: Fleet,
+        store: Box<dyn TokenStore>,
+        host_certificates: Option<HostCertificates>,
+    ) -> Self {
+        Self { policy, fleet, store, names: Names::new(), host_certificates }
     }
 
     /// The vCenters behind it.
@@ -244,22 +297,24 @@ impl Consoles {
     /// within `scope` does not exist for the caller.
     pub async fn issue(&self, request: &IssueRequest, scope: &Scope) -> Result<Issued, IssueError> {
         let page = match request.console {
-            ConsoleType::Novnc => &self.policy.novnc_url,
+            ConsoleType::Novnc | ConsoleType::Webmks => &self.policy.novnc_url,
             ConsoleType::Xvpvnc => &self.policy.xvpvnc_url,
         };
         let page = page.as_ref().ok_or(IssueError::NotConfigured)?;
         let hypervisor = request.hypervisor.as_deref();
         let Located { vcenter, machine, .. } =
             self.fleet.locate(request.instance, hypervisor, scope).await?;
-        let place = Place::of(&machine)?;
+        let host = host_of(&machine)?;
         if let Some(claimed) = &request.host
-            && !self.is_host(&place, claimed).await?
+            && !self.is_host(&host.name, claimed).await?
         {
-            let (claimed, actual) = (claimed.clone(), place.host.to_owned());
+            let (claimed, actual) = (claimed.clone(), host.name.clone());
             return Err(IssueError::OtherHost { claimed, actual });
         }
-        let Place { host, port } = place;
-        let host = host.to_owned();
+        let protocol = match kind(vcenter, &machine, request.console)? {
+            Kind::Vnc => Protocol::Vnc { port: vcenter.vnc_port(&machine, &host.reference).await? },
+            Kind::Webmks => Protocol::Webmks,
+        };
         let token = Token::random();
         let ttl = self.policy.token_ttl;
         let issued_at = SystemTime::now();
@@ -267,40 +322,51 @@ impl Consoles {
             instance: request.instance,
             console: request.console,
             service_host: vcenter.service_host().to_owned(),
-            machine: machine.reference,
-            host: host.clone(),
-            port,
+            machine: machine.reference.clone(),
+            host: host.name.clone(),
+            host_reference: host.reference.clone(),
+            protocol,
             issued_at,
             expires_at: issued_at + ttl,
         };
         let id = TokenHash::of(&token.reveal());
         self.store.put(id, record, ttl).await?;
-        Ok(Issued { url: page.with(&token), id, host, port })
+        Ok(Issued { url: page.with(&token), id, host: host.name.clone(), protocol })
     }
 
     /// Steps 4 and 5: may the bearer of this token open a console now, and where is it? A single-use
     /// token is used up by the answer yes alone: a vCenter that is down costs nobody a token.
     pub async fn check(&self, shown: &str) -> Result<Admission, CheckError> {
         let token = TokenHash::of(shown);
-        let (Record { instance, expires_at, host, port, .. }, _) = self.valid(token).await?;
-        let address = SocketAddr::new(self.names.resolve(&host).await?, port.get());
+        let (record, vcenter) = self.known(token).await?;
+        let target = vcenter.in_one_limit(async {
+            let valid = self.valid(&record, vcenter).await?;
+            self.target(&record, vcenter, valid).await
+        });
+        let target = target.await.map_err(|error| CheckError::Vcenter {
+            service_host: record.service_host.clone(),
+            error,
+        })??;
         if self.policy.single_use {
             self.store.take(token).await?.ok_or(CheckError::TokenInvalid)?;
         }
-        Ok(Admission { session: Uuid::new_v4(), instance, expires_at, address })
+        let Record { instance, expires_at, .. } = record;
+        Ok(Admission { session: Uuid::new_v4(), instance, expires_at, target })
     }
 
-    /// What [`Self::check`] would say, without using the token up and without the address.
+    /// What [`Self::check`] would say, without using the token up, without a ticket and without the target.
     pub async fn status(&self, shown: &str) -> Result<Status, CheckError> {
-        let (Record { instance, expires_at, .. }, machine) =
-            self.valid(TokenHash::of(shown)).await?;
-        Ok(Status { name: machine.name, instance, power_state: machine.power_state, expires_at })
+        let (record, vcenter) = self.known(TokenHash::of(shown)).await?;
+        let VirtualMachine { name, power_state, .. } = self.valid(&record, vcenter).await?.machine;
+        let Record { instance, protocol, expires_at, .. } = record;
+        Ok(Status { name, instance, power_state, kind: protocol.kind(), expires_at })
     }
 
     /// What a token was issued for, if the console is still there and the machine within `scope`. The token
     /// is not used up.
     pub async fn record(&self, shown: &str, scope: &Scope) -> Result<Record, CheckError> {
-        let (record, _) = self.valid(TokenHash::of(shown)).await?;
+        let (record, vcenter) = self.known(TokenHash::of(shown)).await?;
+        self.valid(&record, vcenter).await?;
         self.locate_within(record.instance, scope).await.map_err(|error| match error {
             NotLocated::Unavailable { service_host, error } => {
                 CheckError::Vcenter { service_host, error }
@@ -349,71 +415,57 @@ impl Consoles {
         }
     }
 
-    /// A token's record and its machine, whose console is where the token was issued for.
-    async fn valid(&self, token: TokenHash) -> Result<(Record, VirtualMachine), CheckError> {
+    /// Has Envoy accept the hosts that the vCenters have now. Failures are in the log; what is known of a
+    /// vCenter that does not answer stays.
+    pub async fn refresh_host_certificates(&self) {
+        let Some(certificates) = &self.host_certificates else { return };
+        join_all(self.fleet.vcenters().map(|vcenter| async move {
+            let vcenter_name = vcenter.service_host();
+            match vcenter.hosts().await {
+                Ok(hosts) => {
+                    if let Err(error) = certificates.set(vcenter_name, &hosts).await {
+                        error!(%error, "the hosts' certificates cannot be written for Envoy");
+                    }
+                }
+                Err(error) => warn!(vcenter = vcenter_name, %error, "cannot list hosts"),
+            }
+        }))
+        .await;
+    }
+
+    /// A token's record, and who manages its machine.
+    async fn known(&self, token: TokenHash) -> Result<(Record, &Arc<Vcenter>), CheckError> {
         let record = self.store.get(token).await?.ok_or(CheckError::TokenInvalid)?;
-        let machine = self.current(&record).await?;
-        place_for(&record, &machine)?;
-        Ok((record, machine))
+        let vcenter = self.fleet.by_service_host(&record.service_host);
+        let vcenter = vcenter.ok_or(CheckError::TokenInvalid)?;
+        Ok((record, vcenter))
     }
 
-    /// The token's machine as vCenter has it now.
-    async fn current(&self, record: &Record) -> Result<VirtualMachine, CheckError> {
-        let Record { instance, service_host, machine, .. } = record;
-        let vcenter = self.fleet.by_service_host(service_host).ok_or(CheckError::TokenInvalid)?;
-        let machine = vcenter
-            .find_again(*instance, machine)
-            .await
-            .map_err(|error| CheckError::Vcenter { service_host: service_host.clone(), error })?;
-        machine.ok_or(CheckError::NoConsole { instance: *instance, reason: NoConsole::Gone })
-    }
-
-    /// Is `claimed` this place's host? A name is compared as a name and an address as an address; a
-    /// name that a caller sent is never looked up.
-    async fn is_host(&self, place: &Place<'_>, claimed: &str) -> Result<bool, Unresolved> {
-        if place.host.eq_ignore_ascii_case(claimed) {
+    /// Is `claimed` this host? A name is compared as a name and an address as an address; a name that a
+    /// caller sent is never looked up.
+    async fn is_host(&self, host: &str, claimed: &str) -> Result<bool, Unresolved> {
+        if host.eq_ignore_ascii_case(claimed) {
             return Ok(true);
         }
         match claimed.parse::<IpAddr>() {
-            Ok(address) => Ok(self.names.resolve(place.host).await? == address),
+            Ok(address) => Ok(self.names.resolve(host).await? == address),
             Err(_) => Ok(false),
         }
     }
 }
 
-/// Where a machine's console is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place<'a> {
-    host: &'a str,
-    port: NonZeroU16,
-}
-
-impl<'a> Place<'a> {
-    fn of(machine: &'a VirtualMachine) -> Result<Self, NoConsole> {
-        if !machine.connected {
-            return Err(NoConsole::Disconnected);
+/// The kind of console to issue a token for.
+fn kind(
+    vcenter: &Vcenter,
+    machine: &VirtualMachine,
+    wanted: ConsoleType,
+) -> Result<Kind, NoConsole> {
+    match wanted {
+        ConsoleType::Novnc | ConsoleType::Xvpvnc => {
+            vcenter.policy().kind(machine).ok_or(NoConsole::NoVnc)
         }
-        match machine.power_state {
-            PowerState::On => {}
-            PowerState::Off => return Err(NoConsole::PoweredOff),
-            PowerState::Suspended => return Err(NoConsole::Suspended),
-        }
-        let host = machine.host.as_deref().ok_or(NoConsole::HostUnknown)?;
-        let port = machine.vnc_port.ok_or(NoConsole::NoVnc)?;
-        Ok(Self { host, port })
+        ConsoleType::Webmks => vcenter.policy().webmks().ok_or(NoConsole::NoWebmks),
     }
-}
-
-/// The machine's place, if it is the one that the token was issued for.
-fn place_for<'a>(record: &Record, machine: &'a VirtualMachine) -> Result<Place<'a>, CheckError> {
-    let instance = record.instance;
-    let place = Place::of(machine).map_err(|reason| CheckError::NoConsole { instance, reason })?;
-    let issued_for = Place { host: &record.host, port: record.port };
-    if place == issued_for {
-        return Ok(place);
-    }
-    let text = |place: Place<'_>| format!("{}:{}", place.host, place.port);
-    Err(CheckError::Moved { instance, issued_for: text(issued_for), now: text(place) })
 }
 
 #[cfg(test)]

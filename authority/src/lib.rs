@@ -19,6 +19,7 @@
 //! | [`console`] | the use cases: issue, check, status |
 //! | [`tokens`] | what a token was issued for |
 //! | [`vcenter`] | SOAP client, one shared session per vCenter |
+//! | [`host_certificates`] | which ESXi hosts Envoy accepts |
 //! | [`names`] | host name to address |
 //! | [`identity`] | who calls the console API |
 //! | [`http`] | routers, errors as responses, the server |
@@ -30,6 +31,7 @@
 pub mod client;
 pub mod config;
 pub mod console;
+pub mod host_certificates;
 pub mod http;
 pub mod identity;
 pub mod names;

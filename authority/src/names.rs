@@ -1,5 +1,6 @@
 //! From an ESXi host's name to its address. Envoy is given addresses only, so that it resolves nothing.
 
+use futures_util::future::join_all;
 use lru::LruCache;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
@@ -66,6 +67,22 @@ impl Names {
         Ok(address)
     }
 
+    /// The first of `hosts` that has an address. All are asked at once: it takes no longer than one.
+    pub async fn resolve_first<'a>(
+        &self,
+        hosts: &'a [String],
+    ) -> Result<(&'a str, IpAddr), Unresolved> {
+        let answers = join_all(hosts.iter().map(|host| self.resolve(host))).await;
+        let mut failure = Unresolved::Failed(String::new(), "there is no name".to_owned());
+        for (host, answer) in hosts.iter().zip(answers) {
+            match answer {
+                Ok(address) => return Ok((host, address)),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
     fn cached(&self, host: &str) -> Option<IpAddr> {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         cache.get(host).filter(|(_, until)| Instant::now() < *until).map(|(address, _)| *address)
@@ -109,6 +126,16 @@ mod tests {
         assert_eq!(names.cached("esx"), Some(address));
         tokio::time::advance(CACHED_FOR).await;
         assert_eq!(names.cached("esx"), None);
+    }
+
+    #[tokio::test]
+    async fn the_first_name_with_an_address_counts() {
+        let names = Names::new();
+        let hosts = ["x".repeat(64), "10.0.0.5".to_owned(), "10.0.0.6".to_owned()];
+        let (host, address) = names.resolve_first(&hosts).await.unwrap();
+        assert_eq!((host, address), ("10.0.0.5", IpAddr::from([10, 0, 0, 5])));
+        assert!(names.resolve_first(&hosts[..1]).await.is_err());
+        assert!(names.resolve_first(&[]).await.is_err());
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 use crate::config::{AuthConfig, Config, ListenAddress, TokensConfig, VcenterConfig};
 use crate::console::Consoles;
+use crate::host_certificates::HostCertificates;
 use crate::http::server::{Listener, serve};
 use crate::http::{self, App};
 use crate::identity::Identity;
@@ -13,6 +14,7 @@ use crate::vcenter::Vcenter;
 use crate::vcenter::fleet::{Fleet, Member};
 use crate::vcenter::session::Endpoint;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -29,6 +31,10 @@ pub const DRAIN_LIMIT: Duration = Duration::from_secs(8);
 /// it; this forgets the old ones.
 const DISCOVERY_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
+/// How often vCenters are asked for their hosts' certificates. A new one is read when a console is opened
+/// there; this forgets the hosts that are gone.
+const HOST_CERTIFICATES_INTERVAL: Duration = Duration::from_secs(5 * 60);
+
 /// Why the authority does not run.
 #[derive(Debug, Error)]
 pub enum ServeError {
@@ -44,6 +50,9 @@ pub enum ServeError {
     /// The HTTP client for Keystone cannot be made.
     #[error("Keystone: {0}")]
     Keystone(reqwest::Error),
+    /// The file with the hosts' certificates cannot be written.
+    #[error("cannot write {path}, the file of webmks.host_certificates: {error}", path = .0.display(), error = .1)]
+    HostCertificates(PathBuf, io::Error),
     /// Signals cannot be received.
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
@@ -51,11 +60,25 @@ pub enum ServeError {
 
 /// Serves until SIGTERM or SIGINT, then drains.
 pub async fn run(config: Config) -> Result<(), ServeError> {
-    let Config { public, internal, consoles, web, tokens, auth, vcenters, log: _ } = config;
+    let Config {
+        public,
+        internal,
+        consoles,
+        web,
+        tokens,
+        host_certificates,
+        auth,
+        vcenters,
+        log: _,
+    } = config;
     let metrics = Arc::new(Metrics::new());
     let fleet = fleet(vcenters, &metrics)?;
     let store = store(tokens, &metrics)?;
-    let consoles = Consoles::new(consoles, fleet, store);
+    let host_certificates = match host_certificates {
+        Some(file) => Some(create_host_certificates(file).await?),
+        None => None,
+    };
+    let consoles = Consoles::new(consoles, fleet, store, host_certificates);
     let AuthConfig { api_tokens, keystone, policy } = auth;
     let keystone = keystone.map(|config| Keystone::new(config, Arc::clone(&metrics)));
     let keystone = keystone.transpose().map_err(ServeError::Keystone)?;
@@ -94,18 +117,39 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
             app.consoles.fleet().discover().await;
         }
     });
-    tokio::join!(public, internal, drain, discovery);
+    let host_certificates = stop_public.run_until_cancelled(async {
+        let mut due = interval(HOST_CERTIFICATES_INTERVAL);
+        loop {
+            due.tick().await;
+            app.consoles.refresh_host_certificates().await;
+        }
+    });
+    tokio::join!(public, internal, drain, discovery, host_certificates);
     app.consoles.fleet().logout().await;
     info!("stopped");
     Ok(())
 }
 
+async fn create_host_certificates(file: PathBuf) -> Result<HostCertificates, ServeError> {
+    let created = HostCertificates::create(file.clone()).await;
+    created.map_err(|error| ServeError::HostCertificates(file, error))
+}
+
 fn fleet(vcenters: Vec<VcenterConfig>, metrics: &Arc<Metrics>) -> Result<Fleet, ServeError> {
     let members = vcenters.into_iter().map(|config| {
-        let VcenterConfig { service_host, url, tls, username, password, hypervisors, timeout } =
-            config;
+        let VcenterConfig {
+            service_host,
+            url,
+            tls,
+            username,
+            password,
+            hypervisors,
+            timeout,
+            consoles,
+        } = config;
         let endpoint = Endpoint { url, tls, username, password };
-        let vcenter = Vcenter::new(service_host.clone(), endpoint, timeout, Arc::clone(metrics))
+        let metrics = Arc::clone(metrics);
+        let vcenter = Vcenter::new(service_host.clone(), endpoint, timeout, consoles, metrics)
             .map_err(|error| ServeError::Client(service_host, error))?;
         Ok(Member::new(vcenter, hypervisors))
     });

@@ -3,6 +3,7 @@
 use crate::answer::Answer;
 use crate::certificate::http_client;
 use crate::console_api::{API_TOKEN_SHA256, ConsoleApi, HYPERVISOR};
+use crate::envoy::ESXI_HOSTS;
 use crate::process::{Process, Run, run_to_end};
 use crate::template::substitute;
 use crate::vcsim::{PASSWORD, Vcsim};
@@ -43,6 +44,7 @@ novnc_url = "https://consoles.example.com/"#,
             (&"0".repeat(64), API_TOKEN_SHA256.to_owned()),
             ("https://vcenter-a.example.com/sdk", vcenter.url()),
             ("vcenter-a-ca.pem", "ca.pem".to_owned()),
+            ("/run/vncgate/esxi-hosts.json", run.path(ESXI_HOSTS).display().to_string()),
             (
                 r#"#hypervisors = ["domain-c7(cluster-a)"]"#,
                 format!(r#"hypervisors = ["{HYPERVISOR}"]"#),

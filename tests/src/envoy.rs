@@ -11,6 +11,9 @@ use std::process::Command;
 /// The version that the configuration is shipped for; `ENVOY_VERSION` in the environment overrides it.
 pub const SHIPPED_VERSION: &str = "1.40.0";
 
+/// The file of a run in which the authority tells Envoy which ESXi hosts to accept.
+pub const ESXI_HOSTS: &str = "esxi-hosts.json";
+
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A running Envoy.
@@ -44,7 +47,7 @@ impl Envoy {
     /// Starts Envoy and waits until its listener accepts connections.
     pub async fn start(run: &Run, ca: &Ca, settings: &Settings<'_>) -> Self {
         let admin = SocketAddr::new(LOOPBACK, free_port(LOOPBACK));
-        let config = run.write("envoy.yaml", config(ca, settings, admin));
+        let config = run.write("envoy.yaml", config(run, ca, settings, admin));
         let version = std::env::var("ENVOY_VERSION").unwrap_or_else(|_| SHIPPED_VERSION.to_owned());
         let binary = cached(
             &format!("envoy/{version}/envoy/_bin/envoy"),
@@ -123,9 +126,17 @@ impl Envoy {
 }
 
 /// The shipped configuration with this machine's addresses and files.
-fn config(ca: &Ca, settings: &Settings, admin: SocketAddr) -> String {
-    let shipped = workspace::checkout().join("envoy-config/static/envoy.yaml");
-    let shipped = std::fs::read_to_string(&shipped).expect("read the shipped envoy.yaml");
+fn config(run: &Run, ca: &Ca, settings: &Settings, admin: SocketAddr) -> String {
+    let shipped = workspace::checkout().join("envoy-config/static");
+    // An authority that has started before has written which hosts to accept; the shipped file is for
+    // an Envoy that starts first.
+    let esxi_hosts = run.path(ESXI_HOSTS);
+    if !esxi_hosts.exists() {
+        let nobody = shipped.join("esxi-hosts.json");
+        std::fs::copy(nobody, &esxi_hosts).expect("copy the shipped esxi-hosts.json");
+    }
+    let shipped = std::fs::read_to_string(shipped.join("envoy.yaml"));
+    let shipped = shipped.expect("read the shipped envoy.yaml");
     let identity = ca.issue("envoy");
     let endpoint =
         |address: SocketAddr| format!("address: {}, port_value: {}", address.ip(), address.port());
@@ -137,6 +148,7 @@ fn config(ca: &Ca, settings: &Settings, admin: SocketAddr) -> String {
         ("/etc/envoy/tls/tls.crt", identity.certificate.display().to_string()),
         ("/etc/envoy/tls/tls.key", identity.key.display().to_string()),
         ("/etc/envoy/vncgate_filter.wasm", workspace::filter().display().to_string()),
+        ("/run/vncgate/esxi-hosts.json", esxi_hosts.display().to_string()),
     ];
     table.extend_from_slice(settings.changes);
     substitute(&shipped, &table)

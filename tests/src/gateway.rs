@@ -4,8 +4,10 @@ use crate::authority::{Authority, Config};
 use crate::certificate::Ca;
 use crate::console_api::ConsoleApi;
 use crate::envoy::{Envoy, Settings};
+use crate::esxi::Esxi;
 use crate::process::Run;
 use crate::vcsim::Vcsim;
+use crate::webmks;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// The addresses, and so the names, of the vCenter's two ESXi hosts.
@@ -55,6 +57,28 @@ impl Gateway {
         for host in ESXI_HOSTS {
             vcenter.add_host(host);
         }
+        Self::over(run, ca, vcenter, authority, envoy).await
+    }
+
+    /// A gateway whose vCenter's hosts have WebMKS consoles, without hosts yet, and those hosts.
+    pub async fn start_webmks(
+        name: &str,
+        authority: impl FnOnce(Config) -> Config,
+    ) -> (Self, Esxi) {
+        let run = Run::new(name);
+        let ca = Ca::new(&run);
+        let (vcenter, esxi) = webmks::start(&run, &ca).await;
+        (Self::over(run, ca, vcenter, authority, &[]).await, esxi)
+    }
+
+    /// A gateway for a vCenter that is there already.
+    async fn over(
+        run: Run,
+        ca: Ca,
+        vcenter: Vcsim,
+        authority: impl FnOnce(Config) -> Config,
+        envoy: &[(&str, String)],
+    ) -> Self {
         let listen = Envoy::free_address();
         let config = authority(Config::new(&run, &vcenter, &format!("https://{listen}")));
         let authority = Authority::start(&run, config).await;

@@ -26,7 +26,7 @@ pub struct Vcsim {
     /// Where hosts get what the vSphere API cannot set: see [`crate::webmks`].
     pub(crate) control: SocketAddr,
     ca: PathBuf,
-    run: Run,
+    pub(crate) run: Run,
     identity: Identity,
     options: Options,
 }
@@ -70,7 +70,7 @@ impl Vcsim {
         format!("https://{}/sdk", self.address)
     }
 
-    /// Adds an ESXi host to the cluster. Its name is its address, as in many real inventories.
+    /// Adds an ESXi host of version 6.7 to the cluster. Its name is its address, as in many real inventories.
     pub fn add_host(&self, address: IpAddr) {
         self.add_host_named(&address.to_string());
     }

@@ -12,16 +12,6 @@ pub const WITHOUT_VNC: &str = "8.0.2";
 /// The version of hosts that offer either kind of console.
 pub const WITH_VNC: &str = "6.7.0";
 
-/// A vCenter and what stands in for its hosts.
-#[derive(Debug)]
-pub struct Site {
-    /// Who knows the machines and hands out tickets.
-    pub vcenter: Vcsim,
-    /// Who makes the tickets and serves the consoles.
-    pub esxi: Esxi,
-    run: Run,
-}
-
 /// What vCenter says of a host. What is `None` stays as it is.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct HostSettings {
@@ -39,46 +29,52 @@ pub struct HostSettings {
     pub omit_ticket_port: Option<bool>,
 }
 
-impl Site {
-    /// Starts a vCenter without hosts.
-    pub async fn start(run: &Run, ca: &Ca) -> Self {
-        let esxi = Esxi::start(run).await;
-        let options = Options { esxi: Some(esxi.control_url().to_owned()), ..Options::default() };
-        let vcenter = Vcsim::start_with(run, ca, options).await;
-        Self { vcenter, esxi, run: run.clone() }
-    }
+/// Starts a vCenter without hosts, and what stands in for those it gets.
+pub async fn start(run: &Run, ca: &Ca) -> (Vcsim, Esxi) {
+    let esxi = Esxi::start(run).await;
+    let options = Options { esxi: Some(esxi.control_url().to_owned()), ..Options::default() };
+    (Vcsim::start_with(run, ca, options).await, esxi)
+}
 
-    /// Adds a host that is named after its address, presents a self-signed certificate for it and is
-    /// known with it in vCenter. Returns where it serves consoles.
-    pub async fn add_host(&self, ip: IpAddr, version: &str) -> SocketAddr {
+impl Esxi {
+    /// Adds a host to the vCenter that is named after its address, presents a self-signed certificate for
+    /// it and is known with it in vCenter. Returns where it serves consoles.
+    pub async fn add_host(&self, vcenter: &Vcsim, ip: IpAddr, version: &str) -> SocketAddr {
         let name = ip.to_string();
-        let identity = self_signed(&self.run, &name, &[&name]);
-        self.add_host_named(&name, ip, version, &identity).await
+        let identity = self_signed(&vcenter.run, &name, &[&name]);
+        self.add_host_named(vcenter, &name, ip, version, &identity).await
     }
 
     /// The same under another name and with another certificate.
     pub async fn add_host_named(
         &self,
+        vcenter: &Vcsim,
         name: &str,
         ip: IpAddr,
         version: &str,
         identity: &Identity,
     ) -> SocketAddr {
-        self.vcenter.add_host_named(name);
-        let address = self.esxi.set_host(name, ip, identity, Answer::Relay).await;
+        vcenter.add_host_named(name);
+        let address = self.set_host(name, ip, identity, Answer::Relay).await;
         let settings = HostSettings {
             version: Some(version.to_owned()),
             certificate: Some(pem(identity)),
             ..HostSettings::default()
         };
-        self.vcenter.set_host(name, &settings).await;
+        vcenter.set_host(name, &settings).await;
         address
     }
 
     /// Creates a machine on the host of that name, powered on, whose screen is a VNC server at `screen`.
-    pub async fn create_vm(&self, name: &str, host: &str, screen: SocketAddr) -> Vm {
-        let vm = self.vcenter.create_vm_without_vnc(name, host);
-        self.esxi.set_screen(&vm, screen).await;
+    pub async fn create_vm(
+        &self,
+        vcenter: &Vcsim,
+        name: &str,
+        host: &str,
+        screen: SocketAddr,
+    ) -> Vm {
+        let vm = vcenter.create_vm_without_vnc(name, host);
+        self.set_screen(&vm, screen).await;
         vm
     }
 }

@@ -103,6 +103,8 @@ pub struct Refusal {
 pub enum RefusalCode {
     /// `403`: the token is unknown, expired, revoked or used up.
     TokenInvalid,
+    /// `403`: vCenter's account lacks the privilege to open the console. The message names it.
+    PermissionDenied,
     /// `409`: the virtual machine's console is no longer at the host and port that the token was
     /// issued for (vMotion, or a changed `RemoteDisplay.vnc.port`). A new token is needed.
     ConsoleMoved,
@@ -110,26 +112,30 @@ pub enum RefusalCode {
     ConsoleUnavailable,
     /// `503`: vCenter did not answer, or not in time. Worth another try.
     VcenterUnavailable,
+    /// `503`: the virtual machine has as many WebMKS consoles open as VMware allows (40).
+    ConsoleLimit,
     /// `503`: the authority itself cannot answer now: token store down, or shutting down.
     AuthorityUnavailable,
 }
 
 impl RefusalCode {
     /// Every code, for tables and tests.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::TokenInvalid,
+        Self::PermissionDenied,
         Self::ConsoleMoved,
         Self::ConsoleUnavailable,
         Self::VcenterUnavailable,
+        Self::ConsoleLimit,
         Self::AuthorityUnavailable,
     ];
 
     /// The HTTP status that goes with the code.
     pub const fn status(self) -> u16 {
         match self {
-            Self::TokenInvalid => 403,
+            Self::TokenInvalid | Self::PermissionDenied => 403,
             Self::ConsoleMoved | Self::ConsoleUnavailable => 409,
-            Self::VcenterUnavailable | Self::AuthorityUnavailable => 503,
+            Self::VcenterUnavailable | Self::ConsoleLimit | Self::AuthorityUnavailable => 503,
         }
     }
 
@@ -137,9 +143,11 @@ impl RefusalCode {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::TokenInvalid => "token_invalid",
+            Self::PermissionDenied => "permission_denied",
             Self::ConsoleMoved => "console_moved",
             Self::ConsoleUnavailable => "console_unavailable",
             Self::VcenterUnavailable => "vcenter_unavailable",
+            Self::ConsoleLimit => "console_limit",
             Self::AuthorityUnavailable => "authority_unavailable",
         }
     }

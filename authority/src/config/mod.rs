@@ -1,6 +1,7 @@
 //! The configuration file: TOML in, a [`Config`] out that needs no more checking, or every fault at once.
 
 mod auth;
+mod consoles;
 mod section;
 mod tokens;
 
@@ -9,7 +10,9 @@ pub use tokens::TokensConfig;
 
 use crate::console::{IssuePolicy, PageUrl};
 use crate::tls::Trust;
+use crate::vcenter::policy::ConsolePolicy;
 use auth::read_auth;
+use consoles::read_console_policy;
 use rustls::ClientConfig;
 use secrecy::SecretString;
 use section::{Faults, Section};
@@ -60,6 +63,8 @@ pub struct Config {
     pub web: Option<PathBuf>,
     /// `[tokens]`: where tokens are kept.
     pub tokens: TokensConfig,
+    /// `[webmks] host_certificates`: where Envoy reads which ESXi hosts to accept.
+    pub host_certificates: Option<PathBuf>,
     /// `[auth]`: who may call the console API, and with which machines.
     pub auth: AuthConfig,
     /// `[[vcenter]]`, at least one.
@@ -94,6 +99,8 @@ pub struct VcenterConfig {
     pub hypervisors: Vec<String>,
     /// How long to wait for an answer to one question.
     pub timeout: Duration,
+    /// `console` and `[vcenter.enable_vnc]`.
+    pub consoles: ConsolePolicy,
 }
 
 /// `[log]`.
@@ -193,6 +200,7 @@ fn read(mut root: Section<'_>) -> Option<Config> {
     let (public, internal) = read_listen(root.section("listen"));
     let (consoles, web) = read_console(root.section("console"));
     let tokens = read_tokens(root.section("tokens"));
+    let host_certificates = read_webmks(root.section("webmks"));
     if !root.has("vcenter") {
         root.fault("vcenter", "at least one [[vcenter]] is needed");
     }
@@ -213,6 +221,7 @@ fn read(mut root: Section<'_>) -> Option<Config> {
         consoles: consoles?,
         web,
         tokens: tokens?,
+        host_certificates,
         auth: auth?,
         vcenters: vcenters.into_iter().collect::<Option<_>>()?,
         log: log?,
@@ -266,6 +275,12 @@ fn read_console(mut section: Section<'_>) -> (Option<IssuePolicy>, Option<PathBu
     (policy, web)
 }
 
+fn read_webmks(mut section: Section<'_>) -> Option<PathBuf> {
+    let file = section.file("host_certificates");
+    section.end();
+    file
+}
+
 fn read_vcenter(mut section: Section<'_>) -> Option<VcenterConfig> {
     let service_host = section.required_string("service_host");
     let url = section.required_string("url").and_then(|url| section.ok("url", parse_sdk_url(&url)));
@@ -278,6 +293,7 @@ fn read_vcenter(mut section: Section<'_>) -> Option<VcenterConfig> {
         DEFAULT_VCENTER_TIMEOUT,
         LEAST_VCENTER_TIMEOUT..=MOST_VCENTER_TIMEOUT,
     );
+    let consoles = read_console_policy(&mut section);
     section.end();
     Some(VcenterConfig {
         service_host: service_host?,
@@ -287,6 +303,7 @@ fn read_vcenter(mut section: Section<'_>) -> Option<VcenterConfig> {
         password: password?,
         hypervisors: hypervisors?,
         timeout: timeout?,
+        consoles: consoles?,
     })
 }
 

@@ -1,5 +1,17 @@
+use super::place::host_for;
 use super::*;
+use crate::vcenter::host::{Host, HostRef};
 use crate::vcenter::machine::MachineRef;
+use std::num::NonZeroU16;
+
+fn host(name: &str) -> Option<Host> {
+    Some(Host {
+        reference: HostRef::from("host-29".to_owned()),
+        name: name.to_owned(),
+        version: Some("6.7.0".to_owned()),
+        certificate: None,
+    })
+}
 
 fn machine() -> VirtualMachine {
     VirtualMachine {
@@ -8,8 +20,9 @@ fn machine() -> VirtualMachine {
         instance: Some(Uuid::from_u128(1)),
         power_state: PowerState::On,
         connected: true,
-        host: Some("esx-1".to_owned()),
+        host: host("esx-1"),
         vnc_port: NonZeroU16::new(5901),
+        vnc_password: None,
         cluster: None,
         vcpus: 1,
         memory_mib: 1024,
@@ -23,7 +36,8 @@ fn record() -> Record {
         service_host: "vcenter-a".to_owned(),
         machine: MachineRef::from("vm-41".to_owned()),
         host: "esx-1".to_owned(),
-        port: 5901.try_into().unwrap(),
+        host_reference: HostRef::from("host-29".to_owned()),
+        protocol: Protocol::Vnc { port: 5901.try_into().unwrap() },
         issued_at: SystemTime::now(),
         expires_at: SystemTime::UNIX_EPOCH,
     }
@@ -31,14 +45,28 @@ fn record() -> Record {
 
 #[test]
 fn a_token_s_place_is_its_host_and_its_port() {
-    assert!(place_for(&record(), &machine()).is_ok());
+    assert!(host_for(&record(), &machine()).is_ok());
+    let same_name =
+        Host { reference: HostRef::from("host-30".to_owned()), ..host("esx-1").unwrap() };
     for moved in [
-        VirtualMachine { host: Some("esx-2".to_owned()), ..machine() },
+        VirtualMachine { host: host("esx-2"), ..machine() },
+        VirtualMachine { host: Some(same_name), ..machine() },
         VirtualMachine { vnc_port: NonZeroU16::new(5902), ..machine() },
     ] {
-        let answer = place_for(&record(), &moved);
+        let answer = host_for(&record(), &moved);
         assert!(matches!(answer, Err(CheckError::Moved { .. })), "{answer:?}");
     }
+}
+
+#[test]
+fn a_webmks_console_has_a_host_and_no_port() {
+    let record = Record { protocol: Protocol::Webmks, ..record() };
+    for vnc_port in [None, NonZeroU16::new(5901)] {
+        assert!(host_for(&record, &VirtualMachine { vnc_port, ..machine() }).is_ok());
+    }
+    let moved = VirtualMachine { host: host("esx-2"), ..machine() };
+    let answer = host_for(&record, &moved);
+    assert!(matches!(answer, Err(CheckError::Moved { .. })), "{answer:?}");
 }
 
 #[test]
@@ -50,8 +78,7 @@ fn a_machine_without_a_console_says_why() {
         (VirtualMachine { host: None, ..machine() }, NoConsole::HostUnknown),
         (VirtualMachine { vnc_port: None, ..machine() }, NoConsole::NoVnc),
     ] {
-        assert_eq!(Place::of(&machine), Err(expected));
-        match place_for(&record(), &machine) {
+        match host_for(&record(), &machine) {
             Err(CheckError::NoConsole { reason, .. }) => assert_eq!(reason, expected),
             other => panic!("{other:?}"),
         }

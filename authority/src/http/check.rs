@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -33,10 +34,11 @@ async fn check(State(app): State<Arc<App>>, body: Body) -> Response {
     let (client, request_id) = (&request.client_address, &request.request_id);
     match app.consoles.check(&request.token).await {
         Ok(admission) => {
-            let Admission { session, instance, address, .. } = &admission;
-            info!(%session, %instance, %address, ?client, ?request_id, "session granted");
+            let Admission { session, instance, target, .. } = &admission;
+            let (protocol, address) = place(target);
+            info!(%session, %instance, protocol, %address, ?client, ?request_id, "session granted");
             app.metrics.check("granted", started.elapsed());
-            Json(grant(&admission)).into_response()
+            Json(grant(admission)).into_response()
         }
         Err(error) => {
             let refused = Refused::from(&error);
@@ -48,12 +50,20 @@ async fn check(State(app): State<Arc<App>>, body: Body) -> Response {
     }
 }
 
-fn grant(admission: &Admission) -> Grant {
+fn grant(admission: Admission) -> Grant {
     Grant {
         session: admission.session.to_string(),
         instance: admission.instance.to_string(),
         expires_at: humantime::format_rfc3339_seconds(admission.expires_at).to_string(),
-        target: Target::Vnc { address: admission.address, password: None },
+        target: admission.target,
+    }
+}
+
+/// What the log says of a target.
+fn place(target: &Target) -> (&'static str, SocketAddr) {
+    match target {
+        Target::Vnc { address, .. } => ("vnc", *address),
+        Target::Webmks { address, .. } => ("webmks", *address),
     }
 }
 

@@ -5,7 +5,9 @@
 //! and not in the response.
 
 use crate::console::{CheckError, IssueError, IssueRequest, NoConsole};
+use crate::host_certificates::Unusable;
 use crate::vcenter::fleet::NotLocated;
+use crate::vcenter::vnc::NoPort;
 use axum::Json;
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
@@ -112,11 +114,14 @@ impl Fault {
     pub fn of_issue(request: &IssueRequest, error: &IssueError) -> Self {
         let IssueRequest { instance, console, .. } = request;
         match error {
-            IssueError::NotConfigured | IssueError::NoConsole(NoConsole::NoVnc) => {
+            IssueError::NotConfigured
+            | IssueError::NoConsole(NoConsole::NoVnc | NoConsole::NoWebmks)
+            | IssueError::NoPort(NoPort::Off) => {
                 Self::bad_request(format!("Unavailable console type {}.", console.as_str()))
             }
             IssueError::NotLocated(error) => Self::of_location(&instance.to_string(), error),
             IssueError::NoConsole(_) => Self::conflict(format!("Instance {instance} is not ready")),
+            IssueError::NoPort(error) => Self::of_port(&instance.to_string(), error),
             IssueError::OtherHost { claimed, .. } => {
                 Self::conflict(format!("Instance {instance} is not on host {claimed}."))
             }
@@ -135,6 +140,31 @@ impl Fault {
                 Self::item_not_found(format!("No hypervisor matching '{name}' could be found."))
             }
             NotLocated::Unavailable { .. } => Self::vcenter_unavailable(),
+        }
+    }
+
+    /// A machine has no VNC port of its own.
+    fn of_port(id: &str, error: &NoPort) -> Self {
+        match error {
+            NoPort::Off | NoPort::Shared(_) => Self::conflict(format!(
+                "Another instance on the same host has the VNC port of instance {id}, too."
+            )),
+            NoPort::NoneFree | NoPort::Contended => {
+                Self::conflict(format!("No VNC port is free on the host of instance {id}."))
+            }
+            NoPort::Vcenter(error) => match error.missing_privilege() {
+                Some(privilege) => {
+                    let message = format!(
+                        "vCenter does not allow to switch VNC on for instance {id}: its account for \
+                         consoles lacks the privilege {privilege}."
+                    );
+                    Self::nova(StatusCode::FORBIDDEN, "forbidden", message)
+                }
+                None => Self::vcenter_unavailable(),
+            },
+            NoPort::Random(_) | NoPort::Abandoned => {
+                Self::unavailable("VNC cannot be switched on now. Try again later.")
+            }
         }
     }
 
@@ -187,6 +217,17 @@ impl Refused {
 impl From<&CheckError> for Refused {
     fn from(error: &CheckError) -> Self {
         let (code, message) = match error {
+            CheckError::NoPermission { privilege, .. } => {
+                let message = format!(
+                    "vCenter does not allow it: the console service lacks the privilege {privilege} on \
+                     this machine. Tell your administrator."
+                );
+                return Self::new(RefusalCode::PermissionDenied, message);
+            }
+            CheckError::ConsoleLimit { .. } => (
+                RefusalCode::ConsoleLimit,
+                "This machine has as many consoles open as VMware allows. Close one and try again.",
+            ),
             CheckError::TokenInvalid => (
                 RefusalCode::TokenInvalid,
                 "This console link is unknown, has expired or was used already. Ask for a new one.",
@@ -202,7 +243,7 @@ impl From<&CheckError> for Refused {
                 RefusalCode::VcenterUnavailable,
                 "vCenter does not answer at the moment. Try again in a few seconds.",
             ),
-            CheckError::Unresolved(_) | CheckError::Store(_) => (
+            CheckError::Unresolved(_) | CheckError::HostCertificates(_) | CheckError::Store(_) => (
                 RefusalCode::AuthorityUnavailable,
                 "The console service cannot answer at the moment. Try again in a few seconds.",
             ),
@@ -226,6 +267,17 @@ fn console_unavailable(reason: NoConsole) -> &'static str {
         NoConsole::Disconnected => "vCenter has no connection to the machine's host.",
         NoConsole::HostUnknown => "vCenter does not tell on which host the machine runs.",
         NoConsole::NoVnc => "The machine's VNC console is switched off.",
+        NoConsole::NoWebmks => "The machine's host has no WebMKS consoles.",
+        NoConsole::PortShared => {
+            "Another machine on the same host has the same VNC port, so that it is not certain whose \
+             console it is. Ask for a new link."
+        }
+        NoConsole::HostCertificate(Unusable::Unknown) => {
+            "vCenter does not tell the certificate of the machine's host. Tell your administrator."
+        }
+        NoConsole::HostCertificate(Unusable::OutOfDate) => {
+            "The certificate of the machine's host has expired. Tell your administrator."
+        }
     }
 }
 

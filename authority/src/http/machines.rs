@@ -4,7 +4,9 @@ use super::App;
 use super::fault::Fault;
 use crate::identity::Caller;
 use crate::identity::policy::Right;
+use crate::vcenter::fleet::Located;
 use crate::vcenter::machine::{PowerState, VirtualMachine};
+use crate::vcenter::policy::Kind;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::routing::get;
@@ -39,17 +41,17 @@ struct Machine {
     power_state: PowerState,
     host: Option<String>,
     /// The kind of console that could be opened, whether or not the machine runs now.
-    console: Option<&'static str>,
+    console: Option<Kind>,
 }
 
-impl From<VirtualMachine> for Machine {
-    fn from(machine: VirtualMachine) -> Self {
+impl From<Located<'_>> for Machine {
+    fn from(Located { vcenter, machine, .. }: Located<'_>) -> Self {
         Self {
+            console: vcenter.policy().kind(&machine),
             name: machine.name,
             instance_uuid: machine.instance,
             power_state: machine.power_state,
-            host: machine.host,
-            console: machine.vnc_port.map(|_| "vnc"),
+            host: machine.host.map(|host| host.name),
         }
     }
 }
@@ -67,7 +69,7 @@ async fn list(
     if located.is_empty() && !unavailable.is_empty() {
         return Err(Fault::vcenter_unavailable());
     }
-    let vms = located.into_iter().map(|located| Machine::from(located.machine)).collect();
+    let vms = located.into_iter().map(Machine::from).collect();
     Ok(Json(Listing { vms, unavailable }))
 }
 

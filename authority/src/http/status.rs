@@ -4,6 +4,7 @@
 use super::App;
 use super::fault::Refused;
 use crate::vcenter::machine::PowerState;
+use crate::vcenter::policy::Kind;
 use axum::extract::State;
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL};
 use axum::http::{HeaderMap, HeaderValue};
@@ -26,7 +27,7 @@ struct Status {
     name: String,
     instance: Uuid,
     power_state: PowerState,
-    protocol: &'static str,
+    protocol: Kind,
     /// RFC 3339 in UTC.
     expires_at: String,
 }
@@ -50,7 +51,7 @@ async fn ask(app: &App, headers: &HeaderMap) -> Result<Json<Status>, Refused> {
         name: status.name,
         instance: status.instance,
         power_state: status.power_state,
-        protocol: "vnc",
+        protocol: status.kind,
         expires_at: humantime::format_rfc3339_seconds(status.expires_at).to_string(),
     }))
 }

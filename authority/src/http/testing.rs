@@ -10,6 +10,7 @@ use crate::tls::Trust;
 use crate::tokens::MemoryStore;
 use crate::vcenter::Vcenter;
 use crate::vcenter::fleet::{Fleet, Member};
+use crate::vcenter::policy::ConsolePolicy;
 use crate::vcenter::session::Endpoint;
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -41,8 +42,9 @@ pub(super) fn app_with_roles(roles: &[&str], project: Option<&str>) -> Arc<App> 
         password: "secret".into(),
     };
     let timeout = Duration::from_secs(3);
+    let policy = ConsolePolicy::default();
     let vcenter =
-        Vcenter::new("vcenter-a".to_owned(), endpoint, timeout, Arc::clone(&metrics)).unwrap();
+        Vcenter::new("vcenter-a".to_owned(), endpoint, timeout, policy, Arc::clone(&metrics));
     let hypervisors = vec!["domain-c7(cluster-a)".to_owned()];
     let policy = IssuePolicy {
         novnc_url: Some(PageUrl::parse("https://x/console.html#token={token}").unwrap()),
@@ -51,8 +53,12 @@ pub(super) fn app_with_roles(roles: &[&str], project: Option<&str>) -> Arc<App> 
         single_use: false,
     };
     let store = Box::new(MemoryStore::new(NonZeroUsize::MIN));
-    let consoles =
-        Consoles::new(policy, Fleet::new(vec![Member::new(vcenter, hypervisors)]), store);
+    let consoles = Consoles::new(
+        policy,
+        Fleet::new(vec![Member::new(vcenter.unwrap(), hypervisors)]),
+        store,
+        None,
+    );
     let sha256 = Sha256::digest(API_TOKEN).into();
     let admin = || Roles::from_iter(["admin"]);
     let portal = ApiTokenConfig {

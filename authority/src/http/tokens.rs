@@ -9,6 +9,7 @@ use crate::console::RevokeError;
 use crate::identity::Caller;
 use crate::identity::policy::Right;
 use crate::tokens::{ConsoleType, Record, TokenHash};
+use crate::vcenter::policy::Kind;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::{delete, get};
@@ -35,7 +36,9 @@ struct Listed {
     console_type: ConsoleType,
     service_host: String,
     host: String,
-    port: NonZeroU16,
+    protocol: Kind,
+    /// Of VNC; WebMKS has a ticket.
+    port: Option<NonZeroU16>,
     /// RFC 3339 in UTC.
     issued_at: String,
     /// RFC 3339 in UTC.
@@ -51,7 +54,8 @@ impl From<(TokenHash, Record)> for Listed {
             console_type: record.console,
             service_host: record.service_host,
             host: record.host,
-            port: record.port,
+            protocol: record.protocol.kind(),
+            port: record.protocol.port(),
             issued_at: time(record.issued_at),
             expires_at: time(record.expires_at),
         }

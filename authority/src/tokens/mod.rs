@@ -13,7 +13,9 @@ pub use memcached::MemcachedStore;
 pub use memory::MemoryStore;
 pub use redis::RedisStore;
 
+use crate::vcenter::host::HostRef;
 use crate::vcenter::machine::MachineRef;
+use crate::vcenter::policy::Kind;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -69,7 +71,7 @@ impl FromStr for TokenHash {
     }
 }
 
-/// The kinds of console that nova's API knows for VNC.
+/// The types of console that nova's API knows and the gateway has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ConsoleType {
@@ -77,6 +79,8 @@ pub enum ConsoleType {
     Novnc,
     /// The XenServer VNC client that nova once shipped; its URL works the same way.
     Xvpvnc,
+    /// WebMKS, nova's protocol `mks`: never VNC, whatever the machine has.
+    Webmks,
 }
 
 impl ConsoleType {
@@ -85,17 +89,49 @@ impl ConsoleType {
         match self {
             Self::Novnc => "novnc",
             Self::Xvpvnc => "xvpvnc",
+            Self::Webmks => "webmks",
         }
     }
 }
 
-/// What a token was issued for: the fields of nova's console token, and the machine's reference. Of nova's,
-/// `internal_access_path` alone has no counterpart: VNC has no path.
+/// How a console is reached on its host. A token is for one of them, whatever else the machine gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// RFB over TCP.
+    Vnc {
+        /// `RemoteDisplay.vnc.port` at issue.
+        port: NonZeroU16,
+    },
+    /// RFB over a WebSocket of the host's, with a ticket that is acquired when it is opened.
+    Webmks,
+}
+
+impl Protocol {
+    /// The protocol's name.
+    pub const fn kind(self) -> Kind {
+        match self {
+            Self::Vnc { .. } => Kind::Vnc,
+            Self::Webmks => Kind::Webmks,
+        }
+    }
+
+    /// The VNC port; WebMKS's is in the ticket.
+    pub const fn port(self) -> Option<NonZeroU16> {
+        match self {
+            Self::Vnc { port } => Some(port),
+            Self::Webmks => None,
+        }
+    }
+}
+
+/// What a token was issued for: the fields of nova's console token, and vCenter's references. Of nova's,
+/// `internal_access_path` alone has no counterpart: VNC has none, and WebMKS's is made when it is opened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// Instance UUID of the machine.
     pub instance: Uuid,
-    /// The kind of console that was asked for.
+    /// The type of console that was asked for.
     pub console: ConsoleType,
     /// Which vCenter manages the machine.
     pub service_host: String,
@@ -103,8 +139,10 @@ pub struct Record {
     pub machine: MachineRef,
     /// Name of the ESXi host that ran the machine at issue.
     pub host: String,
-    /// The machine's VNC port at issue.
-    pub port: NonZeroU16,
+    /// How vCenter referred to that host.
+    pub host_reference: HostRef,
+    /// How the console is reached there.
+    pub protocol: Protocol,
     /// When the token was issued, for people.
     pub issued_at: SystemTime,
     /// When the token expires, for people. The store goes by its own clock.
@@ -187,7 +225,8 @@ mod tests {
             service_host: "vcenter-a".to_owned(),
             machine: MachineRef::from("vm-1".to_owned()),
             host: "esx-1".to_owned(),
-            port: NonZeroU16::MAX,
+            host_reference: HostRef::from("host-29".to_owned()),
+            protocol: Protocol::Vnc { port: NonZeroU16::MAX },
             issued_at: SystemTime::UNIX_EPOCH,
             expires_at: SystemTime::UNIX_EPOCH + Duration::from_millis(600_001),
         };

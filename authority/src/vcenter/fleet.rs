@@ -25,7 +25,7 @@ pub struct Member {
 /// A machine and the vCenter that manages it.
 pub struct Located<'a> {
     /// Who manages it.
-    pub vcenter: &'a Vcenter,
+    pub vcenter: &'a Arc<Vcenter>,
     /// nova's name of the cluster it runs in, if that is known.
     pub hypervisor: Option<String>,
     /// The machine.
@@ -63,7 +63,7 @@ impl Fleet {
     }
 
     /// The vCenter with this service host.
-    pub fn by_service_host(&self, service_host: &str) -> Option<&Vcenter> {
+    pub fn by_service_host(&self, service_host: &str) -> Option<&Arc<Vcenter>> {
         self.vcenters().find(|vcenter| vcenter.service_host() == service_host)
     }
 
@@ -146,7 +146,7 @@ impl Fleet {
 
     /// Ends every session.
     pub async fn logout(&self) {
-        join_all(self.vcenters().map(Vcenter::logout)).await;
+        join_all(self.vcenters().map(|vcenter| vcenter.logout())).await;
     }
 
     /// The vCenters with a cluster of that name. A name that none has may be new: then they are asked.
@@ -170,8 +170,9 @@ impl Fleet {
         Err(failures.next().unwrap_or_else(unknown))
     }
 
-    fn vcenters(&self) -> impl Iterator<Item = &Vcenter> {
-        self.members.iter().map(|member| member.vcenter.as_ref())
+    /// Every vCenter.
+    pub fn vcenters(&self) -> impl Iterator<Item = &Arc<Vcenter>> {
+        self.members.iter().map(|member| &member.vcenter)
     }
 }
 

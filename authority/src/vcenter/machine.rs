@@ -1,11 +1,13 @@
 //! A virtual machine as a console gateway sees it, read out of vSphere's properties.
 
+use super::host::{self, Host, PortHolder};
 use super::soap::{ObjectContent, Unanswered};
 use super::xml::Malformed;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::num::NonZeroU16;
 use uuid::Uuid;
+use vncgate_api::Secret;
 
 const NAME: &str = "summary.config.name";
 const INSTANCE_UUID: &str = "summary.config.instanceUuid";
@@ -15,13 +17,13 @@ const HOST: &str = "runtime.host";
 /// nova's key for the console port, a keyed element of an array.
 const VNC_PORT: &str = r#"config.extraConfig["RemoteDisplay.vnc.port"]"#;
 const VNC_ENABLED: &str = r#"config.extraConfig["RemoteDisplay.vnc.enabled"]"#;
+const VNC_PASSWORD: &str = r#"config.extraConfig["RemoteDisplay.vnc.password"]"#;
 const VCPUS: &str = "summary.config.numCpu";
 const MEMORY_MIB: &str = "summary.config.memorySizeMB";
-const HOST_NAME: &str = "name";
 const HOST_PARENT: &str = "parent";
 
 /// What to read of each `VirtualMachine`.
-pub(super) const MACHINE_PATHS: [&str; 9] = [
+pub(super) const MACHINE_PATHS: &[&str] = &[
     NAME,
     INSTANCE_UUID,
     POWER_STATE,
@@ -34,7 +36,34 @@ pub(super) const MACHINE_PATHS: [&str; 9] = [
 ];
 
 /// What to read of each `HostSystem`.
-pub(super) const HOST_PATHS: [&str; 2] = [HOST_NAME, HOST_PARENT];
+pub(super) const HOST_PATHS: &[&str] = &[host::NAME, HOST_PARENT, host::VERSION];
+
+/// What to read of a host's machines to know its VNC ports.
+pub(super) const PORT_PATHS: &[&str] = &[VNC_PORT, VNC_ENABLED, POWER_STATE];
+
+/// What to read of a machine beside what [`VirtualMachine`] always has: what only somebody needs who is
+/// about to open its console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Nothing.
+    None,
+    /// [`VirtualMachine::vnc_password`].
+    VncPassword,
+    /// [`Host::certificate`].
+    HostCertificate,
+}
+
+impl Detail {
+    pub(super) fn machine_paths(self) -> Vec<&'static str> {
+        let more = (self == Self::VncPassword).then_some(VNC_PASSWORD);
+        MACHINE_PATHS.iter().copied().chain(more).collect()
+    }
+
+    pub(super) fn host_paths(self) -> Vec<&'static str> {
+        let more = (self == Self::HostCertificate).then_some(host::CERTIFICATE);
+        HOST_PATHS.iter().copied().chain(more).collect()
+    }
+}
 
 /// A machine's managed object identifier, `vm-42`. It is valid within one vCenter and changes when the
 /// machine is unregistered and registered again.
@@ -82,11 +111,13 @@ pub struct VirtualMachine {
     pub power_state: PowerState,
     /// Whether its host can reach it (`connectionState` is `connected`).
     pub connected: bool,
-    /// Name of the ESXi host that it is registered on: an IP address or a domain name.
-    pub host: Option<String>,
+    /// The ESXi host that it is registered on.
+    pub host: Option<Host>,
     /// `RemoteDisplay.vnc.port`, unless `RemoteDisplay.vnc.enabled` says that VNC is off. nova and the
     /// tools that set a port by hand do not always set `enabled`; without it the port counts.
     pub vnc_port: Option<NonZeroU16>,
+    /// `RemoteDisplay.vnc.password`, where that was asked for.
+    pub vnc_password: Option<Secret>,
     /// Identifier of the cluster, or of the single host's `ComputeResource`, that its host belongs to.
     pub cluster: Option<String>,
     /// Number of virtual processors.
@@ -95,7 +126,7 @@ pub struct VirtualMachine {
     pub memory_mib: u32,
 }
 
-/// The machines among `objects`, each with the name of the host it refers to.
+/// The machines among `objects`, each with the host it refers to.
 pub(super) fn machines(objects: &[ObjectContent]) -> Result<Vec<VirtualMachine>, Unanswered> {
     let hosts: HashMap<&str, &ObjectContent> = objects
         .iter()
@@ -124,7 +155,7 @@ fn machine(
         }
     };
     let host = object.property(HOST).and_then(|id| hosts.get(id));
-    let of_host = |path| host.and_then(|host| host.property(path)).map(str::to_owned);
+    let password = object.property(VNC_PASSWORD).filter(|password| !password.is_empty());
     // Absent while vCenter cannot reach the host; they are for display.
     let number = |path| object.property(path).and_then(|text| text.parse().ok()).unwrap_or(0);
     Ok(VirtualMachine {
@@ -133,12 +164,25 @@ fn machine(
         instance: object.property(INSTANCE_UUID).and_then(|uuid| uuid.parse().ok()),
         power_state,
         connected: required(CONNECTION_STATE)? == "connected",
-        host: of_host(HOST_NAME),
+        host: host.and_then(|host| Host::of(host)),
         vnc_port: vnc_port(object),
-        cluster: of_host(HOST_PARENT),
+        vnc_password: password.map(|password| Secret(password.to_owned())),
+        cluster: host.and_then(|host| host.property(HOST_PARENT)).map(str::to_owned),
         vcpus: number(VCPUS),
         memory_mib: number(MEMORY_MIB),
     })
+}
+
+/// The VNC ports of the machines among `objects`.
+pub(super) fn port_holders(objects: &[ObjectContent]) -> Vec<PortHolder> {
+    let holder = |object: &ObjectContent| {
+        Some(PortHolder {
+            machine: MachineRef(object.id.clone()),
+            port: vnc_port(object)?,
+            running: object.property(POWER_STATE) == Some("poweredOn"),
+        })
+    };
+    objects.iter().filter_map(holder).collect()
 }
 
 fn vnc_port(object: &ObjectContent) -> Option<NonZeroU16> {
@@ -149,4 +193,4 @@ fn vnc_port(object: &ObjectContent) -> Option<NonZeroU16> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

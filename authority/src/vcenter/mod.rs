@@ -6,16 +6,22 @@
 //! is the part of their inventories that a caller may see.
 
 pub mod fleet;
+pub mod host;
 mod hypervisors;
 mod listings;
 pub mod machine;
+pub mod policy;
 pub mod scope;
 pub mod session;
 pub mod soap;
+pub mod vnc;
+pub mod webmks;
 mod xml;
 
 use crate::telemetry::Metrics;
-use machine::{HOST_PATHS, MACHINE_PATHS, MachineRef, VirtualMachine};
+use host::Host;
+use machine::{Detail, HOST_PATHS, MACHINE_PATHS, MachineRef, VirtualMachine};
+use policy::ConsolePolicy;
 use scope::{Ancestors, Container, Locator};
 use session::{Client, Endpoint, Error};
 use soap::{Fault, ManagedObject, ObjectContent, Root, ServiceContent};
@@ -24,12 +30,16 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tracing::warn;
 use uuid::Uuid;
+use webmks::WebmksConsole;
 
 pub use xml::Malformed;
 
 /// How many objects a page of the inventory has at most. Enough to make round trips rare, and few enough
 /// that a page stays far below [`session::RESPONSE_LIMIT`].
 const PAGE_SIZE: u32 = 200;
+
+/// The same for hosts with their certificates, of some 30 KiB each.
+const HOST_PAGE_SIZE: u32 = 50;
 
 /// Listing the largest inventory that one vCenter supports takes some 400 pages.
 const LIST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -48,6 +58,7 @@ pub struct Vcenter {
     service_host: String,
     client: Client,
     timeout: Duration,
+    policy: ConsolePolicy,
 }
 
 impl Vcenter {
@@ -56,10 +67,11 @@ impl Vcenter {
         service_host: String,
         endpoint: Endpoint,
         timeout: Duration,
+        policy: ConsolePolicy,
         metrics: Arc<Metrics>,
     ) -> Result<Self, reqwest::Error> {
         let client = Client::new(&service_host, endpoint, metrics)?;
-        Ok(Self { service_host, client, timeout })
+        Ok(Self { service_host, client, timeout, policy })
     }
 
     /// The name of this vCenter: what nova calls the service host of a compute service.
@@ -67,9 +79,19 @@ impl Vcenter {
         &self.service_host
     }
 
+    /// How its consoles are opened.
+    pub fn policy(&self) -> &ConsolePolicy {
+        &self.policy
+    }
+
+    /// Several questions within the time that one has.
+    pub async fn in_one_limit<T>(&self, questions: impl Future<Output = T>) -> Result<T, Error> {
+        timeout(self.timeout, questions).await.map_err(|_| Error::TimedOut(self.timeout))
+    }
+
     /// The machine with this instance UUID (`SearchIndex.FindByUuid`), or `None`. Two round trips.
     pub async fn find(&self, instance: Uuid) -> Result<Option<VirtualMachine>, Error> {
-        self.in_time(self.timeout, self.found(instance)).await
+        self.in_time(self.timeout, self.found(instance, Detail::None)).await
     }
 
     /// The machine with this instance UUID, known to have been `reference`, or `None`. One round trip; a
@@ -78,14 +100,40 @@ impl Vcenter {
         &self,
         instance: Uuid,
         reference: &MachineRef,
+        detail: Detail,
     ) -> Result<Option<VirtualMachine>, Error> {
         self.in_time(self.timeout, async {
-            match self.properties(reference).await? {
+            match self.properties(reference, detail).await? {
                 Some(machine) if machine.instance == Some(instance) => Ok(Some(machine)),
-                _ => self.found(instance).await,
+                _ => self.found(instance, detail).await,
             }
         })
         .await
+    }
+
+    /// A ticket for one WebMKS console of a machine on `host` (`VirtualMachine.AcquireTicket`). It is good
+    /// for seconds and for one connection, so it is acquired when that is about to be made.
+    pub async fn acquire_ticket(
+        &self,
+        machine: &MachineRef,
+        host: &Host,
+    ) -> Result<WebmksConsole, Error> {
+        let request = |_: &_| soap::acquire_ticket(machine.as_str());
+        let acquired = self.client.call("AcquireTicket", request, soap::ticket);
+        let ticket = self.in_time(self.timeout, acquired).await?;
+        WebmksConsole::new(&ticket, &host.name)
+            .map_err(|malformed| soap::Unanswered::Malformed(malformed).into())
+    }
+
+    /// Its hosts, each with its certificate.
+    pub async fn hosts(&self) -> Result<Vec<Host>, Error> {
+        const KIND: &str = "HostSystem";
+        const PATHS: [&str; 3] = [host::NAME, host::VERSION, host::CERTIFICATE];
+        let retrieve = |content: &ServiceContent, view: &str| {
+            soap::retrieve_view(content, view, KIND, &PATHS, HOST_PAGE_SIZE)
+        };
+        let objects = self.in_time(LIST_TIMEOUT, self.view(None, KIND, retrieve)).await?;
+        Ok(objects.iter().filter_map(Host::of).collect())
     }
 
     /// Every machine that the account can see, or those of them that are below `container`, in vCenter's
@@ -101,7 +149,7 @@ impl Vcenter {
             };
             let retrieve = |content: &ServiceContent, view: &str| {
                 let root = Root::View(view);
-                soap::retrieve_properties(content, root, &MACHINE_PATHS, &HOST_PATHS, PAGE_SIZE)
+                soap::retrieve_properties(content, root, MACHINE_PATHS, HOST_PATHS, PAGE_SIZE)
             };
             let objects = self.view(container.as_ref(), "VirtualMachine", retrieve).await?;
             Ok(machine::machines(&objects)?)
@@ -158,25 +206,28 @@ impl Vcenter {
         .await
     }
 
-    async fn found(&self, instance: Uuid) -> Result<Option<VirtualMachine>, Error> {
+    async fn found(&self, instance: Uuid, detail: Detail) -> Result<Option<VirtualMachine>, Error> {
         let id = self
             .client
             .call("FindByUuid", |content| soap::find_by_uuid(content, instance), soap::found)
             .await?;
         match id {
-            Some(id) => self.properties(&MachineRef::from(id)).await,
+            Some(id) => self.properties(&MachineRef::from(id), detail).await,
             None => Ok(None),
         }
     }
 
     /// `None` if the reference is no longer valid.
-    async fn properties(&self, machine: &MachineRef) -> Result<Option<VirtualMachine>, Error> {
+    async fn properties(
+        &self,
+        machine: &MachineRef,
+        detail: Detail,
+    ) -> Result<Option<VirtualMachine>, Error> {
         let root = Root::Machine(machine.as_str());
+        let (paths, host_paths) = (detail.machine_paths(), detail.host_paths());
         let page = self.client.call(
             "RetrievePropertiesEx",
-            |content| {
-                soap::retrieve_properties(content, root, &MACHINE_PATHS, &HOST_PATHS, PAGE_SIZE)
-            },
+            |content| soap::retrieve_properties(content, root, &paths, &host_paths, PAGE_SIZE),
             soap::page,
         );
         match page.await {

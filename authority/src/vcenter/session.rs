@@ -74,6 +74,16 @@ impl Error {
         }
     }
 
+    /// The privilege that the account lacks, if that is the fault.
+    pub fn missing_privilege(&self) -> Option<&str> {
+        match self {
+            Self::Unanswered(Unanswered::Fault(fault)) if fault.kind == Fault::NO_PERMISSION => {
+                Some(fault.privilege.as_deref().unwrap_or("(vCenter does not say which)"))
+            }
+            _ => None,
+        }
+    }
+
     /// The kind of failure, as a metric's label.
     fn outcome(&self) -> &'static str {
         match self {

@@ -3,6 +3,12 @@
 //! Each request is a function that returns the whole SOAP envelope; each reply has a function that reads
 //! it. The calls are those of the vSphere API (`vim25`), named as its reference names them.
 
+mod reconfigure;
+mod ticket;
+
+pub use reconfigure::{reconfigure_vm, task};
+pub use ticket::{Ticket, acquire_ticket, ticket};
+
 use super::xml::{Cursor, Element, Malformed};
 use quick_xml::escape::escape;
 use thiserror::Error;
@@ -37,6 +43,8 @@ pub struct Fault {
     pub kind: String,
     /// vCenter's words, cut at [`FAULT_MESSAGE_LIMIT`].
     pub message: String,
+    /// Of `NoPermission`: the privilege that the account lacks.
+    pub privilege: Option<String>,
 }
 
 impl Fault {
@@ -46,6 +54,29 @@ impl Fault {
     pub const INVALID_LOGIN: &str = "InvalidLogin";
     /// The object that a call names was deleted.
     pub const MANAGED_OBJECT_NOT_FOUND: &str = "ManagedObjectNotFound";
+    /// The account lacks a privilege on an object.
+    pub const NO_PERMISSION: &str = "NoPermission";
+    /// The machine is not powered on.
+    pub const INVALID_POWER_STATE: &str = "InvalidPowerState";
+    /// The machine is not in a state to do that: disconnected, for one.
+    pub const INVALID_STATE: &str = "InvalidState";
+    /// The host, or its software, cannot do that.
+    pub const NOT_SUPPORTED: &str = "NotSupported";
+    /// vCenter has no connection to the machine's host.
+    pub const HOST_NOT_CONNECTED: &str = "HostNotConnected";
+    /// The machine's host does not answer vCenter.
+    pub const HOST_NOT_REACHABLE: &str = "HostNotReachable";
+    /// The machine has as many consoles open as it may have.
+    pub const MKS_CONNECTION_LIMIT_REACHED: &str = "MksConnectionLimitReached";
+    /// The machine was changed since its `changeVersion` was read.
+    pub const CONCURRENT_ACCESS: &str = "ConcurrentAccess";
+    /// Another task is changing the machine.
+    pub const TASK_IN_PROGRESS: &str = "TaskInProgress";
+
+    /// A fault that arrived otherwise than as a fault of the call.
+    pub(super) fn told_as(kind: &str, message: &str) -> Self {
+        Self { kind: kind.to_owned(), message: message.to_owned(), privilege: None }
+    }
 }
 
 /// Fault messages go to the log; one line of a screen or two says it, and a server's megabyte does not.
@@ -87,7 +118,8 @@ pub struct ObjectContent {
     /// The managed object's identifier.
     pub id: String,
     /// Property path and value. Of an `OptionValue` it is the option's value, of a reference the
-    /// referenced object's identifier.
+    /// referenced object's identifier, of an `ArrayOfByte` the text that it is in UTF-8, and of a
+    /// `LocalizedMethodFault` the fault's type.
     pub properties: Vec<(String, String)>,
     /// Property path and fault type of what could not be read.
     pub missing: Vec<(String, String)>,
@@ -216,6 +248,23 @@ pub fn retrieve_view(
     let members = traversal("member", "ContainerView", "view", "");
     let objects = object_spec("ContainerView", view, &members);
     retrieve(content, &property_spec(kind, paths), &objects, page_size)
+}
+
+/// `PropertyCollector.RetrievePropertiesEx`: properties of one object.
+pub fn retrieve_object(content: &ServiceContent, kind: &str, id: &str, paths: &[&str]) -> String {
+    retrieve(content, &property_spec(kind, paths), &object_spec(kind, id, ""), 1)
+}
+
+/// `PropertyCollector.RetrievePropertiesEx`: properties of every machine that is registered on a host.
+pub fn retrieve_machines_of_host(
+    content: &ServiceContent,
+    host: &str,
+    paths: &[&str],
+    page_size: u32,
+) -> String {
+    let machines = traversal("machine", "HostSystem", "vm", "");
+    let objects = object_spec("HostSystem", host, &machines);
+    retrieve(content, &property_spec("VirtualMachine", paths), &objects, page_size)
 }
 
 /// `PropertyCollector.RetrievePropertiesEx`: properties of everything that a machine is below, by way of
@@ -361,11 +410,7 @@ fn page_of(reply: &[u8], response: &'static str) -> Result<Page, Unanswered> {
     })?;
     let mut missing = page.objects.iter().flat_map(|object| &object.missing);
     if missing.any(|(_, fault)| fault == Fault::NOT_AUTHENTICATED) {
-        return Err(Fault {
-            kind: Fault::NOT_AUTHENTICATED.to_owned(),
-            message: "in place of a property".to_owned(),
-        }
-        .into());
+        return Err(Fault::told_as(Fault::NOT_AUTHENTICATED, "in place of a property").into());
     }
     Ok(page)
 }
@@ -394,16 +439,42 @@ fn property(cursor: &mut Cursor<'_>, parent: &Element<'_>) -> Result<(String, St
     while let Some(child) = cursor.child(parent)? {
         match child.name() {
             "name" => name = Some(cursor.text(&child)?),
-            "val" if cursor.xsi_type(&child)?.as_deref() == Some("OptionValue") => {
-                if let Some(option) = cursor.child_named(&child, "value")? {
-                    value = Some(cursor.text(&option)?);
-                }
-            }
-            "val" => value = Some(cursor.text(&child)?),
+            "val" => value = property_value(cursor, &child)?,
             _ => {}
         }
     }
     Ok((required(name, "name of a property")?, required(value, "value of a property")?))
+}
+
+fn property_value(
+    cursor: &mut Cursor<'_>,
+    value: &Element<'_>,
+) -> Result<Option<String>, Malformed> {
+    match cursor.xsi_type(value)?.as_deref() {
+        Some("OptionValue") => {
+            let option = cursor.child_named(value, "value")?;
+            option.map(|option| cursor.text(&option)).transpose()
+        }
+        Some("LocalizedMethodFault") => match cursor.child_named(value, "fault")? {
+            Some(fault) => cursor.xsi_type(&fault),
+            None => Ok(None),
+        },
+        Some("ArrayOfByte") => {
+            let mut bytes = Vec::new();
+            while let Some(byte) = cursor.child_named(value, "byte")? {
+                bytes.push(parse_byte(cursor.text(&byte)?)?);
+            }
+            String::from_utf8(bytes).map(Some).map_err(|_| Malformed::Encoding)
+        }
+        _ => cursor.text(value).map(Some),
+    }
+}
+
+/// An `xsd:byte`, which is signed.
+fn parse_byte(text: String) -> Result<u8, Malformed> {
+    let byte: Result<i8, _> = text.parse();
+    byte.map(i8::cast_unsigned)
+        .map_err(|_| Malformed::Unexpected { expected: "a byte", found: text })
 }
 
 fn missing_property(
@@ -459,6 +530,7 @@ fn read<T>(
 
 fn fault(cursor: &mut Cursor<'_>, parent: &Element<'_>) -> Result<Fault, Malformed> {
     let (mut code, mut kind, mut message) = (String::new(), None, String::new());
+    let mut privilege = None;
     while let Some(child) = cursor.child(parent)? {
         match child.name() {
             "faultcode" => code = cursor.text(&child)?,
@@ -467,6 +539,7 @@ fn fault(cursor: &mut Cursor<'_>, parent: &Element<'_>) -> Result<Fault, Malform
                 if let Some(detail) = cursor.child(&child)? {
                     let element = detail.name().trim_end_matches("Fault").to_owned();
                     kind = Some(cursor.xsi_type(&detail)?.unwrap_or(element));
+                    privilege = missing_privilege(cursor, &detail)?;
                 }
             }
             _ => {}
@@ -475,7 +548,27 @@ fn fault(cursor: &mut Cursor<'_>, parent: &Element<'_>) -> Result<Fault, Malform
     if let Some((end, _)) = message.char_indices().nth(FAULT_MESSAGE_LIMIT) {
         message.truncate(end);
     }
-    Ok(Fault { kind: kind.unwrap_or(code), message })
+    Ok(Fault { kind: kind.unwrap_or(code), message, privilege })
+}
+
+/// What a `NoPermission` names: `privilegeId`, or since vSphere 7.0.3.2 a list for each entity.
+fn missing_privilege(
+    cursor: &mut Cursor<'_>,
+    fault: &Element<'_>,
+) -> Result<Option<String>, Malformed> {
+    let mut privilege = None;
+    while let Some(child) = cursor.child(fault)? {
+        match child.name() {
+            "privilegeId" => privilege = Some(cursor.text(&child)?),
+            "missingPrivileges" if privilege.is_none() => {
+                if let Some(id) = cursor.child_named(&child, "privilegeIds")? {
+                    privilege = Some(cursor.text(&id)?);
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(privilege.filter(|privilege| !privilege.is_empty()))
 }
 
 fn required<T>(value: Option<T>, what: &'static str) -> Result<T, Malformed> {

@@ -30,6 +30,8 @@ const WEBMKS_REQUEST_HEADERS: &[&str] = &[
     "sec-websocket-version",
     "sec-websocket-key",
     "x-request-id",
+    // Envoy finds no route for a request without it.
+    "x-forwarded-proto",
 ];
 
 /// 16 bytes in base64 (RFC 6455 4.1), for an upgrade whose accept key goes to nobody.

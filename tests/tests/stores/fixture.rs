@@ -7,8 +7,10 @@ use tokio::sync::OnceCell;
 use uuid::Uuid;
 use vncgate_authority::telemetry::Metrics;
 use vncgate_authority::tokens::{
-    ConsoleType, MemcachedStore, MemoryStore, Record, RedisStore, Token, TokenHash, TokenStore,
+    ConsoleType, MemcachedStore, MemoryStore, Protocol, Record, RedisStore, Token, TokenHash,
+    TokenStore,
 };
+use vncgate_authority::vcenter::host::HostRef;
 use vncgate_authority::vcenter::machine::MachineRef;
 use vncgate_tests::process::Run;
 use vncgate_tests::stores::Store;
@@ -81,7 +83,8 @@ pub(crate) fn record(instance: Uuid) -> Record {
         service_host: "vcenter-a".to_owned(),
         machine: MachineRef::from("vm-1".to_owned()),
         host: "esx-1.example.com".to_owned(),
-        port: 5901.try_into().expect("a port"),
+        host_reference: HostRef::from("host-1".to_owned()),
+        protocol: Protocol::Vnc { port: 5901.try_into().expect("a port") },
         issued_at: SystemTime::UNIX_EPOCH,
         expires_at: SystemTime::UNIX_EPOCH,
     }

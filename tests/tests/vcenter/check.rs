@@ -152,7 +152,7 @@ async fn a_single_use_token_is_used_up_by_a_session_and_by_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_check_is_one_round_trip_and_an_issue_is_two() {
+async fn a_check_is_two_calls_at_once_and_an_issue_three_in_a_row() {
     let site = Site::start("round-trips").await;
     let (vm, port) = site.machine();
     let calls = async || {
@@ -165,11 +165,11 @@ async fn a_check_is_one_round_trip_and_an_issue_is_two() {
     assert_eq!(site.readiness().await, 200, "logged in");
     let before = calls().await;
     let answer = site.issue(&vm, json!({"type": "novnc"})).await;
-    assert_eq!(calls().await - before, 2);
+    assert_eq!(calls().await - before, 3, "find it, read it, read its host's ports");
 
     let url = answer.body["console"]["url"].as_str().expect("a URL").to_owned();
     let (_, token) = url.rsplit_once("token=").expect("a token");
     let before = calls().await;
     site.check(token).await.assert_granted(ESXI, port);
-    assert_eq!(calls().await - before, 1);
+    assert_eq!(calls().await - before, 2, "read it, and its host's ports");
 }

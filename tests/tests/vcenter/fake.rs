@@ -191,6 +191,7 @@ pub(crate) fn machine(id: &str, name: &str) -> String {
         &format!("<value xsi:type=\"xsd:string\">{PORT}</value></val></propSet></objects>"),
         "<objects><obj type=\"HostSystem\">host-1</obj>",
         &text("name", &HOST.to_string()),
+        &text("summary.config.product.version", "6.7.0"),
         "</objects>",
     ]
     .concat()

@@ -135,10 +135,11 @@ async fn a_session_that_always_has_expired_is_not_renewed_for_ever() {
     faulty.vcenter.answer("RetrievePropertiesEx", Reply::fault("NotAuthenticated"));
     let before = faulty.vcenter.calls().len();
     faulty.site.check(&token).await.assert_refused(503, "vcenter_unavailable");
-    assert_eq!(
-        faulty.vcenter.calls()[before..],
-        ["RetrievePropertiesEx", "RetrieveServiceContent", "Login", "RetrievePropertiesEx"]
-    );
+    let calls = &faulty.vcenter.calls()[before..];
+    let count = |method| calls.iter().filter(|call| *call == method).count();
+    assert_eq!(count("Login"), 1, "{calls:?}");
+    // Each of the two questions, and again.
+    assert!(count("RetrievePropertiesEx") <= 4, "{calls:?}");
 }
 
 /// vCenter answers some calls of an expired session with a fault for each property.

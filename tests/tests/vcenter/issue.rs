@@ -2,6 +2,7 @@
 
 use crate::fixture::{ESXI, OTHER_ESXI, Site};
 use serde_json::json;
+use vncgate_tests::authority::Config;
 use vncgate_tests::console_api::HYPERVISOR;
 use vncgate_tests::vcsim::Vm;
 
@@ -91,7 +92,9 @@ async fn a_machine_that_does_not_run_is_not_ready() {
 
 #[tokio::test]
 async fn a_machine_without_a_vnc_port_has_no_such_console() {
-    let site = Site::shared().await;
+    let vnc_only =
+        |config: Config, _: &_, _: &_| config.with("#console = \"auto\"", "console = \"vnc\"");
+    let site = Site::start_with("vnc-only", vnc_only).await;
     let (vm, port) = site.machine();
     let unavailable = async || {
         let answer = site.issue(&vm, json!({"type": "novnc"})).await;
@@ -129,6 +132,6 @@ async fn machines_are_listed_by_name() {
     site.vcenter.set_extra_config(&vm.name, "RemoteDisplay.vnc.port", "");
     let listed = site.machines_named(&vm.name).await;
     assert_eq!(listed.body["vms"][0]["power_state"], "poweredOff");
-    assert_eq!(listed.body["vms"][0]["console"], json!(null));
+    assert_eq!(listed.body["vms"][0]["console"], "webmks");
     assert_eq!(site.machines_named("no such name").await.body["vms"], json!([]));
 }

@@ -2,4 +2,6 @@
 //!
 //! `parts` holds the real parts that these tests stand on to what the rest relies on.
 
+mod consoles;
+mod fixture;
 mod parts;

@@ -25,7 +25,7 @@ use vncgate_tests::rfb_script::{
 };
 use vncgate_tests::screen::{Qemu, TcpServer};
 use vncgate_tests::vcsim::{Options, Vcsim, Vm};
-use vncgate_tests::webmks::{HostSettings, Site, WITHOUT_VNC, pem};
+use vncgate_tests::webmks::{self, HostSettings, WITHOUT_VNC, pem};
 use vncgate_tests::workspace::free_port;
 
 const ESXI: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
@@ -76,37 +76,36 @@ async fn receive(console: &mut Console) -> Bytes {
     }
 }
 
-async fn start(name: &str) -> (Site, Run) {
+async fn start(name: &str) -> (Vcsim, Esxi, Run) {
     let run = Run::new(name);
     let ca = Ca::new(&run);
-    (Site::start(&run, &ca).await, run)
+    let (vcenter, esxi) = webmks::start(&run, &ca).await;
+    (vcenter, esxi, run)
 }
 
 #[tokio::test]
 async fn a_ticket_opens_the_console_of_a_guest() {
-    let (site, run) = start("webmks-guest").await;
+    let (vcenter, esxi, run) = start("webmks-guest").await;
     let name = ESXI.to_string();
     let identity = self_signed(&run, "esx-1", &[&name]);
-    let address = site.add_host_named(&name, ESXI, WITHOUT_VNC, &identity).await;
+    let address = esxi.add_host_named(&vcenter, &name, ESXI, WITHOUT_VNC, &identity).await;
     let screen = SocketAddr::new(ESXI, free_port(ESXI));
     let _guest = Qemu::start(&run, screen).await;
-    let vm = site.create_vm("web1", &name, screen).await;
+    let vm = esxi.create_vm(&vcenter, "web1", &name, screen).await;
 
-    let url = ticket(&site.vcenter, &vm);
+    let url = ticket(&vcenter, &vm);
     assert!(url.starts_with(&format!("wss://{address}/ticket/")), "{url}");
     let mut console = open(&url, &identity).await.expect("a console");
     assert_eq!(receive(&mut console).await, GREETING);
-    assert_eq!(site.esxi.consoles(&vm).await, 1);
+    assert_eq!(esxi.consoles(&vm).await, 1);
 
     let again = open(&url, &identity).await.expect_err("the ticket is used up");
     assert!(matches!(&again, Error::Http(answer) if answer.status() == 404), "{again}");
 
     drop(console);
-    until("the console is closed", LIMIT, async || {
-        (site.esxi.consoles(&vm).await == 0).then_some(())
-    })
-    .await;
-    let host = site.esxi.host(&name).await;
+    until("the console is closed", LIMIT, async || (esxi.consoles(&vm).await == 0).then_some(()))
+        .await;
+    let host = esxi.host(&name).await;
     assert_eq!(host.tickets, 1);
     let outcomes: Vec<_> = host.upgrades.iter().map(|upgrade| upgrade.outcome.as_str()).collect();
     assert_eq!(outcomes, ["relay", "bad ticket"]);
@@ -152,77 +151,76 @@ async fn a_ticket_outlives_neither_its_time_nor_a_vcenter_that_is_gone() {
 
 #[tokio::test]
 async fn certificates_of_hosts_are_what_a_test_makes_them() {
-    let (site, run) = start("webmks-certificates").await;
+    let (vcenter, esxi, run) = start("webmks-certificates").await;
     let (name, other) = (ESXI.to_string(), OTHER_ESXI.to_string());
     let known = self_signed(&run, "known", &[&name]);
-    site.add_host_named(&name, ESXI, WITHOUT_VNC, &known).await;
+    esxi.add_host_named(&vcenter, &name, ESXI, WITHOUT_VNC, &known).await;
     let screen = TcpServer::echo(ESXI).await;
-    let vm = site.create_vm("web1", &name, screen.address()).await;
-    open(&ticket(&site.vcenter, &vm), &known).await.expect("the certificate is good");
+    let vm = esxi.create_vm(&vcenter, "web1", &name, screen.address()).await;
+    open(&ticket(&vcenter, &vm), &known).await.expect("the certificate is good");
 
     let unknown = self_signed(&run, "unknown", &[&name]);
     let misnamed = self_signed(&run, "misnamed", &[&other]);
     let expired = expired(&run, "expired", &[&name]);
     for (presented, trusted) in [(&unknown, &known), (&misnamed, &misnamed), (&expired, &expired)] {
-        site.esxi.set_host(&name, ESXI, presented, Answer::Relay).await;
-        let refused = open(&ticket(&site.vcenter, &vm), trusted).await.expect_err("a bad one");
+        esxi.set_host(&name, ESXI, presented, Answer::Relay).await;
+        let refused = open(&ticket(&vcenter, &vm), trusted).await.expect_err("a bad one");
         assert!(matches!(&refused, Error::Io(error) if error.kind() == io::ErrorKind::InvalidData));
     }
-    assert_eq!(site.esxi.host(&name).await.upgrades.len(), 1, "only the first got so far");
+    assert_eq!(esxi.host(&name).await.upgrades.len(), 1, "only the first got so far");
 }
 
 #[tokio::test]
 async fn hosts_answer_upgrades_as_told() {
-    let (site, run) = start("webmks-answers").await;
+    let (vcenter, esxi, run) = start("webmks-answers").await;
     let name = ESXI.to_string();
     let identity = self_signed(&run, "esx-1", &[&name]);
-    site.add_host_named(&name, ESXI, WITHOUT_VNC, &identity).await;
-    let vm = site.vcenter.create_vm_without_vnc("web1", &name);
+    esxi.add_host_named(&vcenter, &name, ESXI, WITHOUT_VNC, &identity).await;
+    let vm = vcenter.create_vm_without_vnc("web1", &name);
 
     for (answer, status) in [(Answer::Page, 200), (Answer::Forbidden, 403)] {
-        site.esxi.set_host(&name, ESXI, &identity, answer).await;
-        let error = open(&ticket(&site.vcenter, &vm), &identity).await.expect_err("no console");
+        esxi.set_host(&name, ESXI, &identity, answer).await;
+        let error = open(&ticket(&vcenter, &vm), &identity).await.expect_err("no console");
         assert!(matches!(&error, Error::Http(got) if got.status() == status), "{error}");
     }
-    site.esxi.set_host(&name, ESXI, &identity, Answer::Reset).await;
-    let error = open(&ticket(&site.vcenter, &vm), &identity).await.expect_err("no console");
+    esxi.set_host(&name, ESXI, &identity, Answer::Reset).await;
+    let error = open(&ticket(&vcenter, &vm), &identity).await.expect_err("no console");
     assert!(matches!(&error, Error::Io(got) if got.kind() == io::ErrorKind::ConnectionReset));
-    site.esxi.set_host(&name, ESXI, &identity, Answer::Silence).await;
-    let url = ticket(&site.vcenter, &vm);
+    esxi.set_host(&name, ESXI, &identity, Answer::Silence).await;
+    let url = ticket(&vcenter, &vm);
     let silence = tokio::time::timeout(Duration::from_secs(1), open(&url, &identity)).await;
     assert!(silence.is_err(), "answered: {silence:?}");
 }
 
 #[tokio::test]
 async fn a_vcenter_says_of_its_hosts_what_a_test_makes_it_say() {
-    let (site, run) = start("webmks-inventory").await;
+    let (vcenter, esxi, run) = start("webmks-inventory").await;
     let name = "esx-1.example.com";
     let identity = self_signed(&run, "esx-1", &[name]);
-    site.add_host_named(name, ESXI, "6.5.0", &identity).await;
+    esxi.add_host_named(&vcenter, name, ESXI, "6.5.0", &identity).await;
     let settings = HostSettings {
         version: Some(WITHOUT_VNC.to_owned()),
         ticket_host: Some(String::new()),
         ..HostSettings::default()
     };
-    site.vcenter.set_host(name, &settings).await;
+    vcenter.set_host(name, &settings).await;
 
     let path = format!("/DC0/host/DC0_C0/{name}");
-    let version =
-        site.vcenter.govc(&["object.collect", "-s", &path, "summary.config.product.version"]);
+    let version = vcenter.govc(&["object.collect", "-s", &path, "summary.config.product.version"]);
     assert_eq!(version.trim(), WITHOUT_VNC);
-    let vm = site.vcenter.create_vm_without_vnc("web1", name);
-    let url = ticket(&site.vcenter, &vm);
+    let vm = vcenter.create_vm_without_vnc("web1", name);
+    let url = ticket(&vcenter, &vm);
     assert!(url.starts_with("wss://:"), "a host in {url}");
 }
 
 #[tokio::test]
 async fn a_machine_can_be_denied_to_the_authority() {
-    let (site, _run) = start("webmks-denied").await;
-    site.add_host(ESXI, WITHOUT_VNC).await;
+    let (vcenter, esxi, _run) = start("webmks-denied").await;
+    esxi.add_host(&vcenter, ESXI, WITHOUT_VNC).await;
     let screen = TcpServer::echo(ESXI).await;
-    let vm = site.create_vm("web1", &ESXI.to_string(), screen.address()).await;
-    site.vcenter.deny(&vm.name);
-    let output = site.vcenter.try_govc(&["vm.console", "-wss", &vm.name]);
+    let vm = esxi.create_vm(&vcenter, "web1", &ESXI.to_string(), screen.address()).await;
+    vcenter.deny(&vm.name);
+    let output = vcenter.try_govc(&["vm.console", "-wss", &vm.name]);
     let error = output.expect_err("no ticket");
     assert!(error.contains("NoPermission"), "{error}");
 }

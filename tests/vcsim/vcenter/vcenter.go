@@ -23,6 +23,11 @@ import (
 const (
 	productVersion = "8.0.3"
 	apiVersion     = "8.0.3.0"
+
+	// hostVersion is that of new hosts: the last one with a VNC server.
+	hostVersion = "6.7.0"
+	// templateHost is the cluster's only host at first.
+	templateHost = "DC0_C0_H0"
 )
 
 // Options are decided at start.
@@ -76,6 +81,9 @@ func Start(options Options) (*VCenter, error) {
 
 	vcenter := &VCenter{options: options, model: model, registry: model.Map()}
 	vcenter.overrideVirtualMachines()
+	if err := vcenter.SetHost(templateHost, HostSettings{Version: hostVersion}); err != nil {
+		return nil, err
+	}
 
 	model.Service.TLS = &tls.Config{Certificates: []tls.Certificate{options.Certificate}}
 	model.Service.Listen = &url.URL{Host: options.Listen, User: options.Login}

@@ -14,6 +14,7 @@ use axum::extract::{Extension, Path, State};
 use axum::http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -95,7 +96,11 @@ pub(super) async fn create(
     let wish = remote_console(body, call.version)?;
     let console = wish.console;
     let url = issue(&app, &call, &server.id, wish).await?;
-    let console = json!({"protocol": "vnc", "type": console.as_str(), "url": url});
+    let protocol = match console {
+        ConsoleType::Novnc | ConsoleType::Xvpvnc => "vnc",
+        ConsoleType::Webmks => "mks",
+    };
+    let console = json!({"protocol": protocol, "type": console.as_str(), "url": url});
     Ok(Json(json!({"remote_console": console})))
 }
 
@@ -114,17 +119,21 @@ pub(super) async fn show_token(
     let record = app.consoles.record(&path.token, scope).await.map_err(|error| {
         info!(caller = caller.name, %error, "no token is shown");
         match error {
-            CheckError::TokenInvalid | CheckError::Moved { .. } | CheckError::NoConsole { .. } => {
-                Fault::item_not_found("Token not found")
-            }
-            CheckError::Vcenter { .. } | CheckError::Unresolved(_) => Fault::vcenter_unavailable(),
+            CheckError::TokenInvalid
+            | CheckError::Moved { .. }
+            | CheckError::NoConsole { .. }
+            | CheckError::NoPermission { .. } => Fault::item_not_found("Token not found"),
+            CheckError::Vcenter { .. }
+            | CheckError::ConsoleLimit { .. }
+            | CheckError::HostCertificates(_)
+            | CheckError::Unresolved(_) => Fault::vcenter_unavailable(),
             CheckError::Store(_) => Fault::store_unavailable(),
         }
     })?;
     Ok(Json(json!({"console": {
         "instance_uuid": record.instance,
         "host": record.host,
-        "port": record.port,
+        "port": record.protocol.port(),
         "internal_access_path": null,
     }})))
 }
@@ -152,8 +161,12 @@ async fn issue(app: &App, call: &Call, id: &str, wish: Wish) -> Result<String, F
     let (console_type, caller) = (console.as_str(), &call.caller.name);
     match app.consoles.issue(&request, scope).await {
         Ok(issued) => {
-            let (host, port, token_id) = (issued.host, issued.port, issued.id);
-            info!(%instance, console_type, caller, host, port, %token_id, "console issued");
+            let (host, protocol, token_id) = (issued.host, issued.protocol, issued.id);
+            let port = protocol.port().map(NonZeroU16::get);
+            let protocol = protocol.kind().as_str();
+            info!(
+                %instance, console_type, caller, host, protocol, port, %token_id, "console issued"
+            );
             app.metrics.issue(console, "issued");
             Ok(issued.url)
         }
@@ -213,9 +226,11 @@ fn remote_console(body: Value, version: Microversion) -> Result<Wish, Fault> {
     let console = arguments.require("type", console)?;
     arguments.end()?;
     body.end()?;
-    match protocol {
-        "vnc" => Ok(console_type(console)?.into()),
-        "rdp" => Err(unavailable(protocol)),
+    match (protocol, console) {
+        ("vnc", console) => Ok(console_type(console)?.into()),
+        ("mks", "webmks") => Ok(ConsoleType::Webmks.into()),
+        ("mks", console) => Err(invalid(console)),
+        ("rdp", _) => Err(unavailable(protocol)),
         _ => Err(unavailable(console)),
     }
 }
@@ -224,8 +239,12 @@ fn console_type(name: &str) -> Result<ConsoleType, Fault> {
     match name {
         "novnc" => Ok(ConsoleType::Novnc),
         "xvpvnc" => Ok(ConsoleType::Xvpvnc),
-        other => Err(Fault::bad_request(format!("Invalid console type {other}"))),
+        other => Err(invalid(other)),
     }
+}
+
+fn invalid(console: &str) -> Fault {
+    Fault::bad_request(format!("Invalid console type {console}"))
 }
 
 fn unavailable(console: &str) -> Fault {

@@ -202,7 +202,7 @@ async fn each_way_to_ask_for_a_console_is_there_in_its_versions() {
         (by_resource, "2.6", remote("vnc", "novnc"), down),
         (by_resource, "latest", remote("vnc", "novnc"), down),
         (by_resource, "2.7", remote("mks", "webmks"), bad),
-        (by_resource, "2.8", remote("mks", "webmks"), bad),
+        (by_resource, "2.8", remote("mks", "webmks"), down),
     ] {
         let path = format!("/v2.1/servers/{INSTANCE}/{path}");
         let answer = call("POST", &path, version, body.clone()).await;
@@ -229,7 +229,8 @@ async fn a_remote_console_is_held_to_nova_s_schema() {
             "'x' is not one of ['vnc', 'spice', \
             'serial', 'rdp', 'mks']",
         ),
-        ("2.8", json!({"protocol": "mks", "type": "webmks"}), "Unavailable console type webmks."),
+        ("2.8", json!({"protocol": "mks", "type": "novnc"}), "Invalid console type novnc"),
+        ("2.8", json!({"protocol": "vnc", "type": "webmks"}), "Invalid console type webmks"),
         (
             "2.8",
             json!({"protocol": "spice", "type": "spice-html5"}),

@@ -1,5 +1,6 @@
 use super::*;
-use crate::tokens::ConsoleType;
+use crate::tokens::{ConsoleType, Protocol};
+use crate::vcenter::host::HostRef;
 use crate::vcenter::machine::MachineRef;
 use std::time::SystemTime;
 use tokio::time::advance;
@@ -17,7 +18,8 @@ fn record(instance: u128) -> Record {
         service_host: "vcenter-a".to_owned(),
         machine: MachineRef::from("vm-1".to_owned()),
         host: "esx-1".to_owned(),
-        port: 5901.try_into().unwrap(),
+        host_reference: HostRef::from("host-29".to_owned()),
+        protocol: Protocol::Vnc { port: 5901.try_into().unwrap() },
         issued_at: SystemTime::UNIX_EPOCH,
         expires_at: SystemTime::UNIX_EPOCH,
     }

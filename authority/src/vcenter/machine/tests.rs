@@ -1,4 +1,5 @@
 use super::*;
+use crate::vcenter::host::HostRef;
 
 fn object(kind: &str, id: &str, properties: &[(&str, &str)]) -> ObjectContent {
     let properties =
@@ -24,13 +25,18 @@ fn machine_with(changes: &[(&str, &str)]) -> Result<VirtualMachine, Unanswered> 
     let host = object(
         "HostSystem",
         "host-29",
-        &[(HOST_NAME, "esx-1.example.com"), (HOST_PARENT, "domain-c7")],
+        &[
+            (host::NAME, "esx-1.example.com"),
+            (HOST_PARENT, "domain-c7"),
+            (host::VERSION, "6.7.0"),
+            (host::CERTIFICATE, "PEM"),
+        ],
     );
     machines(&[machine, host]).map(|mut machines| machines.remove(0))
 }
 
 #[test]
-fn a_machine_has_its_host_s_name() {
+fn a_machine_has_its_host() {
     let machine = machine_with(&[(VNC_PORT, "5901")]).unwrap();
     assert_eq!(
         machine,
@@ -40,15 +46,41 @@ fn a_machine_has_its_host_s_name() {
             instance: Some(UUID.parse().unwrap()),
             power_state: PowerState::On,
             connected: true,
-            host: Some("esx-1.example.com".to_owned()),
+            host: Some(Host {
+                reference: HostRef::from("host-29".to_owned()),
+                name: "esx-1.example.com".to_owned(),
+                version: Some("6.7.0".to_owned()),
+                certificate: Some("PEM".to_owned()),
+            }),
             vnc_port: NonZeroU16::new(5901),
+            vnc_password: None,
             cluster: Some("domain-c7".to_owned()),
             vcpus: 2,
             memory_mib: 4096,
         }
     );
     let elsewhere = machine_with(&[(HOST, "host-30")]).unwrap();
-    assert_eq!(elsewhere.host, None, "a host that was not read has no name");
+    assert_eq!(elsewhere.host, None, "a host that was not read");
+}
+
+/// A running machine on a host of that version, with or without a VNC port.
+pub(crate) fn machine_on(version: &str, port: Option<u16>) -> VirtualMachine {
+    let port = port.map(|port| port.to_string());
+    let machine = machine_with(&[(VNC_PORT, port.as_deref().unwrap_or_default())]).unwrap();
+    let host = machine.host.map(|host| Host { version: Some(version.to_owned()), ..host });
+    VirtualMachine { host, ..machine }
+}
+
+#[test]
+fn a_password_is_read_where_it_is_asked_for_and_not_shown() {
+    let machine = machine_with(&[(VNC_PASSWORD, "s3cret")]).unwrap();
+    assert_eq!(machine.vnc_password, Some(Secret("s3cret".to_owned())));
+    assert!(!format!("{machine:?}").contains("s3cret"));
+    assert_eq!(machine_with(&[(VNC_PASSWORD, "")]).unwrap().vnc_password, None);
+    assert!(Detail::VncPassword.machine_paths().contains(&VNC_PASSWORD));
+    for detail in [Detail::None, Detail::HostCertificate] {
+        assert!(!detail.machine_paths().contains(&VNC_PASSWORD), "{detail:?}");
+    }
 }
 
 #[test]

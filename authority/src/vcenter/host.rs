@@ -1,0 +1,104 @@
+//! An ESXi host as a console gateway sees it, read out of vSphere's properties.
+
+use super::machine::MachineRef;
+use super::soap::ObjectContent;
+use serde::{Deserialize, Serialize};
+use std::num::NonZeroU16;
+
+pub(super) const NAME: &str = "name";
+pub(super) const VERSION: &str = "summary.config.product.version";
+/// The host's own certificate in PEM. It takes some 30 KiB on the wire: vSphere writes each byte as an
+/// element.
+pub(super) const CERTIFICATE: &str = "config.certificate";
+
+/// The first version without a VNC server.
+const WITHOUT_VNC: u32 = 7;
+
+/// A host's managed object identifier, `host-29`, valid within one vCenter.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct HostRef(String);
+
+impl HostRef {
+    /// The identifier.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for HostRef {
+    fn from(id: String) -> Self {
+        Self(id)
+    }
+}
+
+/// The properties that decide about a host's consoles.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// How vCenter refers to it.
+    pub reference: HostRef,
+    /// Its name in the inventory: an IP address or a domain name.
+    pub name: String,
+    /// Version of ESXi, `7.0.3`. Absent while vCenter has not reached the host.
+    pub version: Option<String>,
+    /// Its certificate in PEM, where that was asked for and vCenter knows it.
+    pub certificate: Option<String>,
+}
+
+impl Host {
+    /// `None` for an object without a name, which vCenter withholds from accounts that may not read it.
+    pub(super) fn of(object: &ObjectContent) -> Option<Self> {
+        let property = |path| object.property(path).map(str::to_owned);
+        Some(Self {
+            reference: HostRef(object.id.clone()),
+            name: property(NAME)?,
+            version: property(VERSION),
+            certificate: property(CERTIFICATE),
+        })
+    }
+
+    /// Can its machines have VNC consoles? Up to version 6.7; of a host whose version is unknown it is not
+    /// assumed.
+    pub fn offers_vnc(&self) -> bool {
+        let major = self.version.as_deref().and_then(|version| version.split('.').next());
+        major.and_then(|major| major.parse().ok()).is_some_and(|major: u32| major < WITHOUT_VNC)
+    }
+}
+
+/// A machine of a host has this VNC port, running or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortHolder {
+    /// Whose port it is.
+    pub machine: MachineRef,
+    /// `RemoteDisplay.vnc.port`, with VNC not switched off.
+    pub port: NonZeroU16,
+    /// Whether the machine runs, so that its port may be open.
+    pub running: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vnc_ends_with_version_7() {
+        for (version, offered) in [
+            (Some("5.5.0"), true),
+            (Some("6.7.0"), true),
+            (Some("7.0.0"), false),
+            (Some("8.0.2"), false),
+            (Some("10.0"), false),
+            (Some(""), false),
+            (Some("x"), false),
+            (None, false),
+        ] {
+            let host = Host {
+                reference: HostRef("host-29".to_owned()),
+                name: "esx-1".to_owned(),
+                version: version.map(str::to_owned),
+                certificate: None,
+            };
+            assert_eq!(host.offers_vnc(), offered, "{version:?}");
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! VNC ports: unique on each host, and switched on where they are off.
+//!
+//! vCenter lets two machines of one host have the same `RemoteDisplay.vnc.port`. Then one of them has the
+//! port and the other has no console, until the first is restarted and the second has it: a console of the
+//! wrong machine (CVE-2014-8750 was nova's way there). So a port that another running machine of the host
+//! has too is good for nobody.
+//!
+//! A port is allocated without a lock, since other authorities and nova itself may do the same at the same
+//! time: choose one that is free, set it, then look again; who sees another machine with the port gives it
+//! up. Of two that chose the same, the one whose change came second looks after both changes are made and
+//! sees the other, so that never do both keep it. The choice is random, so that they rarely meet at all.
+
+use super::host::{HostRef, PortHolder};
+use super::machine::{self, MachineRef, PORT_PATHS, VirtualMachine};
+use super::policy::EnableVnc;
+use super::session::Error;
+use super::soap::{self, Fault, ServiceContent};
+use super::{PAGE_SIZE, Vcenter};
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+const PORT: &str = "RemoteDisplay.vnc.port";
+const ENABLED: &str = "RemoteDisplay.vnc.enabled";
+const PASSWORD: &str = "RemoteDisplay.vnc.password";
+/// Told apart from every later state of the machine's configuration by a change made on condition of it.
+const CHANGE_VERSION: &str = "config.changeVersion";
+
+/// How often a port is chosen before VNC is left off. With half of the ports free and two authorities at
+/// work, the second choice is hardly ever needed.
+const CHOICES: usize = 5;
+
+/// A reconfiguration takes a host some hundred milliseconds.
+const TASK_POLL: Duration = Duration::from_millis(100);
+/// A host that takes longer is in trouble.
+const TASK_LIMIT: Duration = Duration::from_secs(20);
+
+/// RFC 6143, 7.2.2: no more than eight characters of a password count.
+const PASSWORD_LENGTH: usize = 8;
+
+/// Why a machine has no VNC port of its own.
+#[derive(Debug, Error)]
+pub enum NoPort {
+    /// VNC is off and not to be switched on.
+    #[error("VNC is off")]
+    Off,
+    /// Another running machine of the host has the same port, and no other is to be chosen.
+    #[error("another running machine of the host has the VNC port {0}, too")]
+    Shared(NonZeroU16),
+    /// Every port of the range belongs to a machine of the host.
+    #[error("no VNC port is free on the host")]
+    NoneFree,
+    /// Each of the chosen ports was chosen by somebody else as well.
+    #[error("{CHOICES} times the chosen VNC port was taken by another machine at the same moment")]
+    Contended,
+    /// vCenter does not answer or refuses.
+    #[error(transparent)]
+    Vcenter(#[from] Error),
+    /// The operating system has no random numbers.
+    #[error("cannot choose a VNC port: {0}")]
+    Random(#[from] getrandom::Error),
+    /// The authority is ending.
+    #[error("the allocation of a VNC port was abandoned")]
+    Abandoned,
+}
+
+impl Vcenter {
+    /// The machine's VNC port, which no other running machine of its host has. If it has none and the
+    /// policy says so, it is given one. `host` is where it runs.
+    pub async fn vnc_port(
+        self: &Arc<Self>,
+        machine: &VirtualMachine,
+        host: &HostRef,
+    ) -> Result<NonZeroU16, NoPort> {
+        if let Some(port) = machine.vnc_port {
+            let holders = self.port_holders(host).await?;
+            if !is_shared(port, &machine.reference, &holders) {
+                return Ok(port);
+            }
+        }
+        let Some(settings) = self.policy().enable_vnc.clone() else {
+            return Err(machine.vnc_port.map_or(NoPort::Off, NoPort::Shared));
+        };
+        let allocation = Allocation {
+            vcenter: Arc::clone(self),
+            machine: machine.reference.clone(),
+            host: host.clone(),
+            settings,
+        };
+        // A task of its own: a caller who stops waiting must not leave a port that nobody has looked at.
+        tokio::spawn(allocation.run()).await.unwrap_or(Err(NoPort::Abandoned))
+    }
+
+    /// The VNC ports of a host's machines. None of a host that is gone.
+    pub async fn port_holders(&self, host: &HostRef) -> Result<Vec<PortHolder>, Error> {
+        let request = |content: &ServiceContent| {
+            soap::retrieve_machines_of_host(content, host.as_str(), PORT_PATHS, PAGE_SIZE)
+        };
+        match self.in_time(self.timeout, self.pages(request)).await {
+            Ok(objects) => Ok(machine::port_holders(&objects)),
+            Err(error) if error.fault() == Some(Fault::MANAGED_OBJECT_NOT_FOUND) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Does another running machine have this machine's port?
+pub fn is_shared(port: NonZeroU16, machine: &MachineRef, holders: &[PortHolder]) -> bool {
+    holders.iter().any(|other| other.port == port && other.machine != *machine && other.running)
+}
+
+/// The allocation of a port for one machine.
+struct Allocation {
+    vcenter: Arc<Vcenter>,
+    machine: MachineRef,
+    host: HostRef,
+    settings: EnableVnc,
+}
+
+/// The machine's configuration at one moment.
+struct Current {
+    port: Option<NonZeroU16>,
+    change_version: String,
+}
+
+impl Allocation {
+    async fn run(self) -> Result<NonZeroU16, NoPort> {
+        let mut chosen = None;
+        let mut outcome = NoPort::Contended;
+        for _ in 0..CHOICES {
+            let current = self.current().await?;
+            let others = self.others().await?;
+            // In the first round somebody else has been quicker; later it is the port of the last round.
+            if let Some(port) = current.port.filter(|port| !others.contains(port)) {
+                return Ok(port);
+            }
+            let Some(port) = self.settings.choose(&others)? else {
+                outcome = NoPort::NoneFree;
+                break;
+            };
+            self.switch_on(&current, port).await?;
+            chosen = Some(port);
+        }
+        let current = self.current().await?;
+        match current.port {
+            Some(port) if !self.others().await?.contains(&port) => return Ok(port),
+            // A port that was the machine's before is not this task's to take away.
+            Some(port) if Some(port) == chosen => self.switch_off(&current).await?,
+            _ => {}
+        }
+        Err(outcome)
+    }
+
+    async fn current(&self) -> Result<Current, Error> {
+        let vcenter = &self.vcenter;
+        let paths = [PORT_PATHS, &[CHANGE_VERSION]].concat();
+        let request = |content: &ServiceContent| {
+            soap::retrieve_object(content, "VirtualMachine", self.machine.as_str(), &paths)
+        };
+        let objects = vcenter.in_time(vcenter.timeout, vcenter.pages(request)).await?;
+        let property = |path| objects.first().and_then(|object| object.property(path));
+        Ok(Current {
+            port: machine::port_holders(&objects).first().map(|holder| holder.port),
+            change_version: property(CHANGE_VERSION).unwrap_or_default().to_owned(),
+        })
+    }
+
+    /// The ports of the host's other machines, running or not.
+    async fn others(&self) -> Result<Vec<NonZeroU16>, Error> {
+        let holders = self.vcenter.port_holders(&self.host).await?;
+        let others = holders.into_iter().filter(|holder| holder.machine != self.machine);
+        Ok(others.map(|holder| holder.port).collect())
+    }
+
+    /// A machine that somebody else is changing is left as it is: the next look at it tells what came of
+    /// that.
+    async fn switch_on(&self, current: &Current, port: NonZeroU16) -> Result<(), NoPort> {
+        let port = port.to_string();
+        let mut options = vec![(ENABLED, "TRUE"), (PORT, port.as_str())];
+        // A password that the console has already may be known to somebody.
+        let wanted = self.settings.password && current.port.is_none();
+        let password = if wanted { Some(random_password()?) } else { None };
+        if let Some(password) = &password {
+            options.push((PASSWORD, password));
+        }
+        let machine = self.machine.as_str();
+        match self.reconfigure(current, &options).await {
+            Ok(()) => {
+                info!(vcenter = self.vcenter.service_host(), machine, port, "VNC switched on")
+            }
+            Err(error) if is_conflict(&error) => sleep(TASK_POLL).await,
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    async fn switch_off(&self, current: &Current) -> Result<(), NoPort> {
+        let (vcenter, machine) = (self.vcenter.service_host(), self.machine.as_str());
+        warn!(vcenter, machine, "VNC is switched off: its port is another machine's as well");
+        Ok(self.reconfigure(current, &[(ENABLED, "FALSE"), (PORT, "")]).await?)
+    }
+
+    async fn reconfigure(&self, current: &Current, options: &[(&str, &str)]) -> Result<(), Error> {
+        let vcenter = &self.vcenter;
+        let request =
+            |_: &_| soap::reconfigure_vm(self.machine.as_str(), &current.change_version, options);
+        let started = vcenter.client.call("ReconfigVM_Task", request, soap::task);
+        let task = vcenter.in_time(vcenter.timeout, started).await?;
+        vcenter.in_time(TASK_LIMIT, vcenter.task_ended(&task)).await
+    }
+}
+
+impl Vcenter {
+    /// Waits for the end of a task; its failure is the error.
+    async fn task_ended(&self, task: &str) -> Result<(), Error> {
+        const STATE: &str = "info.state";
+        const ERROR: &str = "info.error";
+        let request = |content: &ServiceContent| {
+            soap::retrieve_object(content, "Task", task, &[STATE, ERROR])
+        };
+        loop {
+            let objects = self.pages(request).await?;
+            let property = |path| objects.first().and_then(|object| object.property(path));
+            match property(STATE) {
+                Some("success") => return Ok(()),
+                Some("error") => {
+                    let kind = property(ERROR).unwrap_or_default();
+                    return Err(soap::Unanswered::Fault(Fault::told_as(
+                        kind,
+                        "the task has failed",
+                    ))
+                    .into());
+                }
+                _ => sleep(TASK_POLL).await,
+            }
+        }
+    }
+}
+
+impl EnableVnc {
+    /// Any port that is none of `taken`.
+    fn choose(&self, taken: &[NonZeroU16]) -> Result<Option<NonZeroU16>, getrandom::Error> {
+        let (first, last) = (self.ports.start().get(), self.ports.end().get());
+        let free: Vec<NonZeroU16> = (first..=last)
+            .filter_map(NonZeroU16::new)
+            .filter(|port| !taken.contains(port))
+            .collect();
+        let random = usize::try_from(getrandom::u32()?).unwrap_or_default();
+        Ok(random.checked_rem(free.len()).map(|index| free[index]))
+    }
+}
+
+fn random_password() -> Result<String, getrandom::Error> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut random = [0; PASSWORD_LENGTH];
+    getrandom::fill(&mut random)?;
+    let character = |byte| char::from(ALPHABET[usize::from(byte) % ALPHABET.len()]);
+    Ok(random.into_iter().map(character).collect())
+}
+
+/// Was the machine changed, or is it being changed, by somebody else?
+fn is_conflict(error: &Error) -> bool {
+    matches!(error.fault(), Some(Fault::CONCURRENT_ACCESS | Fault::TASK_IN_PROGRESS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(number: u16) -> NonZeroU16 {
+        number.try_into().unwrap()
+    }
+
+    fn holder(machine: &str, number: u16, running: bool) -> PortHolder {
+        PortHolder { machine: MachineRef::from(machine.to_owned()), port: port(number), running }
+    }
+
+    #[test]
+    fn a_port_is_shared_with_a_running_machine_only() {
+        let own = MachineRef::from("vm-1".to_owned());
+        for (holders, shared) in [
+            (vec![], false),
+            (vec![holder("vm-1", 5901, true)], false),
+            (vec![holder("vm-1", 5901, true), holder("vm-2", 5902, true)], false),
+            (vec![holder("vm-1", 5901, true), holder("vm-2", 5901, false)], false),
+            (vec![holder("vm-1", 5901, true), holder("vm-2", 5901, true)], true),
+        ] {
+            assert_eq!(is_shared(port(5901), &own, &holders), shared, "{holders:?}");
+        }
+    }
+
+    #[test]
+    fn every_free_port_is_chosen_sooner_or_later_and_no_other() {
+        let settings = EnableVnc { ports: port(5900)..=port(5904), password: false };
+        let taken = [port(5901), port(5903), port(6000)];
+        let mut chosen: Vec<u16> =
+            (0..200).map(|_| settings.choose(&taken).unwrap().unwrap().get()).collect();
+        chosen.sort_unstable();
+        chosen.dedup();
+        assert_eq!(chosen, [5900, 5902, 5904]);
+        let all: Vec<NonZeroU16> = (5900..=5904).map(port).collect();
+        assert_eq!(settings.choose(&all), Ok(None));
+    }
+
+    #[test]
+    fn passwords_are_as_long_as_counts_and_differ() {
+        let (one, other) = (random_password().unwrap(), random_password().unwrap());
+        assert_eq!(one.len(), PASSWORD_LENGTH);
+        assert_ne!(one, other);
+    }
+}
