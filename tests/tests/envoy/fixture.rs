@@ -1,8 +1,8 @@
 //! One gateway that the tests share, each with virtual machines of its own, and what they do over and over.
 
 use futures_util::StreamExt;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -11,6 +11,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 use vncgate_tests::gateway::{ESXI_HOSTS, Gateway};
 use vncgate_tests::screen::TcpServer;
+use vncgate_tests::vcsim::Vm;
 use vncgate_tests::websocket::{Connection, Upgrade};
 
 /// The ESXi host that every test's machines run on.
@@ -28,12 +29,18 @@ pub(crate) async fn gateway() -> &'static Gateway {
     GATEWAY.get_or_init(|| Gateway::start("envoy")).await
 }
 
-/// Creates a machine whose console is at `console`, and returns a token for it.
+/// A token for the machine whose console is at `console`. It is created at the first call: a port of a host
+/// is one machine's only.
 pub(crate) async fn token_for(gateway: &Gateway, console: SocketAddr) -> String {
-    static MACHINES: AtomicUsize = AtomicUsize::new(0);
+    static MACHINES: Mutex<BTreeMap<(String, SocketAddr), Vm>> = Mutex::const_new(BTreeMap::new());
+    let mut machines = MACHINES.lock().await;
     // Not "vm-N": govc would take that for the id of another machine.
-    let name = format!("machine-{}", MACHINES.fetch_add(1, Ordering::Relaxed));
-    let vm = gateway.vcenter.create_vm(&name, console.ip(), console.port());
+    let name = format!("machine-{}", machines.len());
+    let vm = machines
+        .entry((gateway.vcenter.url(), console))
+        .or_insert_with(|| gateway.vcenter.create_vm(&name, console.ip(), console.port()))
+        .clone();
+    drop(machines);
     gateway.api().console(&vm).await.token
 }
 
