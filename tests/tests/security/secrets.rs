@@ -21,7 +21,8 @@ async fn cve_2015_9543_token_in_logs() {
     let good = gateway.api().console(&vm).await.token;
     let closed = machine_at(gateway, SocketAddr::new(ESXI, free_port(ESXI)));
     let unreachable = gateway.api().console(&closed).await.token;
-    let off = machine_at(gateway, console.address());
+    let console_of_off = RfbServer::start(ESXI).await;
+    let off = machine_at(gateway, console_of_off.address());
     let unavailable = gateway.api().console(&off).await.token;
     gateway.vcenter.power_off(&off.name);
 
