@@ -1,5 +1,6 @@
 //! One cloud that the tests share: Keystone, a vCenter with two tenants' machines, and the gateway.
 
+use reqwest::Method;
 use serde_json::{Value, json};
 use std::process::{Command, Output};
 use tokio::sync::OnceCell;
@@ -91,6 +92,16 @@ impl Cloud {
         let response = request.send().await.expect("the gateway answers");
         let status = response.status().as_u16();
         (status, response.json().await.expect("JSON"))
+    }
+
+    /// The status and body of a call that nova does not have.
+    pub(crate) async fn v1(&self, token: &str, method: Method, path: &str) -> (u16, Value) {
+        let http = self.gateway.ca.http_client();
+        let request = http.request(method, format!("{}{path}", self.gateway.envoy.url()));
+        let response = request.header("X-Auth-Token", token).send().await;
+        let response = response.expect("the gateway answers");
+        let status = response.status().as_u16();
+        (status, response.json().await.unwrap_or(Value::Null))
     }
 
     /// The status and body of asking for a console with this token.
