@@ -46,9 +46,7 @@ impl Names {
     /// The address of `host`. A literal is its own address and stays in its family; of a name with
     /// several addresses it is the one that the system prefers (RFC 6724).
     pub async fn resolve(&self, host: &str) -> Result<IpAddr, Unresolved> {
-        let literal =
-            host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-        if let Ok(address) = literal.parse() {
+        if let Some(address) = literal(host) {
             return Ok(address);
         }
         if let Some(address) = self.cached(host) {
@@ -87,6 +85,17 @@ impl Names {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         cache.get(host).filter(|(_, until)| Instant::now() < *until).map(|(address, _)| *address)
     }
+}
+
+/// Is it a name, and not an address?
+pub fn is_name(host: &str) -> bool {
+    literal(host).is_none()
+}
+
+/// The address that a text is, in brackets or without.
+fn literal(host: &str) -> Option<IpAddr> {
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    bare.unwrap_or(host).parse().ok()
 }
 
 impl Default for Names {

@@ -72,7 +72,7 @@ impl Gateway {
     }
 
     /// A gateway for a vCenter that is there already.
-    async fn over(
+    pub async fn over(
         run: Run,
         ca: Ca,
         vcenter: Vcsim,

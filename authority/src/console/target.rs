@@ -3,6 +3,7 @@
 use super::place::host_for;
 use super::{CheckError, Consoles, NoConsole};
 use crate::host_certificates::HostCertificate;
+use crate::names::is_name;
 use crate::tokens::{Protocol, Record};
 use crate::vcenter::Vcenter;
 use crate::vcenter::host::Host;
@@ -93,7 +94,10 @@ impl Consoles {
         let console = vcenter.acquire_ticket(&machine.reference, host).await;
         let console = console.map_err(|error| no_ticket(record, vcenter, error))?;
         let (name, ip) = self.names.resolve_first(&console.hosts).await?;
-        let server_name = certificate.and_then(|known| known.server_name(&console.hosts));
+        let server_name = match &certificate {
+            Some(certificate) => certificate.server_name(&console.hosts),
+            None => console.hosts.iter().find(|host| is_name(host)).cloned(),
+        };
         Ok(Target::Webmks {
             address: SocketAddr::new(ip, console.port.get()),
             host: console.host_header(name),

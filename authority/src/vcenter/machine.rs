@@ -67,7 +67,7 @@ impl Detail {
 
 /// A machine's managed object identifier, `vm-42`. It is valid within one vCenter and changes when the
 /// machine is unregistered and registered again.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct MachineRef(String);
 

@@ -6,9 +6,10 @@
 //! has too is good for nobody.
 //!
 //! A port is allocated without a lock, since other authorities and nova itself may do the same at the same
-//! time: choose one that is free, set it, then look again; who sees another machine with the port gives it
-//! up. Of two that chose the same, the one whose change came second looks after both changes are made and
-//! sees the other, so that never do both keep it. The choice is random, so that they rarely meet at all.
+//! time: choose one that is free, set it, then look again; who still sees another machine with the port gives
+//! it up. Of two that chose the same, the one whose change came second looks after both changes are made and
+//! sees the other, so that never do both keep it. The choice is random, so that they rarely meet at all, and
+//! if they do, the machine with the lower reference waits for the other to move.
 
 use super::host::{HostRef, PortHolder};
 use super::machine::{self, MachineRef, PORT_PATHS, VirtualMachine};
@@ -20,7 +21,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 const PORT: &str = "RemoteDisplay.vnc.port";
@@ -32,6 +33,9 @@ const CHANGE_VERSION: &str = "config.changeVersion";
 /// How often a port is chosen before VNC is left off. With half of the ports free and two authorities at
 /// work, the second choice is hardly ever needed.
 const CHOICES: usize = 5;
+
+/// How long a machine waits for another one to give the same port up. That takes a reconfiguration.
+const WAIT_LIMIT: Duration = Duration::from_secs(2);
 
 /// A reconfiguration takes a host some hundred milliseconds.
 const TASK_POLL: Duration = Duration::from_millis(100);
@@ -132,12 +136,13 @@ impl Allocation {
         let mut outcome = NoPort::Contended;
         for _ in 0..CHOICES {
             let current = self.current().await?;
-            let others = self.others().await?;
             // In the first round somebody else has been quicker; later it is the port of the last round.
-            if let Some(port) = current.port.filter(|port| !others.contains(port)) {
+            if let Some(port) = current.port
+                && self.is_its_own(port, chosen).await?
+            {
                 return Ok(port);
             }
-            let Some(port) = self.settings.choose(&others)? else {
+            let Some(port) = self.settings.choose(&self.others().await?)? else {
                 outcome = NoPort::NoneFree;
                 break;
             };
@@ -146,7 +151,7 @@ impl Allocation {
         }
         let current = self.current().await?;
         match current.port {
-            Some(port) if !self.others().await?.contains(&port) => return Ok(port),
+            Some(port) if self.is_its_own(port, chosen).await? => return Ok(port),
             // A port that was the machine's before is not this task's to take away.
             Some(port) if Some(port) == chosen => self.switch_off(&current).await?,
             _ => {}
@@ -168,11 +173,32 @@ impl Allocation {
         })
     }
 
-    /// The ports of the host's other machines, running or not.
-    async fn others(&self) -> Result<Vec<NonZeroU16>, Error> {
-        let holders = self.vcenter.port_holders(&self.host).await?;
-        let others = holders.into_iter().filter(|holder| holder.machine != self.machine);
-        Ok(others.map(|holder| holder.port).collect())
+    /// Does no other machine of the host have this port? One that has just `chosen` it too may give it up.
+    async fn is_its_own(
+        &self,
+        port: NonZeroU16,
+        chosen: Option<NonZeroU16>,
+    ) -> Result<bool, Error> {
+        let deadline = Instant::now() + WAIT_LIMIT;
+        loop {
+            let mut rivals = self.others().await?;
+            rivals.retain(|other| other.port == port);
+            if rivals.is_empty() {
+                return Ok(true);
+            }
+            let waits = rivals.iter().all(|rival| self.machine < rival.machine);
+            if !waits || chosen != Some(port) || Instant::now() >= deadline {
+                return Ok(false);
+            }
+            sleep(TASK_POLL).await;
+        }
+    }
+
+    /// The host's other machines with a port, running or not.
+    async fn others(&self) -> Result<Vec<PortHolder>, Error> {
+        let mut holders = self.vcenter.port_holders(&self.host).await?;
+        holders.retain(|holder| holder.machine != self.machine);
+        Ok(holders)
     }
 
     /// A machine that somebody else is changing is left as it is: the next look at it tells what came of
@@ -241,12 +267,12 @@ impl Vcenter {
 }
 
 impl EnableVnc {
-    /// Any port that is none of `taken`.
-    fn choose(&self, taken: &[NonZeroU16]) -> Result<Option<NonZeroU16>, getrandom::Error> {
+    /// Any port that none of `others` has.
+    fn choose(&self, others: &[PortHolder]) -> Result<Option<NonZeroU16>, getrandom::Error> {
         let (first, last) = (self.ports.start().get(), self.ports.end().get());
         let free: Vec<NonZeroU16> = (first..=last)
             .filter_map(NonZeroU16::new)
-            .filter(|port| !taken.contains(port))
+            .filter(|port| !others.iter().any(|other| other.port == *port))
             .collect();
         let random = usize::try_from(getrandom::u32()?).unwrap_or_default();
         Ok(random.checked_rem(free.len()).map(|index| free[index]))
@@ -295,13 +321,13 @@ mod tests {
     #[test]
     fn every_free_port_is_chosen_sooner_or_later_and_no_other() {
         let settings = EnableVnc { ports: port(5900)..=port(5904), password: false };
-        let taken = [port(5901), port(5903), port(6000)];
+        let taken = [5901, 5903, 6000].map(|port| holder("vm-1", port, false));
         let mut chosen: Vec<u16> =
             (0..200).map(|_| settings.choose(&taken).unwrap().unwrap().get()).collect();
         chosen.sort_unstable();
         chosen.dedup();
         assert_eq!(chosen, [5900, 5902, 5904]);
-        let all: Vec<NonZeroU16> = (5900..=5904).map(port).collect();
+        let all: Vec<PortHolder> = (5900..=5904).map(|port| holder("vm-1", port, false)).collect();
         assert_eq!(settings.choose(&all), Ok(None));
     }
 

@@ -4,7 +4,8 @@
 //     (tickets.go);
 //   - hosts of different versions and certificates (hosts.go);
 //   - roles that are enforced, where consoles are concerned (privileges.go);
-//   - ReconfigVM_Task corrected where it differs from vCenter's (reconfigure.go).
+//   - ReconfigVM_Task and RelocateVM_Task corrected where they differ from vCenter's (reconfigure.go,
+//     relocate.go).
 //
 // Methods are overridden without touching the simulator: its registry shows each call to a handler first,
 // and the handler here sends a few of them to an object of this package (virtual_machine.go).

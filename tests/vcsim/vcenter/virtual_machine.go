@@ -23,7 +23,7 @@ type virtualMachines struct {
 func (*virtualMachines) Lock()   {}
 func (*virtualMachines) Unlock() {}
 
-// overrideVirtualMachines redirects AcquireTicket and ReconfigVM_Task.
+// overrideVirtualMachines redirects AcquireTicket, ReconfigVM_Task and RelocateVM_Task.
 func (v *VCenter) overrideVirtualMachines() {
 	methods := &virtualMachines{vcenter: v}
 	methods.Self = types.ManagedObjectReference{Type: "VirtualMachineMethods", Value: "vncgate"}
@@ -34,7 +34,9 @@ func (v *VCenter) overrideVirtualMachines() {
 		_, isVM := ctx.Map.Get(method.This).(*simulator.VirtualMachine)
 		switch {
 		case !isVM:
-		case method.Name == "AcquireTicket" && v.options.Hosts != nil, method.Name == "ReconfigVM_Task":
+		case method.Name == "AcquireTicket" && v.options.Hosts != nil,
+			method.Name == "ReconfigVM_Task",
+			method.Name == "RelocateVM_Task":
 			// The call's own reference stays in its body.
 			method.This = methods.Self
 		}

@@ -1,0 +1,153 @@
+//! Consoles that are not there, not allowed, or not answered.
+
+use crate::fixture::{Site, receive};
+use futures_util::SinkExt;
+use std::time::Instant;
+use tokio_tungstenite::tungstenite::Message;
+use vncgate_tests::esxi::Answer;
+use vncgate_tests::webmks::WITHOUT_VNC;
+
+/// VMware's limit of consoles of one machine.
+const CONSOLES: usize = 40;
+
+#[tokio::test]
+async fn a_token_s_console_does_not_follow_its_machine_to_another_host() {
+    let site = Site::shared().await;
+    let (host, other) = (site.host(WITHOUT_VNC).await, site.host(WITHOUT_VNC).await);
+    let (vm, _screen) = host.machine("moved").await;
+    let token = site.token(&vm).await;
+    site.gateway.vcenter.migrate(&vm.name, other.ip);
+    site.assert_refused(&token, 409, "console_moved").await;
+    for host in [&host, &other] {
+        assert_eq!(host.state().await.tickets, 0, "a ticket for nobody");
+    }
+    site.open(&site.token(&vm).await).await;
+}
+
+#[tokio::test]
+async fn a_machine_that_was_powered_off_has_no_console() {
+    let site = Site::shared().await;
+    let host = site.host(WITHOUT_VNC).await;
+    let (vm, _screen) = host.machine("off").await;
+    let token = site.token(&vm).await;
+    site.gateway.vcenter.power_off(&vm.name);
+    let refusal = site.assert_refused(&token, 409, "console_unavailable").await;
+    assert!(refusal["message"].as_str().expect("text").contains("powered off"), "{refusal}");
+    assert_eq!(host.state().await.tickets, 0);
+    site.gateway.vcenter.power_on(&vm.name);
+    site.open(&token).await;
+}
+
+#[tokio::test]
+async fn a_missing_privilege_is_named() {
+    let site = Site::shared().await;
+    let host = site.host(WITHOUT_VNC).await;
+    let (vm, _screen) = host.machine("denied").await;
+    let token = site.token(&vm).await;
+    site.gateway.vcenter.deny(&vm.name);
+    let refusal = site.assert_refused(&token, 403, "permission_denied").await;
+    let message = refusal["message"].as_str().expect("text");
+    assert!(message.contains("VirtualMachine.Interact.ConsoleInteract"), "{message}");
+}
+
+#[tokio::test]
+async fn the_forty_first_console_is_refused_until_another_is_closed() {
+    let site = Site::shared().await;
+    let host = site.host(WITHOUT_VNC).await;
+    let (vm, _screen) = host.machine("popular").await;
+    let token = site.token(&vm).await;
+    let mut browsers = Vec::new();
+    for _ in 0..CONSOLES {
+        browsers.push(site.open(&token).await);
+    }
+    let answer = site.send(&token).await;
+    assert_eq!((answer.status, answer.code().as_str()), (503, "console_limit"));
+    assert!(answer.header("retry-after").is_some());
+    assert!(answer.body.contains("as many consoles open as VMware allows"), "{}", answer.body);
+
+    let mut leaving = browsers.pop().expect("an open console");
+    leaving.close(None).await.expect("close");
+    vncgate_tests::process::until("room for one", crate::fixture::LIMIT, async || {
+        (site.esxi.consoles(&vm).await < CONSOLES).then_some(())
+    })
+    .await;
+    site.open(&token).await;
+}
+
+#[tokio::test]
+async fn a_host_that_does_not_open_the_console_is_unreachable() {
+    let site = Site::shared().await;
+    let host = site.host(WITHOUT_VNC).await;
+    let (vm, _screen) = host.machine("closed").await;
+    let token = site.token(&vm).await;
+    for answer in [Answer::Page, Answer::Forbidden, Answer::Reset] {
+        host.serve(&host.identity, answer).await;
+        let answered = site.send(&token).await;
+        assert_eq!(answered.status, 503, "{answer:?}: {}", answered.body);
+        assert!(answered.header("retry-after").is_some());
+        // Envoy leaves the body of a host's answer away, so that there may be none to put a reason into.
+        assert!(!answered.body.contains("ESXi</title>"), "the host's page: {}", answered.body);
+        let entry = site.entry(&answered).await;
+        assert_eq!(entry["refusal"], "console_unreachable", "{answer:?}: {entry}");
+    }
+    host.serve(&host.identity, Answer::Relay).await;
+    site.open(&token).await;
+}
+
+#[tokio::test]
+async fn a_silent_host_is_given_up() {
+    let site = Site::shared().await;
+    let host = site.host(WITHOUT_VNC).await;
+    let (vm, _screen) = host.machine("silent").await;
+    let token = site.token(&vm).await;
+    host.serve(&host.identity, Answer::Silence).await;
+    let started = Instant::now();
+    site.assert_refused(&token, 503, "console_unreachable").await;
+    assert!((9..19).contains(&started.elapsed().as_secs()), "after {:?}", started.elapsed());
+    assert_eq!(host.state().await.tickets, 1, "asked once");
+}
+
+#[tokio::test]
+async fn an_open_console_outlives_the_time_to_open_it() {
+    let site = Site::shared().await;
+    let host = site.host(WITHOUT_VNC).await;
+    let (vm, _screen) = host.machine("quiet").await;
+    let mut browser = site.open(&site.token(&vm).await).await;
+    tokio::time::sleep(std::time::Duration::from_secs(12)).await;
+    browser.send(Message::binary("still there")).await.expect("send");
+    assert_eq!(&receive(&mut browser).await[..], b"still there");
+}
+
+#[tokio::test]
+async fn a_ticket_that_the_host_does_not_know_opens_nothing() {
+    let mut site = Site::start("webmks-ticket").await;
+    let host = site.host(WITHOUT_VNC).await;
+    let (vm, _screen) = host.machine("forgotten").await;
+    let token = site.token(&vm).await;
+    // Another console takes the machine's last place after the ticket was made.
+    site.gateway.vcenter.set_extra_config(&vm.name, "RemoteDisplay.maxConnections", "1");
+    let open = site.open(&token).await;
+    site.assert_refused(&token, 503, "console_limit").await;
+    drop(open);
+
+    site.gateway.vcenter.stop();
+    site.assert_refused(&token, 503, "vcenter_unavailable").await;
+    site.esxi.stop();
+    site.assert_refused(&token, 503, "vcenter_unavailable").await;
+}
+
+#[tokio::test]
+async fn a_refused_console_costs_no_single_use_token() {
+    let single_use = |config: vncgate_tests::authority::Config| {
+        config.with("#single_use = false", "single_use = true")
+    };
+    let site = Site::start_with("webmks-single-use", single_use).await;
+    let host = site.host(WITHOUT_VNC).await;
+    let (vm, _screen) = host.machine("once").await;
+    let token = site.token(&vm).await;
+    site.gateway.vcenter.power_off(&vm.name);
+    site.assert_refused(&token, 409, "console_unavailable").await;
+    site.gateway.vcenter.power_on(&vm.name);
+    site.open(&token).await;
+    site.assert_refused(&token, 403, "token_invalid").await;
+}

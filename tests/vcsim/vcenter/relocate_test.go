@@ -1,0 +1,30 @@
+package vcenter
+
+import (
+	"context"
+	"slices"
+	"testing"
+
+	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+func TestAMovedMachineIsOneOfItsNewHost(t *testing.T) {
+	site := newSite(t, Options{})
+	vm := site.machine(t, "web1", hostA)
+	isOn := func(host string) bool {
+		machines := site.properties(t, site.hostSystem(t, host), "vm")["vm"]
+		references := machines.(types.ArrayOfManagedObjectReference).ManagedObjectReference
+		return slices.Contains(references, vm.Reference())
+	}
+	if !isOn(hostA) || isOn(hostB) {
+		t.Fatal("it is created on the first host")
+	}
+	target := site.hostSystem(t, hostB).Reference()
+	site.power(t, func(ctx context.Context) (*object.Task, error) {
+		return vm.Relocate(ctx, types.VirtualMachineRelocateSpec{Host: &target}, "")
+	})
+	if isOn(hostA) || !isOn(hostB) {
+		t.Error("it did not change its host's list")
+	}
+}
