@@ -56,8 +56,8 @@ test-envoy-versions: build _vcsim
     @for version in {{ envoys }}; do {{ just }} _test-envoy-version $version || failed=1; done; \
         {{ counted }} --total $(printf 'envoy-%s ' {{ envoys }}); [ -z "${failed-}" ]
 
-_test-envoy-version version: (_envoy version)
-    @ENVOY_VERSION={{ version }} {{ counted }} envoy-{{ version }} cargo test --no-fail-fast --package vncgate-tests --test envoy -- {{ waiting }}
+_test-envoy-version version: _guest (_envoy version) (_debian "qemu-system-x86")
+    @ENVOY_VERSION={{ version }} {{ counted }} envoy-{{ version }} cargo test --no-fail-fast --package vncgate-tests --test envoy --test webmks -- {{ waiting }}
 
 # The authority against a simulated vCenter
 test-vcenter: build _vcsim
@@ -67,10 +67,10 @@ test-vcenter: build _vcsim
 test-openstack: build _vcsim _openstack (_envoy envoy)
     @{{ counted }} openstack cargo test --no-fail-fast --package vncgate-tests --test openstack
 
-# Consoles of ESXi 7 and later, and the simulated hosts that serve them
+# Consoles of ESXi 7 and later, VNC that is switched on and VNC passwords, and the simulated hosts for all that
 test-webmks: build _vcsim _guest (_envoy envoy) (_debian "qemu-system-x86")
     @{{ counted }} simulator go test -C tests/vcsim -v ./...
-    @{{ counted }} webmks cargo test --no-fail-fast --package vncgate-tests --test webmks
+    @{{ counted }} webmks cargo test --no-fail-fast --package vncgate-tests --test webmks -- {{ waiting }}
 
 # Token stores in memcached and Redis, and authorities that share one
 test-stores: build _vcsim (_debian "memcached redis-server")

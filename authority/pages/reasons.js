@@ -34,6 +34,16 @@ const REASONS = {
         advice: "Try again in a moment. If it lasts, tell your administrator that vCenter is down.",
         retry: "auto",
     },
+    permission_denied: {
+        summary: "The console service is not allowed to open this console.",
+        advice: null,
+        retry: "manual",
+    },
+    console_limit: {
+        summary: "The virtual machine has no room for another console.",
+        advice: null,
+        retry: "manual",
+    },
     authority_unavailable: {
         summary: "The console service cannot answer now.",
         advice: "Try again in a moment. If it lasts, tell your administrator.",

@@ -5,6 +5,7 @@
 //! hands, the old place may be the console of another machine ([`place`]). nova compares the port alone.
 //! Only for a good token is there a [`target`], and with it the ticket or the password that opens a console.
 
+mod attempts;
 mod place;
 mod target;
 
@@ -20,6 +21,7 @@ use crate::vcenter::policy::Kind;
 use crate::vcenter::scope::Scope;
 use crate::vcenter::session;
 use crate::vcenter::vnc::NoPort;
+use attempts::Attempts;
 use futures_util::future::join_all;
 use place::host_of;
 use std::io;
@@ -166,6 +168,20 @@ pub enum NoConsole {
     HostCertificate(Unusable),
 }
 
+/// Why vCenter gives no ticket for a console that is there.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum NoTicket {
+    /// The account may not open consoles.
+    #[error("the account lacks the privilege {privilege} on the machine")]
+    NoPermission {
+        /// vSphere's name of the privilege.
+        privilege: String,
+    },
+    /// VMware's limit of consoles of one machine is reached.
+    #[error("the machine has as many consoles open as its host allows")]
+    Limit,
+}
+
 /// The bearer of a token may open this console now.
 #[derive(Debug)]
 pub struct Admission {
@@ -218,19 +234,13 @@ pub enum CheckError {
         /// Why.
         reason: NoConsole,
     },
-    /// vCenter's account may not open consoles.
-    #[error("no console of {instance}: the account lacks the privilege {privilege} on it")]
-    NoPermission {
+    /// vCenter gives no ticket for the console.
+    #[error("no console of {instance}: {reason}")]
+    NoTicket {
         /// The machine.
         instance: Uuid,
-        /// vSphere's name of the privilege.
-        privilege: String,
-    },
-    /// VMware's limit of WebMKS consoles of one machine is reached.
-    #[error("{instance} has as many consoles open as its host allows")]
-    ConsoleLimit {
-        /// The machine.
-        instance: Uuid,
+        /// Why.
+        reason: NoTicket,
     },
     /// Envoy cannot be told which certificate the host has.
     #[error("cannot write the hosts' certificates for Envoy: {0}")]
@@ -269,6 +279,7 @@ pub struct Consoles {
     store: Box<dyn TokenStore>,
     names: Names,
     host_certificates: Option<HostCertificates>,
+    attempts: Attempts,
 }
 
 impl Consoles {
@@ -280,7 +291,8 @@ impl Consoles {
         store: Box<dyn TokenStore>,
         host_certificates: Option<HostCertificates>,
     ) -> Self {
-        Self { policy, fleet, store, names: Names::new(), host_certificates }
+        let (names, attempts) = (Names::new(), Attempts::new());
+        Self { policy, fleet, store, names, host_certificates, attempts }
     }
 
     /// The vCenters behind it.
@@ -346,7 +358,13 @@ impl Consoles {
         let target = target.await.map_err(|error| CheckError::Vcenter {
             service_host: record.service_host.clone(),
             error,
-        })??;
+        })?;
+        match &target {
+            Ok(_) => self.attempts.succeeded(token),
+            Err(CheckError::NoTicket { reason, .. }) => self.attempts.failed(token, reason.clone()),
+            Err(_) => {}
+        }
+        let target = target?;
         if self.policy.single_use {
             self.store.take(token).await?.ok_or(CheckError::TokenInvalid)?;
         }
@@ -355,10 +373,15 @@ impl Consoles {
     }
 
     /// What [`Self::check`] would say, without using the token up, without a ticket and without the target.
+    /// What it did say of a ticket a moment ago counts.
     pub async fn status(&self, shown: &str) -> Result<Status, CheckError> {
-        let (record, vcenter) = self.known(TokenHash::of(shown)).await?;
+        let token = TokenHash::of(shown);
+        let (record, vcenter) = self.known(token).await?;
         let VirtualMachine { name, power_state, .. } = self.valid(&record, vcenter).await?.machine;
         let Record { instance, protocol, expires_at, .. } = record;
+        if let Some(reason) = self.attempts.failure(token) {
+            return Err(CheckError::NoTicket { instance, reason });
+        }
         Ok(Status { name, instance, power_state, kind: protocol.kind(), expires_at })
     }
 

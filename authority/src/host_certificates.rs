@@ -30,9 +30,9 @@ type Pin = String;
 /// certificate will do.
 const NOBODY: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
-/// Envoy is told of the change by the kernel, and its workers have the new pins some ten milliseconds later;
+/// Envoy is told of the change by the kernel, and its workers have the new pins some two milliseconds later;
 /// this is for a machine that is busy. A session that comes earlier is refused and can be tried again.
-const RELOAD: Duration = Duration::from_millis(500);
+const RELOAD: Duration = Duration::from_millis(200);
 
 /// The file, and what is in it.
 pub struct HostCertificates {

@@ -15,6 +15,7 @@ use vncgate_tests::gateway::{ESXI_HOSTS, Gateway};
 use vncgate_tests::process::until;
 use vncgate_tests::screen::{Qemu, TcpServer};
 use vncgate_tests::vcsim::Vm;
+use vncgate_tests::webmks::WITHOUT_VNC;
 use vncgate_tests::workspace::free_port;
 
 /// What the guest of `tests/guest/boot.S` shows, and where it shows it.
@@ -46,6 +47,87 @@ async fn the_url_of_the_console_api_shows_the_screen_and_takes_keys() {
 
     browser.keep_screenshot("screen").await;
     assert_eq!(browser.console_log().await, [""; 0], "errors or policy violations in the browser");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_whose_host_has_no_vnc_shows_its_screen_and_takes_keys() {
+    let (gateway, esxi) = Gateway::start_webmks("browser-webmks", |config| config).await;
+    let host = ESXI_HOSTS[0];
+    esxi.add_host(&gateway.vcenter, host, WITHOUT_VNC).await;
+    let address = SocketAddr::new(host, free_port(host));
+    let guest = Qemu::start(&gateway.run, address).await;
+    let name = "build-agent-08";
+    let vm = esxi.create_vm(&gateway.vcenter, name, &host.to_string(), address).await;
+    let desk = Desk::with_machine(gateway, vm, Some(guest)).await;
+    shows_and_types(&desk).await;
+    assert_eq!(desk.browser.title().await, "build-agent-08 – console");
+    assert_eq!(esxi.consoles(&desk.vm).await, 1);
+    desk.browser.keep_screenshot("webmks").await;
+
+    desk.browser.click("connection").await;
+    phase(&desk.browser, "ended").await;
+    let closed = async || (esxi.consoles(&desk.vm).await == 0).then_some(());
+    until("the console is closed at its host", LOG_LIMIT, closed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_privilege_that_the_console_service_lacks_is_named() {
+    let (gateway, esxi) = Gateway::start_webmks("browser-denied", |config| config).await;
+    let host = ESXI_HOSTS[0];
+    esxi.add_host(&gateway.vcenter, host, WITHOUT_VNC).await;
+    let vm = gateway.vcenter.create_vm_without_vnc("build-agent-11", &host.to_string());
+    gateway.vcenter.deny(&vm.name);
+    let desk = Desk::with_machine(gateway, vm, None).await;
+    desk.browser.open(&desk.console.url).await;
+    let privilege = "VirtualMachine.Interact.ConsoleInteract";
+    refused(&desk.browser, "permission_denied", privilege).await;
+    desk.browser.keep_screenshot("permission-denied").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_console_s_vnc_password_is_asked_of_nobody() {
+    const PASSWORD: &str = "g3heim!x";
+    let gateway = Gateway::start("browser-password").await;
+    let address = SocketAddr::new(ESXI_HOSTS[0], free_port(ESXI_HOSTS[0]));
+    let guest = Qemu::start_with_password(&gateway.run, address, PASSWORD).await;
+    let vm = gateway.vcenter.create_vm("build-agent-09", address.ip(), address.port());
+    gateway.vcenter.set_extra_config(&vm.name, "RemoteDisplay.vnc.password", PASSWORD);
+    let desk = Desk::with_machine(gateway, vm, Some(guest)).await;
+    shows_and_types(&desk).await;
+    desk.browser.keep_screenshot("password").await;
+
+    let page = desk.browser.script("return document.documentElement.outerHTML").await.to_string();
+    let console = &desk.console;
+    let status = desk.gateway.authority.status(&console.token).await.body.to_string();
+    for (place, text) in [
+        ("the page", page),
+        ("the status", status),
+        ("the URL", console.url.clone()),
+        ("Envoy's log", desk.gateway.envoy.log()),
+        ("the authority's log", desk.gateway.authority.log()),
+    ] {
+        assert!(!text.contains(PASSWORD), "the password is in {place}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_whose_vnc_was_off_a_moment_before_shows_its_screen() {
+    let address = SocketAddr::new(ESXI_HOSTS[0], free_port(ESXI_HOSTS[0]));
+    // One port, since nothing starts a VNC server where the authority says so.
+    let ports = format!("ports = \"{0}-{0}\"", address.port());
+    let enable_vnc = |config: Config| {
+        config
+            .with("#[vcenter.enable_vnc]", "[vcenter.enable_vnc]")
+            .with("#ports = \"5900-6105\"", &ports)
+            .with("#password = true", "password = false")
+    };
+    let gateway = Gateway::start_with("browser-vnc-off", enable_vnc, &[]).await;
+    let guest = Qemu::start(&gateway.run, address).await;
+    let host = ESXI_HOSTS[0].to_string();
+    let vm = gateway.vcenter.create_vm_without_vnc("build-agent-10", &host);
+    let desk = Desk::with_machine(gateway, vm, Some(guest)).await;
+    shows_and_types(&desk).await;
+    desk.browser.keep_screenshot("vnc-off").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -445,6 +527,10 @@ impl Desk {
 
     async fn furnish(gateway: Gateway, address: SocketAddr, guest: Option<Qemu>) -> Self {
         let vm = gateway.vcenter.create_vm("build-agent-07", address.ip(), address.port());
+        Self::with_machine(gateway, vm, guest).await
+    }
+
+    async fn with_machine(gateway: Gateway, vm: Vm, guest: Option<Qemu>) -> Self {
         let console = gateway.api().console(&vm).await;
         let browser = Browser::start(&gateway).await;
         Self { browser, console, vm, guest, gateway }
@@ -518,6 +604,16 @@ async fn perform(
         }
         heard.lock().expect("no panic while locked").extend_from_slice(&chunk[..read]);
     }
+}
+
+/// Opens the console: the guest's screen is there, and shows what is typed.
+async fn shows_and_types(desk: &Desk) {
+    desk.browser.open(&desk.console.url).await;
+    desk.browser.screen_shows("the guest's banner", shows_banner).await;
+    desk.browser.type_keys("Hello, ESXi!").await;
+    let typed = |screen: &TextScreen| screen.row(TYPED_ROW) == "Hello, ESXi!";
+    desk.browser.screen_shows("what was typed", typed).await;
+    assert_eq!(desk.browser.console_log().await, [""; 0], "errors in the browser");
 }
 
 fn shows_banner(screen: &TextScreen) -> bool {

@@ -1,7 +1,7 @@
 //! From a good token to what Envoy connects to.
 
 use super::place::host_for;
-use super::{CheckError, Consoles, NoConsole};
+use super::{CheckError, Consoles, NoConsole, NoTicket};
 use crate::host_certificates::HostCertificate;
 use crate::names::is_name;
 use crate::tokens::{Protocol, Record};
@@ -127,10 +127,13 @@ fn unanswered(vcenter: &Vcenter, error: session::Error) -> CheckError {
 fn no_ticket(record: &Record, vcenter: &Vcenter, error: session::Error) -> CheckError {
     let instance = record.instance;
     if let Some(privilege) = error.missing_privilege() {
-        return CheckError::NoPermission { instance, privilege: privilege.to_owned() };
+        let reason = NoTicket::NoPermission { privilege: privilege.to_owned() };
+        return CheckError::NoTicket { instance, reason };
     }
     let reason = match error.fault() {
-        Some(Fault::MKS_CONNECTION_LIMIT_REACHED) => return CheckError::ConsoleLimit { instance },
+        Some(Fault::MKS_CONNECTION_LIMIT_REACHED) => {
+            return CheckError::NoTicket { instance, reason: NoTicket::Limit };
+        }
         Some(Fault::INVALID_POWER_STATE) => NoConsole::PoweredOff,
         Some(Fault::INVALID_STATE | Fault::HOST_NOT_CONNECTED | Fault::HOST_NOT_REACHABLE) => {
             NoConsole::Disconnected

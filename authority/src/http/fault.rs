@@ -4,7 +4,7 @@
 //! caller is not to know (an address, what exactly vCenter said) is in the error, which the handler logs,
 //! and not in the response.
 
-use crate::console::{CheckError, IssueError, IssueRequest, NoConsole};
+use crate::console::{CheckError, IssueError, IssueRequest, NoConsole, NoTicket};
 use crate::host_certificates::Unusable;
 use crate::vcenter::fleet::NotLocated;
 use crate::vcenter::vnc::NoPort;
@@ -217,14 +217,14 @@ impl Refused {
 impl From<&CheckError> for Refused {
     fn from(error: &CheckError) -> Self {
         let (code, message) = match error {
-            CheckError::NoPermission { privilege, .. } => {
+            CheckError::NoTicket { reason: NoTicket::NoPermission { privilege }, .. } => {
                 let message = format!(
                     "vCenter does not allow it: the console service lacks the privilege {privilege} on \
                      this machine. Tell your administrator."
                 );
                 return Self::new(RefusalCode::PermissionDenied, message);
             }
-            CheckError::ConsoleLimit { .. } => (
+            CheckError::NoTicket { reason: NoTicket::Limit, .. } => (
                 RefusalCode::ConsoleLimit,
                 "This machine has as many consoles open as VMware allows. Close one and try again.",
             ),

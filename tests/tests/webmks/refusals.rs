@@ -48,6 +48,10 @@ async fn a_missing_privilege_is_named() {
     let refusal = site.assert_refused(&token, 403, "permission_denied").await;
     let message = refusal["message"].as_str().expect("text");
     assert!(message.contains("VirtualMachine.Interact.ConsoleInteract"), "{message}");
+    // The page cannot see that answer: it asks for the status.
+    let status = site.gateway.authority.status(&token).await;
+    status.assert_refused(403, "permission_denied");
+    assert_eq!(status.body["message"], message);
 }
 
 #[tokio::test]
@@ -64,6 +68,7 @@ async fn the_forty_first_console_is_refused_until_another_is_closed() {
     assert_eq!((answer.status, answer.code().as_str()), (503, "console_limit"));
     assert!(answer.header("retry-after").is_some());
     assert!(answer.body.contains("as many consoles open as VMware allows"), "{}", answer.body);
+    site.gateway.authority.status(&token).await.assert_refused(503, "console_limit");
 
     let mut leaving = browsers.pop().expect("an open console");
     leaving.close(None).await.expect("close");
@@ -72,6 +77,7 @@ async fn the_forty_first_console_is_refused_until_another_is_closed() {
     })
     .await;
     site.open(&token).await;
+    assert_eq!(site.gateway.authority.status(&token).await.status, 200);
 }
 
 #[tokio::test]

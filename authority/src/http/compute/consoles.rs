@@ -122,9 +122,8 @@ pub(super) async fn show_token(
             CheckError::TokenInvalid
             | CheckError::Moved { .. }
             | CheckError::NoConsole { .. }
-            | CheckError::NoPermission { .. } => Fault::item_not_found("Token not found"),
+            | CheckError::NoTicket { .. } => Fault::item_not_found("Token not found"),
             CheckError::Vcenter { .. }
-            | CheckError::ConsoleLimit { .. }
             | CheckError::HostCertificates(_)
             | CheckError::Unresolved(_) => Fault::vcenter_unavailable(),
             CheckError::Store(_) => Fault::store_unavailable(),
