@@ -38,6 +38,8 @@ fn read(reply: &[u8]) {
         soap::container_view(reply).err(),
         soap::page(reply).err(),
         soap::continued_page(reply).err(),
+        soap::task(reply).err(),
+        soap::ticket(reply).err(),
     ];
     let read = results.iter().filter(|result| result.is_none()).count();
     assert!(read <= 1, "one document is two replies");
