@@ -64,7 +64,7 @@ test-vcenter: build _vcsim
     @{{ counted }} vcenter cargo test --no-fail-fast --package vncgate-tests --test vcenter
 
 # OpenStack's own clients and a real Keystone
-test-openstack: build _vcsim _openstack (_envoy envoy)
+test-openstack: build _vcsim _openstack _guest (_envoy envoy) (_debian "qemu-system-x86 chromium chromium-driver")
     @{{ counted }} openstack cargo test --no-fail-fast --package vncgate-tests --test openstack
 
 # Consoles of ESXi 7 and later, VNC that is switched on and VNC passwords, and the simulated hosts for all that

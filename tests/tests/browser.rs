@@ -18,10 +18,7 @@ use vncgate_tests::vcsim::Vm;
 use vncgate_tests::webmks::WITHOUT_VNC;
 use vncgate_tests::workspace::free_port;
 
-/// What the guest of `tests/guest/boot.S` shows, and where it shows it.
-const BANNER: &str = "  vncgate demo guest: type something";
-const BANNER_ROW: usize = 1;
-/// Where it echoes the first line that is typed.
+/// Where the guest of `tests/guest/boot.S` echoes the first line that is typed.
 const TYPED_ROW: usize = 4;
 
 /// Envoy writes its access log once a second.
@@ -617,7 +614,7 @@ async fn shows_and_types(desk: &Desk) {
 }
 
 fn shows_banner(screen: &TextScreen) -> bool {
-    screen.row(BANNER_ROW) == BANNER
+    screen.row(Qemu::BANNER_ROW) == Qemu::BANNER
 }
 
 /// Waits for a phase of the session, as `session.js` names them.

@@ -22,6 +22,12 @@ impl Qemu {
     /// The executable's name on the `PATH`.
     pub const PROGRAM: &str = "qemu-system-x86_64";
 
+    /// What the guest says of itself, in row [`Self::BANNER_ROW`] of its text screen.
+    pub const BANNER: &str = "  vncgate demo guest: type something";
+
+    /// Where the banner stands; the rows are counted from 0.
+    pub const BANNER_ROW: usize = 1;
+
     /// Whether QEMU is installed.
     pub fn is_installed() -> bool {
         Command::new(Self::PROGRAM).arg("--version").output().is_ok()

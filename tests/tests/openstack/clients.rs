@@ -2,10 +2,13 @@
 
 use crate::fixture::{ADMIN, Cloud, MEMBER, TENANT};
 use futures_util::StreamExt;
+use serde_json::{Value, json};
 use std::process::Output;
 use tokio_tungstenite::tungstenite::Message;
+use vncgate_tests::browser::{Browser, TextScreen};
 use vncgate_tests::gateway::ESXI_HOSTS;
 use vncgate_tests::keystone::{installed, python};
+use vncgate_tests::screen::Qemu;
 use vncgate_tests::websocket::Upgrade;
 use vncgate_tests::workspace::checkout;
 
@@ -24,19 +27,36 @@ async fn assert_opens(cloud: &Cloud, url: &str) {
     assert_eq!(first, Message::Binary(b"RFB 003.008\n".as_slice().into()));
 }
 
-#[tokio::test]
-async fn openstack_shows_the_console_of_a_machine_by_name_and_by_id() {
+#[tokio::test(flavor = "multi_thread")]
+async fn the_url_that_openstack_printed_shows_the_machine_in_a_browser() {
     let cloud = Cloud::shared().await;
-    let (vm, _screen) = cloud.machine_with_screen("shown-1").await;
-    let show = ["console", "url", "show", "-f", "value", "-c", "url"];
-    for (user, project, server, kind) in [
-        (MEMBER, TENANT, vm.name.as_str(), None),
-        (ADMIN, ADMIN, vm.instance_uuid.as_str(), Some("--novnc")),
+    let browser = Browser::start(&cloud.gateway).await;
+    let (vnc, _vnc_guest) = cloud.machine_with_guest("seen-1").await;
+    let (mks, _mks_guest) = cloud.mks_machine_with_guest("seen-2").await;
+    for (vm, kind, answered) in [
+        (&vnc, &[][..], ("vnc", "novnc")),
+        // The console of this type is the one that the machine's host has.
+        (&mks, &["--novnc"], ("vnc", "novnc")),
+        (&mks, &["--mks"], ("mks", "webmks")),
     ] {
-        let arguments: Vec<&str> = show.into_iter().chain(kind).chain([server]).collect();
-        let url = printed(cloud.openstack(user, project, &arguments));
-        assert_opens(cloud, &url).await;
+        for (user, project, server) in
+            [(MEMBER, TENANT, &vm.name), (ADMIN, ADMIN, &vm.instance_uuid)]
+        {
+            let arguments = [&["console", "url", "show", "-f", "json"], kind, &[server]].concat();
+            let console = printed(cloud.openstack(user, project, &arguments));
+            let console: Value = serde_json::from_str(&console).expect("JSON");
+            assert_eq!(
+                (&console["protocol"], &console["type"]),
+                (&json!(answered.0), &json!(answered.1))
+            );
+            browser.open("about:blank").await;
+            browser.open(console["url"].as_str().expect("a URL")).await;
+            let banner = |screen: &TextScreen| screen.row(Qemu::BANNER_ROW) == Qemu::BANNER;
+            browser.screen_shows(&format!("{server}'s banner"), banner).await;
+            assert_eq!(browser.text("name").await, vm.name);
+        }
     }
+    browser.keep_screenshot("openstack").await;
 }
 
 #[tokio::test]
@@ -52,9 +72,14 @@ async fn openstack_says_that_another_project_s_machine_does_not_exist() {
 async fn nova_s_command_lists_a_project_s_machines_and_gets_a_console() {
     let cloud = Cloud::shared().await;
     let (vm, _screen) = cloud.machine_with_screen("nova-1").await;
-    for version in ["2.1", "2.96"] {
+    let (mks, _guest) = cloud.mks_machine_with_guest("nova-2").await;
+    for (version, console) in [
+        ("2.1", &["get-vnc-console", &vm.name, "novnc"][..]),
+        ("2.96", &["get-vnc-console", &vm.name, "novnc"]),
+        ("2.96", &["get-mks-console", &mks.name]),
+    ] {
         let mut command = python(installed("bin/nova"));
-        command.args(["--os-compute-api-version", version, "get-vnc-console", &vm.name, "novnc"]);
+        command.args(["--os-compute-api-version", version]).args(console);
         let table = printed(cloud.run_as(MEMBER, TENANT, command));
         let url = table.split_whitespace().find(|word| word.starts_with("https://"));
         assert_opens(cloud, url.unwrap_or_else(|| panic!("no URL in {table}"))).await;

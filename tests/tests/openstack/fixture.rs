@@ -2,16 +2,20 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::{Command, Output};
 use tokio::sync::OnceCell;
 use vncgate_tests::authority::Config;
 use vncgate_tests::certificate::Ca;
 use vncgate_tests::console_api::API_TOKEN;
+use vncgate_tests::esxi::Esxi;
 use vncgate_tests::gateway::{ESXI_HOSTS, Gateway};
 use vncgate_tests::keystone::{ADMINISTRATOR, Keystone, PASSWORD, installed, python};
 use vncgate_tests::process::Run;
-use vncgate_tests::screen::RfbServer;
+use vncgate_tests::screen::{Qemu, RfbServer};
 use vncgate_tests::vcsim::Vm;
+use vncgate_tests::webmks::{self, WITHOUT_VNC};
+use vncgate_tests::workspace::free_port;
 
 /// A cloud. Its parts end with the process.
 pub(crate) struct Cloud {
@@ -21,7 +25,12 @@ pub(crate) struct Cloud {
     pub(crate) ours: Vm,
     /// A machine of no project's.
     pub(crate) other: Vm,
+    /// The host [`MKS_HOST`].
+    esxi: Esxi,
 }
+
+/// The host whose consoles are WebMKS; those of the others are VNC.
+const MKS_HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 4));
 
 /// A member of the project `tenant-a`.
 pub(crate) const MEMBER: &str = "alice";
@@ -49,21 +58,50 @@ impl Cloud {
         keystone.create_user(READER, TENANT, "reader").await;
         run.write("keystone.password", PASSWORD);
         let identity = |config: Config| configured(config, &keystone, &tenant);
-        let gateway = Gateway::start_in(run, ca, identity, &[]).await;
+        let (vcenter, esxi) = webmks::start(&run, &ca).await;
+        for host in ESXI_HOSTS {
+            vcenter.add_host(host);
+        }
+        esxi.add_host(&vcenter, MKS_HOST, WITHOUT_VNC).await;
+        let gateway = Gateway::over(run, ca, vcenter, identity, &[]).await;
         keystone.create_compute_endpoint(&format!("{}/v2.1", gateway.envoy.url())).await;
         gateway.vcenter.govc(&["folder.create", FOLDER]);
         let ours = gateway.vcenter.create_vm("web-1", ESXI_HOSTS[0], 5901);
         gateway.vcenter.govc(&["object.mv", "/DC0/vm/web-1", FOLDER]);
         let other = gateway.vcenter.create_vm("other-1", ESXI_HOSTS[0], 5902);
-        Self { gateway, keystone, ours, other }
+        Self { gateway, keystone, ours, other, esxi }
     }
 
     /// A new machine of the project [`TENANT`], and its screen.
     pub(crate) async fn machine_with_screen(&self, name: &str) -> (Vm, RfbServer) {
         let screen = RfbServer::start(ESXI_HOSTS[0]).await;
         let vm = self.gateway.vcenter.create_vm(name, ESXI_HOSTS[0], screen.address().port());
-        self.gateway.vcenter.govc(&["object.mv", &format!("/DC0/vm/{name}"), FOLDER]);
+        self.hand_over(name);
         (vm, screen)
+    }
+
+    /// The same with a screen that a person can read.
+    pub(crate) async fn machine_with_guest(&self, name: &str) -> (Vm, Qemu) {
+        let address = SocketAddr::new(ESXI_HOSTS[0], free_port(ESXI_HOSTS[0]));
+        let guest = Qemu::start(&self.gateway.run, address).await;
+        let vm = self.gateway.vcenter.create_vm(name, address.ip(), address.port());
+        self.hand_over(name);
+        (vm, guest)
+    }
+
+    /// The same on a host that has WebMKS consoles only.
+    pub(crate) async fn mks_machine_with_guest(&self, name: &str) -> (Vm, Qemu) {
+        let Self { gateway, esxi, .. } = self;
+        let address = SocketAddr::new(MKS_HOST, free_port(MKS_HOST));
+        let guest = Qemu::start(&gateway.run, address).await;
+        let vm = esxi.create_vm(&gateway.vcenter, name, &MKS_HOST.to_string(), address).await;
+        self.hand_over(name);
+        (vm, guest)
+    }
+
+    /// Gives a machine to the project [`TENANT`].
+    fn hand_over(&self, name: &str) {
+        self.gateway.vcenter.govc(&["object.mv", &format!("/DC0/vm/{name}"), FOLDER]);
     }
 
     /// Runs `openstack` as a user of a project.
