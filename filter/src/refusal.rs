@@ -33,6 +33,8 @@ pub enum Refusal {
     AuthorityUnavailable,
     /// Envoy could not connect to the target.
     ConsoleUnreachable,
+    /// The target answered a WebSocket upgrade with something else than `101`.
+    ConsoleRefused,
     /// Envoy refused something that the filter needs; the log says what.
     Internal,
 }
@@ -47,6 +49,7 @@ impl Refusal {
             Self::WebSocketKey | Self::Subprotocol => 400,
             Self::Host | Self::Origin | Self::TokenMissing | Self::TokenMalformed => 403,
             Self::Authority(refusal) => refusal.code.status(),
+            Self::ConsoleRefused => 502,
             Self::AuthorityUnavailable | Self::ConsoleUnreachable => 503,
             Self::Internal => 500,
         }
@@ -67,6 +70,7 @@ impl Refusal {
             Self::Authority(refusal) => refusal.code.as_str(),
             Self::AuthorityUnavailable => RefusalCode::AuthorityUnavailable.as_str(),
             Self::ConsoleUnreachable => "console_unreachable",
+            Self::ConsoleRefused => "console_refused",
             Self::Internal => "internal",
         }
     }
@@ -86,6 +90,7 @@ impl Refusal {
             Self::Authority(refusal) => &refusal.message,
             Self::AuthorityUnavailable => "Console tokens cannot be checked at the moment.",
             Self::ConsoleUnreachable => "The console's host did not accept the connection.",
+            Self::ConsoleRefused => "The console's host did not open the console.",
             Self::Internal => "The gateway could not open this console.",
         }
     }
@@ -124,6 +129,7 @@ mod tests {
             Refusal::TokenMalformed,
             Refusal::AuthorityUnavailable,
             Refusal::ConsoleUnreachable,
+            Refusal::ConsoleRefused,
             Refusal::Internal,
         ];
         all.extend(RefusalCode::ALL.map(|code| {

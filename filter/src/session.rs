@@ -123,8 +123,8 @@ impl Session {
         Ok(grant)
     }
 
-    /// Step 6: Envoy connected to the target or could not. For a VNC target `200` is success, which
-    /// Envoy makes up for a TCP upstream; a WebMKS target answers `101` itself.
+    /// Step 6: the target has answered. A VNC target is connected at `200`, which Envoy makes up for a TCP
+    /// upstream; a WebMKS target answers `101` itself.
     pub fn response(&mut self, status: u16) -> OnResponse {
         match std::mem::replace(&mut self.state, State::Refused) {
             State::Connecting(handshake, tunnel) if status == 200 => {
@@ -135,13 +135,23 @@ impl Session {
                 self.state = State::Relayed;
                 OnResponse::Relay(handshake)
             }
-            State::Connecting(..) | State::Relaying(_) => {
-                OnResponse::Refuse(Refusal::ConsoleUnreachable)
-            }
+            State::Connecting(..) => OnResponse::Refuse(Refusal::ConsoleUnreachable),
+            State::Relaying(_) => OnResponse::Refuse(Refusal::ConsoleRefused),
             other => {
                 self.state = other;
                 OnResponse::Pass
             }
+        }
+    }
+
+    /// Step 6: Envoy has answered in the target's place, because it could not connect.
+    pub fn unreachable(&mut self) -> OnResponse {
+        match self.state {
+            State::Connecting(..) | State::Relaying(_) => {
+                self.state = State::Refused;
+                OnResponse::Refuse(Refusal::ConsoleUnreachable)
+            }
+            _ => OnResponse::Pass,
         }
     }
 
@@ -412,7 +422,7 @@ mod tests {
             match session.response(status) {
                 OnResponse::Relay(_) => assert!(opens, "{status}"),
                 OnResponse::Refuse(refusal) => {
-                    assert_eq!(refusal, Refusal::ConsoleUnreachable);
+                    assert_eq!(refusal, Refusal::ConsoleRefused);
                     assert!(!opens, "{status}");
                 }
                 other => panic!("{status}: {other:?}"),
@@ -433,8 +443,11 @@ mod tests {
     #[test]
     fn a_target_that_cannot_be_reached_is_a_refusal() {
         let mut session = granted();
-        assert_eq!(session.response(503), OnResponse::Refuse(Refusal::ConsoleUnreachable));
+        assert_eq!(session.unreachable(), OnResponse::Refuse(Refusal::ConsoleUnreachable));
+        assert_eq!(session.unreachable(), OnResponse::Pass, "what Envoy then sends is the refusal");
         assert!(!session.end());
+        let mut passing = Session::default();
+        assert_eq!(passing.unreachable(), OnResponse::Pass);
     }
 
     #[test]

@@ -37,6 +37,9 @@ const WEBMKS_REQUEST_HEADERS: &[&str] = &[
 /// 16 bytes in base64 (RFC 6455 4.1), for an upgrade whose accept key goes to nobody.
 const UNCHECKED_KEY: &str = "dm5jZ2F0ZS12bmNnYXRlIQ==";
 
+/// Envoy's `response.code_details` of an answer that came from the target.
+const VIA_UPSTREAM: &str = "via_upstream";
+
 /// The stream context of one HTTP request.
 pub(super) struct Stream {
     context_id: u32,
@@ -110,6 +113,14 @@ impl Stream {
         if let Err(error) = answer {
             self.log_error("refusal not sent", error);
         }
+    }
+
+    /// The browser is shown our own status; the access log has the host's too.
+    fn record_host_status(&self, status: u16) {
+        if let Err(error) = host::set_property("vncgate.host_status", &status.to_string()) {
+            self.log_error("vncgate.host_status", error);
+        }
+        self.log(LogLevel::Warn, &format!("the console's host answered the upgrade with {status}"));
     }
 
     fn record(&self, refusal: &Refusal) {
@@ -198,9 +209,9 @@ impl Stream {
         Ok(())
     }
 
-    /// Makes an answer of Envoy or of the target a refusal. One without a body cannot be given one.
-    fn explain(&mut self, refusal: &Refusal, has_body: bool) -> Result<(), HostError> {
-        let body = if has_body { refusal.body() } else { String::new() };
+    /// Makes Envoy's own answer a refusal: its details for the access log stay.
+    fn explain(&mut self, refusal: &Refusal) -> Result<(), HostError> {
+        let body = refusal.body();
         host::set_header(RESPONSE, ":status", &refusal.status().to_string())?;
         for name in ["transfer-encoding", "content-encoding"] {
             host::remove_header(RESPONSE, name)?;
@@ -294,7 +305,14 @@ impl HttpContext for Stream {
             .flatten()
             .and_then(|status| status.parse().ok())
             .unwrap_or_default();
-        let done = match self.step(|session| session.response(status)) {
+        // Envoy answers itself with an error only.
+        let is_target_s = matches!(status, 101 | 200)
+            || host::property("response\0code_details").as_deref() == Ok(VIA_UPSTREAM);
+        let answered = |session: &mut Session| match is_target_s {
+            true => session.response(status),
+            false => session.unreachable(),
+        };
+        let done = match self.step(answered) {
             OnResponse::Pass => Ok(()),
             OnResponse::Switch(handshake) => {
                 self.open().and_then(|()| self.switch_protocols(&handshake))
@@ -302,9 +320,17 @@ impl HttpContext for Stream {
             OnResponse::Relay(handshake) => {
                 self.open().and_then(|()| self.trim_handshake(&handshake))
             }
+            // An answer without a body cannot be given one, and the host's own is not ours to show.
+            OnResponse::Refuse(refusal) if is_target_s || end => {
+                if is_target_s {
+                    self.record_host_status(status);
+                }
+                self.refuse(&refusal);
+                return Action::Pause;
+            }
             OnResponse::Refuse(refusal) => {
                 self.record(&refusal);
-                self.explain(&refusal, !end)
+                self.explain(&refusal)
             }
         };
         if let Err(error) = done {

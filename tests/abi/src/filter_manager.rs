@@ -106,7 +106,10 @@ impl FilterManager {
         let count = length(headers.len());
         let mut half = Half::new(headers, end);
         half.headers_readable = true;
-        self.stream(id).response = Some(half);
+        let stream = self.stream(id);
+        let details = if stream.response_is_local { "envoy_s_own" } else { "via_upstream" };
+        stream.attributes.insert("response.code_details".to_owned(), details.into());
+        stream.response = Some(half);
         let arguments = (id, count, u32::from(end));
         self.headers_callback(id, Direction::Response, "proxy_on_response_headers", arguments);
         self.complete_if_sent(id);

@@ -200,6 +200,16 @@ impl Stream {
         manager.encode_headers(self.id, headers.into(), false);
     }
 
+    /// The same with headers that no body follows.
+    ///
+    /// # Panics
+    /// When the upstream has no request to answer.
+    pub fn upstream_responds_without_body(&self, headers: impl Into<HeaderMap>) {
+        assert!(self.upstream_request().is_some(), "the filter holds the request back");
+        let mut manager = self.host.manager();
+        manager.encode_headers(self.id, headers.into(), true);
+    }
+
     /// The upstream sends bytes. Returns what reaches the client.
     pub fn upstream_sends(&self, bytes: &[u8]) -> Vec<u8> {
         self.host.manager().encode_data(self.id, bytes, false);

@@ -90,7 +90,7 @@ async fn the_ticket_is_in_no_log() {
     browser.close(None).await.expect("close");
     // One whose ticket the host does not take.
     host.serve(&host.identity, vncgate_tests::esxi::Answer::Forbidden).await;
-    site.assert_refused(&token, 503, "console_unreachable").await;
+    site.assert_refused(&token, 502, "console_refused").await;
 
     let entries = until("both sessions in the access log", LIMIT, async || {
         let log = site.gateway.envoy.access_log();

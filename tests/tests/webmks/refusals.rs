@@ -2,6 +2,7 @@
 
 use crate::fixture::{Site, receive};
 use futures_util::SinkExt;
+use serde_json::{Value, json};
 use std::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 use vncgate_tests::esxi::Answer;
@@ -81,20 +82,24 @@ async fn the_forty_first_console_is_refused_until_another_is_closed() {
 }
 
 #[tokio::test]
-async fn a_host_that_does_not_open_the_console_is_unreachable() {
+async fn a_host_that_does_not_open_the_console_is_told_apart_from_one_that_is_away() {
     let site = Site::shared().await;
     let host = site.host(WITHOUT_VNC).await;
     let (vm, _screen) = host.machine("closed").await;
     let token = site.token(&vm).await;
-    for answer in [Answer::Page, Answer::Forbidden, Answer::Reset] {
+    for (answer, status, code, host_status) in [
+        (Answer::Page, 502, "console_refused", json!("200")),
+        (Answer::Forbidden, 502, "console_refused", json!("403")),
+        (Answer::Reset, 503, "console_unreachable", Value::Null),
+    ] {
         host.serve(&host.identity, answer).await;
         let answered = site.send(&token).await;
-        assert_eq!(answered.status, 503, "{answer:?}: {}", answered.body);
-        assert!(answered.header("retry-after").is_some());
-        // Envoy leaves the body of a host's answer away, so that there may be none to put a reason into.
+        assert_eq!((answered.status, answered.code().as_str()), (status, code), "{answer:?}");
         assert!(!answered.body.contains("ESXi</title>"), "the host's page: {}", answered.body);
+        assert_eq!(answered.header("retry-after").is_some(), status == 503, "{answer:?}");
         let entry = site.entry(&answered).await;
-        assert_eq!(entry["refusal"], "console_unreachable", "{answer:?}: {entry}");
+        assert_eq!((&entry["refusal"], &entry["host_status"]), (&json!(code), &host_status));
+        assert_eq!(entry["status"], status, "{entry}");
     }
     host.serve(&host.identity, Answer::Relay).await;
     site.open(&token).await;

@@ -224,18 +224,7 @@ fn a_console_without_a_route_is_explained() {
         let (browser, call) = asked(&host, upgrade());
         host.answer(&call, grant());
         browser.envoy_refuses(status);
-        let response = browser.response().expect("a refusal");
-        let announced = response.headers.get("content-length");
-        let received = browser.client_received().len();
-        assert_eq!(response.status, 503);
-        assert_eq!(response.headers.get("retry-after").as_deref(), Some(RETRY_AFTER));
-        assert!(
-            announced.is_none_or(|length| length == received.to_string()),
-            "{received} bytes of a body that was announced otherwise: {:?}",
-            response.headers
-        );
-        assert_eq!(browser.property("vncgate.refusal").as_deref(), Some("console_unreachable"));
-        assert_sound(&host);
+        assert_refused(&host, &browser, 503, "console_unreachable");
     }
 }
 

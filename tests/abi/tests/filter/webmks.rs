@@ -117,15 +117,38 @@ fn what_the_browser_did_not_ask_for_is_taken_out_of_the_answer() {
 #[test]
 fn a_host_that_does_not_switch_protocols_is_explained() {
     for status in ["200", "400", "403", "404", "503"] {
-        let host = host();
-        let browser = granted(&host, upgrade());
-        browser.upstream_responds([(":status", status), ("content-type", "text/html")]);
-        let received = browser.upstream_sends_last(b"<html>not yours</html>");
-        let response = browser.response().expect("a response");
-        assert_eq!(response.status, 503);
-        let body: serde_json::Value = serde_json::from_slice(&received).expect("a JSON body");
-        assert_eq!(body["code"], "console_unreachable");
-        assert_eq!(host.metrics().get("vncgate.sessions.active"), None);
-        assert_sound(&host);
+        for ends_with_its_headers in [false, true] {
+            let host = host();
+            let browser = granted(&host, upgrade());
+            let answer = [(":status", status), ("content-type", "text/html")];
+            let body = if ends_with_its_headers {
+                browser.upstream_responds_without_body(answer);
+                browser.client_received()
+            } else {
+                browser.upstream_responds(answer);
+                browser.upstream_sends_last(b"<html>not yours</html>")
+            };
+            let response = browser.response().expect("a response");
+            assert_eq!(response.status, 502);
+            let body: serde_json::Value = serde_json::from_slice(&body).expect("a JSON body");
+            assert_eq!(body["code"], "console_refused");
+            assert_eq!(browser.property("vncgate.refusal").as_deref(), Some("console_refused"));
+            assert_eq!(browser.property("vncgate.host_status").as_deref(), Some(status));
+            assert_eq!(host.metrics().get("vncgate.sessions.active"), None);
+            assert_sound(&host);
+        }
     }
+}
+
+#[test]
+fn a_host_that_cannot_be_connected_to_has_no_status() {
+    let host = host();
+    let browser = granted(&host, upgrade());
+    browser.upstream_refuses();
+    assert_eq!(browser.response().expect("a response").status, 503);
+    let body: serde_json::Value =
+        serde_json::from_slice(&browser.client_received()).expect("a JSON body");
+    assert_eq!(body["code"], "console_unreachable");
+    assert_eq!(browser.property("vncgate.host_status"), None);
+    assert_sound(&host);
 }
