@@ -13,7 +13,6 @@ use crate::vcenter::soap::Fault;
 use crate::vcenter::vnc::is_shared;
 use std::net::SocketAddr;
 use std::time::SystemTime;
-use tokio::try_join;
 use vncgate_api::Target;
 
 /// A token's machine, as vCenter has it now: its console is where the token was issued for.
@@ -34,14 +33,9 @@ impl Consoles {
         let no_console = |reason| CheckError::NoConsole { instance: record.instance, reason };
         match record.protocol {
             Protocol::Vnc { port } => {
-                let holders = async {
-                    let holders = vcenter.port_holders(&record.host_reference).await;
-                    holders.map_err(|error| unanswered(vcenter, error))
-                };
-                let (machine, holders) =
-                    try_join!(current(record, vcenter, Detail::VncPassword), holders)?;
+                let machine = current(record, vcenter, Detail::Vnc).await?;
                 let host = host_for(record, &machine)?.clone();
-                if is_shared(port, &machine.reference, &holders) {
+                if is_shared(port, &machine.neighbours) {
                     return Err(no_console(NoConsole::PortShared));
                 }
                 Ok(Valid { machine, host, certificate: None })

@@ -23,6 +23,7 @@ fn machine() -> VirtualMachine {
         host: host("esx-1"),
         vnc_port: NonZeroU16::new(5901),
         vnc_password: None,
+        neighbours: Vec::new(),
         cluster: None,
         vcpus: 1,
         memory_mib: 1024,

@@ -47,21 +47,25 @@ pub(super) const PORT_PATHS: &[&str] = &[VNC_PORT, VNC_ENABLED, POWER_STATE];
 pub enum Detail {
     /// Nothing.
     None,
-    /// [`VirtualMachine::vnc_password`].
-    VncPassword,
+    /// [`VirtualMachine::vnc_password`] and [`VirtualMachine::neighbours`].
+    Vnc,
     /// [`Host::certificate`].
     HostCertificate,
 }
 
 impl Detail {
     pub(super) fn machine_paths(self) -> Vec<&'static str> {
-        let more = (self == Self::VncPassword).then_some(VNC_PASSWORD);
+        let more = (self == Self::Vnc).then_some(VNC_PASSWORD);
         MACHINE_PATHS.iter().copied().chain(more).collect()
     }
 
     pub(super) fn host_paths(self) -> Vec<&'static str> {
         let more = (self == Self::HostCertificate).then_some(host::CERTIFICATE);
         HOST_PATHS.iter().copied().chain(more).collect()
+    }
+
+    pub(super) fn neighbour_paths(self) -> &'static [&'static str] {
+        if self == Self::Vnc { PORT_PATHS } else { &[] }
     }
 }
 
@@ -118,6 +122,8 @@ pub struct VirtualMachine {
     pub vnc_port: Option<NonZeroU16>,
     /// `RemoteDisplay.vnc.password`, where that was asked for.
     pub vnc_password: Option<Secret>,
+    /// The VNC ports of its host's other machines, where that was asked for.
+    pub neighbours: Vec<PortHolder>,
     /// Identifier of the cluster, or of the single host's `ComputeResource`, that its host belongs to.
     pub cluster: Option<String>,
     /// Number of virtual processors.
@@ -128,19 +134,30 @@ pub struct VirtualMachine {
 
 /// The machines among `objects`, each with the host it refers to.
 pub(super) fn machines(objects: &[ObjectContent]) -> Result<Vec<VirtualMachine>, Unanswered> {
-    let hosts: HashMap<&str, &ObjectContent> = objects
-        .iter()
-        .filter(|object| object.kind == "HostSystem")
-        .map(|host| (host.id.as_str(), host))
-        .collect();
-    objects
-        .iter()
-        .filter(|object| object.kind == "VirtualMachine")
-        .map(|object| machine(object, &hosts))
-        .collect()
+    let hosts = hosts(objects);
+    let machines = objects.iter().filter(|object| object.kind == "VirtualMachine");
+    machines.map(|object| read(object, &hosts)).collect()
 }
 
-fn machine(
+/// This machine out of `objects`, with the host it refers to and, where those were read, its neighbours.
+pub(super) fn machine(
+    objects: &[ObjectContent],
+    reference: &MachineRef,
+) -> Result<Option<VirtualMachine>, Unanswered> {
+    // It is its own neighbour, too: once with all properties, and once with those of neighbours.
+    let own = objects.iter().filter(|object| object.id == reference.0);
+    let Some(own) = own.max_by_key(|object| object.properties.len()) else { return Ok(None) };
+    let mut neighbours = port_holders(objects);
+    neighbours.retain(|holder| holder.machine != *reference);
+    Ok(Some(VirtualMachine { neighbours, ..read(own, &hosts(objects))? }))
+}
+
+fn hosts(objects: &[ObjectContent]) -> HashMap<&str, &ObjectContent> {
+    let hosts = objects.iter().filter(|object| object.kind == "HostSystem");
+    hosts.map(|host| (host.id.as_str(), host)).collect()
+}
+
+fn read(
     object: &ObjectContent,
     hosts: &HashMap<&str, &ObjectContent>,
 ) -> Result<VirtualMachine, Unanswered> {
@@ -167,6 +184,7 @@ fn machine(
         host: host.and_then(|host| Host::of(host)),
         vnc_port: vnc_port(object),
         vnc_password: password.map(|password| Secret(password.to_owned())),
+        neighbours: Vec::new(),
         cluster: host.and_then(|host| host.property(HOST_PARENT)).map(str::to_owned),
         vcpus: number(VCPUS),
         memory_mib: number(MEMORY_MIB),

@@ -24,7 +24,7 @@ use machine::{Detail, HOST_PATHS, MACHINE_PATHS, MachineRef, VirtualMachine};
 use policy::ConsolePolicy;
 use scope::{Ancestors, Container, Locator};
 use session::{Client, Endpoint, Error};
-use soap::{Fault, ManagedObject, ObjectContent, Root, ServiceContent};
+use soap::{Fault, ManagedObject, ObjectContent, ServiceContent};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -94,8 +94,8 @@ impl Vcenter {
         self.in_time(self.timeout, self.found(instance, Detail::None)).await
     }
 
-    /// The machine with this instance UUID, known to have been `reference`, or `None`. One round trip; a
-    /// machine that was unregistered and registered again has another reference and takes two more.
+    /// The machine with this instance UUID, known to have been `reference`, or `None`. One round trip, and
+    /// one more for every [`PAGE_SIZE`] neighbours where `detail` asks for those; a machine that was unregistered and registered again has another reference and takes two more.
     pub async fn find_again(
         &self,
         instance: Uuid,
@@ -148,8 +148,7 @@ impl Vcenter {
                 },
             };
             let retrieve = |content: &ServiceContent, view: &str| {
-                let root = Root::View(view);
-                soap::retrieve_properties(content, root, MACHINE_PATHS, HOST_PATHS, PAGE_SIZE)
+                soap::retrieve_machines(content, view, MACHINE_PATHS, HOST_PATHS, PAGE_SIZE)
             };
             let objects = self.view(container.as_ref(), "VirtualMachine", retrieve).await?;
             Ok(machine::machines(&objects)?)
@@ -223,18 +222,13 @@ impl Vcenter {
         machine: &MachineRef,
         detail: Detail,
     ) -> Result<Option<VirtualMachine>, Error> {
-        let root = Root::Machine(machine.as_str());
         let (paths, host_paths) = (detail.machine_paths(), detail.host_paths());
-        let page = self.client.call(
-            "RetrievePropertiesEx",
-            |content| soap::retrieve_properties(content, root, &paths, &host_paths, PAGE_SIZE),
-            soap::page,
-        );
-        match page.await {
-            Ok(page) => {
-                self.warn_of_missing(&page.objects);
-                Ok(machine::machines(&page.objects)?.into_iter().next())
-            }
+        let (id, neighbour_paths) = (machine.as_str(), detail.neighbour_paths());
+        let request = |content: &ServiceContent| {
+            soap::retrieve_machine(content, id, &paths, &host_paths, neighbour_paths, PAGE_SIZE)
+        };
+        match self.pages(request).await {
+            Ok(objects) => Ok(machine::machine(&objects, machine)?),
             Err(error) if error.fault() == Some(Fault::MANAGED_OBJECT_NOT_FOUND) => Ok(None),
             Err(error) => Err(error),
         }

@@ -80,8 +80,8 @@ impl Vcenter {
         host: &HostRef,
     ) -> Result<NonZeroU16, NoPort> {
         if let Some(port) = machine.vnc_port {
-            let holders = self.port_holders(host).await?;
-            if !is_shared(port, &machine.reference, &holders) {
+            let others = self.others(host, &machine.reference).await?;
+            if !is_shared(port, &others) {
                 return Ok(port);
             }
         }
@@ -98,22 +98,26 @@ impl Vcenter {
         tokio::spawn(allocation.run()).await.unwrap_or(Err(NoPort::Abandoned))
     }
 
-    /// The VNC ports of a host's machines. None of a host that is gone.
-    pub async fn port_holders(&self, host: &HostRef) -> Result<Vec<PortHolder>, Error> {
+    /// The VNC ports of a host's other machines, running or not. None of a host that is gone.
+    async fn others(&self, host: &HostRef, machine: &MachineRef) -> Result<Vec<PortHolder>, Error> {
         let request = |content: &ServiceContent| {
             soap::retrieve_machines_of_host(content, host.as_str(), PORT_PATHS, PAGE_SIZE)
         };
         match self.in_time(self.timeout, self.pages(request)).await {
-            Ok(objects) => Ok(machine::port_holders(&objects)),
+            Ok(objects) => {
+                let mut holders = machine::port_holders(&objects);
+                holders.retain(|holder| holder.machine != *machine);
+                Ok(holders)
+            }
             Err(error) if error.fault() == Some(Fault::MANAGED_OBJECT_NOT_FOUND) => Ok(Vec::new()),
             Err(error) => Err(error),
         }
     }
 }
 
-/// Does another running machine have this machine's port?
-pub fn is_shared(port: NonZeroU16, machine: &MachineRef, holders: &[PortHolder]) -> bool {
-    holders.iter().any(|other| other.port == port && other.machine != *machine && other.running)
+/// Does one of a machine's neighbours run with its port?
+pub fn is_shared(port: NonZeroU16, neighbours: &[PortHolder]) -> bool {
+    neighbours.iter().any(|other| other.port == port && other.running)
 }
 
 /// The allocation of a port for one machine.
@@ -196,9 +200,7 @@ impl Allocation {
 
     /// The host's other machines with a port, running or not.
     async fn others(&self) -> Result<Vec<PortHolder>, Error> {
-        let mut holders = self.vcenter.port_holders(&self.host).await?;
-        holders.retain(|holder| holder.machine != self.machine);
-        Ok(holders)
+        self.vcenter.others(&self.host, &self.machine).await
     }
 
     /// A machine that somebody else is changing is left as it is: the next look at it tells what came of
@@ -306,15 +308,13 @@ mod tests {
 
     #[test]
     fn a_port_is_shared_with_a_running_machine_only() {
-        let own = MachineRef::from("vm-1".to_owned());
         for (holders, shared) in [
             (vec![], false),
-            (vec![holder("vm-1", 5901, true)], false),
-            (vec![holder("vm-1", 5901, true), holder("vm-2", 5902, true)], false),
-            (vec![holder("vm-1", 5901, true), holder("vm-2", 5901, false)], false),
-            (vec![holder("vm-1", 5901, true), holder("vm-2", 5901, true)], true),
+            (vec![holder("vm-2", 5902, true)], false),
+            (vec![holder("vm-2", 5901, false)], false),
+            (vec![holder("vm-3", 5901, false), holder("vm-2", 5901, true)], true),
         ] {
-            assert_eq!(is_shared(port(5901), &own, &holders), shared, "{holders:?}");
+            assert_eq!(is_shared(port(5901), &holders), shared, "{holders:?}");
         }
     }
 

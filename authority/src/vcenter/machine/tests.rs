@@ -54,6 +54,7 @@ fn a_machine_has_its_host() {
             }),
             vnc_port: NonZeroU16::new(5901),
             vnc_password: None,
+            neighbours: Vec::new(),
             cluster: Some("domain-c7".to_owned()),
             vcpus: 2,
             memory_mib: 4096,
@@ -77,7 +78,7 @@ fn a_password_is_read_where_it_is_asked_for_and_not_shown() {
     assert_eq!(machine.vnc_password, Some(Secret("s3cret".to_owned())));
     assert!(!format!("{machine:?}").contains("s3cret"));
     assert_eq!(machine_with(&[(VNC_PASSWORD, "")]).unwrap().vnc_password, None);
-    assert!(Detail::VncPassword.machine_paths().contains(&VNC_PASSWORD));
+    assert!(Detail::Vnc.machine_paths().contains(&VNC_PASSWORD));
     for detail in [Detail::None, Detail::HostCertificate] {
         assert!(!detail.machine_paths().contains(&VNC_PASSWORD), "{detail:?}");
     }
@@ -122,4 +123,34 @@ fn states_are_vsphere_s() {
 fn a_machine_may_have_no_instance_uuid() {
     assert_eq!(machine_with(&[(INSTANCE_UUID, "")]).unwrap().instance, None);
     assert_eq!(machine_with(&[(INSTANCE_UUID, "not a UUID")]).unwrap().instance, None);
+}
+
+/// vSphere gives an object that two filters select once for each, vcsim once with the properties of both.
+#[test]
+fn a_machine_is_not_its_own_neighbour() {
+    let whole = [
+        (NAME, "web-1"),
+        (POWER_STATE, "poweredOn"),
+        (CONNECTION_STATE, "connected"),
+        (VNC_PORT, "5901"),
+    ];
+    let own = object("VirtualMachine", "vm-41", &whole);
+    let own_as_neighbour = object("VirtualMachine", "vm-41", &whole[1..]);
+    let off = [(POWER_STATE, "poweredOff"), (VNC_PORT, "5902")];
+    let neighbour = object("VirtualMachine", "vm-42", &off);
+    let without_vnc = object("VirtualMachine", "vm-43", &[(POWER_STATE, "poweredOn")]);
+    let reference = MachineRef("vm-41".to_owned());
+    let expected = [PortHolder {
+        machine: MachineRef("vm-42".to_owned()),
+        port: NonZeroU16::new(5902).unwrap(),
+        running: false,
+    }];
+    for objects in [
+        vec![own.clone(), neighbour.clone(), without_vnc.clone()],
+        vec![own_as_neighbour, own, neighbour.clone(), without_vnc],
+    ] {
+        let machine = machine(&objects, &reference).unwrap().unwrap();
+        assert_eq!((machine.name.as_str(), &*machine.neighbours), ("web-1", &expected[..]));
+    }
+    assert_eq!(machine(&[neighbour], &reference), Ok(None));
 }

@@ -141,15 +141,6 @@ pub struct Page {
     pub token: Option<String>,
 }
 
-/// What `RetrievePropertiesEx` starts from.
-#[derive(Clone, Copy, Debug)]
-pub enum Root<'a> {
-    /// One virtual machine, by its identifier.
-    Machine(&'a str),
-    /// Every virtual machine of a container view, by the view's identifier.
-    View(&'a str),
-}
-
 /// `ServiceInstance.RetrieveServiceContent`, the one call that needs no session.
 pub fn retrieve_service_content() -> String {
     call("RetrieveServiceContent", "ServiceInstance", "ServiceInstance", "")
@@ -213,28 +204,48 @@ pub fn destroy_view(view: &str) -> String {
     call("DestroyView", "ContainerView", view, "")
 }
 
-/// `PropertyCollector.RetrievePropertiesEx`: properties of virtual machines and, by way of
-/// `runtime.host`, of the hosts that run them, at most `page_size` objects at once.
-pub fn retrieve_properties(
+/// `PropertyCollector.RetrievePropertiesEx`: properties of one virtual machine and, by way of
+/// `runtime.host`, of the host that runs it. With `neighbour_paths`, also those of every machine that is
+/// registered on that host, itself included.
+pub fn retrieve_machine(
     content: &ServiceContent,
-    root: Root<'_>,
+    machine: &str,
+    machine_paths: &[&str],
+    host_paths: &[&str],
+    neighbour_paths: &[&str],
+    page_size: u32,
+) -> String {
+    let start = |next: &str| {
+        let to_host = traversal("host", "VirtualMachine", "runtime.host", next);
+        object_spec("VirtualMachine", machine, &to_host)
+    };
+    let mut specs = filter_spec(&machine_and_host(machine_paths, host_paths), &start(""));
+    if !neighbour_paths.is_empty() {
+        // A filter of its own: of a neighbour nothing else is anybody's business.
+        let neighbours = traversal("neighbour", "HostSystem", "vm", "");
+        let properties = property_spec("VirtualMachine", neighbour_paths);
+        specs += &filter_spec(&properties, &start(&neighbours));
+    }
+    retrieve(content, &specs, page_size)
+}
+
+/// `PropertyCollector.RetrievePropertiesEx`: properties of the virtual machines in a container view and of
+/// the hosts that run them, at most `page_size` objects at once.
+pub fn retrieve_machines(
+    content: &ServiceContent,
+    view: &str,
     machine_paths: &[&str],
     host_paths: &[&str],
     page_size: u32,
 ) -> String {
     let to_host = traversal("host", "VirtualMachine", "runtime.host", "");
-    let (kind, id, traversal) = match root {
-        Root::Machine(id) => ("VirtualMachine", id, to_host),
-        Root::View(id) => {
-            ("ContainerView", id, traversal("machine", "ContainerView", "view", &to_host))
-        }
-    };
-    let properties = format!(
-        "{}{}",
-        property_spec("VirtualMachine", machine_paths),
-        property_spec("HostSystem", host_paths)
-    );
-    retrieve(content, &properties, &object_spec(kind, id, &traversal), page_size)
+    let members = traversal("machine", "ContainerView", "view", &to_host);
+    let objects = object_spec("ContainerView", view, &members);
+    retrieve(
+        content,
+        &filter_spec(&machine_and_host(machine_paths, host_paths), &objects),
+        page_size,
+    )
 }
 
 /// `PropertyCollector.RetrievePropertiesEx`: properties of the objects of type `kind` in a container view.
@@ -247,12 +258,12 @@ pub fn retrieve_view(
 ) -> String {
     let members = traversal("member", "ContainerView", "view", "");
     let objects = object_spec("ContainerView", view, &members);
-    retrieve(content, &property_spec(kind, paths), &objects, page_size)
+    retrieve(content, &filter_spec(&property_spec(kind, paths), &objects), page_size)
 }
 
 /// `PropertyCollector.RetrievePropertiesEx`: properties of one object.
 pub fn retrieve_object(content: &ServiceContent, kind: &str, id: &str, paths: &[&str]) -> String {
-    retrieve(content, &property_spec(kind, paths), &object_spec(kind, id, ""), 1)
+    retrieve(content, &filter_spec(&property_spec(kind, paths), &object_spec(kind, id, "")), 1)
 }
 
 /// `PropertyCollector.RetrievePropertiesEx`: properties of every machine that is registered on a host.
@@ -264,7 +275,8 @@ pub fn retrieve_machines_of_host(
 ) -> String {
     let machines = traversal("machine", "HostSystem", "vm", "");
     let objects = object_spec("HostSystem", host, &machines);
-    retrieve(content, &property_spec("VirtualMachine", paths), &objects, page_size)
+    let properties = property_spec("VirtualMachine", paths);
+    retrieve(content, &filter_spec(&properties, &objects), page_size)
 }
 
 /// `PropertyCollector.RetrievePropertiesEx`: properties of everything that a machine is below, by way of
@@ -283,7 +295,8 @@ pub fn retrieve_ancestors(
         traversal("vapp", "VirtualMachine", "parentVApp", UP),
     ];
     let objects = object_spec("VirtualMachine", machine, &ways.concat());
-    retrieve(content, &property_spec("ManagedEntity", paths), &objects, page_size)
+    let properties = property_spec("ManagedEntity", paths);
+    retrieve(content, &filter_spec(&properties, &objects), page_size)
 }
 
 /// `PropertyCollector.ContinueRetrievePropertiesEx`.
@@ -380,7 +393,7 @@ pub fn container_view(reply: &[u8]) -> Result<String, Unanswered> {
     })
 }
 
-/// Reads the reply to [`retrieve_properties`]. No `returnval` means that there are no objects.
+/// Reads the reply to a `RetrievePropertiesEx`. No `returnval` means that there are no objects.
 ///
 /// vCenter may answer an expired session with `NotAuthenticated` for each property in place of a fault
 /// for the call: that is made the fault it means.
@@ -587,12 +600,21 @@ fn call(method: &str, kind: &str, id: &str, arguments: &str) -> String {
     )
 }
 
-fn retrieve(content: &ServiceContent, properties: &str, objects: &str, page_size: u32) -> String {
-    let arguments = format!(
-        "<specSet>{properties}{objects}</specSet>\
-         <options><maxObjects>{page_size}</maxObjects></options>"
-    );
+fn retrieve(content: &ServiceContent, filter_specs: &str, page_size: u32) -> String {
+    let arguments =
+        format!("{filter_specs}<options><maxObjects>{page_size}</maxObjects></options>");
     call("RetrievePropertiesEx", "PropertyCollector", &content.property_collector, &arguments)
+}
+
+/// A `PropertyFilterSpec`: these properties of the objects that are found from these on.
+fn filter_spec(properties: &str, objects: &str) -> String {
+    format!("<specSet>{properties}{objects}</specSet>")
+}
+
+/// The `PropertySpec`s of machines and of their hosts.
+fn machine_and_host(machine_paths: &[&str], host_paths: &[&str]) -> String {
+    let machine = property_spec("VirtualMachine", machine_paths);
+    machine + &property_spec("HostSystem", host_paths)
 }
 
 /// An `ObjectSpec`: start at this object and go on along `traversals`.
