@@ -28,3 +28,26 @@ func TestAMovedMachineIsOneOfItsNewHost(t *testing.T) {
 		t.Error("it did not change its host's list")
 	}
 }
+
+func TestAMachineIsInThePoolThatItMovedTo(t *testing.T) {
+	site := newSite(t, Options{})
+	vm := site.machine(t, "web1", hostA)
+	root, err := site.finder.ResourcePool(t.Context(), "DC0_C0/Resources")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool, err := root.Create(t.Context(), "tenant-a", types.DefaultResourceConfigSpec())
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := pool.Reference()
+	site.power(t, func(ctx context.Context) (*object.Task, error) {
+		return vm.Relocate(ctx, types.VirtualMachineRelocateSpec{Pool: &target}, "")
+	})
+	for pool, expected := range map[*object.ResourcePool]int{root: 0, pool: 1} {
+		machines := site.properties(t, pool, "vm")["vm"].(types.ArrayOfManagedObjectReference)
+		if len(machines.ManagedObjectReference) != expected {
+			t.Errorf("%s has %v", pool.Reference(), machines.ManagedObjectReference)
+		}
+	}
+}
