@@ -40,6 +40,13 @@ pub(crate) const READER: &str = "bob";
 pub(crate) const TENANT: &str = "tenant-a";
 const FOLDER: &str = "/DC0/vm/tenant-a";
 
+/// A member of the project `tenant-b`.
+pub(crate) const POOL_MEMBER: &str = "carol";
+/// The project that has a resource pool.
+pub(crate) const POOL_TENANT: &str = "tenant-b";
+/// That pool.
+pub(crate) const POOL: &str = "/DC0/host/DC0_C0/Resources/tenant-b";
+
 impl Cloud {
     pub(crate) async fn shared() -> &'static Self {
         static CLOUD: OnceCell<Cloud> = OnceCell::const_new();
@@ -48,16 +55,24 @@ impl Cloud {
 
     /// A cloud of a test's own.
     pub(crate) async fn start() -> Self {
+        Self::start_with(|config| config).await
+    }
+
+    /// A cloud of a test's own whose authority's configuration `change` has changed.
+    pub(crate) async fn start_with(change: impl FnOnce(Config) -> Config) -> Self {
         let run = Run::new("openstack");
         let ca = Ca::new(&run);
         let keystone = Keystone::start(&run, &ca).await;
         let tenant = keystone.create_project(TENANT).await;
+        let pool_tenant = keystone.create_project(POOL_TENANT).await;
         keystone.create_project("service").await;
         keystone.create_user("vncgate", "service", "service").await;
         keystone.create_user(MEMBER, TENANT, "member").await;
         keystone.create_user(READER, TENANT, "reader").await;
+        keystone.create_user(POOL_MEMBER, POOL_TENANT, "member").await;
         run.write("keystone.password", PASSWORD);
-        let identity = |config: Config| configured(config, &keystone, &tenant);
+        let identity =
+            |config: Config| change(configured(config, &keystone, &tenant, &pool_tenant));
         let (vcenter, esxi) = webmks::start(&run, &ca).await;
         for host in ESXI_HOSTS {
             vcenter.add_host(host);
@@ -155,7 +170,12 @@ pub(crate) const PORTAL: &str = API_TOKEN;
 /// Keystone's administrator, and the name of its project.
 pub(crate) const ADMIN: &str = ADMINISTRATOR;
 
-fn configured(config: Config, keystone: &Keystone, tenant: &str) -> Config {
+fn configured(config: Config, keystone: &Keystone, tenant: &str, pool_tenant: &str) -> Config {
+    let pools = r#"#resource_pools = ["/DC0/host/cluster-a/Resources/tenant-a", "resgroup-42"]"#;
+    let pool_project = format!(
+        "\n[[auth.project]]\nid = \"{pool_tenant}\"\nvcenter = \"vcenter-a\"\n\
+         resource_pools = [\"{POOL}\"]"
+    );
     let table = [
         ("#[auth.keystone]", "[auth.keystone]".to_owned()),
         (r#"#url = "https://keystone.example.com/v3""#, format!("url = \"{}\"", keystone.url())),
@@ -170,6 +190,7 @@ fn configured(config: Config, keystone: &Keystone, tenant: &str) -> Config {
         (r#"#id = "0123456789abcdef0123456789abcdef""#, format!("id = \"{tenant}\"")),
         (r#"#vcenter = "vcenter-a""#, r#"vcenter = "vcenter-a""#.to_owned()),
         (r#"#folders = ["/DC0/vm/tenant-a"]"#, r#"folders = ["/DC0/vm/tenant-a"]"#.to_owned()),
+        (pools, pool_project),
     ];
     table.iter().fold(config, |config, (literal, replacement)| config.with(literal, replacement))
 }

@@ -1,8 +1,15 @@
 //! Who may open what, by Keystone's word.
 
-use crate::fixture::{ADMIN, Cloud, MEMBER, PORTAL, READER, TENANT};
+use crate::fixture::{
+    ADMIN, Cloud, MEMBER, POOL, POOL_MEMBER, POOL_TENANT, PORTAL, READER, TENANT,
+};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use serde_json::Value;
+use std::time::{Duration, Instant};
+use vncgate_tests::gateway::ESXI_HOSTS;
 use vncgate_tests::keystone::Scope;
+use vncgate_tests::process::until;
 
 fn names(listed: &Value) -> Vec<&str> {
     let servers = listed["servers"].as_array().expect("servers").iter();
@@ -25,6 +32,28 @@ async fn a_member_has_the_project_s_machines_and_an_administrator_all() {
     let (status, refusal) = cloud.console(&member, &cloud.other).await;
     let told = format!("Instance {} could not be found.", cloud.other.instance_uuid);
     assert_eq!((status, &refusal["itemNotFound"]["message"]), (404, &told.into()), "not 403");
+}
+
+#[tokio::test]
+async fn a_resource_pool_s_project_has_the_machines_in_it_and_in_those_below() {
+    let cloud = Cloud::shared().await;
+    let vcenter = &cloud.gateway.vcenter;
+    let below = format!("{POOL}/web");
+    vcenter.govc(&["pool.create", POOL, &below]);
+    let direct = vcenter.create_vm("pooled-1", ESXI_HOSTS[0], 5940);
+    let nested = vcenter.create_vm("pooled-2", ESXI_HOSTS[0], 5941);
+    let member = cloud.keystone.token(POOL_MEMBER, Scope::Project(POOL_TENANT)).await;
+    let refused = [&direct, &nested, &cloud.ours, &cloud.other];
+    for vm in refused {
+        assert_eq!(cloud.console(&member, vm).await.0, 404, "{} is in no pool yet", vm.name);
+    }
+    vcenter.govc(&["vm.migrate", "-pool", POOL, &direct.name]);
+    vcenter.govc(&["vm.migrate", "-pool", &below, &nested.name]);
+    let (status, listed) = cloud.call(&member, "/servers", None).await;
+    assert_eq!((status, names(&listed)), (200, vec!["pooled-1", "pooled-2"]));
+    for (vm, status) in [(&direct, 200), (&nested, 200), (&cloud.ours, 404), (&cloud.other, 404)] {
+        assert_eq!(cloud.console(&member, vm).await.0, status, "{}", vm.name);
+    }
 }
 
 #[tokio::test]
@@ -66,4 +95,58 @@ async fn an_outage_of_keystone_is_no_answer_and_no_access() {
     let again = cloud.keystone.token(MEMBER, Scope::Project(TENANT)).await;
     assert_eq!(cloud.console(&again, &cloud.ours).await.0, 200, "the service user logs in again");
     assert_eq!(cloud.console(&later, &cloud.ours).await.0, 401);
+}
+
+#[tokio::test]
+async fn a_keystone_that_falls_silent_is_waited_for_as_long_as_configured() {
+    const PATIENCE: Duration = Duration::from_secs(3);
+    /// Beside Keystone's answer, a call waits for vCenter's, on a machine that may be busy with a build.
+    const LIMIT: Duration = Duration::from_secs(10);
+    const CALLS: usize = 24;
+    let cloud = Cloud::start_with(|config| {
+        config
+            .with(r#"cache_ttl = "1s""#, r#"cache_ttl = "1h""#)
+            .with(r##"#timeout = "5s""##, &format!("timeout = \"{}s\"", PATIENCE.as_secs()))
+    })
+    .await;
+    let known = cloud.keystone.token(MEMBER, Scope::Project(TENANT)).await;
+    assert_eq!(cloud.console(&known, &cloud.ours).await.0, 200);
+    let mut tokens = Vec::new();
+    for _ in 0..CALLS {
+        tokens.push(cloud.keystone.token(MEMBER, Scope::Project(TENANT)).await);
+    }
+    // Some are answered by then, others are on their way.
+    let calls = tokens.iter().map(async |token| {
+        let started = Instant::now();
+        (token, cloud.console(token, &cloud.ours).await, started.elapsed())
+    });
+    let mut calls: FuturesUnordered<_> = calls.collect();
+    let mut unanswered = Vec::new();
+    let mut frozen = false;
+    while let Some((token, (status, body), took)) = calls.next().await {
+        if !std::mem::replace(&mut frozen, true) {
+            cloud.keystone.freeze();
+        }
+        if status != 200 {
+            assert_eq!((status, &body["serviceUnavailable"]["code"]), (503, &503.into()), "{body}");
+            assert!(took >= PATIENCE && took < PATIENCE + LIMIT, "{took:?}");
+            unanswered.push(token);
+        }
+    }
+    assert!(!unanswered.is_empty(), "Keystone fell silent after its last answer");
+
+    let started = Instant::now();
+    assert_eq!(
+        cloud.console(&known, &cloud.ours).await.0,
+        200,
+        "Keystone was asked about it before"
+    );
+    assert_eq!(cloud.console(PORTAL, &cloud.ours).await.0, 200, "API tokens need no Keystone");
+    assert!(started.elapsed() < LIMIT, "{:?}", started.elapsed());
+
+    cloud.keystone.thaw();
+    for token in unanswered {
+        let answered = async || (cloud.console(token, &cloud.ours).await.0 == 200).then_some(());
+        until("Keystone is asked again", LIMIT, answered).await;
+    }
 }
