@@ -7,6 +7,7 @@
 //!   "allowed_origins": ["https://portal.example.com"],
 //!   "path_prefix": "/",
 //!   "cookie_name": "token",
+//!   "console_timeout_ms": 10000,
 //!   "ping_interval_ms": 30000
 //! }
 //! ```
@@ -26,6 +27,14 @@ const AUTHORITY_TIMEOUT_MAX_MS: u64 = 60_000;
 
 /// The cookie that nova-novncproxy reads.
 const COOKIE_NAME_DEFAULT: &str = "token";
+
+/// How long a VNC console may take to begin by default. Its host speaks first and takes milliseconds; the
+/// shipped configuration gives a WebMKS host the same time.
+const CONSOLE_TIMEOUT_DEFAULT_MS: u64 = 10_000;
+
+/// The longest time that a console may be given: until then a host that says nothing holds a browser and a
+/// connection.
+const CONSOLE_TIMEOUT_MAX_MS: u64 = 60_000;
 
 /// How long a browser may be silent by default before it is sent a Ping: less than the 60 seconds after
 /// which common load balancers drop an idle connection.
@@ -51,6 +60,9 @@ pub struct Config {
     pub path_prefix: String,
     /// Name of the cookie that may carry the token.
     pub cookie_name: String,
+    /// How long a VNC console may take to begin: to its first byte, and through its login if it has a
+    /// password.
+    pub console_timeout: Duration,
     /// A browser that is silent for this long is sent a Ping, and its session ends after twice as
     /// long. `None`: never.
     pub ping_interval: Option<Duration>,
@@ -68,6 +80,8 @@ struct Raw {
     path_prefix: String,
     #[serde(default = "default_cookie_name")]
     cookie_name: String,
+    #[serde(default = "default_console_timeout_ms")]
+    console_timeout_ms: u64,
     #[serde(default = "default_ping_interval_ms")]
     ping_interval_ms: u64,
 }
@@ -90,6 +104,10 @@ fn default_cookie_name() -> String {
 
 fn default_timeout_ms() -> u64 {
     AUTHORITY_TIMEOUT_DEFAULT_MS
+}
+
+fn default_console_timeout_ms() -> u64 {
+    CONSOLE_TIMEOUT_DEFAULT_MS
 }
 
 fn default_ping_interval_ms() -> u64 {
@@ -136,6 +154,12 @@ impl Config {
         if raw.cookie_name.is_empty() || !raw.cookie_name.bytes().all(is_token_character) {
             faults.push(format!("cookie_name: {:?} is not a cookie name", raw.cookie_name));
         }
+        let console_timeout_ms = raw.console_timeout_ms;
+        if !(1..=CONSOLE_TIMEOUT_MAX_MS).contains(&console_timeout_ms) {
+            faults.push(format!(
+                "console_timeout_ms: {console_timeout_ms} is not between 1 and {CONSOLE_TIMEOUT_MAX_MS}"
+            ));
+        }
         let ping_interval_ms = raw.ping_interval_ms;
         if ping_interval_ms != 0 && !PING_INTERVAL_RANGE_MS.contains(&ping_interval_ms) {
             faults.push(format!(
@@ -155,6 +179,7 @@ impl Config {
             allowed_origins,
             path_prefix: raw.path_prefix,
             cookie_name: raw.cookie_name,
+            console_timeout: Duration::from_millis(console_timeout_ms),
             ping_interval: (ping_interval_ms > 0).then(|| Duration::from_millis(ping_interval_ms)),
         })
     }
@@ -178,6 +203,7 @@ mod tests {
         assert_eq!(config.allowed_origins, []);
         assert_eq!(config.path_prefix, "/");
         assert_eq!(config.cookie_name, "token");
+        assert_eq!(config.console_timeout, Duration::from_secs(10));
         assert_eq!(config.ping_interval, Some(Duration::from_secs(30)));
     }
 
@@ -185,7 +211,8 @@ mod tests {
     fn every_fault_is_reported_at_once() {
         let faults = Config::parse(
             br#"{"authority": {"cluster": "", "timeout_ms": 0}, "hosts": ["a:1"], "allowed_origins": ["portal"],
-                 "path_prefix": "console", "cookie_name": "a b", "ping_interval_ms": 1}"#,
+                 "path_prefix": "console", "cookie_name": "a b", "console_timeout_ms": 60001,
+                 "ping_interval_ms": 1}"#,
         )
         .unwrap_err();
         for (fault, field) in faults.iter().zip([
@@ -195,11 +222,12 @@ mod tests {
             "allowed_origins",
             "path_prefix",
             "cookie_name",
+            "console_timeout_ms",
             "ping_interval_ms",
         ]) {
             assert!(fault.starts_with(field), "{fault}");
         }
-        assert_eq!(faults.len(), 7);
+        assert_eq!(faults.len(), 8);
     }
 
     #[test]

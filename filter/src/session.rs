@@ -206,6 +206,14 @@ impl Session {
         }
     }
 
+    /// The console has had its time to begin. `None` if it has begun.
+    pub fn give_up_unless_begun(&mut self) -> Option<Outputs> {
+        match &mut self.state {
+            State::Open(tunnel) => tunnel.give_up_unless_begun(),
+            _ => None,
+        }
+    }
+
     /// Whether the request is none of ours.
     pub fn is_passing(&self) -> bool {
         matches!(self.state, State::Passing)
@@ -346,6 +354,13 @@ mod tests {
                 let outputs = self.session.wake();
                 self.carry_out(outputs);
             }
+        }
+
+        fn give_up_unless_begun(&mut self) -> bool {
+            let outputs = self.session.give_up_unless_begun();
+            let gives_up = outputs.is_some();
+            self.carry_out(outputs.unwrap_or_default());
+            gives_up
         }
 
         fn messages(&mut self) -> Vec<Message> {
@@ -667,6 +682,54 @@ mod tests {
         assert!(envoy.reset);
         let messages = envoy.messages();
         assert_eq!(close_code(&messages[messages.len() - 1]), 1011);
+    }
+
+    #[test]
+    fn a_console_that_never_speaks_is_given_up_without_a_close() {
+        for session in [open(), open_with_password()] {
+            let mut envoy = Envoy::new(session);
+            envoy.browser(PING);
+            assert!(envoy.give_up_unless_begun());
+            assert!(envoy.reset);
+            assert_eq!(envoy.messages(), [], "there is no way to send one");
+        }
+    }
+
+    #[test]
+    fn a_login_that_stalls_is_given_up_with_a_reason() {
+        let script: [&[u8]; 4] = [b"R", b"FB 003.008\n", &[1, 2], &[7; 16]];
+        for stalls_after in 1..=script.len() {
+            // Whether the wake-up for its first bytes has come.
+            for ticks in [true, false] {
+                let mut envoy = Envoy::new(open_with_password());
+                for bytes in script.iter().take(stalls_after) {
+                    envoy.server(bytes, false);
+                    if ticks {
+                        envoy.tick();
+                    }
+                    envoy.browser(&masked(b"RFB 003.008\n"));
+                }
+                assert!(envoy.give_up_unless_begun());
+                assert!(!envoy.reset, "the Close has to leave first");
+                assert!(!envoy.give_up_unless_begun(), "it is ending already");
+                envoy.tick();
+                envoy.tick();
+                assert!(envoy.reset);
+                let messages = envoy.messages();
+                assert_eq!(close_code(&messages[messages.len() - 1]), 1011, "{messages:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_console_that_has_begun_is_not_given_up() {
+        let mut envoy = Envoy::new(open());
+        envoy.server(b"R", false);
+        assert!(!envoy.give_up_unless_begun());
+        envoy.tick();
+        assert!(!envoy.give_up_unless_begun());
+        assert!(!envoy.reset);
+        assert!(Session::default().give_up_unless_begun().is_none());
     }
 
     #[test]

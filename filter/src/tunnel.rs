@@ -18,6 +18,11 @@
 //! A tunnel knows no time. The shell calls [`Tunnel::beat`] twice in each ping interval, and the
 //! tunnel counts the beats since it last heard the browser: after two it sends a Ping, which every
 //! live browser answers; after four it ends the stream, and with it the connection to the console.
+//!
+//! # How a silent console is noticed
+//!
+//! The shell asks once, some time after the console was connected, whether it has begun
+//! ([`Tunnel::give_up_unless_begun`]). A console that never spoke has left no way to send a Close.
 
 use crate::rfb::{SecurityHandshake, Step};
 use crate::websocket::{
@@ -234,6 +239,20 @@ impl Tunnel {
             }
         }
         outputs
+    }
+
+    /// The console has had its time to begin. Ends one that has not said anything, or whose login is not over;
+    /// `None` if it has begun, or is ending already.
+    pub fn give_up_unless_begun(&mut self) -> Option<Outputs> {
+        let begun = self.login.is_none() && self.response_body != Hold::NotYet;
+        if begun || self.closed {
+            return None;
+        }
+        self.closed = true;
+        let mut outputs = Outputs::default();
+        let why = "the console took too long to begin";
+        self.send_frames(close_frame(Some(CloseCode::INTERNAL_ERROR), why), &mut outputs);
+        Some(outputs)
     }
 
     /// Frames what Envoy holds and lets it go, with the frames that waited for it.

@@ -18,6 +18,11 @@ impl Metrics {
         self.add(MetricType::Counter, &format!("vncgate.refusals.{code}"), 1);
     }
 
+    /// Counts a console that did not begin in its time.
+    pub(super) fn count_timeout(&self) {
+        self.add(MetricType::Counter, "vncgate.sessions.timed_out", 1);
+    }
+
     /// Counts a session that begins.
     pub(super) fn session_opened(&self) {
         self.add(MetricType::Counter, "vncgate.sessions.opened", 1);

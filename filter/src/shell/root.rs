@@ -39,7 +39,7 @@ impl RootContext for Root {
         };
         match Config::parse(&json) {
             Ok(config) => {
-                self.shared.timer.set_ping_interval(config.ping_interval);
+                self.shared.timer.configure(&config);
                 self.config = Some(Rc::new(config));
                 true
             }
@@ -53,7 +53,7 @@ impl RootContext for Root {
     }
 
     fn on_tick(&mut self) {
-        if let Err(error) = self.shared.timer.tick() {
+        if let Err(error) = self.shared.timer.tick(&self.shared.metrics) {
             host::log(LogLevel::Error, &format!("tick: {error}"));
         }
     }

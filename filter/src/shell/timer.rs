@@ -1,13 +1,15 @@
-//! What happens to a stream outside of its own callbacks: wake-ups and beats, both on Envoy's one tick
-//! per VM.
+//! What happens to a stream outside of its own callbacks: wake-ups, beats, and the end of the time that a
+//! console has to begin, all on Envoy's one tick per VM.
 
 use super::host::{self, HostError};
+use super::metrics::Metrics;
 use super::stream::deliver;
+use crate::config::Config;
 use crate::session::Session;
 use crate::tunnel::Outputs;
 use proxy_wasm::types::LogLevel;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -21,6 +23,10 @@ pub(super) struct Timer {
     open: RefCell<BTreeMap<u32, Weak<RefCell<Session>>>>,
     /// Those of them to wake.
     wake_ups: RefCell<Vec<u32>>,
+    /// How long a console may take to begin.
+    patience: Cell<Duration>,
+    /// Sessions that have opened within this time, each with its end, the next first.
+    beginning: RefCell<VecDeque<(Duration, u32)>>,
     /// Half the ping interval; `None`: no beats.
     beat: Cell<Option<Duration>>,
     /// When the next beat is due; `None` while no session is open.
@@ -28,9 +34,10 @@ pub(super) struct Timer {
 }
 
 impl Timer {
-    /// Sets the ping interval, before any session opens.
-    pub(super) fn set_ping_interval(&self, interval: Option<Duration>) {
-        self.beat.set(interval.map(|interval| interval.div_f32(2.0)));
+    /// Sets the times, before any session opens.
+    pub(super) fn configure(&self, config: &Config) {
+        self.patience.set(config.console_timeout);
+        self.beat.set(config.ping_interval.map(|interval| interval.div_f32(2.0)));
     }
 
     /// A session opens on this stream.
@@ -42,11 +49,18 @@ impl Timer {
         if let Ok(mut open) = self.open.try_borrow_mut() {
             open.insert(context_id, Rc::downgrade(session));
         }
-        if let (Some(beat), None) = (self.beat.get(), self.next_beat.get()) {
-            self.next_beat.set(Some(host::now()?.saturating_add(beat)));
-            host::set_tick_period(Some(beat))?;
+        let now = host::now()?;
+        let first_beat = self.beat.get().filter(|_| self.next_beat.get().is_none());
+        if let Some(beat) = first_beat {
+            self.next_beat.set(Some(now.saturating_add(beat)));
         }
-        Ok(())
+        let Ok(mut beginning) = self.beginning.try_borrow_mut() else { return Ok(()) };
+        // Of those that are there already, each has its end before this one's.
+        let is_next = first_beat.is_some() || beginning.is_empty();
+        beginning.push_back((now.saturating_add(self.patience.get()), context_id));
+        drop(beginning);
+        // A wake-up comes before either.
+        if is_next && read(&self.wake_ups, Vec::is_empty) { self.set_tick(now) } else { Ok(()) }
     }
 
     /// The stream is gone.
@@ -70,12 +84,22 @@ impl Timer {
     }
 
     /// Envoy's tick.
-    pub(super) fn tick(&self) -> Result<(), HostError> {
+    pub(super) fn tick(&self, metrics: &Metrics) -> Result<(), HostError> {
         let due = self.wake_ups.try_borrow_mut().map(|mut due| std::mem::take(&mut *due));
         for context_id in due.unwrap_or_default() {
             self.act(context_id, Session::wake);
         }
         let now = host::now()?;
+        while let Some(context_id) = self.next_of_beginning(now) {
+            self.act(context_id, |session| {
+                let outputs = session.give_up_unless_begun();
+                if outputs.is_some() {
+                    metrics.count_timeout();
+                    record_timeout(context_id);
+                }
+                outputs.unwrap_or_default()
+            });
+        }
         if self.next_beat.get().is_some_and(|due| now >= due) {
             let open: Vec<u32> = read(&self.open, |open| open.keys().copied().collect());
             self.next_beat.set(
@@ -85,8 +109,21 @@ impl Timer {
                 self.act(context_id, Session::beat);
             }
         }
-        let next = if read(&self.wake_ups, |due| due.is_empty()) {
-            self.next_beat.get().map(|due| due.saturating_sub(now).max(WAKE_UP))
+        self.set_tick(now)
+    }
+
+    /// The next session whose time to begin is over.
+    fn next_of_beginning(&self, now: Duration) -> Option<u32> {
+        let mut beginning = self.beginning.try_borrow_mut().ok()?;
+        beginning.pop_front_if(|(end, _)| now >= *end).map(|(_, context_id)| context_id)
+    }
+
+    /// Has Envoy tick when something is due next.
+    fn set_tick(&self, now: Duration) -> Result<(), HostError> {
+        let next = if read(&self.wake_ups, Vec::is_empty) {
+            let end = read(&self.beginning, |beginning| beginning.front().map(|(end, _)| *end));
+            let due = end.into_iter().chain(self.next_beat.get()).min();
+            due.map(|due| due.saturating_sub(now).max(WAKE_UP))
         } else {
             Some(WAKE_UP)
         };
@@ -109,6 +146,13 @@ impl Timer {
             host::log(LogLevel::Error, &format!("stream {context_id}: {error}"));
             let _ = host::reset_stream();
         }
+    }
+}
+
+/// For the access log, which has the session's name too.
+fn record_timeout(context_id: u32) {
+    if let Err(error) = host::set_property("vncgate.timeout", "console") {
+        host::log(LogLevel::Error, &format!("stream {context_id}: vncgate.timeout: {error}"));
     }
 }
 

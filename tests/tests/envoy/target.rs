@@ -1,14 +1,17 @@
 //! The ESXi host misbehaves: its port is closed, resets, or says nothing.
 
 use crate::fixture::{
-    ESXI, LIMIT, assert_ends, frame, gateway, next, open, rest_of, session, token_for, within,
+    Console, ESXI, LIMIT, assert_ends, frame, gateway, next, open, rest_of, session, token_for,
+    within,
 };
 use futures_util::{SinkExt, StreamExt};
+use serde_json::Value;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
+use vncgate_tests::process::until;
 use vncgate_tests::screen::TcpServer;
 use vncgate_tests::websocket::Upgrade;
 use vncgate_tests::workspace::free_port;
@@ -38,7 +41,7 @@ async fn a_host_that_drops_packets_is_given_up_after_the_connect_timeout() {
     }
 
     let token = token_for(gateway, address).await;
-    let asked = std::time::Instant::now();
+    let asked = Instant::now();
     let answer = Upgrade::with_token(&gateway.envoy, &token).send(&gateway.ca).await;
     assert_eq!((answer.status, answer.code().as_str()), (503, "console_unreachable"));
     assert!((4..15).contains(&asked.elapsed().as_secs()), "after {:?}", asked.elapsed());
@@ -57,18 +60,38 @@ async fn a_console_that_resets_ends_the_session() {
 #[tokio::test]
 async fn a_silent_console_outlives_every_default_timeout() {
     let gateway = gateway().await;
-    let mute = TcpServer::start(ESXI, async |mut connection: TcpStream| {
-        let mut typed = [0; 5];
-        connection.read_exact(&mut typed).await.expect("read");
-        connection.write_all(&typed).await.expect("write");
-        rest_of(&mut connection).await;
-    })
-    .await;
-    let mut browser = open(gateway, &mute).await;
-    // Envoy's route timeout is 15 s unless it is configured away.
+    let (mut browser, mut console) = session(gateway).await;
+    // Envoy's route timeout is 15 s unless it is configured away, and a console has 10 s to begin.
     tokio::time::sleep(Duration::from_secs(17)).await;
     browser.send(Message::binary("typed")).await.expect("send");
+    let mut typed = [0; 5];
+    console.read_exact(&mut typed).await.expect("read");
+    console.write_all(&typed).await.expect("write");
     assert_eq!(next(&mut browser).await, Message::binary("typed"));
+}
+
+#[tokio::test]
+async fn a_console_that_never_speaks_is_given_up() {
+    let gateway = gateway().await;
+    let console = Console::start(b"").await;
+    let begun = Instant::now();
+    let mut browser = open(gateway, console.server()).await;
+    let mut host_side = console.accept().await;
+    // It is no sign of the console.
+    browser.send(Message::binary("typed")).await.expect("send");
+    assert_eq!(rest_of(&mut host_side).await, b"typed");
+    assert_ends(&mut browser).await;
+    let elapsed = begun.elapsed();
+    assert!((9..19).contains(&elapsed.as_secs()), "after {elapsed:?}");
+    let target = console.server().address().to_string();
+    let timeout = until("the reason in the access log", LIMIT, async || {
+        let log = gateway.envoy.access_log();
+        let ended = |entry: &Value| entry["target"] == *target && entry["event"] == "DownstreamEnd";
+        log.into_iter().find(ended).map(|entry| entry["timeout"].clone())
+    })
+    .await;
+    assert_eq!(timeout, "console");
+    assert!(gateway.envoy.stat("wasmcustom.vncgate.sessions.timed_out").await > 0);
 }
 
 #[tokio::test]

@@ -2,11 +2,14 @@
 //! not know of it.
 
 use crate::fixture::{LIMIT, Site, receive};
+use futures_util::future::join_all;
 use futures_util::{SinkExt, StreamExt};
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::{Error, Message};
+use vncgate_tests::process::until;
 use vncgate_tests::rfb_script::{NONE, PASSWORD, Script, ScriptedRfb, Step, VNC_AUTHENTICATION};
 use vncgate_tests::screen::Qemu;
 use vncgate_tests::webmks::WITH_VNC;
@@ -68,9 +71,14 @@ impl Browser {
                 }
                 Some(Ok(Message::Binary(_))) => {}
                 Some(Ok(Message::Close(Some(close)))) => return close.reason.to_string(),
-                None | Some(Ok(Message::Close(None)) | Err(Error::ConnectionClosed)) => {
-                    return String::new();
-                }
+                None
+                | Some(
+                    Ok(Message::Close(None))
+                    | Err(
+                        Error::ConnectionClosed
+                        | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake),
+                    ),
+                ) => return String::new(),
                 other => panic!("{other:?}"),
             }
         }
@@ -174,6 +182,32 @@ async fn a_login_that_fails_says_why() {
 }
 
 #[tokio::test]
+async fn a_login_that_stalls_is_given_up() {
+    let site = Site::shared().await;
+    let ip = host(site).await;
+    let too_long = "the console took too long to begin";
+    let stalls = [
+        // Envoy lets the filter send a Close only once the console has said something.
+        ("version", Step::Version, ""),
+        ("security", Step::Security, too_long),
+        ("challenge", Step::Challenge, too_long),
+        ("result", Step::Result, too_long),
+    ];
+    join_all(stalls.map(|(name, step, reason)| async move {
+        let script = Script::new(8, &[VNC_AUTHENTICATION]).silent_at(step);
+        let server = ScriptedRfb::start(ip, script).await;
+        let name = format!("stalls-{name}");
+        let begun = Instant::now();
+        let mut browser = browser_at(site, &name, server.address(), PASSWORD).await;
+        assert_eq!(browser.reason_of_end().await, reason, "{name}");
+        assert!((9..19).contains(&begun.elapsed().as_secs()), "{name}: {:?}", begun.elapsed());
+        until("the end at the server", LIMIT, async || (!server.logins().is_empty()).then_some(()))
+            .await;
+    }))
+    .await;
+}
+
+#[tokio::test]
 async fn a_server_that_falls_silent_in_its_handshake_holds_only_its_own_browser() {
     let site = Site::shared().await;
     let ip = host(site).await;
@@ -185,8 +219,6 @@ async fn a_server_that_falls_silent_in_its_handshake_holds_only_its_own_browser(
     let silence = tokio::time::timeout(Duration::from_secs(1), browser.websocket.next()).await;
     assert!(silence.is_err(), "{silence:?}");
     browser.websocket.close(None).await.expect("close");
-    vncgate_tests::process::until("the end at the server", LIMIT, async || {
-        (!server.logins().is_empty()).then_some(())
-    })
-    .await;
+    until("the end at the server", LIMIT, async || (!server.logins().is_empty()).then_some(()))
+        .await;
 }

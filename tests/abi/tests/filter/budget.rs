@@ -67,7 +67,7 @@ fn a_session_costs_what_it_did() {
     host.answer(&call, grant());
     assert_within(&host, &[budget("proxy_on_http_call_response", 10, 17_000)]);
     browser.upstream_responds(connected());
-    assert_within(&host, &[budget("proxy_on_response_headers", 12, 4_800)]);
+    assert_within(&host, &[budget("proxy_on_response_headers", 12, 5_300)]);
 
     browser.upstream_sends(b"RFB 003.008\n");
     wake(&host, &browser);

@@ -260,6 +260,50 @@ fn a_console_that_ends_during_the_login_closes_in_order() {
     }
 }
 
+#[test]
+fn a_login_that_stalls_is_said_and_ends_the_session() {
+    let turns: [fn(&mut Both<'_>); 4] = [
+        |both| both.console(VERSION, usize::MAX),
+        |both| both.browser(VERSION, usize::MAX),
+        |both| both.console(TYPES, usize::MAX),
+        |both| both.console(&CHALLENGE, usize::MAX),
+    ];
+    for stalls_after in 0..=turns.len() {
+        let host = host();
+        let browser = connect(&host);
+        let mut both = Both::of(&host, &browser);
+        for turn in turns.iter().take(stalls_after) {
+            turn(&mut both);
+        }
+        // The default of `console_timeout_ms`.
+        host.advance(Duration::from_secs(10));
+        both.settle();
+        let received = messages(&both.to_browser);
+        // A console that never spoke has left no way to send a Close.
+        let code = received.last().and_then(|message| match message {
+            Message::Close(Some(close)) => Some(u16::from(close.code)),
+            _ => None,
+        });
+        assert_eq!(code, (stalls_after > 0).then_some(1011), "{stalls_after}: {received:?}");
+        assert_eq!(browser.end(), Some(End::ResetByFilter), "{stalls_after}");
+        assert_eq!(browser.property("vncgate.timeout").as_deref(), Some("console"));
+        assert_eq!(host.metrics()["vncgate.sessions.timed_out"], 1);
+        assert_eq!(host.metrics()["vncgate.sessions.active"], 0);
+        assert_password_is_kept(&host);
+    }
+}
+
+#[test]
+fn a_login_that_is_over_has_no_end_to_come() {
+    let host = host();
+    let browser = connect(&host);
+    log_in(&host, &browser);
+    host.advance(Duration::from_secs(10));
+    assert_eq!(browser.end(), None);
+    assert_eq!(messages(&browser.upstream_sends(b"screen")), [binary(b"screen")]);
+    assert_password_is_kept(&host);
+}
+
 /// A host call that fails may end the session; it never sends either side a byte that is not its own.
 #[test]
 fn a_failing_call_harms_nobody() {

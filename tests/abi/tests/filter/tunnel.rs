@@ -370,6 +370,48 @@ fn pings_can_be_switched_off() {
     assert_eq!(host.next_tick(), None);
 }
 
+/// The default of `console_timeout_ms`.
+const CONSOLE_TIMEOUT: Duration = Duration::from_secs(10);
+const MOMENT: Duration = Duration::from_millis(100);
+
+#[test]
+fn a_console_that_never_speaks_is_given_up() {
+    let host = host();
+    let browser = connect(&host);
+    host.advance(CONSOLE_TIMEOUT - MOMENT);
+    let later = connect(&host);
+    assert_eq!(browser.end(), None);
+    host.advance(MOMENT);
+    assert_eq!(browser.end(), Some(End::ResetByFilter));
+    assert_eq!(browser.property("vncgate.timeout").as_deref(), Some("console"));
+    assert_eq!(host.metrics()["vncgate.sessions.timed_out"], 1);
+    assert_eq!(later.end(), None, "it has its own time");
+    host.advance(CONSOLE_TIMEOUT);
+    assert_eq!(later.end(), Some(End::ResetByFilter));
+    assert_eq!(host.metrics()["vncgate.sessions.active"], 0);
+    host.advance(PING_INTERVAL);
+    assert_eq!(host.next_tick(), None, "nobody is left");
+    assert_sound(&host);
+}
+
+#[test]
+fn a_console_that_has_spoken_may_be_silent() {
+    let host = configured(
+        r#"{"authority": {"cluster": "vncgate_authority_internal"}, "console_timeout_ms": 2000,
+            "ping_interval_ms": 0}"#,
+    );
+    let browser = greeted(&host);
+    let silent = connect(&host);
+    host.advance(Duration::from_secs(2));
+    assert_eq!(silent.end(), Some(End::ResetByFilter));
+    host.advance(CONSOLE_TIMEOUT * 100);
+    assert_eq!(browser.end(), None);
+    assert_eq!(browser.property("vncgate.timeout"), None);
+    assert_eq!(messages(&browser.upstream_sends(b"still there")), [binary(b"still there")]);
+    assert_eq!(host.next_tick(), None);
+    assert_sound(&host);
+}
+
 #[test]
 fn a_half_closed_http2_stream_still_receives() {
     let host = host();
