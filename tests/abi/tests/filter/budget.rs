@@ -73,7 +73,7 @@ fn a_session_costs_what_it_did() {
     wake(&host, &browser);
     assert_within(
         &host,
-        &[budget("proxy_on_response_body", 1, 900), budget("proxy_on_tick", 5, 1_200)],
+        &[budget("proxy_on_response_body", 1, 900), budget("proxy_on_tick", 5, 1_350)],
     );
     browser.upstream_sends(&[0; 1000]);
     assert_within(&host, &[budget("proxy_on_response_body", 2, 700)]);
