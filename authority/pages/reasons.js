@@ -34,6 +34,11 @@ const REASONS = {
         advice: "Try again in a moment. If it lasts, tell your administrator that vCenter is down.",
         retry: "auto",
     },
+    too_many_attempts: {
+        summary: "Too many console links that are not valid were opened from your network.",
+        advice: null,
+        retry: "auto",
+    },
     permission_denied: {
         summary: "The console service is not allowed to open this console.",
         advice: null,

@@ -22,6 +22,7 @@
 //! | [`host_certificates`] | which ESXi hosts Envoy accepts |
 //! | [`names`] | host name to address |
 //! | [`identity`] | who calls the console API |
+//! | [`throttle`] | who has shown too many unknown tokens |
 //! | [`http`] | routers, errors as responses, the server |
 //! | [`tls`] | whom to trust |
 //! | [`outbound`] | HTTP requests to others |
@@ -38,6 +39,7 @@ pub mod names;
 pub mod outbound;
 pub mod serve;
 pub mod telemetry;
+pub mod throttle;
 pub mod tls;
 pub mod tokens;
 pub mod vcenter;

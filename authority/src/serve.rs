@@ -9,6 +9,7 @@ use crate::identity::Identity;
 use crate::identity::api_token::ApiTokens;
 use crate::identity::keystone::Keystone;
 use crate::telemetry::Metrics;
+use crate::throttle::Throttle;
 use crate::tokens::{MemcachedStore, MemoryStore, RedisStore, StoreUnavailable, TokenStore};
 use crate::vcenter::Vcenter;
 use crate::vcenter::fleet::{Fleet, Member};
@@ -66,6 +67,7 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
         consoles,
         web,
         tokens,
+        limits,
         host_certificates,
         auth,
         vcenters,
@@ -83,7 +85,8 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let keystone = keystone.map(|config| Keystone::new(config, Arc::clone(&metrics)));
     let keystone = keystone.transpose().map_err(ServeError::Keystone)?;
     let identity = Identity::new(ApiTokens::new(api_tokens), keystone);
-    let app = Arc::new(App::new(consoles, identity, policy, metrics));
+    let throttle = Throttle::new(limits.throttle, Arc::clone(&metrics));
+    let app = Arc::new(App::new(consoles, identity, policy, throttle, metrics));
 
     let public = bind(&public, "public").await?;
     let internal = bind(&internal, "internal").await?;

@@ -39,6 +39,8 @@ pub struct Metrics {
     checks: Family<CheckLabels, Counter>,
     check_seconds: Histogram,
     keystone: Family<KeystoneLabels, Counter>,
+    throttled_requests: Family<ThrottledLabels, Counter>,
+    throttled_clients: Counter,
     vcenter_calls: Family<VcenterLabels, Counter>,
     vcenter_seconds: Family<VcenterSecondsLabels, Histogram>,
     store_calls: Family<StoreLabels, Counter>,
@@ -66,6 +68,18 @@ impl Metrics {
             "Callers' Keystone tokens looked at",
             keystone.clone(),
         );
+        let throttled_requests = Family::default();
+        registry.register(
+            "throttled_requests",
+            "Requests of clients that had shown too many unknown tokens",
+            throttled_requests.clone(),
+        );
+        let throttled_clients = Counter::default();
+        registry.register(
+            "throttled_clients",
+            "Clients that have shown too many unknown tokens, once for each window",
+            throttled_clients.clone(),
+        );
         let vcenter_calls = Family::default();
         registry.register("vcenter_calls", "SOAP calls to vCenter", vcenter_calls.clone());
         let vcenter_seconds =
@@ -91,6 +105,8 @@ impl Metrics {
             checks,
             check_seconds,
             keystone,
+            throttled_requests,
+            throttled_clients,
             vcenter_calls,
             vcenter_seconds,
             store_calls,
@@ -113,6 +129,17 @@ impl Metrics {
     /// A caller showed a Keystone token: `cached`, `good`, `refused` or `unavailable`.
     pub fn keystone(&self, outcome: &'static str) {
         self.keystone.get_or_create(&KeystoneLabels { outcome }).inc();
+    }
+
+    /// A request was refused because of the unknown tokens that its client had shown before. `api` is
+    /// `check`, `status` or `console`.
+    pub fn throttled(&self, api: &'static str) {
+        self.throttled_requests.get_or_create(&ThrottledLabels { api }).inc();
+    }
+
+    /// A client has shown too many unknown tokens.
+    pub fn client_throttled(&self) {
+        self.throttled_clients.inc();
     }
 
     /// A SOAP call has ended.
@@ -165,6 +192,11 @@ struct CheckLabels {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct KeystoneLabels {
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ThrottledLabels {
+    api: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]

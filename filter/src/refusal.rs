@@ -1,6 +1,7 @@
 //! Every reason to say no before the tunnel exists, and what each looks like to the browser, to the
 //! log and to the metrics. A total function: no reason can be added without all three.
 
+use std::borrow::Cow;
 use vncgate_api::RefusalCode;
 
 /// Seconds after which another try makes sense when something was down (`Retry-After`).
@@ -95,14 +96,17 @@ impl Refusal {
         }
     }
 
-    /// Headers that the status calls for.
-    pub fn headers(&self) -> &'static [(&'static str, &'static str)] {
-        match self.status() {
-            405 => &[("allow", "GET")],
+    /// The header that the status calls for.
+    pub fn header(&self) -> Option<(&'static str, Cow<'static, str>)> {
+        match (self, self.status()) {
+            (_, 405) => Some(("allow", "GET".into())),
             // RFC 6455 4.4: name the version that is understood.
-            426 => &[("sec-websocket-version", "13")],
-            503 => &[("retry-after", RETRY_AFTER_SECONDS)],
-            _ => &[],
+            (_, 426) => Some(("sec-websocket-version", "13".into())),
+            (Self::Authority(vncgate_api::Refusal { retry_after: Some(seconds), .. }), _) => {
+                Some(("retry-after", seconds.to_string().into()))
+            }
+            (_, 503) => Some(("retry-after", RETRY_AFTER_SECONDS.into())),
+            _ => None,
         }
     }
 
@@ -115,6 +119,10 @@ impl Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn refused(code: RefusalCode, retry_after: Option<u32>) -> vncgate_api::Refusal {
+        vncgate_api::Refusal { code, message: "No.".to_owned(), retry_after }
+    }
 
     fn every_refusal() -> Vec<Refusal> {
         let mut all = vec![
@@ -132,9 +140,7 @@ mod tests {
             Refusal::ConsoleRefused,
             Refusal::Internal,
         ];
-        all.extend(RefusalCode::ALL.map(|code| {
-            Refusal::Authority(vncgate_api::Refusal { code, message: "No.".to_owned() })
-        }));
+        all.extend(RefusalCode::ALL.map(|code| Refusal::Authority(refused(code, None))));
         all
     }
 
@@ -152,8 +158,10 @@ mod tests {
     #[test]
     fn what_may_pass_says_when_to_try_again() {
         for refusal in every_refusal() {
-            let says_when = refusal.headers().iter().any(|(name, _)| *name == "retry-after");
+            let says_when = refusal.header().is_some_and(|(name, _)| name == "retry-after");
             assert_eq!(says_when, refusal.status() == 503, "{refusal:?}");
         }
+        let told = Refusal::Authority(refused(RefusalCode::TooManyAttempts, Some(42)));
+        assert_eq!(told.header(), Some(("retry-after", "42".into())));
     }
 }

@@ -3,9 +3,9 @@
 use crate::certificate::Ca;
 use crate::envoy::Envoy;
 use rustls::pki_types::ServerName;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
@@ -21,9 +21,24 @@ const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 /// An answer larger than this is not one of the gateway's.
 const MAX_ANSWER: usize = 64 * 1024;
 
+/// The address that a client has unless a test gives it one of its own.
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
 /// Opens a TLS connection to `address`, offering the given ALPN protocols.
 pub async fn connect(address: SocketAddr, ca: &Ca, alpn: &[&str]) -> Connection {
-    let tcp = TcpStream::connect(address).await.expect("connect to Envoy");
+    connect_from(LOOPBACK, address, ca, alpn).await
+}
+
+/// The same from another loopback address: another client, to the gateway.
+pub async fn connect_from(
+    client: IpAddr,
+    address: SocketAddr,
+    ca: &Ca,
+    alpn: &[&str],
+) -> Connection {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(SocketAddr::new(client, 0)).expect("an address of 127.0.0.0/8");
+    let tcp = socket.connect(address).await.expect("connect to Envoy");
     tcp.set_nodelay(true).expect("set TCP_NODELAY");
     let name = ServerName::IpAddress(address.ip().into());
     TlsConnector::from(ca.tls_client(alpn))
@@ -35,6 +50,7 @@ pub async fn connect(address: SocketAddr, ca: &Ca, alpn: &[&str]) -> Connection 
 /// A WebSocket upgrade request, at first as a browser on the gateway's own page sends it.
 #[derive(Clone, Debug)]
 pub struct Upgrade {
+    client: IpAddr,
     address: SocketAddr,
     method: String,
     path: String,
@@ -55,6 +71,7 @@ impl Upgrade {
             ("Sec-WebSocket-Protocol", "binary".to_owned()),
         ];
         Self {
+            client: LOOPBACK,
             address,
             method: "GET".to_owned(),
             path: "/websockify".to_owned(),
@@ -65,6 +82,12 @@ impl Upgrade {
     /// The same with the token as the console page sends it, among the subprotocols.
     pub fn with_token(envoy: &Envoy, token: &str) -> Self {
         Self::new(envoy).header("Sec-WebSocket-Protocol", &format!("binary, vncgate.token.{token}"))
+    }
+
+    /// From another loopback address.
+    pub fn from(mut self, client: IpAddr) -> Self {
+        self.client = client;
+        self
     }
 
     /// Another method.
@@ -96,7 +119,7 @@ impl Upgrade {
 
     /// Sends the request on a connection of its own and reads the answer.
     pub async fn send(&self, ca: &Ca) -> Answer {
-        let mut connection = connect(self.address, ca, &["http/1.1"]).await;
+        let mut connection = connect_from(self.client, self.address, ca, &["http/1.1"]).await;
         let mut request = format!("{} {} HTTP/1.1\r\n", self.method, self.path);
         for (name, value) in &self.headers {
             request.push_str(&format!("{name}: {value}\r\n"));

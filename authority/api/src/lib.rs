@@ -5,7 +5,7 @@
 //! listener, and the authority answers
 //!
 //! - `200` and a [`Grant`]: connect this session to this target, or
-//! - `403`, `409` or `503` and a [`Refusal`]: show the browser this reason.
+//! - `403`, `409`, `429` or `503` and a [`Refusal`]: show the browser this reason.
 //!
 //! The crate holds no logic and depends on `serde` alone, because it is compiled into the
 //! WebAssembly filter as well.
@@ -95,6 +95,9 @@ pub struct Refusal {
     pub code: RefusalCode,
     /// Why, for the person at the browser. Never contains the token or an address of a host.
     pub message: String,
+    /// Seconds after which another try makes sense, where the authority knows (`Retry-After`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u32>,
 }
 
 /// Why the authority refuses a session.
@@ -110,6 +113,8 @@ pub enum RefusalCode {
     ConsoleMoved,
     /// `409`: the virtual machine is gone, powered off or disconnected, or has no console.
     ConsoleUnavailable,
+    /// `429`: the client has shown too many unknown tokens and is not listened to for a while.
+    TooManyAttempts,
     /// `503`: vCenter did not answer, or not in time. Worth another try.
     VcenterUnavailable,
     /// `503`: the virtual machine has as many WebMKS consoles open as VMware allows (40).
@@ -120,11 +125,12 @@ pub enum RefusalCode {
 
 impl RefusalCode {
     /// Every code, for tables and tests.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::TokenInvalid,
         Self::PermissionDenied,
         Self::ConsoleMoved,
         Self::ConsoleUnavailable,
+        Self::TooManyAttempts,
         Self::VcenterUnavailable,
         Self::ConsoleLimit,
         Self::AuthorityUnavailable,
@@ -135,6 +141,7 @@ impl RefusalCode {
         match self {
             Self::TokenInvalid | Self::PermissionDenied => 403,
             Self::ConsoleMoved | Self::ConsoleUnavailable => 409,
+            Self::TooManyAttempts => 429,
             Self::VcenterUnavailable | Self::ConsoleLimit | Self::AuthorityUnavailable => 503,
         }
     }
@@ -146,6 +153,7 @@ impl RefusalCode {
             Self::PermissionDenied => "permission_denied",
             Self::ConsoleMoved => "console_moved",
             Self::ConsoleUnavailable => "console_unavailable",
+            Self::TooManyAttempts => "too_many_attempts",
             Self::VcenterUnavailable => "vcenter_unavailable",
             Self::ConsoleLimit => "console_limit",
             Self::AuthorityUnavailable => "authority_unavailable",

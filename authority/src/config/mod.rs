@@ -2,10 +2,12 @@
 
 mod auth;
 mod consoles;
+mod limits;
 mod section;
 mod tokens;
 
 pub use auth::AuthConfig;
+pub use limits::LimitsConfig;
 pub use tokens::TokensConfig;
 
 use crate::console::{IssuePolicy, PageUrl};
@@ -13,6 +15,7 @@ use crate::tls::Trust;
 use crate::vcenter::policy::ConsolePolicy;
 use auth::read_auth;
 use consoles::read_console_policy;
+use limits::read_limits;
 use rustls::ClientConfig;
 use secrecy::SecretString;
 use section::{Faults, Section};
@@ -63,6 +66,8 @@ pub struct Config {
     pub web: Option<PathBuf>,
     /// `[tokens]`: where tokens are kept.
     pub tokens: TokensConfig,
+    /// `[limits]`: how much one client may cost the others.
+    pub limits: LimitsConfig,
     /// `[webmks] host_certificates`: where Envoy reads which ESXi hosts to accept.
     pub host_certificates: Option<PathBuf>,
     /// `[auth]`: who may call the console API, and with which machines.
@@ -200,6 +205,7 @@ fn read(mut root: Section<'_>) -> Option<Config> {
     let (public, internal) = read_listen(root.section("listen"));
     let (consoles, web) = read_console(root.section("console"));
     let tokens = read_tokens(root.section("tokens"));
+    let limits = read_limits(root.section("limits"));
     let host_certificates = read_webmks(root.section("webmks"));
     if !root.has("vcenter") {
         root.fault("vcenter", "at least one [[vcenter]] is needed");
@@ -221,6 +227,7 @@ fn read(mut root: Section<'_>) -> Option<Config> {
         consoles: consoles?,
         web,
         tokens: tokens?,
+        limits: limits?,
         host_certificates,
         auth: auth?,
         vcenters: vcenters.into_iter().collect::<Option<_>>()?,

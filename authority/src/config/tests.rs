@@ -51,6 +51,8 @@ fn what_is_not_said_has_a_default() {
     assert!(!config.consoles.single_use);
     let TokensConfig::Memory { capacity } = config.tokens else { panic!("in memory") };
     assert_eq!(capacity.get(), 10_000);
+    let throttle = config.limits.throttle.expect("a limit");
+    assert_eq!((throttle.unknown_tokens.get(), throttle.window), (300, Duration::from_secs(60)));
     assert_eq!(config.web, None);
     assert_eq!(config.log.format, LogFormat::Text);
     let [vcenter] = config.vcenters.as_slice() else { panic!("one vCenter") };
@@ -104,6 +106,12 @@ fn the_shipped_example_explains_a_configuration_that_works() {
 }
 
 #[test]
+fn a_limit_of_none_is_no_limit() {
+    let config = Folder::new().parse(&format!("[limits]\nunknown_tokens = 0\n{LEAST}")).unwrap();
+    assert_eq!(config.limits.throttle, None);
+}
+
+#[test]
 fn every_fault_is_reported_at_once() {
     let faults = Folder::new().faults(
         r#"
@@ -118,6 +126,9 @@ fn every_fault_is_reported_at_once() {
         web = "no-such-folder"
         [tokens]
         store = "etcd"
+        [limits]
+        unknown_tokens = -1
+        unknown_tokens_window = "2h"
         [[auth.api_token]]
         name = "portal"
         sha256 = "abc"
@@ -162,6 +173,8 @@ fn every_fault_is_reported_at_once() {
         "console.single_use: must be true or false, not a string",
         "console.web: is not a folder",
         "tokens.store: must be \"memory\", \"memcached\" or \"redis\"",
+        "limits.unknown_tokens: must be between 0 and 1000000, not -1",
+        "limits.unknown_tokens_window: must be between 1s and 1h, not \"2h\"",
         "auth.api_token[0].sha256: must be a SHA-256",
         "auth.api_token[1].role: is not a known key",
         "auth.api_token[1].roles: must be an array of strings, not a string",

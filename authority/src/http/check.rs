@@ -2,7 +2,8 @@
 
 use super::fault::Refused;
 use super::{App, whole_body};
-use crate::console::Admission;
+use crate::console::{Admission, CheckError};
+use crate::throttle::Client;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -32,6 +33,13 @@ async fn check(State(app): State<Arc<App>>, body: Body) -> Response {
     };
     // From the network, so written with quotes and escapes.
     let (client, request_id) = (&request.client_address, &request.request_id);
+    let address = Client::at(client);
+    if let Err(throttled) = app.throttle.admit(address, "check") {
+        // Its client is in the log once.
+        let refused = Refused::from(throttled);
+        app.metrics.check(refused.0.code.as_str(), started.elapsed());
+        return refused.into_response();
+    }
     match app.consoles.check(&request.token).await {
         Ok(admission) => {
             let Admission { session, instance, target, .. } = &admission;
@@ -41,6 +49,9 @@ async fn check(State(app): State<Arc<App>>, body: Body) -> Response {
             Json(grant(admission)).into_response()
         }
         Err(error) => {
+            if matches!(error, CheckError::TokenInvalid) {
+                app.throttle.unknown_token(address);
+            }
             let refused = Refused::from(&error);
             let code = refused.0.code.as_str();
             warn!(code, %error, ?client, ?request_id, "session refused");
@@ -69,7 +80,7 @@ fn place(target: &Target) -> (&'static str, SocketAddr) {
 
 #[cfg(test)]
 mod tests {
-    use crate::http::testing::{app, ask};
+    use crate::http::testing::{UNKNOWN_TOKENS, app, ask};
     use crate::http::{BODY_LIMIT, internal};
     use axum::http::{Request, StatusCode};
     use serde_json::json;
@@ -82,6 +93,28 @@ mod tests {
         assert_eq!(answer.status, StatusCode::FORBIDDEN);
         assert_eq!(answer.json()["code"], "token_invalid");
         assert!(answer.json()["message"].as_str().unwrap().contains("Ask for a new one"));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_shows_many_unknown_tokens_is_refused_and_told_until_when() {
+        let app = app();
+        let from = async |client: &str| {
+            let question = json!({"token": "x", "client_address": client, "request_id": "r"});
+            let request = Request::post("/v1/check").body(question.to_string().into()).unwrap();
+            ask(internal(app.clone()), request).await
+        };
+        for _ in 0..UNKNOWN_TOKENS.get() {
+            assert_eq!(from("203.0.113.7").await.status, StatusCode::FORBIDDEN);
+        }
+        let answer = from("203.0.113.7").await;
+        assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(answer.json()["code"], "too_many_attempts");
+        let seconds = answer.json()["retry_after"].as_u64().unwrap();
+        assert!((1..=60).contains(&seconds), "{seconds}");
+        assert_eq!(answer.header("retry-after"), Some(seconds.to_string().as_str()));
+        for other in ["203.0.113.8", "2001:db8::1", ""] {
+            assert_eq!(from(other).await.status, StatusCode::FORBIDDEN, "{other}");
+        }
     }
 
     #[tokio::test]

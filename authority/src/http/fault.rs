@@ -6,6 +6,7 @@
 
 use crate::console::{CheckError, IssueError, IssueRequest, NoConsole, NoTicket};
 use crate::host_certificates::Unusable;
+use crate::throttle::Throttled;
 use crate::vcenter::fleet::NotLocated;
 use crate::vcenter::vnc::NoPort;
 use axum::Json;
@@ -26,6 +27,8 @@ pub enum Fault {
         /// Where tokens can be had (`WWW-Authenticate`).
         challenge: HeaderValue,
     },
+    /// The caller's address has shown too many unknown tokens. nova's `RateLimitFault`.
+    TooManyRequests(Throttled),
     /// An error in nova's own shape, `{"NAME": {"code": N, "message": M}}`.
     Nova {
         /// The HTTP status and `code`.
@@ -172,6 +175,7 @@ impl Fault {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Unauthorized { .. } => "unauthorized",
+            Self::TooManyRequests(_) => "overLimit",
             Self::Nova { name, .. } => name,
         }
     }
@@ -195,6 +199,12 @@ impl IntoResponse for Fault {
                 (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, challenge)], Json(body))
                     .into_response()
             }
+            Self::TooManyRequests(throttled) => {
+                let message = "This request was rate-limited.";
+                let body = json!({"overLimit": {"code": 429, "message": message}});
+                let retry_after = [(RETRY_AFTER, HeaderValue::from(throttled.seconds()))];
+                (StatusCode::TOO_MANY_REQUESTS, retry_after, Json(body)).into_response()
+            }
             Self::Nova { status, name, message } => {
                 let body = json!({name: {"code": status.as_u16(), "message": message}});
                 with_retry_after(status, Json(body))
@@ -210,7 +220,19 @@ pub struct Refused(pub Refusal);
 impl Refused {
     /// A refusal in words for the person at the browser.
     pub fn new(code: RefusalCode, message: impl Into<String>) -> Self {
-        Self(Refusal { code, message: message.into() })
+        Self(Refusal { code, message: message.into(), retry_after: None })
+    }
+}
+
+impl From<Throttled> for Refused {
+    fn from(throttled: Throttled) -> Self {
+        let seconds = throttled.seconds();
+        let message = format!(
+            "Too many console links that are not valid were opened from your network. Try again in \
+             {seconds} seconds."
+        );
+        let code = RefusalCode::TooManyAttempts;
+        Self(Refusal { code, message, retry_after: Some(seconds) })
     }
 }
 
@@ -255,7 +277,13 @@ impl From<&CheckError> for Refused {
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.0.code.status());
-        with_retry_after(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Json(self.0))
+        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let retry_after = self.0.retry_after;
+        let mut response = with_retry_after(status, Json(self.0));
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(RETRY_AFTER, seconds.into());
+        }
+        response
     }
 }
 

@@ -23,12 +23,13 @@ use crate::console::Consoles;
 use crate::identity::policy::{Policy, Right};
 use crate::identity::{Caller, Identity};
 use crate::telemetry::Metrics;
+use crate::throttle::{Client, Throttle};
 use crate::vcenter::scope::Scope;
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::FromRequestParts;
-use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
 use fault::Fault;
 use std::path::Path;
 use std::sync::Arc;
@@ -47,6 +48,10 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Listing every machine of every vCenter is the slowest answer, and bounded by 30 s.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
 
+/// Who a request of the public listener comes from. Envoy writes it in place of what the client sent, after
+/// `xff_num_trusted_hops`; a request that came another way has none.
+const CLIENT_ADDRESS: &str = "x-envoy-external-address";
+
 /// What the handlers work with.
 pub struct App {
     /// The use cases.
@@ -55,6 +60,8 @@ pub struct App {
     pub identity: Identity,
     /// What callers may do.
     pub policy: Policy,
+    /// Whom not to listen to.
+    pub throttle: Throttle,
     /// Counts.
     pub metrics: Arc<Metrics>,
     draining: AtomicBool,
@@ -66,9 +73,10 @@ impl App {
         consoles: Consoles,
         identity: Identity,
         policy: Policy,
+        throttle: Throttle,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { consoles, identity, policy, metrics, draining: AtomicBool::new(false) }
+        Self { consoles, identity, policy, throttle, metrics, draining: AtomicBool::new(false) }
     }
 
     /// From now on [`health`] says not ready.
@@ -122,16 +130,29 @@ async fn whole_body(body: Body) -> Result<Bytes, NoBody> {
     }
 }
 
+/// Who sent a request with these headers to the public listener.
+fn client(headers: &HeaderMap) -> Option<Client> {
+    headers.get(CLIENT_ADDRESS)?.to_str().ok().and_then(Client::at)
+}
+
 impl FromRequestParts<Arc<App>> for Caller {
     type Rejection = Fault;
 
     /// Whoever `X-Auth-Token` belongs to.
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Fault> {
         let shown = parts.headers.get("x-auth-token").and_then(|token| token.to_str().ok());
-        let identified = app.identity.identify(shown.unwrap_or_default().trim()).await;
-        match identified {
+        let shown = shown.unwrap_or_default().trim();
+        let client = client(&parts.headers);
+        app.throttle.admit(client, "console").map_err(Fault::TooManyRequests)?;
+        match app.identity.identify(shown).await {
             Ok(Some(caller)) => Ok(caller),
-            Ok(None) => Err(Fault::unauthorized(&app.identity.challenge())),
+            Ok(None) => {
+                // Whoever shows none asks where to log in.
+                if !shown.is_empty() {
+                    app.throttle.unknown_token(client);
+                }
+                Err(Fault::unauthorized(&app.identity.challenge()))
+            }
             Err(error) => {
                 warn!(%error, "a caller cannot be identified");
                 Err(Fault::unavailable("The Keystone service is temporarily unavailable."))

@@ -1,8 +1,9 @@
 //! `GET /console/status`: what the console page asks, since a failed WebSocket upgrade tells a browser
 //! nothing but code 1006.
 
-use super::App;
 use super::fault::Refused;
+use super::{App, client};
+use crate::console::CheckError;
 use crate::vcenter::machine::PowerState;
 use crate::vcenter::policy::Kind;
 use axum::extract::State;
@@ -42,7 +43,12 @@ async fn ask(app: &App, headers: &HeaderMap) -> Result<Json<Status>, Refused> {
             "There is no console token in the request. Open the link that you were given.";
         Refused::new(RefusalCode::TokenInvalid, message)
     })?;
+    let client = client(headers);
+    app.throttle.admit(client, "status")?;
     let status = app.consoles.status(token).await.map_err(|error| {
+        if matches!(error, CheckError::TokenInvalid) {
+            app.throttle.unknown_token(client);
+        }
         let refused = Refused::from(&error);
         info!(code = refused.0.code.as_str(), %error, "status refused");
         refused
@@ -65,7 +71,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use crate::http::public;
-    use crate::http::testing::{app, ask};
+    use crate::http::testing::{API_TOKEN, UNKNOWN_TOKENS, app, ask};
     use axum::body::Body;
     use axum::http::{Request, StatusCode};
 
@@ -83,5 +89,43 @@ mod tests {
             assert_eq!(answer.json()["code"], "token_invalid");
             assert_eq!(answer.header("cache-control"), Some("no-store"));
         }
+    }
+
+    /// Wrong tokens of callers count as well: behind one address, one limit.
+    #[tokio::test]
+    async fn a_client_that_shows_many_unknown_tokens_is_refused_whatever_it_shows() {
+        let app = app();
+        let send = async |client: &str, path: &str, name: &str, value: &str| {
+            let request = Request::get(path).header("X-Envoy-External-Address", client);
+            let request = request.header(name, value).body(Body::empty()).unwrap();
+            ask(public(app.clone(), None), request).await
+        };
+        let status =
+            async |client: &str| send(client, "/console/status", "Authorization", "Bearer x").await;
+        let machines = async |client: &str, token: &str| {
+            send(client, "/v1/vms?name=a", "X-Auth-Token", token).await
+        };
+        let (client, neighbour) = ("2001:db8::1", "2001:db8:0:1::1");
+        // Whoever shows no token has shown no wrong one.
+        for _ in 0..=UNKNOWN_TOKENS.get() {
+            assert_eq!(machines(client, "").await.status, StatusCode::UNAUTHORIZED);
+        }
+        for _ in 1..UNKNOWN_TOKENS.get() {
+            assert_eq!(machines(client, "wrong").await.status, StatusCode::UNAUTHORIZED);
+        }
+        assert_eq!(status(client).await.status, StatusCode::FORBIDDEN);
+
+        for address in [client, "2001:db8::2"] {
+            let answer = status(address).await;
+            assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+            assert_eq!(answer.json()["code"], "too_many_attempts");
+            assert!(answer.header("retry-after").is_some());
+            let answer = machines(address, API_TOKEN).await;
+            assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+            assert_eq!(answer.json()["overLimit"]["code"], 429);
+            assert!(answer.header("retry-after").is_some());
+        }
+        assert_eq!(status(neighbour).await.status, StatusCode::FORBIDDEN);
+        assert_eq!(machines(neighbour, API_TOKEN).await.status, StatusCode::SERVICE_UNAVAILABLE);
     }
 }

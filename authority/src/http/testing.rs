@@ -6,6 +6,7 @@ use crate::identity::Identity;
 use crate::identity::api_token::{ApiTokenConfig, ApiTokens};
 use crate::identity::policy::{Policy, Roles};
 use crate::telemetry::Metrics;
+use crate::throttle::{Throttle, ThrottleConfig};
 use crate::tls::Trust;
 use crate::tokens::MemoryStore;
 use crate::vcenter::Vcenter;
@@ -18,12 +19,14 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 use tower::ServiceExt;
 
 pub(super) const API_TOKEN: &str = "the portal's API token";
+/// How many of them one client may show.
+pub(super) const UNKNOWN_TOKENS: NonZeroU32 = NonZeroU32::new(3).expect("it is not zero");
 pub(super) const INSTANCE: &str = "5d93eed6-a1b7-5668-903c-b43c7c81d44c";
 
 /// An authority with one caller, one page for noVNC, and a vCenter that refuses connections: nothing can
@@ -75,7 +78,9 @@ pub(super) fn app_with_roles(roles: &[&str], project: Option<&str>) -> Arc<App> 
         every_project: admin(),
         projects: HashMap::new(),
     };
-    Arc::new(App::new(consoles, identity, policy, metrics))
+    let limit = ThrottleConfig { unknown_tokens: UNKNOWN_TOKENS, window: Duration::from_secs(60) };
+    let throttle = Throttle::new(Some(limit), Arc::clone(&metrics));
+    Arc::new(App::new(consoles, identity, policy, throttle, metrics))
 }
 
 /// An answer, read to its end.

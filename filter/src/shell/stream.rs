@@ -102,7 +102,8 @@ impl Stream {
     fn refuse(&self, refusal: &Refusal) {
         self.record(refusal);
         let mut headers = vec![("content-type", "application/json"), ("cache-control", "no-store")];
-        headers.extend_from_slice(refusal.headers());
+        let header = refusal.header();
+        headers.extend(header.as_ref().map(|(name, value)| (*name, value.as_ref())));
         let details = format!("vncgate_{}", refusal.code());
         let answer = host::send_local_response(
             refusal.status(),
@@ -218,8 +219,8 @@ impl Stream {
         }
         host::set_header(RESPONSE, "content-type", "application/json")?;
         host::set_header(RESPONSE, "content-length", &body.len().to_string())?;
-        for (name, value) in refusal.headers() {
-            host::set_header(RESPONSE, name, value)?;
+        if let Some((name, value)) = refusal.header() {
+            host::set_header(RESPONSE, name, &value)?;
         }
         self.refusal_body = Some(body);
         Ok(())

@@ -14,7 +14,7 @@ use vncgate_tests::gateway::{ESXI_HOSTS, Gateway};
 use vncgate_tests::process::Run;
 use vncgate_tests::screen::TcpServer;
 use vncgate_tests::vcsim::Vm;
-use vncgate_tests::websocket::{Connection, Upgrade, connect};
+use vncgate_tests::websocket::{Connection, Upgrade, connect, connect_from};
 use vncgate_tests::workspace::checkout;
 
 /// The ESXi host that machines are created on.
@@ -36,7 +36,12 @@ pub(crate) async fn gateway() -> &'static Gateway {
             let web = format!("web = \"{}\"", pages.display());
             Gateway::start_with(
                 "security",
-                move |config| config.with("#web = \"/usr/share/novnc\"", &web),
+                move |config| {
+                    // Longer than the tests take: what one client is refused for stays.
+                    let window =
+                        ("#unknown_tokens_window = \"1m\"", "unknown_tokens_window = \"1h\"");
+                    config.with("#web = \"/usr/share/novnc\"", &web).with(window.0, window.1)
+                },
                 &[],
             )
         })
@@ -106,7 +111,15 @@ pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
 /// Sends a request, byte for byte, on a connection of its own. Returns the head of the answer and what came
 /// with it; empty when Envoy closes without a word.
 pub(crate) async fn raw_answer(envoy: &Envoy, ca: &Ca, request: &str) -> String {
-    let mut connection = connect(envoy.address(), ca, &["http/1.1"]).await;
+    answer_on(connect(envoy.address(), ca, &["http/1.1"]).await, request).await
+}
+
+/// The same from another client's address.
+pub(crate) async fn raw_answer_to(client: IpAddr, envoy: &Envoy, ca: &Ca, request: &str) -> String {
+    answer_on(connect_from(client, envoy.address(), ca, &["http/1.1"]).await, request).await
+}
+
+async fn answer_on(mut connection: Connection, request: &str) -> String {
     // Envoy may have closed before all of it is sent.
     let _ = connection.write_all(request.as_bytes()).await;
     let mut answer = Vec::new();

@@ -1,24 +1,30 @@
 //! Stalled, many and endless requests leave room for the others.
 
 use crate::fixture::{
-    ESXI, UNKNOWN_TOKEN, assert_echoes, assert_no_trap, assert_serves, envoy_with, gateway, open,
-    token_for, within,
+    ESXI, UNKNOWN_TOKEN, assert_echoes, assert_no_trap, assert_serves, envoy_with, gateway,
+    raw_answer_to, status_of, token_for, within,
 };
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use vncgate_tests::console_api::API_TOKEN;
 use vncgate_tests::screen::TcpServer;
 use vncgate_tests::websocket::{Upgrade, connect};
 
-/// Anybody could exhaust the proxy by asking often: here, by tokens that were never issued, and by
-/// connections beyond the limit.
+/// Anybody could exhaust the proxy by asking often: here, by tokens that were never issued. Whoever goes on with
+/// that is not listened to, whatever it shows and whoever it claims to be; the others are.
 #[tokio::test]
 async fn ossn_0008_denial_of_service() {
     const GUESSES: usize = 400;
     const AT_ONCE: usize = 40;
+    // `unknown_tokens` of the shipped configuration.
+    const LIMIT: usize = 300;
+    const GUESSER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 5, 1));
     let gateway = gateway().await;
     let console = TcpServer::echo(ESXI).await;
-    let mut bystander = open(gateway, &console).await;
+    let good = token_for(gateway, console.address()).await;
+    let mut bystander = Upgrade::with_token(&gateway.envoy, &good).open(&gateway.ca).await;
     let calls = async || {
         let metrics = gateway.authority.internal("/metrics").await.text().await.expect("text");
         let calls = metrics.lines().filter(|line| line.starts_with("vncgate_vcenter_calls_total"));
@@ -26,20 +32,50 @@ async fn ossn_0008_denial_of_service() {
     };
 
     let before = calls().await;
-    let mut refused = 0;
+    let mut refused = [0, 0];
     for _ in 0..GUESSES / AT_ONCE {
-        let guess = Upgrade::with_token(&gateway.envoy, UNKNOWN_TOKEN);
+        let guess = Upgrade::with_token(&gateway.envoy, UNKNOWN_TOKEN).from(GUESSER);
         let guesses = (0..AT_ONCE).map(|_| guess.send(&gateway.ca));
         for answer in futures_util::future::join_all(guesses).await {
-            assert!(matches!(answer.status, 403 | 429), "{}", answer.status);
-            refused += 1;
+            let code = answer.code();
+            match answer.status {
+                403 => refused[0] += 1,
+                429 => refused[1] += 1,
+                status => panic!("{status} {code}"),
+            }
+            assert!(matches!(code.as_str(), "token_invalid" | "too_many_attempts"), "{code}");
         }
         assert_echoes(&mut bystander).await;
     }
-    assert_eq!(refused, GUESSES);
+    // Those that were under way when the limit was reached are answered.
+    assert!((LIMIT..LIMIT + AT_ONCE).contains(&refused[0]), "{refused:?} of {GUESSES}");
+    assert_eq!(refused[0] + refused[1], GUESSES);
     // Other tests use this gateway and its vCenter meanwhile, each for a few calls.
     let made = calls().await - before;
     assert!(made < 200, "{GUESSES} guesses made the authority call vCenter {made} times");
+
+    let answer = Upgrade::with_token(&gateway.envoy, &good)
+        .from(GUESSER)
+        .header("X-Forwarded-For", "192.0.2.1")
+        .header("X-Envoy-External-Address", "192.0.2.1")
+        .send(&gateway.ca)
+        .await;
+    assert_eq!((answer.status, answer.code().as_str()), (429, "too_many_attempts"));
+    assert!(answer.header("retry-after").is_some());
+    for request in [
+        format!("GET /console/status HTTP/1.1\r\nAuthorization: Bearer {good}\r\n"),
+        format!("GET /v1/vms?name=a HTTP/1.1\r\nX-Auth-Token: {API_TOKEN}\r\n"),
+    ] {
+        for disguise in
+            ["", "X-Forwarded-For: 192.0.2.1\r\n", "X-Envoy-External-Address: 192.0.2.1\r\n"]
+        {
+            let request = format!("{request}Host: x\r\n{disguise}\r\n");
+            let answer = raw_answer_to(GUESSER, &gateway.envoy, &gateway.ca, &request).await;
+            assert_eq!(status_of(&answer), 429, "{request}: {answer}");
+        }
+    }
+    // A client that another one names is not refused for it.
+    assert_echoes(&mut Upgrade::with_token(&gateway.envoy, &good).open(&gateway.ca).await).await;
     assert_no_trap(gateway);
 }
 

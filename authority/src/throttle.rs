@@ -1,0 +1,208 @@
+//! A client that shows many unknown tokens is not listened to for a while.
+//!
+//! Nobody guesses a token of 122 random bits. What a flood of guesses takes is the time of the token store, of
+//! Keystone and of the log, which is everybody's. So the tokens that a client shows and nobody has issued are
+//! counted, console tokens and callers' tokens alike, in a window of time that begins with the first of them.
+//! At the limit the client is refused, whatever it shows, until the window is over; only then is anything
+//! asked again.
+//!
+//! Questions that are under way when the limit is reached are answered: Envoy bounds how many there are.
+
+use crate::telemetry::Metrics;
+use lru::LruCache;
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+use tracing::warn;
+
+/// Clients that are remembered, in about a megabyte. Whoever has so many addresses that the oldest is
+/// forgotten has no need to come again from that one.
+const CLIENTS: NonZeroUsize = NonZeroUsize::new(10_000).expect("it is not zero");
+
+/// The network of one subscriber (RFC 6177), within which a client chooses its addresses by itself.
+const IPV6_PREFIX: u32 = 64;
+
+/// `[limits]`: how many unknown tokens are too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ThrottleConfig {
+    /// A client is refused when it has shown so many within the window.
+    pub unknown_tokens: NonZeroU32,
+    /// From the first of them.
+    pub window: Duration,
+}
+
+/// Whoever shows tokens: an IPv4 address or an IPv6 network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Client(IpAddr);
+
+impl Client {
+    /// The client at an IP address. `None` for what is none, such as the path of a Unix socket.
+    pub fn at(address: &str) -> Option<Self> {
+        Some(Self(match address.parse::<IpAddr>().ok()?.to_canonical() {
+            IpAddr::V6(address) => {
+                let network = address.to_bits() & (u128::MAX << (u128::BITS - IPV6_PREFIX));
+                Ipv6Addr::from_bits(network).into()
+            }
+            address => address,
+        }))
+    }
+}
+
+/// The client has shown too many unknown tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Throttled {
+    /// How long it is not listened to.
+    pub retry_after: Duration,
+}
+
+impl Throttled {
+    /// The same in whole seconds, for `Retry-After`; at least one.
+    pub fn seconds(&self) -> u32 {
+        u32::try_from(self.retry_after.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1)
+    }
+}
+
+/// Counts unknown tokens by client.
+pub struct Throttle {
+    config: Option<ThrottleConfig>,
+    clients: Mutex<LruCache<Client, Window>>,
+    metrics: Arc<Metrics>,
+}
+
+struct Window {
+    unknown: u32,
+    until: Instant,
+}
+
+impl Throttle {
+    /// Without a configuration everybody is listened to.
+    pub fn new(config: Option<ThrottleConfig>, metrics: Arc<Metrics>) -> Self {
+        Self { config, clients: Mutex::new(LruCache::new(CLIENTS)), metrics }
+    }
+
+    /// Whether a client is listened to, before anything is done for it. `api` is the metric's label. A client
+    /// that Envoy did not name always is: to count them together would shut out all for one.
+    pub fn admit(&self, client: Option<Client>, api: &'static str) -> Result<(), Throttled> {
+        let (Some(config), Some(client)) = (&self.config, client) else { return Ok(()) };
+        let now = Instant::now();
+        match self.clients().peek(&client) {
+            Some(window) if window.unknown >= config.unknown_tokens.get() && now < window.until => {
+                self.metrics.throttled(api);
+                Err(Throttled { retry_after: window.until - now })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The client has shown a token that nobody has issued.
+    pub fn unknown_token(&self, client: Option<Client>) {
+        let (Some(config), Some(client)) = (&self.config, client) else { return };
+        let now = Instant::now();
+        let begun = || Window { unknown: 0, until: now + config.window };
+        let unknown = {
+            let mut clients = self.clients();
+            let window = clients.get_or_insert_mut(client, begun);
+            if now >= window.until {
+                *window = begun();
+            }
+            window.unknown = window.unknown.saturating_add(1);
+            window.unknown
+        };
+        // Once for each window: requests that were under way count further.
+        if unknown == config.unknown_tokens.get() {
+            self.metrics.client_throttled();
+            let Client(address) = client;
+            warn!(client = %address, unknown, window = ?config.window, "a client shows too many unknown tokens");
+        }
+    }
+
+    fn clients(&self) -> MutexGuard<'_, LruCache<Client, Window>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_secs(60);
+
+    fn throttle(unknown_tokens: u32) -> Throttle {
+        let config = NonZeroU32::new(unknown_tokens)
+            .map(|unknown_tokens| ThrottleConfig { unknown_tokens, window: WINDOW });
+        Throttle::new(config, Arc::new(Metrics::new()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_refused_from_the_last_unknown_token_to_the_end_of_its_window() {
+        let throttle = throttle(3);
+        let (client, other) = (Client::at("192.0.2.1"), Client::at("192.0.2.2"));
+        for _ in 0..3 {
+            assert_eq!(throttle.admit(client, "check"), Ok(()));
+            throttle.unknown_token(client);
+            tokio::time::advance(Duration::from_secs(5)).await;
+        }
+        let refused = throttle.admit(client, "check").unwrap_err();
+        assert_eq!(
+            (refused.retry_after, refused.seconds()),
+            (WINDOW - Duration::from_secs(15), 45)
+        );
+        assert_eq!(throttle.admit(other, "check"), Ok(()));
+
+        // What comes late makes it no longer, and the next window begins at nothing.
+        throttle.unknown_token(client);
+        tokio::time::advance(refused.retry_after - Duration::from_millis(1)).await;
+        assert_eq!(throttle.admit(client, "status").unwrap_err().seconds(), 1);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(throttle.admit(client, "check"), Ok(()));
+        throttle.unknown_token(client);
+        assert_eq!(throttle.admit(client, "check"), Ok(()));
+
+        let metrics = throttle.metrics.encode().unwrap();
+        for count in [
+            r#"vncgate_throttled_requests_total{api="check"} 1"#,
+            r#"vncgate_throttled_requests_total{api="status"} 1"#,
+            "vncgate_throttled_clients_total 1",
+        ] {
+            assert!(metrics.contains(count), "{metrics}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_limit_or_a_known_address_nobody_is_refused() {
+        let client = Client::at("192.0.2.1");
+        let (unlimited, limited) = (throttle(0), throttle(1));
+        for _ in 0..1000 {
+            unlimited.unknown_token(client);
+            limited.unknown_token(None);
+        }
+        assert_eq!(unlimited.admit(client, "check"), Ok(()));
+        assert_eq!(limited.admit(None, "check"), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_clients_take_bounded_memory() {
+        let throttle = throttle(1);
+        let first = Client::at("10.0.0.0");
+        throttle.unknown_token(first);
+        for number in 1..=CLIENTS.get() as u32 {
+            throttle.unknown_token(Client::at(&IpAddr::from(number.to_be_bytes()).to_string()));
+        }
+        assert_eq!(throttle.clients().len(), CLIENTS.get());
+        assert_eq!(throttle.admit(first, "check"), Ok(()), "the oldest is forgotten");
+    }
+
+    #[test]
+    fn a_client_is_an_ipv4_address_or_an_ipv6_network() {
+        let same = |one: &str, other: &str| Client::at(one).unwrap() == Client::at(other).unwrap();
+        assert!(same("192.0.2.1", "::ffff:192.0.2.1"));
+        assert!(!same("192.0.2.1", "192.0.2.2"));
+        assert!(same("2001:db8::1", "2001:db8::ffff:ffff:ffff:ffff"));
+        assert!(!same("2001:db8::1", "2001:db8:0:1::1"));
+        for none in ["", "unknown", "/run/envoy.sock", "192.0.2.1:443", "[2001:db8::1]"] {
+            assert_eq!(Client::at(none), None, "{none}");
+        }
+    }
+}
