@@ -4,7 +4,8 @@ use crate::certificate::{Ca, Identity};
 use crate::process::{Process, Run, run_to_end};
 use crate::workspace::cached;
 use nix::sys::signal::Signal;
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Value, json};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
@@ -23,7 +24,7 @@ pub const CLUSTER: &str = "DC0_C0";
 pub struct Vcsim {
     process: Process,
     address: SocketAddr,
-    /// Where hosts get what the vSphere API cannot set: see [`crate::webmks`].
+    /// Where hosts get what the vSphere API cannot set ([`crate::webmks`]), or not thousands of times.
     pub(crate) control: SocketAddr,
     ca: PathBuf,
     pub(crate) run: Run,
@@ -43,7 +44,7 @@ pub struct Options {
 }
 
 /// A virtual machine in a [`Vcsim`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Vm {
     /// Its name in the inventory.
     pub name: String,
@@ -122,6 +123,16 @@ impl Vcsim {
             .as_str()
             .expect("an instance UUID");
         Vm { name: name.to_owned(), instance_uuid: uuid.to_owned() }
+    }
+
+    /// Creates many virtual machines on a host at once, powered on, each with a console port of its own.
+    pub async fn create_vms(&self, host: &str, count: usize) -> Vec<Vm> {
+        let http = crate::certificate::http_client(rustls::RootCertStore::empty());
+        let url = format!("http://{}/hosts/{host}/machines", self.control);
+        let request = http.post(url).json(&json!({"count": count}));
+        let answer = request.send().await.expect("the vCenter answers");
+        assert_eq!(answer.status(), 201, "the vCenter knows no host {host}");
+        answer.json().await.expect("machines as JSON")
     }
 
     /// Sets `RemoteDisplay.vnc.port`.
@@ -246,6 +257,10 @@ async fn launch(
     if let Some(esxi) = &options.esxi {
         command.args(["-esxi", esxi]);
     }
+    // Its datastore is a temporary directory, which it leaves behind when it is killed.
+    let files = run.path("vcsim");
+    std::fs::create_dir_all(&files).expect("make the simulator's directory");
+    command.env("TMPDIR", files);
     let mut process = Process::start(run, "vcsim", &command);
     let log = run.path("vcsim.stdout");
     let (address, control) = process

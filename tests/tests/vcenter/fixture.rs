@@ -2,6 +2,7 @@
 
 use rustls::RootCertStore;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -110,12 +111,30 @@ impl Site {
 
     /// How many SOAP calls of `method` have had this `outcome`.
     pub(crate) async fn calls(&self, method: &str, outcome: &str) -> u64 {
+        self.call_counts().await.get(&(method.to_owned(), outcome.to_owned())).copied().unwrap_or(0)
+    }
+
+    /// How many SOAP calls there have been of each method.
+    pub(crate) async fn calls_by_method(&self) -> BTreeMap<String, u64> {
+        let mut counts = BTreeMap::new();
+        for ((method, _), count) in self.call_counts().await {
+            *counts.entry(method).or_default() += count;
+        }
+        counts
+    }
+
+    /// The same by method and outcome.
+    async fn call_counts(&self) -> BTreeMap<(String, String), u64> {
         let metrics = self.authority.internal("/metrics").await.text().await.expect("metrics");
-        let labels = format!(r#"{{vcenter="vcenter-a",method="{method}",outcome="{outcome}"}} "#);
-        let line = metrics.lines().find_map(|line| {
-            line.strip_prefix("vncgate_vcenter_calls_total")?.strip_prefix(&labels)
+        let counts = metrics.lines().filter_map(|line| {
+            let labels =
+                line.strip_prefix(r#"vncgate_vcenter_calls_total{vcenter="vcenter-a","#)?;
+            let (method, rest) = labels.strip_prefix("method=\"")?.split_once('"')?;
+            let (outcome, count) = rest.strip_prefix(",outcome=\"")?.split_once("\"} ")?;
+            let count = count.parse().expect("a count");
+            Some(((method.to_owned(), outcome.to_owned()), count))
         });
-        line.map_or(0, |count| count.parse().expect("a count"))
+        counts.collect()
     }
 }
 

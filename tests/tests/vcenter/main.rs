@@ -10,3 +10,4 @@ mod issue;
 mod outage;
 mod service;
 mod session;
+mod size;

@@ -50,16 +50,17 @@ func (t *hostTable) set(name string, changed HostSettings) {
 	t.settings[name] = settings
 }
 
-// Handler is the control API: PUT /hosts/{host} with HostSettings → 204, or 404.
+// Handler is the control API:
+//
+//   - PUT /hosts/{host} with HostSettings → 204;
+//   - POST /hosts/{host}/machines with {"count": N} → 201 and N Machines.
+//
+// A host that is not in the inventory is answered with 404.
 func (v *VCenter) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("PUT /hosts/{host}", func(w http.ResponseWriter, r *http.Request) {
-		decoder := json.NewDecoder(r.Body)
-		// A misspelt field would set nothing, and a test would pass for it.
-		decoder.DisallowUnknownFields()
 		var settings HostSettings
-		if err := decoder.Decode(&settings); err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
+		if !decode(w, r, &settings) {
 			return
 		}
 		if err := v.SetHost(r.PathValue("host"), settings); err != nil {
@@ -68,7 +69,35 @@ func (v *VCenter) Handler() http.Handler {
 		}
 		w.WriteHeader(http.StatusNoContent)
 	})
+	mux.HandleFunc("POST /hosts/{host}/machines", func(w http.ResponseWriter, r *http.Request) {
+		var wanted struct {
+			Count int `json:"count"`
+		}
+		if !decode(w, r, &wanted) {
+			return
+		}
+		machines, err := v.AddMachines(r.PathValue("host"), wanted.Count)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusNotFound)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusCreated)
+		json.NewEncoder(w).Encode(machines) // Fails only if the client is gone.
+	})
 	return mux
+}
+
+// decode reads the body of a request, or answers that it is wrong.
+func decode(w http.ResponseWriter, r *http.Request, body any) bool {
+	decoder := json.NewDecoder(r.Body)
+	// A misspelt field would set nothing, and a test would pass for it.
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(body); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return false
+	}
+	return true
 }
 
 // SetHost changes a host of the inventory. Waiting property collectors are told of it.

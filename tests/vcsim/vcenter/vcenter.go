@@ -2,7 +2,7 @@
 //
 //   - VirtualMachine.AcquireTicket for WebMKS consoles, on hosts that package hostd stands in for
 //     (tickets.go);
-//   - hosts of different versions and certificates (hosts.go);
+//   - hosts of different versions and certificates (hosts.go), and thousands of machines (machines.go);
 //   - roles that are enforced, where consoles are concerned (privileges.go);
 //   - ReconfigVM_Task and RelocateVM_Task corrected where they differ from vCenter's (reconfigure.go,
 //     relocate.go).
