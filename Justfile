@@ -36,8 +36,8 @@ build-release: _wasm-target _pages
     cargo build --package vncgate-authority --release
 
 # Run every tier of tests
-test: test-unit test-abi test-envoy test-vcenter test-openstack test-webmks test-stores test-security test-browser
-    @{{ counted }} --total unit abi envoy vcenter openstack simulator webmks stores security browser
+test: test-unit test-abi test-envoy test-vcenter test-openstack test-webmks test-stores test-sites test-security test-browser
+    @{{ counted }} --total unit abi envoy vcenter openstack simulator webmks stores sites security browser
 
 # Unit and property tests beside the code
 test-unit: _pages
@@ -75,6 +75,10 @@ test-webmks: build _vcsim _guest (_envoy envoy) (_debian "qemu-system-x86")
 # Token stores in memcached and Redis, and authorities that share one
 test-stores: build _vcsim (_debian "memcached redis-server")
     @{{ counted }} stores cargo test --no-fail-fast --package vncgate-tests --test stores
+
+# Two sites with one token store: each opens the other's consoles
+test-sites: build _vcsim (_envoy envoy) (_debian "memcached redis-server openssl")
+    @{{ counted }} sites cargo test --no-fail-fast --package vncgate-tests --test sites -- {{ waiting }}
 
 # The holes that this kind of proxy has had, each tried on the whole gateway
 test-security: build _vcsim (_envoy envoy)

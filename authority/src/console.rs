@@ -4,13 +4,17 @@
 //! and a token whose place is no longer the machine's is refused: after a vMotion, or when ports have changed
 //! hands, the old place may be the console of another machine ([`place`]). nova compares the port alone.
 //! Only for a good token is there a [`target`], and with it the ticket or the password that opens a console.
+//!
+//! The machine of a token may be another site's: then that site is asked for all this ([`elsewhere`]).
 
 mod attempts;
+mod elsewhere;
 mod place;
 mod target;
 
-use crate::host_certificates::{HostCertificates, Unusable};
+use crate::host_certificates::{HostCertificate, HostCertificates, Unusable};
 use crate::names::{Names, Unresolved};
+use crate::sites::{Console, Machine, NoAnswer, Site, Sites};
 use crate::tokens::{
     ConsoleType, Protocol, Record, StoreUnavailable, Token, TokenHash, TokenStore,
 };
@@ -26,7 +30,6 @@ use futures_util::future::join_all;
 use place::host_of;
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use thiserror::Error;
 use tracing::{error, warn};
@@ -256,6 +259,19 @@ pub enum CheckError {
     /// The host's name has no address.
     #[error(transparent)]
     Unresolved(#[from] Unresolved),
+    /// The token is in the store, and there is nobody to ask about its vCenter.
+    #[error("no [[vcenter]] has the service host {0:?}, and no [[site]] that may be asked")]
+    UnknownOwner(String),
+    /// The site of the token's machine says no, or nothing.
+    #[error("site {site}, asked for session {session}: {reason}")]
+    Elsewhere {
+        /// Which site.
+        site: String,
+        /// What its log knows the question by.
+        session: Uuid,
+        /// What it says, or why it says nothing.
+        reason: NoAnswer,
+    },
     /// The token cannot be looked up.
     #[error(transparent)]
     Store(#[from] StoreUnavailable),
@@ -276,6 +292,7 @@ pub enum RevokeError {
 pub struct Consoles {
     policy: IssuePolicy,
     fleet: Fleet,
+    sites: Sites,
     store: Box<dyn TokenStore>,
     names: Names,
     host_certificates: Option<HostCertificates>,
@@ -283,16 +300,17 @@ pub struct Consoles {
 }
 
 impl Consoles {
-    /// Consoles of the machines of `fleet`, with tokens kept in `store`. Without `host_certificates`, Envoy
+    /// Consoles of the machines of `fleet`, and of those of other `sites`, with tokens kept in `store`. Without `host_certificates`, Envoy
     /// knows by itself which hosts to believe.
     pub fn new(
         policy: IssuePolicy,
         fleet: Fleet,
+        sites: Sites,
         store: Box<dyn TokenStore>,
         host_certificates: Option<HostCertificates>,
     ) -> Self {
         let (names, attempts) = (Names::new(), Attempts::new());
-        Self { policy, fleet, store, names, host_certificates, attempts }
+        Self { policy, fleet, sites, store, names, host_certificates, attempts }
     }
 
     /// The vCenters behind it.
@@ -350,46 +368,35 @@ impl Consoles {
     /// token is used up by the answer yes alone: a vCenter that is down costs nobody a token.
     pub async fn check(&self, shown: &str) -> Result<Admission, CheckError> {
         let token = TokenHash::of(shown);
-        let (record, vcenter) = self.known(token).await?;
-        let target = vcenter.in_one_limit(async {
-            let valid = self.valid(&record, vcenter).await?;
-            self.target(&record, vcenter, valid).await
-        });
-        let target = target.await.map_err(|error| CheckError::Vcenter {
-            service_host: record.service_host.clone(),
-            error,
-        })?;
-        match &target {
-            Ok(_) => self.attempts.succeeded(token),
-            Err(CheckError::NoTicket { reason, .. }) => self.attempts.failed(token, reason.clone()),
-            Err(_) => {}
-        }
-        let target = target?;
+        let record = self.known(token).await?;
+        let session = Uuid::new_v4();
+        let target = match self.owner(&record)? {
+            Owner::Vcenter(vcenter) => self.open(token, &record, vcenter).await?.target,
+            Owner::Site(site) => self.open_elsewhere(token, &record, site, session).await?,
+        };
         if self.policy.single_use {
             self.store.take(token).await?.ok_or(CheckError::TokenInvalid)?;
         }
         let Record { instance, expires_at, .. } = record;
-        Ok(Admission { session: Uuid::new_v4(), instance, expires_at, target })
+        Ok(Admission { session, instance, expires_at, target })
     }
 
     /// What [`Self::check`] would say, without using the token up, without a ticket and without the target.
     /// What it did say of a ticket a moment ago counts.
     pub async fn status(&self, shown: &str) -> Result<Status, CheckError> {
         let token = TokenHash::of(shown);
-        let (record, vcenter) = self.known(token).await?;
-        let VirtualMachine { name, power_state, .. } = self.valid(&record, vcenter).await?.machine;
+        let record = self.known(token).await?;
+        let Machine { name, power_state } = self.machine(token, &record).await?;
         let Record { instance, protocol, expires_at, .. } = record;
-        if let Some(reason) = self.attempts.failure(token) {
-            return Err(CheckError::NoTicket { instance, reason });
-        }
         Ok(Status { name, instance, power_state, kind: protocol.kind(), expires_at })
     }
 
     /// What a token was issued for, if the console is still there and the machine within `scope`. The token
     /// is not used up.
     pub async fn record(&self, shown: &str, scope: &Scope) -> Result<Record, CheckError> {
-        let (record, vcenter) = self.known(TokenHash::of(shown)).await?;
-        self.valid(&record, vcenter).await?;
+        let token = TokenHash::of(shown);
+        let record = self.known(token).await?;
+        self.machine(token, &record).await?;
         self.locate_within(record.instance, scope).await.map_err(|error| match error {
             NotLocated::Unavailable { service_host, error } => {
                 CheckError::Vcenter { service_host, error }
@@ -454,14 +461,70 @@ impl Consoles {
             }
         }))
         .await;
+        if let Err(error) = certificates.forget_unused().await {
+            error!(%error, "the hosts' certificates cannot be written for Envoy");
+        }
     }
 
-    /// A token's record, and who manages its machine.
-    async fn known(&self, token: TokenHash) -> Result<(Record, &Arc<Vcenter>), CheckError> {
-        let record = self.store.get(token).await?.ok_or(CheckError::TokenInvalid)?;
-        let vcenter = self.fleet.by_service_host(&record.service_host);
-        let vcenter = vcenter.ok_or(CheckError::TokenInvalid)?;
-        Ok((record, vcenter))
+    /// A token's record.
+    async fn known(&self, token: TokenHash) -> Result<Record, CheckError> {
+        self.store.get(token).await?.ok_or(CheckError::TokenInvalid)
+    }
+
+    /// Who manages a token's machine.
+    fn owner(&self, record: &Record) -> Result<Owner<'_>, CheckError> {
+        let service_host = &record.service_host;
+        if let Some(vcenter) = self.fleet.by_service_host(service_host) {
+            return Ok(Owner::Vcenter(vcenter));
+        }
+        let site = self.sites.owner(service_host).map(Owner::Site);
+        site.ok_or_else(|| CheckError::UnknownOwner(service_host.clone()))
+    }
+
+    /// Where the console of a vCenter of this site is, and what opens it.
+    async fn open(
+        &self,
+        token: TokenHash,
+        record: &Record,
+        vcenter: &Vcenter,
+    ) -> Result<Console, CheckError> {
+        let console = vcenter.in_one_limit(async {
+            let valid = self.valid(record, vcenter).await?;
+            let certificate = valid.certificate.as_ref().map(HostCertificate::pin);
+            let target = self.target(record, vcenter, valid).await?;
+            Ok(Console { target, certificate })
+        });
+        let console = console.await.map_err(|error| CheckError::Vcenter {
+            service_host: record.service_host.clone(),
+            error,
+        })?;
+        match &console {
+            Ok(_) => self.attempts.succeeded(token),
+            Err(CheckError::NoTicket { reason, .. }) => self.attempts.failed(token, reason.clone()),
+            Err(_) => {}
+        }
+        console
+    }
+
+    /// How a token's machine is, if its console is where the token was issued for.
+    async fn machine(&self, token: TokenHash, record: &Record) -> Result<Machine, CheckError> {
+        match self.owner(record)? {
+            Owner::Vcenter(vcenter) => self.machine_here(token, record, vcenter).await,
+            Owner::Site(site) => self.machine_elsewhere(token, site).await,
+        }
+    }
+
+    async fn machine_here(
+        &self,
+        token: TokenHash,
+        record: &Record,
+        vcenter: &Vcenter,
+    ) -> Result<Machine, CheckError> {
+        let VirtualMachine { name, power_state, .. } = self.valid(record, vcenter).await?.machine;
+        match self.attempts.failure(token) {
+            Some(reason) => Err(CheckError::NoTicket { instance: record.instance, reason }),
+            None => Ok(Machine { name, power_state }),
+        }
     }
 
     /// Is `claimed` this host? A name is compared as a name and an address as an address; a name that a
@@ -475,6 +538,12 @@ impl Consoles {
             Err(_) => Ok(false),
         }
     }
+}
+
+/// Who can tell where a console is.
+enum Owner<'a> {
+    Vcenter(&'a Vcenter),
+    Site(&'a Site),
 }
 
 /// The kind of console to issue a token for.

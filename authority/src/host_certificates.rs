@@ -11,28 +11,34 @@ mod certificate;
 pub use certificate::{HostCertificate, Unusable};
 
 use crate::vcenter::host::{Host, HostRef};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 /// The secret's name in Envoy's configuration.
 pub const SECRET: &str = "vncgate_esxi_hosts";
 
-/// A certificate's SHA-256 in hexadecimal, as Envoy's `verify_certificate_hash` has it.
-type Pin = String;
+/// A certificate's SHA-256, in hexadecimal as Envoy's `verify_certificate_hash` has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Pin(#[serde(with = "hex::serde")] [u8; 32]);
 
 /// No certificate has it. It keeps the list from being empty: to Envoy an empty one means that any
 /// certificate will do.
-const NOBODY: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+const NOBODY: Pin = Pin([0; 32]);
 
 /// Envoy is told of the change by the kernel, and its workers have the new pins some two milliseconds later;
 /// this is for a machine that is busy. A session that comes earlier is refused and can be tried again.
 const RELOAD: Duration = Duration::from_millis(200);
+
+/// How long a host of another site is accepted after the last console there. Envoy needs milliseconds; the
+/// rest is for those who come after, so that they do not wait for it to read the file.
+const OTHER_SITE_S_HOST: Duration = Duration::from_secs(10 * 60);
 
 /// The file, and what is in it.
 pub struct HostCertificates {
@@ -44,6 +50,8 @@ pub struct HostCertificates {
 struct Pins {
     /// By vCenter and host.
     by_host: HashMap<String, HashMap<HostRef, Pin>>,
+    /// By another site's vCenter and host, with the time of its last console.
+    of_other_sites: HashMap<(String, HostRef), (Pin, Instant)>,
     /// What the file has.
     written: BTreeSet<Pin>,
     /// When Envoy has read it.
@@ -74,15 +82,34 @@ impl HostCertificates {
     }
 
     /// Has Envoy accept this certificate of one host, and waits until it does.
-    pub async fn admit(
+    pub async fn admit(&self, service_host: &str, host: &HostRef, pin: Pin) -> io::Result<()> {
+        let mut pins = self.pins.lock().await;
+        let hosts = pins.by_host.entry(service_host.to_owned()).or_default();
+        hosts.insert(host.clone(), pin);
+        self.enforce(pins).await
+    }
+
+    /// The same for a host of another site, which is forgotten after a time without consoles.
+    pub async fn admit_other_site_s(
         &self,
         service_host: &str,
         host: &HostRef,
-        certificate: &HostCertificate,
+        pin: Pin,
     ) -> io::Result<()> {
         let mut pins = self.pins.lock().await;
-        let hosts = pins.by_host.entry(service_host.to_owned()).or_default();
-        hosts.insert(host.clone(), certificate.pin());
+        let host = (service_host.to_owned(), host.clone());
+        pins.of_other_sites.insert(host, (pin, Instant::now()));
+        self.enforce(pins).await
+    }
+
+    /// Has Envoy forget the hosts of other sites at which no console was opened of late.
+    pub async fn forget_unused(&self) -> io::Result<()> {
+        let mut pins = self.pins.lock().await;
+        pins.of_other_sites.retain(|_, (_, used)| used.elapsed() < OTHER_SITE_S_HOST);
+        self.write_changes(&mut pins).await
+    }
+
+    async fn enforce(&self, mut pins: MutexGuard<'_, Pins>) -> io::Result<()> {
         self.write_changes(&mut pins).await?;
         let in_force = pins.in_force;
         drop(pins);
@@ -93,8 +120,9 @@ impl HostCertificates {
     }
 
     async fn write_changes(&self, pins: &mut Pins) -> io::Result<()> {
-        let wanted: BTreeSet<Pin> =
-            pins.by_host.values().flat_map(HashMap::values).cloned().collect();
+        let own = pins.by_host.values().flat_map(HashMap::values);
+        let others = pins.of_other_sites.values().map(|(pin, _)| pin);
+        let wanted: BTreeSet<Pin> = own.chain(others).copied().collect();
         if wanted == pins.written {
             return Ok(());
         }
@@ -116,7 +144,7 @@ async fn write(file: &Path, pins: &BTreeSet<Pin>) -> io::Result<()> {
 
 /// The `DiscoveryResponse` of Envoy's secret discovery service.
 fn secret(pins: &BTreeSet<Pin>) -> String {
-    let pins: Vec<&str> = [NOBODY].into_iter().chain(pins.iter().map(String::as_str)).collect();
+    let pins: Vec<&Pin> = [&NOBODY].into_iter().chain(pins).collect();
     let secret = json!({"resources": [{
         "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
         "name": SECRET,

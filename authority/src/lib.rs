@@ -21,6 +21,7 @@
 //! | [`vcenter`] | SOAP client, one shared session per vCenter |
 //! | [`host_certificates`] | which ESXi hosts Envoy accepts |
 //! | [`names`] | host name to address |
+//! | [`sites`] | the authorities of other sites |
 //! | [`identity`] | who calls the console API |
 //! | [`throttle`] | who has shown too many unknown tokens |
 //! | [`http`] | routers, errors as responses, the server |
@@ -38,6 +39,7 @@ pub mod identity;
 pub mod names;
 pub mod outbound;
 pub mod serve;
+pub mod sites;
 pub mod telemetry;
 pub mod throttle;
 pub mod tls;

@@ -1,6 +1,6 @@
 //! The command `serve`: wires the parts together, serves, and drains.
 
-use crate::config::{AuthConfig, Config, ListenAddress, TokensConfig, VcenterConfig};
+use crate::config::{AuthConfig, Config, ListenAddress, SitesConfig, TokensConfig, VcenterConfig};
 use crate::console::Consoles;
 use crate::host_certificates::HostCertificates;
 use crate::http::server::{Listener, serve};
@@ -8,6 +8,8 @@ use crate::http::{self, App};
 use crate::identity::Identity;
 use crate::identity::api_token::ApiTokens;
 use crate::identity::keystone::Keystone;
+use crate::sites::Sites;
+use crate::sites::tls::Door;
 use crate::telemetry::Metrics;
 use crate::throttle::Throttle;
 use crate::tokens::{MemcachedStore, MemoryStore, RedisStore, StoreUnavailable, TokenStore};
@@ -15,6 +17,7 @@ use crate::vcenter::Vcenter;
 use crate::vcenter::fleet::{Fleet, Member};
 use crate::vcenter::session::Endpoint;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +48,9 @@ pub enum ServeError {
     /// The HTTP client for a vCenter cannot be made.
     #[error("vCenter {0}: {1}")]
     Client(String, reqwest::Error),
+    /// The HTTP client for other sites cannot be made.
+    #[error("other sites: {0}")]
+    Sites(reqwest::Error),
     /// The client for the token store cannot be made.
     #[error(transparent)]
     Store(StoreUnavailable),
@@ -71,6 +77,7 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
         host_certificates,
         auth,
         vcenters,
+        sites,
         log: _,
     } = config;
     let metrics = Arc::new(Metrics::new());
@@ -80,7 +87,13 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
         Some(file) => Some(create_host_certificates(file).await?),
         None => None,
     };
-    let consoles = Consoles::new(consoles, fleet, store, host_certificates);
+    let (sites, peer) = match sites {
+        Some(SitesConfig { sites, tls, peer }) => {
+            (Sites::new(sites, tls, &metrics).map_err(ServeError::Sites)?, peer)
+        }
+        None => (Sites::default(), None),
+    };
+    let consoles = Consoles::new(consoles, fleet, sites, store, host_certificates);
     let AuthConfig { api_tokens, keystone, policy } = auth;
     let keystone = keystone.map(|config| Keystone::new(config, Arc::clone(&metrics)));
     let keystone = keystone.transpose().map_err(ServeError::Keystone)?;
@@ -90,6 +103,10 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
 
     let public = bind(&public, "public").await?;
     let internal = bind(&internal, "internal").await?;
+    let peer = match peer {
+        Some((address, door)) => Some(bind_for_sites(address, door).await?),
+        None => None,
+    };
     let stop_public = CancellationToken::new();
     let stop_internal = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
@@ -99,6 +116,12 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let public = serve(public, router, stop_public.clone(), DRAIN_LIMIT);
     let router = http::internal(Arc::clone(&app));
     let internal = serve(internal, router, stop_internal.clone(), DRAIN_LIMIT);
+    let peer = async {
+        if let Some(listener) = peer {
+            let router = http::peer(Arc::clone(&app));
+            serve(listener, router, stop_internal.clone(), DRAIN_LIMIT).await;
+        }
+    };
     let drain = async {
         tokio::select! {
             _ = terminate.recv() => info!("SIGTERM: draining"),
@@ -127,7 +150,7 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
             app.consoles.refresh_host_certificates().await;
         }
     });
-    tokio::join!(public, internal, drain, discovery, host_certificates);
+    tokio::join!(public, internal, peer, drain, discovery, host_certificates);
     app.consoles.fleet().logout().await;
     info!("stopped");
     Ok(())
@@ -173,8 +196,21 @@ fn store(config: TokensConfig, metrics: &Arc<Metrics>) -> Result<Box<dyn TokenSt
 }
 
 async fn bind(address: &ListenAddress, face: &str) -> Result<Listener, ServeError> {
+    listening(address, face, Listener::bind(address).await)
+}
+
+async fn bind_for_sites(address: SocketAddr, door: Door) -> Result<Listener, ServeError> {
+    let listener = Listener::bind_for_sites(address, door).await;
+    listening(&ListenAddress::Tcp(address), "peer", listener)
+}
+
+fn listening(
+    address: &ListenAddress,
+    face: &str,
+    bound: io::Result<Listener>,
+) -> Result<Listener, ServeError> {
     let fault = |error| ServeError::Listen(address.clone(), error);
-    let listener = Listener::bind(address).await.map_err(fault)?;
+    let listener = bound.map_err(fault)?;
     info!(face, address = %listener.address().map_err(fault)?, "listening");
     Ok(listener)
 }

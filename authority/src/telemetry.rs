@@ -45,6 +45,9 @@ pub struct Metrics {
     vcenter_seconds: Family<VcenterSecondsLabels, Histogram>,
     store_calls: Family<StoreLabels, Counter>,
     store_seconds: Family<StoreSecondsLabels, Histogram>,
+    site_calls: Family<SiteLabels, Counter>,
+    site_seconds: Family<SiteSecondsLabels, Histogram>,
+    site_answers: Family<SiteLabels, Counter>,
 }
 
 impl Metrics {
@@ -99,6 +102,17 @@ impl Metrics {
             Unit::Seconds,
             store_seconds.clone(),
         );
+        let site_calls = Family::default();
+        registry.register("site_calls", "Questions to other sites", site_calls.clone());
+        let site_seconds = Family::new_with_constructor((|| Histogram::new(SECONDS)) as fn() -> _);
+        registry.register_with_unit(
+            "site_call_duration",
+            "Time of a question to another site",
+            Unit::Seconds,
+            site_seconds.clone(),
+        );
+        let site_answers = Family::default();
+        registry.register("site_answers", "Questions of other sites", site_answers.clone());
         Self {
             registry,
             issues,
@@ -111,6 +125,9 @@ impl Metrics {
             vcenter_seconds,
             store_calls,
             store_seconds,
+            site_calls,
+            site_seconds,
+            site_answers,
         }
     }
 
@@ -162,6 +179,27 @@ impl Metrics {
         self.store_calls.get_or_create(&StoreLabels { operation, outcome }).inc();
         let labels = StoreSecondsLabels { operation };
         self.store_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// A question to another site has ended.
+    pub fn site_call(
+        &self,
+        site: &str,
+        question: &'static str,
+        outcome: &'static str,
+        took: Duration,
+    ) {
+        let site = site.to_owned();
+        let labels = SiteLabels { site: site.clone(), question, outcome };
+        self.site_calls.get_or_create(&labels).inc();
+        let labels = SiteSecondsLabels { site, question };
+        self.site_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// Another site's question was answered: `ok` or the refusal's code.
+    pub fn site_answer(&self, site: &str, question: &'static str, outcome: &'static str) {
+        let labels = SiteLabels { site: site.to_owned(), question, outcome };
+        self.site_answers.get_or_create(&labels).inc();
     }
 
     /// All metrics in the text format of OpenMetrics.
@@ -221,4 +259,17 @@ struct StoreLabels {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct StoreSecondsLabels {
     operation: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SiteLabels {
+    site: String,
+    question: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SiteSecondsLabels {
+    site: String,
+    question: &'static str,
 }

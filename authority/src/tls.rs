@@ -77,7 +77,8 @@ fn system_roots() -> Result<RootCertStore, TrustError> {
     Ok(roots)
 }
 
-fn file_roots(path: &Path) -> Result<RootCertStore, TrustError> {
+/// The certificate authorities in a PEM file.
+pub fn file_roots(path: &Path) -> Result<RootCertStore, TrustError> {
     let fault = |reason: String| TrustError::CaFile(path.to_owned(), reason);
     let certificates =
         CertificateDer::pem_file_iter(path).map_err(|error| fault(error.to_string()))?;

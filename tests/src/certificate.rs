@@ -3,9 +3,9 @@
 
 use crate::process::Run;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -57,9 +57,20 @@ impl Ca {
 
     /// Signs a certificate for the given host names and addresses.
     pub fn issue_for(&self, name: &str, subjects: &[&str]) -> Identity {
+        self.issue_with(name, subjects, |_| {})
+    }
+
+    /// Signs a certificate that `change` has changed before.
+    pub fn issue_with(
+        &self,
+        name: &str,
+        subjects: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Identity {
         let subjects: Vec<String> = subjects.iter().copied().map(String::from).collect();
         let mut params = CertificateParams::new(subjects).expect("valid names");
         params.distinguished_name.push(DnType::CommonName, name);
+        change(&mut params);
         let key = KeyPair::generate().expect("generate a server's key");
         let certificate =
             params.signed_by(&key, &self.issuer).expect("sign a server's certificate");
@@ -74,6 +85,14 @@ impl Ca {
         let mut config = tls_client(self.roots());
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         Arc::new(config)
+    }
+
+    /// The same with a certificate to show.
+    pub fn tls_client_with(&self, identity: &Identity) -> Arc<ClientConfig> {
+        let certificate = CertificateDer::from_pem_file(&identity.certificate).expect("a PEM file");
+        let key = PrivateKeyDer::from_pem_file(&identity.key).expect("a PEM file");
+        let config = tls_builder().with_root_certificates(self.roots());
+        Arc::new(config.with_client_auth_cert(vec![certificate], key).expect("its key"))
     }
 
     /// An HTTP client that trusts this CA alone.
@@ -104,9 +123,11 @@ pub fn http_client(roots: RootCertStore) -> reqwest::Client {
 }
 
 fn tls_client(roots: RootCertStore) -> ClientConfig {
+    tls_builder().with_root_certificates(roots).with_no_client_auth()
+}
+
+fn tls_builder() -> ConfigBuilder<ClientConfig, WantsVerifier> {
     ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("ring supports them")
-        .with_root_certificates(roots)
-        .with_no_client_auth()
 }

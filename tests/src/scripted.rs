@@ -2,12 +2,17 @@
 //!
 //! For what the real authority never does. Everything else is tested with [`crate::authority`].
 
+use crate::certificate::Identity;
 use crate::screen::TcpServer;
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio_rustls::TlsAcceptor;
 
 /// What to do with a question.
 #[derive(Clone, Debug)]
@@ -38,22 +43,49 @@ impl Script {
 pub struct ScriptedAuthority {
     server: TcpServer,
     script: Arc<Mutex<Script>>,
-    questions: Arc<Mutex<Vec<Value>>>,
+    requests: Arc<Mutex<Vec<Request>>>,
+}
+
+/// A question as it was asked.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Request line and headers.
+    pub head: String,
+    /// The body.
+    pub question: Value,
 }
 
 impl ScriptedAuthority {
     /// Starts an authority that follows `script` until told otherwise.
     pub async fn start(script: Script) -> Self {
         let script = Arc::new(Mutex::new(script));
-        let questions = Arc::default();
-        let (told, asked) = (Arc::clone(&script), Arc::clone(&questions));
+        let requests = Arc::default();
+        let (told, asked) = (Arc::clone(&script), Arc::clone(&requests));
         let server = TcpServer::start(IpAddr::V4(Ipv4Addr::LOCALHOST), move |connection| {
             let (told, asked) = (Arc::clone(&told), Arc::clone(&asked));
             // Envoy may close its connection at any time.
             async move { serve(connection, &told, &asked).await.unwrap_or_default() }
         })
         .await;
-        Self { server, script, questions }
+        Self { server, script, requests }
+    }
+
+    /// Starts another site's authority: with TLS, and this certificate.
+    pub async fn start_site(script: Script, identity: &Identity) -> Self {
+        let script = Arc::new(Mutex::new(script));
+        let requests = Arc::default();
+        let (told, asked) = (Arc::clone(&script), Arc::clone(&requests));
+        let tls = TlsAcceptor::from(Arc::new(tls_server(identity)));
+        let server = TcpServer::start(IpAddr::V4(Ipv4Addr::LOCALHOST), move |connection| {
+            let (tls, told, asked) = (tls.clone(), Arc::clone(&told), Arc::clone(&asked));
+            async move {
+                // A client that does not like the certificate leaves.
+                let Ok(connection) = tls.accept(connection).await else { return };
+                serve(connection, &told, &asked).await.unwrap_or_default();
+            }
+        })
+        .await;
+        Self { server, script, requests }
     }
 
     /// Where it listens.
@@ -66,20 +98,36 @@ impl ScriptedAuthority {
         *self.script.lock().expect("no panic while locked") = script;
     }
 
-    /// The bodies of the questions so far.
+    /// The questions so far.
+    pub fn requests(&self) -> Vec<Request> {
+        self.requests.lock().expect("no panic while locked").clone()
+    }
+
+    /// Their bodies.
     pub fn questions(&self) -> Vec<Value> {
-        self.questions.lock().expect("no panic while locked").clone()
+        self.requests().into_iter().map(|request| request.question).collect()
     }
 }
 
+fn tls_server(identity: &Identity) -> ServerConfig {
+    let certificate = CertificateDer::from_pem_file(&identity.certificate).expect("our own PEM");
+    let key = PrivateKeyDer::from_pem_file(&identity.key).expect("our own PEM");
+    ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("ring supports them")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .expect("a certificate and its key")
+}
+
 async fn serve(
-    connection: TcpStream,
+    connection: impl AsyncRead + AsyncWrite + Unpin,
     script: &Mutex<Script>,
-    questions: &Mutex<Vec<Value>>,
+    requests: &Mutex<Vec<Request>>,
 ) -> std::io::Result<()> {
     let mut connection = BufReader::new(connection);
-    while let Some(question) = read_question(&mut connection).await? {
-        questions.lock().expect("no panic while locked").push(question);
+    while let Some(request) = read_request(&mut connection).await? {
+        requests.lock().expect("no panic while locked").push(request);
         let script = script.lock().expect("no panic while locked").clone();
         match script {
             Script::Answer(status, body) => {
@@ -98,9 +146,11 @@ async fn serve(
     Ok(())
 }
 
-/// The JSON body of the next request; `None` at the end of the connection.
-async fn read_question(connection: &mut BufReader<TcpStream>) -> std::io::Result<Option<Value>> {
-    let mut length = 0;
+/// The next request; `None` at the end of the connection.
+async fn read_request(
+    connection: &mut BufReader<impl AsyncRead + AsyncWrite + Unpin>,
+) -> std::io::Result<Option<Request>> {
+    let (mut head, mut length) = (String::new(), 0);
     loop {
         let mut line = String::new();
         if connection.read_line(&mut line).await? == 0 {
@@ -109,11 +159,12 @@ async fn read_question(connection: &mut BufReader<TcpStream>) -> std::io::Result
         if line == "\r\n" {
             break;
         }
+        head.push_str(&line);
         if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-            length = value.trim().parse().expect("a length from Envoy");
+            length = value.trim().parse().expect("a length from the client");
         }
     }
     let mut body = vec![0; length];
     connection.read_exact(&mut body).await?;
-    Ok(Some(serde_json::from_slice(&body)?))
+    Ok(Some(Request { head, question: serde_json::from_slice(&body)? }))
 }

@@ -4,10 +4,12 @@ mod auth;
 mod consoles;
 mod limits;
 mod section;
+mod sites;
 mod tokens;
 
 pub use auth::AuthConfig;
 pub use limits::LimitsConfig;
+pub use sites::SitesConfig;
 pub use tokens::TokensConfig;
 
 use crate::console::{IssuePolicy, PageUrl};
@@ -19,6 +21,7 @@ use limits::read_limits;
 use rustls::ClientConfig;
 use secrecy::SecretString;
 use section::{Faults, Section};
+use sites::read_sites;
 use std::collections::HashSet;
 use std::fmt;
 use std::fs;
@@ -74,6 +77,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// `[[vcenter]]`, at least one.
     pub vcenters: Vec<VcenterConfig>,
+    /// `[peer]`, `[[site]]` and `[listen] peer`, if there are other sites.
+    pub sites: Option<SitesConfig>,
     /// `[log]`.
     pub log: LogConfig,
 }
@@ -202,10 +207,11 @@ impl fmt::Display for ListenAddress {
 
 /// `None` only if a fault was noted.
 fn read(mut root: Section<'_>) -> Option<Config> {
-    let (public, internal) = read_listen(root.section("listen"));
+    let (public, internal, peer) = read_listen(root.section("listen"));
     let (consoles, web) = read_console(root.section("console"));
     let tokens = read_tokens(root.section("tokens"));
     let limits = read_limits(root.section("limits"));
+    let shared_store = !matches!(tokens, Some(TokensConfig::Memory { .. }));
     let host_certificates = read_webmks(root.section("webmks"));
     if !root.has("vcenter") {
         root.fault("vcenter", "at least one [[vcenter]] is needed");
@@ -216,6 +222,7 @@ fn read(mut root: Section<'_>) -> Option<Config> {
     if let Some(twice) = first_duplicate(service_hosts.iter().copied()) {
         root.fault("vcenter", format!("two have the service_host {twice:?}"));
     }
+    let sites = read_sites(&mut root, peer, &service_hosts, shared_store);
     // A vCenter with faults may have lost its name, and then a project that names it is no further fault.
     let service_hosts = vcenters.iter().all(Option::is_some).then_some(&service_hosts[..]);
     let auth = read_auth(root.section("auth"), service_hosts);
@@ -231,11 +238,14 @@ fn read(mut root: Section<'_>) -> Option<Config> {
         host_certificates,
         auth: auth?,
         vcenters: vcenters.into_iter().collect::<Option<_>>()?,
+        sites,
         log: log?,
     })
 }
 
-fn read_listen(mut section: Section<'_>) -> (Option<ListenAddress>, Option<ListenAddress>) {
+type Listen = (Option<ListenAddress>, Option<ListenAddress>, Option<SocketAddr>);
+
+fn read_listen(mut section: Section<'_>) -> Listen {
     let mut address = |key, default| {
         if section.has(key) {
             section.parsed(key, ListenAddress::from_str)
@@ -248,8 +258,15 @@ fn read_listen(mut section: Section<'_>) -> (Option<ListenAddress>, Option<Liste
     if public.is_some() && public == internal {
         section.fault("internal", "must not be the public address: it answers without a password");
     }
+    let peer = section.parsed("peer", |text| {
+        text.parse().map_err(|_| format!("must be ADDRESS:PORT with an IP address, not {text:?}"))
+    });
+    let peer_address = peer.map(ListenAddress::Tcp);
+    if peer.is_some() && (peer_address == public || peer_address == internal) {
+        section.fault("peer", "must be an address of its own: it asks for certificates");
+    }
     section.end();
-    (public, internal)
+    (public, internal, peer)
 }
 
 fn read_console(mut section: Section<'_>) -> (Option<IssuePolicy>, Option<PathBuf>) {

@@ -26,6 +26,9 @@ impl Folder {
     }
 }
 
+const SITES_NEED_A_STORE: &str = "needs [tokens] store = \"redis\" or \"memcached\": other sites know a \
+                                  token by the store that they share";
+
 const LEAST: &str = r#"
 [console]
 novnc_url = "https://consoles.example.com/console.html#token={token}"
@@ -69,6 +72,9 @@ fn the_shipped_example_explains_a_configuration_that_works() {
         fs::write(folder.path().join(format!("{server}.password")), "secret").unwrap();
         fs::write(folder.path().join(format!("{server}-ca.pem")), key.cert.pem()).unwrap();
     }
+    fs::write(folder.path().join("peer.crt"), key.cert.pem()).unwrap();
+    fs::write(folder.path().join("peer.key"), key.signing_key.serialize_pem()).unwrap();
+    fs::write(folder.path().join("peer-ca.pem"), key.cert.pem()).unwrap();
     let config = Config::parse(text, folder.path()).unwrap();
     assert_eq!(config.vcenters.len(), 1);
 
@@ -100,6 +106,7 @@ fn the_shipped_example_explains_a_configuration_that_works() {
             format!("tokens.ca_file: {elsewhere}"),
             format!("tokens.timeout: {elsewhere}"),
             format!("vcenter[0].{choose}"),
+            format!("site: {SITES_NEED_A_STORE}"),
             format!("auth.keystone.{choose}"),
         ]
     );
@@ -436,4 +443,110 @@ fn a_store_s_keys_are_held_to_the_store() {
         assert!(faults[0].starts_with(expected), "{keys}: {faults:#?}");
         assert_eq!(faults.len(), 1, "{keys}: {faults:#?}");
     }
+}
+
+/// What makes another site of a configuration that is good but for this.
+const PEER: &str = r#"
+[peer]
+certificate_file = "peer.crt"
+key_file = "peer.key"
+ca_file = "ca.pem"
+"#;
+
+const SITE: &str = r#"
+[[site]]
+name = "site-b"
+url = "https://authority.site-b.example.com:6084"
+service_hosts = ["vcenter-b", "vcenter-c"]
+"#;
+
+const LISTEN_PEER: &str = "[listen]\npeer = '192.0.2.10:6084'\n";
+
+impl Folder {
+    fn with_credentials() -> Self {
+        let folder = Self::new();
+        let key = rcgen::generate_simple_self_signed(["authority.example.com".to_owned()]).unwrap();
+        fs::write(folder.0.path().join("peer.crt"), key.cert.pem()).unwrap();
+        fs::write(folder.0.path().join("peer.key"), key.signing_key.serialize_pem()).unwrap();
+        folder
+    }
+
+    /// A configuration of several sites, of these parts.
+    fn sites(&self, parts: &[&str]) -> Result<Option<SitesConfig>, Vec<String>> {
+        let tokens = "[tokens]\nstore = 'redis'\nurl = 'redis://127.0.0.1'\n";
+        let text = format!("{}{tokens}{LEAST}", parts.concat());
+        self.parse(&text).map(|config| config.sites)
+    }
+}
+
+#[test]
+fn another_site_has_a_name_a_url_and_vcenters() {
+    let folder = Folder::with_credentials();
+    let sites = folder.sites(&[LISTEN_PEER, PEER, SITE]).unwrap().expect("another site");
+    let [site] = sites.sites.as_slice() else { panic!("one other site") };
+    assert_eq!((site.name.as_str(), site.timeout), ("site-b", Duration::from_secs(4)));
+    assert_eq!(site.url.as_str(), "https://authority.site-b.example.com:6084/");
+    assert_eq!(site.service_hosts, ["vcenter-b", "vcenter-c"]);
+    assert_eq!(sites.peer.expect("they may ask").0.to_string(), "192.0.2.10:6084");
+
+    let sites = folder.sites(&[PEER, SITE]).unwrap().expect("another site");
+    assert!(sites.peer.is_none(), "a site may ask and not be asked");
+    assert!(folder.sites(&[]).unwrap().is_none());
+}
+
+#[test]
+fn sites_that_cannot_be_told_apart_or_asked_are_faults() {
+    let folder = Folder::with_credentials();
+    let other_key = rcgen::generate_simple_self_signed(["other".to_owned()]).unwrap().signing_key;
+    fs::write(folder.0.path().join("other.key"), other_key.serialize_pem()).unwrap();
+    let with = |literal: &str, replacement: &str| {
+        assert!(SITE.contains(literal) || PEER.contains(literal), "{literal}");
+        [PEER, SITE].concat().replace(literal, replacement)
+    };
+    let other_site = SITE.replace("site-b", "site-c").replace("vcenter-", "vc-");
+    for (text, expected) in [
+        (SITE.to_owned(), "peer: is missing: [[site]] needs the certificate"),
+        (PEER.to_owned(), "peer: has no use without a [[site]]"),
+        (LISTEN_PEER.to_owned(), "listen.peer: has no use without a [[site]]: nobody may ask"),
+        (
+            [LISTEN_PEER, "internal = '192.0.2.10:6084'\n", PEER, SITE].concat(),
+            "listen.peer: must be an address of its own",
+        ),
+        (
+            ["[listen]\npeer = 'unix:/x'\n", PEER, SITE].concat(),
+            "listen.peer: must be ADDRESS:PORT",
+        ),
+        (
+            [PEER, SITE, &other_site.replace("site-c\"", "site-b\"")].concat(),
+            "site: two have the name",
+        ),
+        (
+            [PEER, SITE, &other_site.replace("site-c.example", "site-b.example")].concat(),
+            "site: two have the host \"authority.site-b.example.com\"",
+        ),
+        (
+            [PEER, SITE, &other_site.replace("vc-c", "vcenter-c")].concat(),
+            "site: the service host \"vcenter-c\" is there twice",
+        ),
+        (with("vcenter-b", "vcenter-a"), "site[0].service_hosts: \"vcenter-a\" is a [[vcenter]]"),
+        (
+            with("vcenter-b\", \"vcenter-c", "b\", \"b"),
+            "site: the service host \"b\" is there twice",
+        ),
+        (with("service_hosts", "hosts"), "site[0].service_hosts: is missing"),
+        (with("https:", "http:"), "site[0].url: must begin with https://"),
+        (with(":6084", "/sdk"), "site[0].url: must be https://HOST:PORT and nothing else"),
+        (with("https://", "https://user@"), "site[0].url: must be https://HOST:PORT"),
+        (with("peer.key", "other.key"), "peer.key_file: "),
+        (with("peer.key", "peer.crt"), "peer.key_file: "),
+        (with("ca.pem", "peer.key"), "peer.ca_file: "),
+        (with("peer.crt", "absent.crt"), "peer.certificate_file: "),
+        (with("peer.crt", "peer.key"), "peer.certificate_file: "),
+        (with("ca_file", "#"), "peer.ca_file: is missing: a PEM file"),
+    ] {
+        let faults = folder.sites(&[&text]).map(|_| ()).expect_err("it has faults");
+        assert!(faults.iter().any(|fault| fault.starts_with(expected)), "{text}: {faults:#?}");
+    }
+    let faults = folder.faults(&[PEER, SITE, LEAST].concat());
+    assert_eq!(faults, [format!("site: {SITES_NEED_A_STORE}")]);
 }

@@ -20,7 +20,7 @@ pub(super) struct Valid {
     pub(super) machine: VirtualMachine,
     host: Host,
     /// Of a WebMKS console's host.
-    certificate: Option<HostCertificate>,
+    pub(super) certificate: Option<HostCertificate>,
 }
 
 impl Consoles {
@@ -82,7 +82,8 @@ impl Consoles {
         certificate: Option<HostCertificate>,
     ) -> Result<Target, CheckError> {
         if let (Some(pins), Some(certificate)) = (&self.host_certificates, &certificate) {
-            let admitted = pins.admit(&record.service_host, &host.reference, certificate).await;
+            let admitted =
+                pins.admit(&record.service_host, &host.reference, certificate.pin()).await;
             admitted.map_err(CheckError::HostCertificates)?;
         }
         let console = vcenter.acquire_ticket(&machine.reference, host).await;

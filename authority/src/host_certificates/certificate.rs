@@ -1,5 +1,6 @@
 //! What a host's certificate says.
 
+use super::Pin;
 use crate::vcenter::host::Host;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -44,9 +45,9 @@ impl HostCertificate {
         Ok(Self { sha256: Sha256::digest(&der).into(), names: dns_names(&certificate) })
     }
 
-    /// Its SHA-256 in hexadecimal.
-    pub(super) fn pin(&self) -> String {
-        hex::encode(self.sha256)
+    /// By what Envoy knows it.
+    pub fn pin(&self) -> Pin {
+        Pin(self.sha256)
     }
 
     /// The name by which to ask for this host (SNI) and which its certificate has to carry: the first of

@@ -6,6 +6,7 @@
 
 use crate::console::{CheckError, IssueError, IssueRequest, NoConsole, NoTicket};
 use crate::host_certificates::Unusable;
+use crate::sites::NoAnswer;
 use crate::throttle::Throttled;
 use crate::vcenter::fleet::NotLocated;
 use crate::vcenter::vnc::NoPort;
@@ -261,6 +262,17 @@ impl From<&CheckError> for Refused {
             CheckError::NoConsole { reason, .. } => {
                 (RefusalCode::ConsoleUnavailable, console_unavailable(*reason))
             }
+            CheckError::UnknownOwner(_) => (
+                RefusalCode::TokenInvalid,
+                "This console link is for a site that this gateway does not know. Tell your administrator.",
+            ),
+            CheckError::Elsewhere { reason: NoAnswer::Refused(refusal), .. } => {
+                return Self(refusal.clone());
+            }
+            CheckError::Elsewhere { .. } => (
+                RefusalCode::AuthorityUnavailable,
+                "The machine's site does not answer at the moment. Try again in a few seconds.",
+            ),
             CheckError::Vcenter { .. } => (
                 RefusalCode::VcenterUnavailable,
                 "vCenter does not answer at the moment. Try again in a few seconds.",

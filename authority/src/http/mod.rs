@@ -1,11 +1,13 @@
-//! The two HTTP faces of the authority.
+//! The HTTP faces of the authority.
 //!
 //! - [`public`]: the console API ([`compute`], [`machines`], [`tokens`]), the console page ([`pages`]) and
 //!   what the page asks ([`status`]). Envoy routes browsers and callers to it.
 //! - [`internal`]: the [`check`] API for the filter, and [`health`] with the metrics. It asks for no
 //!   password and belongs on a loopback address or a Unix socket.
 //!
-//! Both are plain routers, so that tests call them without a socket; [`server`] puts them on one.
+//! - [`peer`]: what the authorities of other [`sites`] ask. They come with certificates.
+//!
+//! All are plain routers, so that tests call them without a socket; [`server`] puts them on one.
 
 pub mod check;
 pub mod compute;
@@ -14,6 +16,7 @@ pub mod health;
 pub mod machines;
 pub mod pages;
 pub mod server;
+pub mod sites;
 pub mod status;
 #[cfg(test)]
 mod testing;
@@ -103,6 +106,11 @@ pub fn public(app: Arc<App>, web: Option<&Path>) -> Router {
 /// Check API, health and metrics.
 pub fn internal(app: Arc<App>) -> Router {
     bounded(Router::new().merge(check::routes()).merge(health::routes()).with_state(app))
+}
+
+/// What other sites ask.
+pub fn peer(app: Arc<App>) -> Router {
+    bounded(sites::routes().with_state(app))
 }
 
 fn bounded(router: Router) -> Router {

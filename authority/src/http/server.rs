@@ -1,18 +1,23 @@
 //! Puts a router on a socket, and takes it off again without cutting anybody short.
 
+use super::sites::Asker;
 use crate::config::ListenAddress;
-use axum::Router;
+use crate::sites::tls::Door;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -31,6 +36,14 @@ pub enum Listener {
     Tcp(TcpListener),
     /// A Unix stream socket, whose file is removed at the end.
     Unix(UnixListener, SocketFile),
+    /// TCP with a door that lets other sites in, and nobody else.
+    Sites(TcpListener, Door),
+}
+
+/// A client that nothing was read from yet.
+enum Client {
+    Welcome(Either<TcpStream, UnixStream>),
+    AtTheDoor(TcpStream, SocketAddr, Door, OwnedSemaphorePermit),
 }
 
 impl Listener {
@@ -45,27 +58,63 @@ impl Listener {
         }
     }
 
+    /// Binds for other sites.
+    pub async fn bind_for_sites(address: SocketAddr, door: Door) -> io::Result<Self> {
+        Ok(Self::Sites(TcpListener::bind(address).await?, door))
+    }
+
     /// Where it listens: with port 0 configured, the port that the system chose.
     pub fn address(&self) -> io::Result<ListenAddress> {
         match self {
-            Self::Tcp(listener) => listener.local_addr().map(ListenAddress::Tcp),
+            Self::Tcp(listener) | Self::Sites(listener, _) => {
+                listener.local_addr().map(ListenAddress::Tcp)
+            }
             Self::Unix(_, SocketFile(path)) => Ok(ListenAddress::Unix(path.clone())),
         }
     }
 
-    async fn accept(&self) -> io::Result<Either<TcpStream, UnixStream>> {
+    async fn accept(&self) -> io::Result<Client> {
         match self {
             Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                Ok(Either::Left(stream))
+                let (stream, _) = accept_tcp(listener).await?;
+                Ok(Client::Welcome(Either::Left(stream)))
             }
             Self::Unix(listener, _) => {
-                listener.accept().await.map(|(stream, _)| Either::Right(stream))
+                let (stream, _) = listener.accept().await?;
+                Ok(Client::Welcome(Either::Right(stream)))
+            }
+            Self::Sites(listener, door) => {
+                let turn = door.turn().await;
+                let (stream, address) = accept_tcp(listener).await?;
+                Ok(Client::AtTheDoor(stream, address, door.clone(), turn))
             }
         }
     }
 }
+
+async fn accept_tcp(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (stream, address) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    Ok((stream, address))
+}
+
+impl Client {
+    /// The stream of a client that may come in, and what it may ask.
+    async fn enter(self, router: Router) -> Option<(Stream, Router)> {
+        match self {
+            Self::Welcome(stream) => Some((Either::Left(stream), router)),
+            Self::AtTheDoor(stream, address, door, turn) => {
+                let admitted = door.admit(stream).await;
+                drop(turn);
+                let refused = |error| warn!(client = %address, %error, "not a site: not let in");
+                let (stream, site) = admitted.map_err(refused).ok()?;
+                Some((Either::Right(stream), router.layer(Extension(Asker(site)))))
+            }
+        }
+    }
+}
+
+type Stream = Either<Either<TcpStream, UnixStream>, TlsStream<TcpStream>>;
 
 /// The file of a Unix socket, removed when this is dropped.
 pub struct SocketFile(PathBuf);
@@ -95,12 +144,15 @@ pub async fn serve(
             () = stop.cancelled() => break,
         };
         match accepted {
-            Ok(stream) => {
-                let service = TowerToHyperService::new(router.clone());
-                let connection =
-                    connections.watch(http.serve_connection(TokioIo::new(stream), service));
+            Ok(client) => {
+                let (http, router, stop) = (http.clone(), router.clone(), stop.clone());
+                let watcher = connections.watcher();
                 tokio::spawn(async move {
-                    if let Err(error) = connection.await {
+                    let entered = stop.run_until_cancelled(client.enter(router)).await;
+                    let Some((stream, router)) = entered.flatten() else { return };
+                    let service = TowerToHyperService::new(router);
+                    let connection = http.serve_connection(TokioIo::new(stream), service);
+                    if let Err(error) = watcher.watch(connection).await {
                         debug!(%error, "connection ended");
                     }
                 });

@@ -5,6 +5,7 @@ use crate::console::{Consoles, IssuePolicy, PageUrl};
 use crate::identity::Identity;
 use crate::identity::api_token::{ApiTokenConfig, ApiTokens};
 use crate::identity::policy::{Policy, Roles};
+use crate::sites::Sites;
 use crate::telemetry::Metrics;
 use crate::throttle::{Throttle, ThrottleConfig};
 use crate::tls::Trust;
@@ -59,6 +60,7 @@ pub(super) fn app_with_roles(roles: &[&str], project: Option<&str>) -> Arc<App> 
     let consoles = Consoles::new(
         policy,
         Fleet::new(vec![Member::new(vcenter.unwrap(), hypervisors)]),
+        Sites::default(),
         store,
         None,
     );

@@ -89,7 +89,7 @@ impl From<String> for MachineRef {
 }
 
 /// `VirtualMachinePowerState`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PowerState {
     /// Running.
     #[serde(rename = "poweredOn")]

@@ -7,6 +7,7 @@ use crate::console::{CheckError, IssueRequest};
 use crate::http::App;
 use crate::http::fault::Fault;
 use crate::identity::policy::Right;
+use crate::sites::NoAnswer;
 use crate::tokens::ConsoleType;
 use axum::Json;
 use axum::body::Body;
@@ -120,9 +121,16 @@ pub(super) async fn show_token(
         info!(caller = caller.name, %error, "no token is shown");
         match error {
             CheckError::TokenInvalid
+            | CheckError::UnknownOwner(_)
             | CheckError::Moved { .. }
             | CheckError::NoConsole { .. }
             | CheckError::NoTicket { .. } => Fault::item_not_found("Token not found"),
+            CheckError::Elsewhere { reason, .. } => match reason {
+                NoAnswer::Refused(refusal) if refusal.code.status() < 500 => {
+                    Fault::item_not_found("Token not found")
+                }
+                _ => Fault::unavailable("The machine's site does not answer. Try again later."),
+            },
             CheckError::Vcenter { .. }
             | CheckError::HostCertificates(_)
             | CheckError::Unresolved(_) => Fault::vcenter_unavailable(),

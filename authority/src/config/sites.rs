@@ -1,0 +1,135 @@
+//! `[peer]`, `[[site]]` and `[listen] peer`: the authorities of other sites.
+
+use super::first_duplicate;
+use super::section::Section;
+use crate::sites::SiteConfig;
+use crate::sites::tls::{Credentials, Door, Entitled, read_certificates, read_key};
+use crate::tls::file_roots;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use url::Url;
+
+/// Default of `[[site]] timeout`. The other site has the store and a vCenter to ask, which take 3.5 s at most
+/// by default, and the filter's default patience is 5 s.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(4);
+const LEAST_TIMEOUT: Duration = Duration::from_millis(100);
+const MOST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Other sites: whom to ask, and who may ask.
+#[derive(Debug)]
+pub struct SitesConfig {
+    /// `[[site]]`, at least one.
+    pub sites: Vec<SiteConfig>,
+    /// Shows this authority's certificate to them, and verifies theirs.
+    pub tls: ClientConfig,
+    /// `[listen] peer`: where they ask, if they may.
+    pub peer: Option<(SocketAddr, Door)>,
+}
+
+/// `service_hosts` are those of the configured vCenters, and `shared_store` says whether other sites know this
+/// authority's tokens at all. `None` without other sites, or if a fault was noted.
+pub(super) fn read_sites(
+    root: &mut Section<'_>,
+    peer: Option<SocketAddr>,
+    service_hosts: &[&str],
+    shared_store: bool,
+) -> Option<SitesConfig> {
+    let (has_sites, has_credentials) = (root.has("site"), root.has("peer"));
+    let sites = root.sections("site", |section| read_site(section, service_hosts));
+    let credentials = has_credentials.then(|| read_credentials(root.section("peer")));
+    if !has_sites {
+        if has_credentials {
+            root.fault("peer", "has no use without a [[site]]");
+        }
+        if peer.is_some() {
+            root.fault("listen.peer", "has no use without a [[site]]: nobody may ask there");
+        }
+        return None;
+    }
+    let known = || sites.iter().flatten();
+    if let Some(twice) = first_duplicate(known().map(|(site, _)| site.name.as_str())) {
+        root.fault("site", format!("two have the name {twice:?}"));
+    }
+    if let Some(twice) = first_duplicate(known().filter_map(|(site, _)| site.url.host_str())) {
+        let reason = "which their certificates are to tell apart";
+        root.fault("site", format!("two have the host {twice:?}, {reason}"));
+    }
+    let owned = known().flat_map(|(site, _)| &site.service_hosts).map(String::as_str);
+    if let Some(twice) = first_duplicate(owned) {
+        root.fault("site", format!("the service host {twice:?} is there twice"));
+    }
+    if !shared_store {
+        let reason = "needs [tokens] store = \"redis\" or \"memcached\": other sites know a token by the \
+                      store that they share";
+        root.fault("site", reason);
+    }
+    let Some(credentials) = credentials else {
+        root.fault("peer", "is missing: [[site]] needs the certificate that they know this one by");
+        return None;
+    };
+    let (sites, entitled): (Vec<_>, Vec<_>) =
+        sites.into_iter().collect::<Option<Vec<_>>>()?.into_iter().unzip();
+    let credentials = credentials?;
+    let tls = root.ok("peer.key_file", credentials.client_config())?;
+    let peer = match peer {
+        Some(address) => Some((address, root.ok("peer.ca_file", credentials.door(entitled))?)),
+        None => None,
+    };
+    Some(SitesConfig { sites, tls, peer })
+}
+
+fn read_credentials(mut section: Section<'_>) -> Option<Credentials> {
+    for key in ["certificate_file", "key_file", "ca_file"] {
+        if !section.has(key) {
+            section.fault(key, "is missing: a PEM file");
+        }
+    }
+    let certificates = section.file("certificate_file");
+    let certificates =
+        certificates.and_then(|path| section.ok("certificate_file", read_certificates(&path)));
+    let key = section.file("key_file");
+    let key = key.and_then(|path| section.ok("key_file", read_key(&path)));
+    let roots = section.file("ca_file");
+    let roots = roots.and_then(|path| section.ok("ca_file", file_roots(&path)));
+    section.end();
+    Some(Credentials { certificates: certificates?, key: key?, roots: Arc::new(roots?) })
+}
+
+fn read_site(mut section: Section<'_>, own: &[&str]) -> Option<(SiteConfig, Entitled)> {
+    let name = section.required_string("name");
+    let url = section.required_string("url").and_then(|url| section.ok("url", parse_url(&url)));
+    let service_hosts = section.strings("service_hosts");
+    if service_hosts.as_ref().is_some_and(Vec::is_empty) {
+        section
+            .fault("service_hosts", "is missing: the service_host of each of the site's vCenters");
+    }
+    let ours = |name: &&String| own.contains(&name.as_str());
+    if let Some(name) = service_hosts.iter().flatten().find(ours) {
+        section.fault("service_hosts", format!("{name:?} is a [[vcenter]] of this file"));
+    }
+    let timeout = section.duration_or("timeout", DEFAULT_TIMEOUT, LEAST_TIMEOUT..=MOST_TIMEOUT);
+    section.end();
+    let (name, (url, host)) = (name?, url?);
+    let entitled = Entitled { site: name.as_str().into(), host };
+    let site = SiteConfig { name, url, service_hosts: service_hosts?, timeout: timeout? };
+    Some((site, entitled))
+}
+
+/// Where another authority listens for sites, and the name that its certificate has to be for.
+fn parse_url(text: &str) -> Result<(Url, ServerName<'static>), String> {
+    let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
+    if url.scheme() != "https" {
+        return Err("must begin with https://".to_owned());
+    }
+    let bare = url.username().is_empty() && url.password().is_none() && url.path() == "/";
+    if !bare || url.query().is_some() || url.fragment().is_some() {
+        return Err("must be https://HOST:PORT and nothing else".to_owned());
+    }
+    let host = url.host_str().unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let host = ServerName::try_from(host.to_owned()).map_err(|_| "must name a host".to_owned())?;
+    Ok((url, host))
+}

@@ -1,0 +1,47 @@
+use super::*;
+use serde_json::json;
+
+#[test]
+fn a_question_has_the_token_s_hash_and_an_answer_the_pin_of_the_host() {
+    let question = Question { token: TokenHash::of("t"), session: Uuid::nil() };
+    let expected = json!({
+        "token": TokenHash::of("t").to_string(),
+        "session": "00000000-0000-0000-0000-000000000000",
+    });
+    assert_eq!(serde_json::to_value(question).unwrap(), expected);
+
+    // What a newer authority says besides is no reason not to open the console.
+    let target = json!({"protocol": "vnc", "address": "10.0.0.5:5901"});
+    let answer = json!({"target": target, "certificate": "ab".repeat(32), "more": 1});
+    let console: Console = serde_json::from_value(answer).unwrap();
+    assert_eq!(serde_json::to_value(&console).unwrap()["certificate"], "ab".repeat(32));
+    for pin in ["", "ab", &"ab".repeat(33), &"xy".repeat(32)] {
+        let answer = json!({"target": target, "certificate": pin});
+        assert!(serde_json::from_value::<Console>(answer).is_err(), "{pin}");
+    }
+}
+
+#[test]
+fn what_is_no_part_of_a_request_is_no_target() {
+    let target = |host: &str, path: &str, server_name: Option<&str>| {
+        let mut target = json!({
+            "protocol": "webmks", "address": "10.0.0.5:443", "host": host, "path": path,
+        });
+        if let Some(name) = server_name {
+            target["server_name"] = json!(name);
+        }
+        check_target(&serde_json::from_value(target).unwrap())
+    };
+    assert_eq!(target("esx-1:8443", "/ticket/cst-++//a==", Some("esx-1.example.com")), Ok(()));
+    assert_eq!(target("[2001:db8::5]", "/ticket/t", None), Ok(()));
+    for (host, path, server_name) in [
+        ("", "/ticket/t", None),
+        ("esx-1\r\nx: y", "/ticket/t", None),
+        ("esx-1", "ticket", None),
+        ("esx-1", "/ticket t", None),
+        ("esx-1", "/ticket/t", Some("esx 1")),
+        ("esx-1", "/ticket/t", Some("10.0.0.5\0")),
+    ] {
+        assert!(target(host, path, server_name).is_err(), "{host:?} {path:?} {server_name:?}");
+    }
+}
