@@ -25,8 +25,7 @@
 //!
 //! [`session::Session`] is the one state machine: it is told what happened and answers what to do.
 //! It knows neither Envoy nor time, does no I/O, and is tested natively. The `shell` (compiled for
-//! WebAssembly only, like its dependency `proxy-wasm`) carries events in and commands out, and is the
-//! only place that knows Envoy.
+//! WebAssembly only) carries events in and commands out, and is the only place that knows Envoy.
 //!
 //! # What it never does
 //!

@@ -224,6 +224,11 @@ impl Session {
         matches!(self.state, State::Passing | State::Relaying(_) | State::Relayed)
     }
 
+    /// Whether [`Session::end`] was called.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.state, State::Ended)
+    }
+
     /// The stream is gone. Whether a console was open on it.
     pub fn end(&mut self) -> bool {
         let state = std::mem::replace(&mut self.state, State::Ended);
@@ -752,7 +757,9 @@ mod tests {
     #[test]
     fn an_open_session_ends_once() {
         let mut session = open();
+        assert!(!session.has_ended());
         assert!(session.end());
+        assert!(session.has_ended());
         assert!(!session.end());
     }
 

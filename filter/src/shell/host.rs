@@ -1,14 +1,56 @@
-//! Every call to Envoy, with its failure as a value.
+//! Every call to Envoy that the proxy-wasm ABI 0.2.1 has and the filter needs, with its failure as a value.
 //!
-//! The SDK's own wrappers panic on a status that they do not expect, and its `Status` is an enum that
-//! a host's number outside of it would make undefined. So the calls are declared here, with the status
-//! as the number that it is. The one exception is [`call_authority`]: the SDK has to know of a call to
-//! find the stream that its answer belongs to.
+//! The SDK for Rust panics on a status that it does not expect, and its `Status` is an enum that a host's
+//! number outside of it would make undefined. So the calls are declared here, with the status as the number
+//! that it is.
 #![allow(unsafe_code)]
 
 use crate::upgrade::Headers;
-use proxy_wasm::types::{BufferType, LogLevel, MapType, MetricType};
 use std::time::Duration;
+
+/// What Envoy is to do with what a callback was about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum Action {
+    Continue = 0,
+    Pause = 1,
+}
+
+/// How much a line of the log matters.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum LogLevel {
+    Info = 2,
+    Warn = 3,
+    Error = 4,
+}
+
+/// A buffer to read or to change.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum BufferType {
+    HttpRequestBody = 0,
+    HttpResponseBody = 1,
+    HttpCallResponseBody = 4,
+    PluginConfiguration = 7,
+}
+
+/// Headers to read or to change.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum MapType {
+    Request = 0,
+    Response = 2,
+    CallResponse = 6,
+}
+
+/// What a metric counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum MetricType {
+    Counter = 0,
+    Gauge = 1,
+}
 
 /// A status other than `OK`, as the proxy-wasm ABI numbers them: 1 not found, 2 bad argument,
 /// 10 internal failure, …
@@ -101,6 +143,18 @@ mod abi {
             headers_len: usize,
             grpc_status: i32,
         ) -> u32;
+        pub(super) fn proxy_http_call(
+            cluster: *const u8,
+            cluster_len: usize,
+            headers: *const u8,
+            headers_len: usize,
+            body: *const u8,
+            body_len: usize,
+            trailers: *const u8,
+            trailers_len: usize,
+            timeout_milliseconds: u32,
+            token: *mut u32,
+        ) -> u32;
         pub(super) fn proxy_continue_stream(stream: u32) -> u32;
         pub(super) fn proxy_close_stream(stream: u32) -> u32;
         pub(super) fn proxy_set_effective_context(context_id: u32) -> u32;
@@ -118,7 +172,7 @@ fn ok(status: u32) -> Result<()> {
     if status == 0 { Ok(()) } else { Err(HostError(status)) }
 }
 
-/// Takes over memory that the host allocated through the SDK's allocator; empty if there is none.
+/// Takes over memory that the host allocated through our `malloc`; empty if there is none.
 fn take(data: *mut u8, len: usize) -> Vec<u8> {
     if data.is_null() {
         Vec::new()
@@ -305,17 +359,32 @@ fn write_pairs(pairs: &[(&str, &str)]) -> Vec<u8> {
     bytes
 }
 
-/// Sends the check call. The answer arrives as the stream's `on_http_call_response`.
-pub(super) fn call_authority(cluster: &str, body: &[u8], timeout: Duration) -> Result<()> {
-    let headers = vec![
+/// Sends the check call. The answer comes with the token that this returns.
+pub(super) fn call_authority(cluster: &str, body: &[u8], timeout: Duration) -> Result<u32> {
+    let headers = write_pairs(&[
         (":method", "POST"),
         (":path", vncgate_api::CHECK_PATH),
         (":authority", "vncgate-authority"),
         ("content-type", "application/json"),
-    ];
-    proxy_wasm::hostcalls::dispatch_http_call(cluster, headers, Some(body), vec![], timeout)
-        .map(drop)
-        .map_err(|status| HostError(status as u32))
+    ]);
+    let trailers = write_pairs(&[]);
+    let mut token = 0;
+    // SAFETY: pointers and lengths of live strings and slices; a live number for the host to set.
+    ok(unsafe {
+        abi::proxy_http_call(
+            cluster.as_ptr(),
+            cluster.len(),
+            headers.as_ptr(),
+            headers.len(),
+            body.as_ptr(),
+            body.len(),
+            trailers.as_ptr(),
+            trailers.len(),
+            timeout.as_millis().try_into().unwrap_or(u32::MAX),
+            &mut token,
+        )
+    })
+    .map(|()| token)
 }
 
 /// Lets the request go on.

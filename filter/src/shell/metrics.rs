@@ -1,7 +1,6 @@
 //! Counters and gauges; Envoy shows them as `wasmcustom.NAME`.
 
-use super::host;
-use proxy_wasm::types::{LogLevel, MetricType};
+use super::host::{self, LogLevel, MetricType};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 

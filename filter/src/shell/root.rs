@@ -1,12 +1,12 @@
 //! The plugin as a whole, once per worker: its configuration and what its streams share.
 
-use super::host;
+use super::host::{self, BufferType, LogLevel};
 use super::metrics::Metrics;
 use super::stream::Stream;
 use super::timer::Timer;
 use crate::config::Config;
-use proxy_wasm::traits::{Context, HttpContext, RootContext};
-use proxy_wasm::types::{BufferType, ContextType, LogLevel};
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// Longest plugin configuration that is read, in bytes; a list of origins is far shorter.
@@ -15,7 +15,8 @@ const CONFIGURATION_LEN_MAX: usize = 1024 * 1024;
 /// The root context of one worker's VM.
 #[derive(Default)]
 pub(super) struct Root {
-    config: Option<Rc<Config>>,
+    /// Empty until Envoy has shown it; Envoy starts another VM for another one.
+    config: OnceCell<Rc<Config>>,
     shared: Rc<Shared>,
 }
 
@@ -24,12 +25,22 @@ pub(super) struct Root {
 pub(super) struct Shared {
     pub(super) timer: Timer,
     pub(super) metrics: Metrics,
+    /// Who waits for the answer to a call, by the call's token.
+    calls: RefCell<BTreeMap<u32, u32>>,
 }
 
-impl Context for Root {}
+impl Shared {
+    /// The stream of this id has made a call.
+    pub(super) fn add_call(&self, token: u32, context_id: u32) {
+        if let Ok(mut calls) = self.calls.try_borrow_mut() {
+            calls.insert(token, context_id);
+        }
+    }
+}
 
-impl RootContext for Root {
-    fn on_configure(&mut self, _configuration_len: usize) -> bool {
+impl Root {
+    /// Reads the plugin configuration. Whether it is good.
+    pub(super) fn configure(&self) -> bool {
         let json = match host::buffer(BufferType::PluginConfiguration, CONFIGURATION_LEN_MAX) {
             Ok(json) => json,
             Err(error) => {
@@ -40,8 +51,7 @@ impl RootContext for Root {
         match Config::parse(&json) {
             Ok(config) => {
                 self.shared.timer.configure(&config);
-                self.config = Some(Rc::new(config));
-                true
+                self.config.set(Rc::new(config)).is_ok()
             }
             Err(faults) => {
                 for fault in faults {
@@ -52,17 +62,20 @@ impl RootContext for Root {
         }
     }
 
-    fn on_tick(&mut self) {
+    /// Envoy's tick.
+    pub(super) fn tick(&self) {
         if let Err(error) = self.shared.timer.tick(&self.shared.metrics) {
             host::log(LogLevel::Error, &format!("tick: {error}"));
         }
     }
 
-    fn create_http_context(&self, context_id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Stream::new(context_id, self.config.clone(), self.shared.clone())))
+    /// A new stream.
+    pub(super) fn stream(&self, context_id: u32) -> Stream {
+        Stream::new(context_id, self.config.get().cloned(), self.shared.clone())
     }
 
-    fn get_type(&self) -> Option<ContextType> {
-        Some(ContextType::HttpContext)
+    /// The stream that made a call which is answered now.
+    pub(super) fn caller(&self, token: u32) -> Option<u32> {
+        self.shared.calls.try_borrow_mut().ok()?.remove(&token)
     }
 }

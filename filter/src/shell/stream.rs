@@ -1,6 +1,6 @@
 //! One stream: Envoy's callbacks in, the session's commands out.
 
-use super::host::{self, HostError};
+use super::host::{self, Action, BufferType, HostError, LogLevel, MapType};
 use super::root::Shared;
 use super::timer::Timer;
 use crate::check::{REPLY_LEN_MAX, Reply};
@@ -9,14 +9,12 @@ use crate::refusal::Refusal;
 use crate::session::{OnRequest, OnResponse, Request, Session};
 use crate::tunnel::{Edit, Outputs};
 use crate::upgrade::{Handshake, HttpVersion, SUBPROTOCOL};
-use proxy_wasm::traits::{Context, HttpContext};
-use proxy_wasm::types::{Action, BufferType, LogLevel, MapType};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use vncgate_api::{Grant, Target};
 
-const REQUEST: MapType = MapType::HttpRequestHeaders;
-const RESPONSE: MapType = MapType::HttpResponseHeaders;
+const REQUEST: MapType = MapType::Request;
+const RESPONSE: MapType = MapType::Response;
 
 /// What an ESXi host gets of the browser's request.
 const WEBMKS_REQUEST_HEADERS: &[&str] = &[
@@ -47,18 +45,22 @@ pub(super) struct Stream {
     shared: Rc<Shared>,
     session: Rc<RefCell<Session>>,
     /// Names the session in the log: Envoy's request id, then the authority's session id.
-    name: String,
+    name: RefCell<String>,
     /// The body to put in the place of Envoy's own, when the target cannot be reached.
-    refusal_body: Option<String>,
+    refusal_body: Cell<Option<String>>,
 }
 
 impl Stream {
     pub(super) fn new(context_id: u32, config: Option<Rc<Config>>, shared: Rc<Shared>) -> Self {
-        let session = Rc::default();
-        Self { context_id, config, shared, session, name: String::new(), refusal_body: None }
+        let (session, name, refusal_body) = Default::default();
+        Self { context_id, config, shared, session, name, refusal_body }
     }
 
-    /// Runs one step of the session. Callbacks of one stream do not nest, so the session is free; were
+    pub(super) fn context_id(&self) -> u32 {
+        self.context_id
+    }
+
+    /// Runs one step of the session. No step calls Envoy, so the session is free whenever Envoy calls; were
     /// it not, the step is left out and the default, which does nothing, answers for it.
     fn step<T: Default>(&self, step: impl FnOnce(&mut Session) -> T) -> T {
         self.session.try_borrow_mut().map(|mut session| step(&mut session)).unwrap_or_default()
@@ -66,7 +68,14 @@ impl Stream {
 
     fn log(&self, level: LogLevel, message: &str) {
         if host::logs(level) {
-            host::log(level, &format!("session {}: {message}", self.name));
+            let name = self.name.try_borrow().map(|name| name.clone()).unwrap_or_default();
+            host::log(level, &format!("session {name}: {message}"));
+        }
+    }
+
+    fn set_name(&self, name: &str) {
+        if let Ok(mut own) = self.name.try_borrow_mut() {
+            name.clone_into(&mut own);
         }
     }
 
@@ -74,7 +83,7 @@ impl Stream {
         self.log(LogLevel::Error, &format!("{what}: {error}"));
     }
 
-    fn read_request(&mut self) -> Result<OnRequest, HostError> {
+    fn read_request(&self) -> Result<OnRequest, HostError> {
         if host::header(REQUEST, "upgrade")?.is_none() {
             return Ok(OnRequest::Pass);
         }
@@ -82,7 +91,7 @@ impl Stream {
             return Ok(OnRequest::Refuse(Refusal::Internal));
         };
         let headers = host::headers(REQUEST)?;
-        self.name = headers.first("x-request-id").unwrap_or("without x-request-id").to_owned();
+        self.set_name(headers.first("x-request-id").unwrap_or("without x-request-id"));
         let http_version = match host::property("request\0protocol")?.as_str() {
             "HTTP/1.1" | "HTTP/1.0" => HttpVersion::Http1,
             _ => HttpVersion::Http2OrLater,
@@ -96,7 +105,10 @@ impl Stream {
     fn send_check(&self, body: &[u8], path: &str) -> Result<(), HostError> {
         let Some(config) = &self.config else { return Ok(()) };
         host::set_header(REQUEST, ":path", path)?;
-        host::call_authority(&config.authority_cluster, body, config.authority_timeout)
+        let (cluster, timeout) = (&config.authority_cluster, config.authority_timeout);
+        let token = host::call_authority(cluster, body, timeout)?;
+        self.shared.add_call(token, self.context_id);
+        Ok(())
     }
 
     fn refuse(&self, refusal: &Refusal) {
@@ -139,8 +151,8 @@ impl Stream {
     /// one that the `ORIGINAL_DST` cluster dials. (The foreign function `set_envoy_filter_state` could
     /// do it here, but Envoy 1.36 looks for the stream in the wrong place while a call is answered.)
     /// `:path` comes last, because a change of a header is what makes Envoy choose the route anew.
-    fn connect(&mut self, grant: &Grant) -> Result<(), HostError> {
-        self.name.clone_from(&grant.session);
+    fn connect(&self, grant: &Grant) -> Result<(), HostError> {
+        self.set_name(&grant.session);
         host::set_property("vncgate.session", &grant.session)?;
         host::set_property("vncgate.instance", &grant.instance)?;
         let path = host::header(REQUEST, ":path")?.unwrap_or_default();
@@ -211,7 +223,7 @@ impl Stream {
     }
 
     /// Makes Envoy's own answer a refusal: its details for the access log stay.
-    fn explain(&mut self, refusal: &Refusal) -> Result<(), HostError> {
+    fn explain(&self, refusal: &Refusal) -> Result<(), HostError> {
         let body = refusal.body();
         host::set_header(RESPONSE, ":status", &refusal.status().to_string())?;
         for name in ["transfer-encoding", "content-encoding"] {
@@ -222,7 +234,7 @@ impl Stream {
         if let Some((name, value)) = refusal.header() {
             host::set_header(RESPONSE, name, &value)?;
         }
-        self.refusal_body = Some(body);
+        self.refusal_body.set(Some(body));
         Ok(())
     }
 
@@ -262,10 +274,9 @@ impl Stream {
             self.log_error("reset", error);
         }
     }
-}
 
-impl HttpContext for Stream {
-    fn on_http_request_headers(&mut self, _count: usize, _end: bool) -> Action {
+    /// Envoy has the request's headers.
+    pub(super) fn on_request_headers(&self) -> Action {
         let outcome = self.read_request().unwrap_or_else(|error| {
             self.log_error("request", error);
             OnRequest::Refuse(Refusal::Internal)
@@ -284,7 +295,8 @@ impl HttpContext for Stream {
         Action::Pause
     }
 
-    fn on_http_request_body(&mut self, len: usize, _end: bool) -> Action {
+    /// Envoy has bytes of the browser.
+    pub(super) fn on_request_body(&self, len: usize) -> Action {
         if len == 0 || self.step(|session| session.passes_bytes()) {
             return Action::Continue;
         }
@@ -292,12 +304,13 @@ impl HttpContext for Stream {
             let outputs = self.step(|session| session.browser_bytes(&mut chunk));
             host::replace_buffer(BufferType::HttpRequestBody, &chunk)?;
             let hold = outputs.to_server.hold;
-            deliver(outputs, self.context_id, &self.shared.timer).map(|()| hold)
+            self.deliver(outputs).map(|()| hold)
         });
         self.action(delivered)
     }
 
-    fn on_http_response_headers(&mut self, _count: usize, end: bool) -> Action {
+    /// Envoy has the response's headers. `end`: no body follows.
+    pub(super) fn on_response_headers(&self, end: bool) -> Action {
         if self.step(|session| session.is_passing()) {
             return Action::Continue;
         }
@@ -341,12 +354,12 @@ impl HttpContext for Stream {
         Action::Continue
     }
 
-    fn on_http_response_body(&mut self, len: usize, end: bool) -> Action {
+    /// Envoy has bytes of the target. `end`: the last ones.
+    pub(super) fn on_response_body(&self, len: usize, end: bool) -> Action {
         if self.step(|session| session.passes_bytes()) {
             return Action::Continue;
         }
-        if let Some(body) = &mut self.refusal_body {
-            let body = std::mem::take(body);
+        if let Some(body) = self.refusal_body.take() {
             if let Err(error) = host::replace_buffer(BufferType::HttpResponseBody, body.as_bytes())
             {
                 self.abort("refusal", error);
@@ -355,19 +368,18 @@ impl HttpContext for Stream {
         }
         let delivered = self.server_outputs(len, end).and_then(|outputs| {
             let hold = outputs.to_browser.hold;
-            deliver(outputs, self.context_id, &self.shared.timer).map(|()| hold)
+            self.deliver(outputs).map(|()| hold)
         });
         self.action(delivered)
     }
-}
 
-impl Context for Stream {
-    fn on_http_call_response(&mut self, _token: u32, headers: usize, body_len: usize, _: usize) {
+    /// The authority has answered, or not: then there are no headers.
+    pub(super) fn on_call_response(&self, headers: usize, body_len: usize) {
         let answer = || {
             if headers == 0 || body_len > REPLY_LEN_MAX {
                 return None;
             }
-            let status = host::header(MapType::HttpCallResponseHeaders, ":status").ok()??;
+            let status = host::header(MapType::CallResponse, ":status").ok()??;
             let body = match body_len {
                 0 => Vec::new(),
                 len => host::buffer(BufferType::HttpCallResponseBody, len).ok()?,
@@ -392,22 +404,39 @@ impl Context for Stream {
         }
     }
 
-    fn on_done(&mut self) -> bool {
+    /// The stream is gone. It may be that one of its own callbacks still runs.
+    pub(super) fn on_done(&self) {
         if self.step(Session::end) {
             self.shared.timer.remove(self.context_id);
             self.shared.metrics.session_ended();
         }
-        true
+    }
+
+    fn deliver(&self, outputs: Outputs) -> Result<(), HostError> {
+        deliver(outputs, self.context_id, &self.session, &self.shared.timer)
     }
 }
 
-/// Carries out what the session wants done with the bodies of the stream that is Envoy's current one.
-pub(super) fn deliver(outputs: Outputs, context_id: u32, timer: &Timer) -> Result<(), HostError> {
-    edit(BufferType::HttpResponseBody, &outputs.to_browser)?;
+/// Carries out what the session wants done with the bodies of the stream that is Envoy's current one. Each
+/// edit may be the end of the stream, when a body grows over Envoy's limit of it: then nothing follows.
+pub(super) fn deliver(
+    outputs: Outputs,
+    context_id: u32,
+    session: &RefCell<Session>,
+    timer: &Timer,
+) -> Result<(), HostError> {
+    let is_gone = || session.try_borrow().is_ok_and(|session| session.has_ended());
+    edit(BufferType::HttpResponseBody, &outputs.to_browser, is_gone)?;
+    if is_gone() {
+        return Ok(());
+    }
     if outputs.to_browser.resume {
         host::resume_response()?;
     }
-    edit(BufferType::HttpRequestBody, &outputs.to_server)?;
+    edit(BufferType::HttpRequestBody, &outputs.to_server, is_gone)?;
+    if is_gone() {
+        return Ok(());
+    }
     if outputs.to_server.resume {
         host::resume_request()?;
     }
@@ -420,14 +449,14 @@ pub(super) fn deliver(outputs: Outputs, context_id: u32, timer: &Timer) -> Resul
     Ok(())
 }
 
-fn edit(body: BufferType, edit: &Edit) -> Result<(), HostError> {
+fn edit(body: BufferType, edit: &Edit, is_gone: impl Fn() -> bool) -> Result<(), HostError> {
     if edit.discard {
         host::replace_buffer(body, &[])?;
     }
     if let Some(header) = edit.header {
         host::prepend_buffer(body, header.as_bytes())?;
     }
-    if !edit.append.is_empty() {
+    if !edit.append.is_empty() && !is_gone() {
         host::append_buffer(body, &edit.append)?;
     }
     Ok(())

@@ -1,13 +1,12 @@
 //! What happens to a stream outside of its own callbacks: wake-ups, beats, and the end of the time that a
 //! console has to begin, all on Envoy's one tick per VM.
 
-use super::host::{self, HostError};
+use super::host::{self, HostError, LogLevel};
 use super::metrics::Metrics;
 use super::stream::deliver;
 use crate::config::Config;
 use crate::session::Session;
 use crate::tunnel::Outputs;
-use proxy_wasm::types::LogLevel;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::{Rc, Weak};
@@ -142,7 +141,7 @@ impl Timer {
         let Ok(outputs) = session.try_borrow_mut().map(|mut session| step(&mut session)) else {
             return;
         };
-        if let Err(error) = deliver(outputs, context_id, self) {
+        if let Err(error) = deliver(outputs, context_id, &session, self) {
             host::log(LogLevel::Error, &format!("stream {context_id}: {error}"));
             let _ = host::reset_stream();
         }

@@ -2,8 +2,7 @@
 
 /// What a host function answers.
 ///
-/// The Rust SDK names only some of these, and its enum has no value for the others: a filter that
-/// reads them through that enum has undefined behaviour, so tests inject every one.
+/// A filter may be given any of these by any call, so tests inject every one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Status {

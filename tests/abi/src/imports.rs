@@ -1,32 +1,16 @@
 //! The host functions: arguments read from the module's memory, results written into it.
 //!
-//! A failing function answers its [`Status`] and changes nothing. The functions that this host does
-//! not model are there to be imported, because the Rust SDK's traits keep them alive; calling one
-//! traps with its name.
+//! A failing function answers its [`Status`] and changes nothing.
 
 use crate::abi::{BufferType, Direction, MapType, Status};
 use crate::context::State;
 use crate::half;
 use crate::headers::HeaderMap;
 use std::time::Duration;
-use wasmtime::{Caller, ExternType, Linker, Memory, Module, TypedFunc, bail, format_err};
+use wasmtime::{Caller, Linker, Memory, TypedFunc, bail};
 
 /// Where every function of the ABI is imported from.
 const ABI_MODULE: &str = "env";
-
-const NOT_MODELLED: [&str; 11] = [
-    "proxy_call_foreign_function",
-    "proxy_register_shared_queue",
-    "proxy_resolve_shared_queue",
-    "proxy_dequeue_shared_queue",
-    "proxy_enqueue_shared_queue",
-    "proxy_grpc_call",
-    "proxy_grpc_stream",
-    "proxy_grpc_send",
-    "proxy_grpc_cancel",
-    "proxy_grpc_close",
-    "proxy_get_status",
-];
 
 /// The instantiated module as host functions need it.
 #[derive(Clone)]
@@ -38,12 +22,11 @@ pub(crate) struct Guest {
 }
 
 /// Offers every function of the ABI to a module.
-pub(crate) fn link(linker: &mut Linker<State>, module: &Module) -> wasmtime::Result<()> {
+pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     link_general(linker)?;
     link_headers_and_bodies(linker)?;
     link_streams_and_calls(linker)?;
-    link_state_and_metrics(linker)?;
-    link_not_modelled(linker, module)
+    link_state_and_metrics(linker)
 }
 
 /// Why a host function does not answer `Ok`.
@@ -496,18 +479,6 @@ fn link_state_and_metrics(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             })
         },
     )?;
-    Ok(())
-}
-
-fn link_not_modelled(linker: &mut Linker<State>, module: &Module) -> wasmtime::Result<()> {
-    for import in module.imports() {
-        let known = NOT_MODELLED.iter().find(|name| **name == import.name());
-        if let (Some(name), ExternType::Func(signature)) = (known, import.ty()) {
-            linker.func_new(ABI_MODULE, name, signature, move |_, _, _| {
-                Err(format_err!("this host has no {name}"))
-            })?;
-        }
-    }
     Ok(())
 }
 

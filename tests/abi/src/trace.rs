@@ -49,11 +49,6 @@ pub struct HostCall {
 }
 
 /// Makes a host call fail instead of running.
-///
-/// Two calls are spared, because the Rust SDK makes them itself and panics where Envoy cannot fail:
-/// `proxy_set_effective_context` ahead of the answer to a call fails for an unknown context only,
-/// which the SDK has ruled out by then; `proxy_http_call` fails with `BadArgument` or
-/// `InternalFailure` only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Which call, counted from 0 since [`Host::inject`](crate::Host::inject).
@@ -94,9 +89,6 @@ impl Recorder {
         let call = HostCall { function, buffer };
         callback.host_calls.push(call);
         let fault = self.fault?;
-        if !may_fail(callback.function, function, fault.status) {
-            return None;
-        }
         if self.calls_until_fault > 0 {
             self.calls_until_fault -= 1;
             return None;
@@ -130,13 +122,5 @@ impl Recorder {
 
     pub(crate) fn struck(&self) -> Option<HostCall> {
         self.struck
-    }
-}
-
-fn may_fail(callback: &str, function: &str, status: Status) -> bool {
-    match function {
-        "proxy_set_effective_context" => callback != "proxy_on_http_call_response",
-        "proxy_http_call" => matches!(status, Status::BadArgument | Status::InternalFailure),
-        _ => true,
     }
 }

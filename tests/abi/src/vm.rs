@@ -111,7 +111,7 @@ impl Vm {
     pub(crate) fn start(filter: &Filter, state: State) -> Result<Self, StartError> {
         let engine = filter.module.engine();
         let mut linker = Linker::new(engine);
-        imports::link(&mut linker, &filter.module).map_err(StartError::Link)?;
+        imports::link(&mut linker).map_err(StartError::Link)?;
         let mut store = Store::new(engine, state);
         store.set_fuel(FUEL_PER_CALLBACK).map_err(StartError::Link)?;
         let instance = linker.instantiate(&mut store, &filter.module).map_err(StartError::Link)?;
@@ -187,10 +187,7 @@ impl Vm {
         let memory = instance
             .get_memory(&mut *store, "memory")
             .ok_or_else(|| wasmtime::format_err!("no export `memory`"))?;
-        // The SDK exports the second name for WASI targets, the first for `wasm32-unknown-unknown`.
-        let allocate = instance
-            .get_typed_func(&mut *store, "malloc")
-            .or_else(|_| instance.get_typed_func(&mut *store, "proxy_on_memory_allocate"))?;
+        let allocate = instance.get_typed_func(&mut *store, "malloc")?;
         Ok(Guest { memory, allocate })
     }
 

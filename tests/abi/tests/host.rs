@@ -474,23 +474,6 @@ fn an_endless_loop_is_a_trap() {
 }
 
 #[test]
-fn a_function_that_the_host_lacks_traps_with_its_name() {
-    let module = wat::parse_str(
-        r#"(module
-            (import "env" "proxy_grpc_cancel" (func $cancel (param i32) (result i32)))
-            (memory (export "memory") 1)
-            (func (export "malloc") (param i32) (result i32) i32.const 0)
-            (func (export "proxy_abi_version_0_2_1"))
-            (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
-                (call $cancel (i32.const 0))))"#,
-    );
-    let filter = Filter::from_bytes(&module.unwrap()).unwrap();
-    let host = Host::start(&filter, &Setup::default()).expect("it starts");
-    host.stream(get());
-    assert!(host.trap().is_some_and(|trap| trap.contains("proxy_grpc_cancel")));
-}
-
-#[test]
 fn a_pointer_outside_of_memory_is_an_error_of_the_call() {
     let host = host(
         r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)

@@ -4,6 +4,7 @@
 
 mod authority;
 mod browser_bytes;
+mod buffers;
 mod fixture;
 mod http;
 mod http2;
