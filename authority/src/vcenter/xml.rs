@@ -10,6 +10,7 @@ use quick_xml::events::{BytesStart, Event};
 use quick_xml::name::{Namespace, ResolveResult};
 use quick_xml::reader::NsReader;
 use std::borrow::Cow;
+use std::rc::Rc;
 use thiserror::Error;
 
 /// XML Schema instance: the namespace of `xsi:type`.
@@ -54,8 +55,8 @@ impl From<XmlError> for Malformed {
 
 /// One element whose start tag was read.
 pub(super) struct Element<'a> {
-    /// The namespace it is in, empty for none.
-    namespace: String,
+    /// The namespace it is in, empty for none. Shared: nearly every element of a document is in the same.
+    namespace: Rc<str>,
     start: BytesStart<'a>,
     /// How many elements are open including this one.
     depth: usize,
@@ -64,7 +65,7 @@ pub(super) struct Element<'a> {
 impl Element<'_> {
     /// Is this the element `name` of `namespace`?
     pub(super) fn is(&self, namespace: &str, name: &str) -> bool {
-        self.namespace == namespace && self.name() == name
+        *self.namespace == *namespace && self.name() == name
     }
 
     /// The name without prefix.
@@ -74,7 +75,7 @@ impl Element<'_> {
 
     /// Name and namespace, for a message.
     pub(super) fn describe(&self) -> String {
-        match self.namespace.as_str() {
+        match &*self.namespace {
             "" => self.name().to_owned(),
             namespace => format!("{} of namespace {namespace}", self.name()),
         }
@@ -94,6 +95,8 @@ impl Element<'_> {
 pub(super) struct Cursor<'a> {
     reader: NsReader<&'a [u8]>,
     depth: usize,
+    /// That of the element read last.
+    namespace: Rc<str>,
 }
 
 impl<'a> Cursor<'a> {
@@ -101,7 +104,7 @@ impl<'a> Cursor<'a> {
         let text = std::str::from_utf8(document).map_err(|_| Malformed::Encoding)?;
         let mut reader = NsReader::from_str(text);
         reader.config_mut().expand_empty_elements = true;
-        Ok(Self { reader, depth: 0 })
+        Ok(Self { reader, depth: 0, namespace: Rc::default() })
     }
 
     /// The document's root element.
@@ -180,12 +183,16 @@ impl<'a> Cursor<'a> {
                 Event::Start(start) if self.depth == parent_depth + 1 => {
                     let (resolved, _) = self.reader.resolver().resolve_element(start.name());
                     let namespace = match resolved {
-                        ResolveResult::Bound(Namespace(namespace)) => namespace.to_owned(),
-                        ResolveResult::Unbound => String::new(),
+                        ResolveResult::Bound(Namespace(namespace)) => namespace,
+                        ResolveResult::Unbound => "",
                         ResolveResult::Unknown(prefix) => {
                             return Err(Malformed::Syntax(format!("unbound prefix {prefix:?}")));
                         }
                     };
+                    if *self.namespace != *namespace {
+                        self.namespace = namespace.into();
+                    }
+                    let namespace = Rc::clone(&self.namespace);
                     return Ok(Some(Element { namespace, start, depth: self.depth }));
                 }
                 Event::Eof if self.depth == 0 => return Ok(None),
