@@ -8,7 +8,8 @@
 //! 2. The browser loads the page that the token's URL names ([`http::pages`]), which asks what the token is
 //!    good for ([`http::status`]) and opens a WebSocket at Envoy.
 //! 3. The filter in Envoy asks whether that token is good ([`http::check`]). vCenter is read again, and the
-//!    answer is the console's address ([`names`]) or the reason why not. Envoy does the rest.
+//!    answer is the console's address ([`names`]) or the reason why not. Envoy does the rest. Where the machine
+//!    is another site's, that site's authority is asked in vCenter's place ([`sites`]).
 //!
 //! A console token is a password. The authority keeps its SHA-256, and writes neither into a log, a metric
 //! or an error.

@@ -9,7 +9,7 @@ use crate::identity::Identity;
 use crate::identity::api_token::ApiTokens;
 use crate::identity::keystone::Keystone;
 use crate::sites::Sites;
-use crate::sites::tls::Door;
+use crate::sites::tls::PeerAcceptor;
 use crate::telemetry::Metrics;
 use crate::throttle::Throttle;
 use crate::tokens::{MemcachedStore, MemoryStore, RedisStore, StoreUnavailable, TokenStore};
@@ -104,7 +104,7 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let public = bind(&public, "public").await?;
     let internal = bind(&internal, "internal").await?;
     let peer = match peer {
-        Some((address, door)) => Some(bind_for_sites(address, door).await?),
+        Some((address, acceptor)) => Some(bind_peer(address, acceptor).await?),
         None => None,
     };
     let stop_public = CancellationToken::new();
@@ -199,8 +199,8 @@ async fn bind(address: &ListenAddress, face: &str) -> Result<Listener, ServeErro
     listening(address, face, Listener::bind(address).await)
 }
 
-async fn bind_for_sites(address: SocketAddr, door: Door) -> Result<Listener, ServeError> {
-    let listener = Listener::bind_for_sites(address, door).await;
+async fn bind_peer(address: SocketAddr, acceptor: PeerAcceptor) -> Result<Listener, ServeError> {
+    let listener = Listener::bind_peer(address, acceptor).await;
     listening(&ListenAddress::Tcp(address), "peer", listener)
 }
 

@@ -17,7 +17,8 @@
 //! - [`gateway`]: all of these, wired together;
 //! - [`websocket`]: browsers, well-behaved and not, over HTTP/1.1; [`http2`]: the same over HTTP/2.
 //!
-//! Beside them, [`scripted`]: an authority that does what the real one never does.
+//! Beside them, [`scripted`]: an authority, the gateway's own or another site's, that does what the real one
+//! never does.
 //!
 //! Below them: [`process`] (children that cannot outlive the tests), [`certificate`] (one CA for each
 //! run), [`workspace`] (where built and downloaded things are), [`template`]

@@ -3,7 +3,7 @@
 use super::first_duplicate;
 use super::section::Section;
 use crate::sites::SiteConfig;
-use crate::sites::tls::{Credentials, Door, Entitled, read_certificates, read_key};
+use crate::sites::tls::{Credentials, PeerAcceptor, PeerName, read_certificates, read_key};
 use crate::tls::file_roots;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -26,7 +26,7 @@ pub struct SitesConfig {
     /// Shows this authority's certificate to them, and verifies theirs.
     pub tls: ClientConfig,
     /// `[listen] peer`: where they ask, if they may.
-    pub peer: Option<(SocketAddr, Door)>,
+    pub peer: Option<(SocketAddr, PeerAcceptor)>,
 }
 
 /// `service_hosts` are those of the configured vCenters, and `shared_store` says whether other sites know this
@@ -70,12 +70,12 @@ pub(super) fn read_sites(
         root.fault("peer", "is missing: [[site]] needs the certificate that they know this one by");
         return None;
     };
-    let (sites, entitled): (Vec<_>, Vec<_>) =
+    let (sites, peers): (Vec<_>, Vec<_>) =
         sites.into_iter().collect::<Option<Vec<_>>>()?.into_iter().unzip();
     let credentials = credentials?;
     let tls = root.ok("peer.key_file", credentials.client_config())?;
     let peer = match peer {
-        Some(address) => Some((address, root.ok("peer.ca_file", credentials.door(entitled))?)),
+        Some(address) => Some((address, root.ok("peer.ca_file", credentials.acceptor(peers))?)),
         None => None,
     };
     Some(SitesConfig { sites, tls, peer })
@@ -98,7 +98,7 @@ fn read_credentials(mut section: Section<'_>) -> Option<Credentials> {
     Some(Credentials { certificates: certificates?, key: key?, roots: Arc::new(roots?) })
 }
 
-fn read_site(mut section: Section<'_>, own: &[&str]) -> Option<(SiteConfig, Entitled)> {
+fn read_site(mut section: Section<'_>, own: &[&str]) -> Option<(SiteConfig, PeerName)> {
     let name = section.required_string("name");
     let url = section.required_string("url").and_then(|url| section.ok("url", parse_url(&url)));
     let service_hosts = section.strings("service_hosts");
@@ -113,9 +113,9 @@ fn read_site(mut section: Section<'_>, own: &[&str]) -> Option<(SiteConfig, Enti
     let timeout = section.duration_or("timeout", DEFAULT_TIMEOUT, LEAST_TIMEOUT..=MOST_TIMEOUT);
     section.end();
     let (name, (url, host)) = (name?, url?);
-    let entitled = Entitled { site: name.as_str().into(), host };
+    let peers = PeerName { site: name.as_str().into(), host };
     let site = SiteConfig { name, url, service_hosts: service_hosts?, timeout: timeout? };
-    Some((site, entitled))
+    Some((site, peers))
 }
 
 /// Where another authority listens for sites, and the name that its certificate has to be for.

@@ -1,8 +1,8 @@
 //! Puts a router on a socket, and takes it off again without cutting anybody short.
 
-use super::sites::Asker;
+use super::sites::Peer;
 use crate::config::ListenAddress;
-use crate::sites::tls::Door;
+use crate::sites::tls::{Handshake, PeerAcceptor};
 use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -15,7 +15,6 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
@@ -36,14 +35,14 @@ pub enum Listener {
     Tcp(TcpListener),
     /// A Unix stream socket, whose file is removed at the end.
     Unix(UnixListener, SocketFile),
-    /// TCP with a door that lets other sites in, and nobody else.
-    Sites(TcpListener, Door),
+    /// TCP with mutual TLS, for other sites alone.
+    Tls(TcpListener, PeerAcceptor),
 }
 
 /// A client that nothing was read from yet.
-enum Client {
-    Welcome(Either<TcpStream, UnixStream>),
-    AtTheDoor(TcpStream, SocketAddr, Door, OwnedSemaphorePermit),
+enum Accepted {
+    Plain(Either<TcpStream, UnixStream>),
+    Handshake(Handshake),
 }
 
 impl Listener {
@@ -59,56 +58,53 @@ impl Listener {
     }
 
     /// Binds for other sites.
-    pub async fn bind_for_sites(address: SocketAddr, door: Door) -> io::Result<Self> {
-        Ok(Self::Sites(TcpListener::bind(address).await?, door))
+    pub async fn bind_peer(address: SocketAddr, acceptor: PeerAcceptor) -> io::Result<Self> {
+        Ok(Self::Tls(TcpListener::bind(address).await?, acceptor))
     }
 
     /// Where it listens: with port 0 configured, the port that the system chose.
     pub fn address(&self) -> io::Result<ListenAddress> {
         match self {
-            Self::Tcp(listener) | Self::Sites(listener, _) => {
+            Self::Tcp(listener) | Self::Tls(listener, _) => {
                 listener.local_addr().map(ListenAddress::Tcp)
             }
             Self::Unix(_, SocketFile(path)) => Ok(ListenAddress::Unix(path.clone())),
         }
     }
 
-    async fn accept(&self) -> io::Result<Client> {
+    async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Tcp(listener) => {
-                let (stream, _) = accept_tcp(listener).await?;
-                Ok(Client::Welcome(Either::Left(stream)))
+                let (stream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(Accepted::Plain(Either::Left(stream)))
             }
             Self::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
-                Ok(Client::Welcome(Either::Right(stream)))
+                Ok(Accepted::Plain(Either::Right(stream)))
             }
-            Self::Sites(listener, door) => {
-                let turn = door.turn().await;
-                let (stream, address) = accept_tcp(listener).await?;
-                Ok(Client::AtTheDoor(stream, address, door.clone(), turn))
+            Self::Tls(listener, acceptor) => {
+                acceptor.accept(listener).await.map(Accepted::Handshake)
             }
         }
     }
 }
 
-async fn accept_tcp(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
-    let (stream, address) = listener.accept().await?;
-    stream.set_nodelay(true)?;
-    Ok((stream, address))
-}
-
-impl Client {
-    /// The stream of a client that may come in, and what it may ask.
-    async fn enter(self, router: Router) -> Option<(Stream, Router)> {
-        match self {
-            Self::Welcome(stream) => Some((Either::Left(stream), router)),
-            Self::AtTheDoor(stream, address, door, turn) => {
-                let admitted = door.admit(stream).await;
-                drop(turn);
-                let refused = |error| warn!(client = %address, %error, "not a site: not let in");
-                let (stream, site) = admitted.map_err(refused).ok()?;
-                Some((Either::Right(stream), router.layer(Extension(Asker(site)))))
+impl Accepted {
+    /// The stream to speak HTTP on, and what may be asked there. `None`: it is no site, or `stop` came first.
+    async fn open(self, router: Router, stop: &CancellationToken) -> Option<(Stream, Router)> {
+        let handshake = match self {
+            Self::Plain(stream) => return Some((Either::Left(stream), router)),
+            Self::Handshake(handshake) => handshake,
+        };
+        let client = handshake.client;
+        match stop.run_until_cancelled(handshake.finish()).await? {
+            Ok((stream, site)) => {
+                Some((Either::Right(stream), router.layer(Extension(Peer(site)))))
+            }
+            Err(error) => {
+                warn!(%client, %error, "a client is no site, and was not let in");
+                None
             }
         }
     }
@@ -148,8 +144,8 @@ pub async fn serve(
                 let (http, router, stop) = (http.clone(), router.clone(), stop.clone());
                 let watcher = connections.watcher();
                 tokio::spawn(async move {
-                    let entered = stop.run_until_cancelled(client.enter(router)).await;
-                    let Some((stream, router)) = entered.flatten() else { return };
+                    let opened = client.open(router, &stop).await;
+                    let Some((stream, router)) = opened else { return };
                     let service = TowerToHyperService::new(router);
                     let connection = http.serve_connection(TokioIo::new(stream), service);
                     if let Err(error) = watcher.watch(connection).await {

@@ -16,32 +16,32 @@ use tracing::{info, warn};
 
 /// The site at the other end of a connection.
 #[derive(Clone, Debug)]
-pub struct Asker(pub Arc<str>);
+pub struct Peer(pub Arc<str>);
 
 /// `POST /v1/sites/console` and `POST /v1/sites/status`.
 pub fn routes() -> Router<Arc<App>> {
     Router::new().route(CONSOLE_PATH, post(console)).route(STATUS_PATH, post(status))
 }
 
-async fn console(State(app): State<Arc<App>>, asker: Extension<Asker>, body: Body) -> Response {
-    let question = match read(body, &asker).await {
+async fn console(State(app): State<Arc<App>>, peer: Extension<Peer>, body: Body) -> Response {
+    let question = match read(body, &peer).await {
         Ok(question) => question,
         Err(status) => return status.into_response(),
     };
     let answer = app.consoles.console_for_other_site(question.token).await;
-    respond(&app, &asker, "console", question, answer)
+    respond(&app, &peer, "console", question, answer)
 }
 
-async fn status(State(app): State<Arc<App>>, asker: Extension<Asker>, body: Body) -> Response {
-    let question = match read(body, &asker).await {
+async fn status(State(app): State<Arc<App>>, peer: Extension<Peer>, body: Body) -> Response {
+    let question = match read(body, &peer).await {
         Ok(question) => question,
         Err(status) => return status.into_response(),
     };
     let answer = app.consoles.machine_for_other_site(question.token).await;
-    respond(&app, &asker, "status", question, answer)
+    respond(&app, &peer, "status", question, answer)
 }
 
-async fn read(body: Body, Asker(site): &Asker) -> Result<Question, StatusCode> {
+async fn read(body: Body, Peer(site): &Peer) -> Result<Question, StatusCode> {
     let body = whole_body(body).await.map_err(|_| StatusCode::PAYLOAD_TOO_LARGE)?;
     serde_json::from_slice(&body).map_err(|error| {
         warn!(%site, %error, "a site's question is none: does it have the same version?");
@@ -51,7 +51,7 @@ async fn read(body: Body, Asker(site): &Asker) -> Result<Question, StatusCode> {
 
 fn respond(
     app: &App,
-    Asker(site): &Asker,
+    Peer(site): &Peer,
     asked: &'static str,
     Question { token, session }: Question,
     answer: Result<impl Serialize, CheckError>,

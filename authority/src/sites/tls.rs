@@ -18,11 +18,12 @@ use rustls::{
 };
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -49,7 +50,7 @@ pub struct Credentials {
 
 /// A site may come in by a certificate for this name.
 #[derive(Clone, Debug)]
-pub struct Entitled {
+pub struct PeerName {
     /// The site.
     pub site: Arc<str>,
     /// The host of its URL.
@@ -83,10 +84,10 @@ impl Credentials {
     }
 
     /// For being asked by these sites.
-    pub fn door(&self, entitled: Vec<Entitled>) -> Result<Door, NoDoor> {
+    pub fn acceptor(&self, peers: Vec<PeerName>) -> Result<PeerAcceptor, AcceptorError> {
         let chain =
             WebPkiClientVerifier::builder_with_provider(Arc::clone(&self.roots), provider());
-        let verifier = Arc::new(SiteVerifier { chain: chain.build()?, entitled });
+        let verifier = Arc::new(SiteVerifier { chain: chain.build()?, peers });
         let client_verifier = Arc::clone(&verifier) as Arc<dyn ClientCertVerifier>;
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&version::TLS13])?
@@ -96,13 +97,13 @@ impl Credentials {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        Ok(Door { acceptor, verifier, handshakes: Arc::new(Semaphore::new(HANDSHAKES)) })
+        Ok(PeerAcceptor { acceptor, verifier, handshakes: Arc::new(Semaphore::new(HANDSHAKES)) })
     }
 }
 
-/// No [`Door`] can be made of these credentials.
+/// No [`PeerAcceptor`] can be made of these credentials.
 #[derive(Debug, Error)]
-pub enum NoDoor {
+pub enum AcceptorError {
     /// No verifier.
     #[error(transparent)]
     Verifier(#[from] VerifierBuilderError),
@@ -117,32 +118,46 @@ fn provider() -> Arc<CryptoProvider> {
 
 /// Lets the sites of the configuration in, and nobody else.
 #[derive(Clone)]
-pub struct Door {
+pub struct PeerAcceptor {
     acceptor: TlsAcceptor,
     verifier: Arc<SiteVerifier>,
     handshakes: Arc<Semaphore>,
 }
 
-impl fmt::Debug for Door {
+impl fmt::Debug for PeerAcceptor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Door").field("entitled", &self.verifier.entitled).finish_non_exhaustive()
+        f.debug_struct("PeerAcceptor").field("peers", &self.verifier.peers).finish_non_exhaustive()
     }
 }
 
-impl Door {
-    /// Waits while too many clients have shown no certificate yet. What it returns is the right to take one
-    /// more from the kernel.
-    pub async fn turn(&self) -> OwnedSemaphorePermit {
-        let turn = Arc::clone(&self.handshakes).acquire_owned().await;
-        turn.expect("it is never closed")
+impl PeerAcceptor {
+    /// The next client. Waits while too many have shown no certificate yet.
+    pub async fn accept(&self, listener: &TcpListener) -> io::Result<Handshake> {
+        let slot = Arc::clone(&self.handshakes).acquire_owned().await;
+        let slot = slot.expect("it is never closed");
+        let (stream, client) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok(Handshake { client, stream, acceptor: self.clone(), _slot: slot })
     }
+}
 
-    /// The handshake with a client, and which site that is.
-    pub async fn admit(&self, client: TcpStream) -> io::Result<(TlsStream<TcpStream>, Arc<str>)> {
-        let handshake = timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(client)).await;
+/// A client that has shown no certificate yet.
+pub struct Handshake {
+    /// Where it comes from.
+    pub client: SocketAddr,
+    stream: TcpStream,
+    acceptor: PeerAcceptor,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Handshake {
+    /// The connection with a site, and that site's name. Fails for everybody else.
+    pub async fn finish(self) -> io::Result<(TlsStream<TcpStream>, Arc<str>)> {
+        let PeerAcceptor { acceptor, verifier, .. } = &self.acceptor;
+        let handshake = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(self.stream)).await;
         let stream = handshake.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let site = shown.and_then(|certificate| self.verifier.site(certificate).ok());
+        let site = shown.and_then(|certificate| verifier.site(certificate).ok());
         let site = site.ok_or_else(|| io::Error::from(io::ErrorKind::PermissionDenied))?;
         Ok((stream, site))
     }
@@ -152,15 +167,15 @@ impl Door {
 #[derive(Debug)]
 struct SiteVerifier {
     chain: Arc<dyn ClientCertVerifier>,
-    entitled: Vec<Entitled>,
+    peers: Vec<PeerName>,
 }
 
 impl SiteVerifier {
     /// The site that this certificate is for.
     fn site(&self, certificate: &CertificateDer<'_>) -> Result<Arc<str>, rustls::Error> {
         let certificate = ParsedCertificate::try_from(certificate)?;
-        let mut entitled = self.entitled.iter();
-        let found = entitled.find(|one| verify_server_name(&certificate, &one.host).is_ok());
+        let mut peers = self.peers.iter();
+        let found = peers.find(|one| verify_server_name(&certificate, &one.host).is_ok());
         found.map(|one| Arc::clone(&one.site)).ok_or(CertificateError::NotValidForName.into())
     }
 }
