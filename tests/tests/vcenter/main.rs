@@ -11,3 +11,4 @@ mod outage;
 mod service;
 mod session;
 mod size;
+mod two_vcenters;
