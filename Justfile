@@ -36,8 +36,8 @@ build-release: _wasm-target _pages
     cargo build --package vncgate-authority --release
 
 # Run every tier of tests
-test: test-unit test-abi test-envoy test-vcenter test-openstack test-webmks test-stores test-sites test-security test-browser
-    @{{ counted }} --total unit abi envoy vcenter openstack simulator webmks stores sites security browser
+test: test-unit test-abi test-envoy test-vcenter test-openstack test-webmks test-stores test-sites test-security test-browser test-fuzz
+    @{{ counted }} --total unit abi envoy vcenter openstack simulator webmks stores sites security browser fuzz
 
 # Unit and property tests beside the code
 test-unit: _pages
@@ -107,7 +107,7 @@ fuzz minutes="30": _cargo-fuzz
 
 # The same for some seconds each
 test-fuzz: _cargo-fuzz
-    @tests/fuzz/run 20
+    @{{ counted }} fuzz tests/fuzz/run 10
 
 # Measure vncgate beside Envoy's tcp_proxy, websockify and direct TCP; all of it, or the measures named
 bench *arguments: _bench
