@@ -6,6 +6,8 @@
 //! - [`wrong_console`]: a token opens the console that it was issued for, or none;
 //! - [`cross_site`]: pages of others open no console, and choose no server for ours;
 //! - [`secrets`]: tokens are in no log, no metric, no cookie and no redirect;
+//! - [`console_secrets`]: nor are WebMKS tickets and VNC passwords;
+//! - [`shared_ports`]: two machines never have one console;
 //! - [`floods`]: stalled, many and endless requests leave room for the others;
 //! - [`frames`]: frames that no browser sends, consoles that are no VNC servers;
 //! - [`targets`]: no request chooses where Envoy connects, or reaches the internal listener;
@@ -14,11 +16,13 @@
 //! `SECURITY.md` lists them beside the threats. Other tiers try more of each; here is what has to hold
 //! whatever else changes.
 
+mod console_secrets;
 mod cross_site;
 mod fixture;
 mod floods;
 mod frames;
 mod secrets;
+mod shared_ports;
 mod targets;
 mod trap;
 mod wrong_console;

@@ -203,19 +203,8 @@ async fn nova_s_webmks_is_answered_on_any_host() {
     let host = site.host(WITH_VNC).await;
     let (vm, _screen) = host.machine("mks").await;
     site.gateway.vcenter.set_console_port(&vm.name, 5901);
-    let url =
-        format!("{}/v2.1/servers/{}/remote-consoles", site.gateway.envoy.url(), vm.instance_uuid);
-    let request = site.gateway.ca.http_client().post(url).header("X-Auth-Token", API_TOKEN);
-    let request = request
-        .header("OpenStack-API-Version", "compute 2.8")
-        .json(&json!({"remote_console": {"protocol": "mks", "type": "webmks"}}));
-    let answer = request.send().await.expect("an answer").text().await.expect("text");
-    let answer: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
-    let console = &answer["remote_console"];
-    assert_eq!((&console["protocol"], &console["type"]), (&json!("mks"), &json!("webmks")));
-    let url = console["url"].as_str().expect("a URL");
-    let (_, token) = url.rsplit_once("token=").expect("a token");
-    let _browser = site.open(token).await;
+    let token = site.webmks_token(&vm).await;
+    let _browser = site.open(&token).await;
     assert_eq!(site.esxi.consoles(&vm).await, 1, "though the machine has VNC");
 }
 

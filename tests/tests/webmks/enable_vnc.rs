@@ -3,7 +3,7 @@
 use crate::fixture::LIMIT;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 use vncgate_tests::answer::Answer;
@@ -199,31 +199,6 @@ async fn a_host_without_vnc_is_left_alone() {
     office.vcenter.set_host(&ESXI.to_string(), &settings).await;
     office.assert_no_console(&vm, 400, "badRequest").await;
     assert_eq!(office.vnc(&vm), HashMap::new());
-}
-
-/// CVE-2014-8750 was nova's way to lose this race.
-#[tokio::test]
-async fn two_authorities_at_once_never_leave_two_machines_with_one_port() {
-    const MACHINES: usize = 6;
-    let mut office = Office::empty("vnc-race", Duration::from_millis(300)).await;
-    for _ in 0..2 {
-        // So few ports that choices collide: by chance alone they would not in one of thirteen runs.
-        office.add_authority(|config| without_password(enable_vnc(config, "5910-5917"))).await;
-    }
-    let machines: Vec<Vm> =
-        (0..MACHINES).map(|number| office.machine(&format!("racer-{number}"))).collect();
-    let consoles = machines.iter().enumerate().map(|(number, vm)| {
-        let authority = &office.authorities[number % 2];
-        async move { (authority, vm, authority.api().console(vm).await) }
-    });
-    let consoles = join_all(consoles).await;
-    let ports: HashSet<u16> = machines.iter().map(|vm| office.port(vm)).collect();
-    assert_eq!(ports.len(), MACHINES, "{ports:?}");
-    for (authority, vm, console) in consoles {
-        let address = format!("{ESXI}:{}", office.port(vm));
-        let grant = authority.check(&console.token).await;
-        assert_eq!(grant.body["target"]["address"], address.as_str(), "{}", grant.body);
-    }
 }
 
 #[tokio::test]

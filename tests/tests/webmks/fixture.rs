@@ -1,7 +1,7 @@
 //! A gateway for hosts with WebMKS consoles, and what the tests do over and over.
 
 use futures_util::StreamExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 use vncgate_tests::authority::Config;
 use vncgate_tests::certificate::Identity;
+use vncgate_tests::console_api::API_TOKEN;
 use vncgate_tests::esxi::{Answer as HostAnswer, Esxi, HostState, self_signed};
 use vncgate_tests::gateway::Gateway;
 use vncgate_tests::process::until;
@@ -82,6 +83,23 @@ impl Site {
     /// A console of a machine, from the console API.
     pub(crate) async fn token(&self, vm: &Vm) -> String {
         self.gateway.api().console(vm).await.token
+    }
+
+    /// The same of nova's type `webmks`.
+    pub(crate) async fn webmks_token(&self, vm: &Vm) -> String {
+        let envoy = self.gateway.envoy.url();
+        let url = format!("{envoy}/v2.1/servers/{}/remote-consoles", vm.instance_uuid);
+        let request = self.gateway.ca.http_client().post(url).header("X-Auth-Token", API_TOKEN);
+        let request = request
+            .header("OpenStack-API-Version", "compute 2.8")
+            .json(&json!({"remote_console": {"protocol": "mks", "type": "webmks"}}));
+        let answer = request.send().await.expect("an answer").text().await.expect("text");
+        let answer: Value = serde_json::from_str(&answer).expect("JSON");
+        let console = &answer["remote_console"];
+        assert_eq!((&console["protocol"], &console["type"]), (&json!("mks"), &json!("webmks")));
+        let url = console["url"].as_str().expect("a URL");
+        let (_, token) = url.rsplit_once("token=").expect("a token");
+        token.to_owned()
     }
 
     /// A browser's upgrade with that token, and the answer.

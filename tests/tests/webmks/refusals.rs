@@ -3,10 +3,19 @@
 use crate::fixture::{Site, receive};
 use futures_util::SinkExt;
 use serde_json::{Value, json};
-use std::time::Instant;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 use tokio_tungstenite::tungstenite::Message;
-use vncgate_tests::esxi::Answer;
-use vncgate_tests::webmks::WITHOUT_VNC;
+use vncgate_tests::certificate::Ca;
+use vncgate_tests::envoy::{ESXI_HOSTS, Envoy, Settings};
+use vncgate_tests::esxi::{Answer, Esxi};
+use vncgate_tests::gateway::Gateway;
+use vncgate_tests::process::Run;
+use vncgate_tests::scripted::{Script, ScriptedAuthority};
+use vncgate_tests::vcsim::{Options, Vcsim};
+use vncgate_tests::webmks::{WITH_VNC, WITHOUT_VNC};
+use vncgate_tests::websocket::Upgrade;
+use vncgate_tests::workspace::free_port;
 
 /// VMware's limit of consoles of one machine.
 const CONSOLES: usize = 40;
@@ -105,6 +114,20 @@ async fn a_host_that_does_not_open_the_console_is_told_apart_from_one_that_is_aw
     site.open(&token).await;
 }
 
+/// ESXi 6.5 and 6.7 have both kinds, and firewalls that keep the ports of one closed.
+#[tokio::test]
+async fn a_machine_whose_vnc_port_is_closed_can_be_asked_for_by_the_other_kind() {
+    let site = Site::shared().await;
+    let host = site.host(WITH_VNC).await;
+    let (vm, _screen) = host.machine("closed-port").await;
+    let closed = SocketAddr::new(host.ip, free_port(host.ip));
+    site.gateway.vcenter.set_console_port(&vm.name, closed.port());
+    let answer = site.send(&site.token(&vm).await).await;
+    assert_eq!((answer.status, answer.code().as_str()), (503, "console_unreachable"));
+    assert_eq!(site.entry(&answer).await["target"], closed.to_string());
+    site.open(&site.webmks_token(&vm).await).await;
+}
+
 #[tokio::test]
 async fn a_silent_host_is_given_up() {
     let site = Site::shared().await;
@@ -124,18 +147,73 @@ async fn an_open_console_outlives_the_time_to_open_it() {
     let host = site.host(WITHOUT_VNC).await;
     let (vm, _screen) = host.machine("quiet").await;
     let mut browser = site.open(&site.token(&vm).await).await;
-    tokio::time::sleep(std::time::Duration::from_secs(12)).await;
+    tokio::time::sleep(Duration::from_secs(12)).await;
     browser.send(Message::binary("still there")).await.expect("send");
     assert_eq!(&receive(&mut browser).await[..], b"still there");
 }
 
 #[tokio::test]
-async fn a_ticket_that_the_host_does_not_know_opens_nothing() {
+async fn a_ticket_that_has_expired_on_its_way_opens_nothing() {
+    let run = Run::new("webmks-expired");
+    let ca = Ca::new(&run);
+    let esxi = Esxi::start_with(&run, Duration::ZERO).await;
+    let options = Options { esxi: Some(esxi.control_url().to_owned()), ..Options::default() };
+    let vcenter = Vcsim::start_with(&run, &ca, options).await;
+    let gateway = Gateway::over(run, ca, vcenter, |config| config, &[]).await;
+    let site = Site { gateway, esxi };
+    let host = site.host(WITHOUT_VNC).await;
+    let (vm, _screen) = host.machine("late").await;
+    let answer = site.send(&site.token(&vm).await).await;
+    assert_eq!((answer.status, answer.code().as_str()), (502, "console_refused"));
+    assert_eq!(site.entry(&answer).await["host_status"], "404");
+    assert_eq!(host.state().await.upgrades[0].outcome, "bad ticket");
+}
+
+/// The authority acquires a ticket for each session; one that granted the same twice would change nothing.
+#[tokio::test]
+async fn a_ticket_opens_one_console() {
+    let site = Site::shared().await;
+    let host = site.host(WITHOUT_VNC).await;
+    let (vm, _screen) = host.machine("twice").await;
+    // From here on the host is in the file.
+    drop(site.open(&site.token(&vm).await).await);
+    let run = Run::new("webmks-twice");
+    let ca = Ca::new(&run);
+    std::fs::copy(site.gateway.run.path(ESXI_HOSTS), run.path(ESXI_HOSTS)).expect("copy the hosts");
+
+    let url = site.gateway.vcenter.govc(&["vm.console", "-wss", &vm.name]);
+    let (_, path) = url.trim().rsplit_once("/ticket/").expect("a ticket");
+    let target = json!({
+        "protocol": "webmks", "address": host.address.to_string(), "host": host.address.to_string(),
+        "path": format!("/ticket/{path}"),
+    });
+    let grant = json!({
+        "session": "scripted-session", "instance": vm.instance_uuid,
+        "expires_at": "2100-01-01T00:00:00Z", "target": target,
+    });
+    let authority = ScriptedAuthority::start(Script::Answer(200, grant)).await;
+    let settings = Settings {
+        listen: Envoy::free_address(),
+        authority_public: authority.address(),
+        authority_internal: authority.address(),
+        changes: &[],
+    };
+    let envoy = Envoy::start(&run, &ca, &settings).await;
+    let token = "11111111-2222-4333-8444-555555555555";
+    let mut browser = Upgrade::with_token(&envoy, token).open(&ca).await;
+    let again = Upgrade::with_token(&envoy, token).send(&ca).await;
+    assert_eq!((again.status, again.code().as_str()), (502, "console_refused"));
+    browser.send(Message::binary("still open")).await.expect("send");
+    assert_eq!(&receive(&mut browser).await[..], b"still open");
+}
+
+#[tokio::test]
+async fn without_a_ticket_nothing_is_opened() {
     let mut site = Site::start("webmks-ticket").await;
     let host = site.host(WITHOUT_VNC).await;
     let (vm, _screen) = host.machine("forgotten").await;
     let token = site.token(&vm).await;
-    // Another console takes the machine's last place after the ticket was made.
+    // Another console has the machine's only place.
     site.gateway.vcenter.set_extra_config(&vm.name, "RemoteDisplay.maxConnections", "1");
     let open = site.open(&token).await;
     site.assert_refused(&token, 503, "console_limit").await;
