@@ -59,17 +59,15 @@ async fn sessions_that_end(misfit: &Misfit) -> usize {
     };
     let envoy = Envoy::start(&run, &ca, &settings).await;
 
+    let console = Console::start(GREETING).await;
+    let token = token_for(gateway, console.server().address()).await;
     let mut bystanders = Vec::new();
     for _ in 0..BYSTANDERS {
-        let console = Console::start(GREETING).await;
-        let token = token_for(gateway, console.server().address()).await;
         let mut browser = Upgrade::with_token(&envoy, &token).open(&ca).await;
         assert_eq!(next(&mut browser).await, Message::Binary(Bytes::from_static(GREETING)));
         bystanders.push((browser, console.accept().await));
     }
     for _ in 0..BYSTANDERS / 2 {
-        let console = Console::start(GREETING).await;
-        let token = token_for(gateway, console.server().address()).await;
         if misfit.http2 {
             let browser = Http2::connect(&envoy, &ca).await;
             flood(browser.open(&token).await.expect("a console"), &console).await;
