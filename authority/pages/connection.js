@@ -79,22 +79,3 @@ function websockifyUrl() {
     url.hash = "";
     return url;
 }
-
-function explain({ connected, close, securityFailure, passwordRequired }, clean) {
-    const detail = close?.reason ?? "";
-    if (passwordRequired) {
-        return { code: "password_required", detail };
-    }
-    if (securityFailure !== null) {
-        return { code: "server_refused", detail: securityFailure };
-    }
-    // noVNC gave up while the socket was still open: what came was not RFB.
-    if (close === null && !clean) {
-        return { code: "protocol_error", detail };
-    }
-    if (!connected) {
-        return { code: "no_answer", detail };
-    }
-    const code = close?.code === ABNORMAL_CLOSURE ? "connection_lost" : "console_closed";
-    return { code, detail };
-}
