@@ -59,6 +59,8 @@ async fn cve_2015_9543_token_in_logs() {
             ("/console/status".to_owned(), format!("Bearer {token}")),
             (format!("/vnc.html?token={token}"), String::new()),
             (format!("/websockify?token={token}"), String::new()),
+            (format!("/v2.1/os-console-auth-tokens/{token}"), String::new()),
+            (format!("//v2.1/0a1b/./os-console-auth-tokens/{token}?a=b"), String::new()),
         ] {
             let request = ca.http_client().get(format!("{}{path}", envoy.url()));
             let answer = request.header("authorization", authorization).send().await;
