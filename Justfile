@@ -117,6 +117,10 @@ bench *arguments: _bench
 bench-compare old new:
     @cargo run --quiet --release --package vncgate-bench -- compare {{ old }} {{ new }}
 
+# Keep 2,000 sessions open while parts of the gateway are killed and started again: MINUTES (10), --sessions N
+soak *arguments: build-release _vcsim (_envoy envoy) (_debian "memcached")
+    @cargo run --quiet --release --package vncgate-soak -- {{ arguments }}
+
 _bench: _wasm-target _pages _vcsim _websockify (_envoy envoy)
     cargo build --package vncgate-filter --target wasm32-unknown-unknown --profile filter
     cargo build --release --package vncgate-authority

@@ -3,18 +3,18 @@
 use crate::certificate::Ca;
 use crate::envoy::Envoy;
 use crate::websocket::connect;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use h2::client::SendRequest;
 use h2::ext::Protocol;
 use h2::{RecvStream, SendStream};
 use http::{Method, Request};
+use std::io;
+use std::pin::Pin;
+use std::task::{self, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
-
-/// What is buffered between a stream of HTTP/2 and the WebSocket on it, in bytes.
-const BUFFER: usize = 64 * 1024;
 
 /// A connection of a browser.
 #[derive(Clone)]
@@ -24,7 +24,7 @@ pub struct Http2 {
 }
 
 /// A WebSocket on one stream of a connection.
-pub type Http2WebSocket = WebSocketStream<DuplexStream>;
+pub type Http2WebSocket = WebSocketStream<Http2Stream>;
 
 impl Http2 {
     /// Connects, and waits until Envoy says that it takes extended CONNECT.
@@ -72,39 +72,73 @@ impl Http2 {
             return Err((status, String::from_utf8(body).expect("refusals are text")));
         }
         assert_eq!(protocol.expect("a subprotocol"), "binary");
-        let (browser, wire) = tokio::io::duplex(BUFFER);
-        let (from_browser, to_browser) = tokio::io::split(wire);
-        tokio::spawn(upload(from_browser, to_gateway));
-        tokio::spawn(download(from_gateway, to_browser));
-        Ok(WebSocketStream::from_raw_socket(browser, Role::Client, None).await)
+        let stream = Http2Stream::new(to_gateway, from_gateway);
+        Ok(WebSocketStream::from_raw_socket(stream, Role::Client, None).await)
     }
 }
 
-/// Carries the browser's bytes until it or the stream ends, within the stream's flow-control window.
-async fn upload(mut from: ReadHalf<DuplexStream>, mut to: SendStream<Bytes>) -> Option<()> {
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let read = from.read(&mut buffer).await.ok()?;
-        if read == 0 {
-            return to.send_data(Bytes::new(), true).ok();
-        }
-        let mut chunk = Bytes::copy_from_slice(&buffer[..read]);
-        while !chunk.is_empty() {
-            to.reserve_capacity(chunk.len());
-            let capacity = std::future::poll_fn(|context| to.poll_capacity(context)).await?.ok()?;
-            to.send_data(chunk.split_to(capacity.min(chunk.len())), false).ok()?;
-        }
+/// The bytes of a WebSocket on a stream of HTTP/2: both directions of its DATA frames.
+#[derive(Debug)]
+pub struct Http2Stream {
+    to: SendStream<Bytes>,
+    from: RecvStream,
+    unread: Bytes,
+}
+
+impl Http2Stream {
+    /// The stream of an extended CONNECT that was accepted.
+    pub fn new(to: SendStream<Bytes>, from: RecvStream) -> Self {
+        Self { to, from, unread: Bytes::new() }
     }
 }
 
-/// Carries the gateway's bytes until it or the stream ends, then tells the browser.
-async fn download(mut from: RecvStream, mut to: WriteHalf<DuplexStream>) {
-    while let Some(Ok(data)) = from.data().await {
-        let released = from.flow_control().release_capacity(data.len());
-        if released.is_err() || to.write_all(&data).await.is_err() {
-            break;
+impl AsyncRead for Http2Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut task::Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        // A DATA frame may be empty, and is no end.
+        while self.unread.is_empty() {
+            let Some(data) = ready!(self.from.poll_data(context)) else {
+                return Poll::Ready(Ok(()));
+            };
+            self.unread = data.map_err(io::Error::other)?;
+            let len = self.unread.len();
+            self.from.flow_control().release_capacity(len).map_err(io::Error::other)?;
         }
+        let len = self.unread.len().min(buffer.remaining());
+        buffer.put_slice(&self.unread[..len]);
+        self.unread.advance(len);
+        Poll::Ready(Ok(()))
     }
-    // The browser may be gone, and needs not be told then.
-    let _ = to.shutdown().await;
+}
+
+impl AsyncWrite for Http2Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut task::Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.to.reserve_capacity(bytes.len());
+        while self.to.capacity() == 0 {
+            match ready!(self.to.poll_capacity(context)) {
+                Some(capacity) => capacity.map_err(io::Error::other)?,
+                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            };
+        }
+        let len = self.to.capacity().min(bytes.len());
+        let data = Bytes::copy_from_slice(&bytes[..len]);
+        self.to.send_data(data, false).map_err(io::Error::other)?;
+        Poll::Ready(Ok(len))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        self.to.send_data(Bytes::new(), true).map_err(io::Error::other)?;
+        Poll::Ready(Ok(()))
+    }
 }

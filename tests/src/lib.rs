@@ -14,6 +14,7 @@
 //! - [`console_api`]: callers that ask it for a console; [`answer`]: what they are answered;
 //!   [`keystone`]: who knows them, in an OpenStack;
 //! - [`envoy`]: a real Envoy with the shipped `envoy-config/static/envoy.yaml` and the built filter;
+//!   [`listener`]: more listeners of it;
 //! - [`gateway`]: all of these, wired together;
 //! - [`websocket`]: browsers, well-behaved and not, over HTTP/1.1; [`http2`]: the same over HTTP/2.
 //!
@@ -37,6 +38,7 @@ pub mod esxi;
 pub mod gateway;
 pub mod http2;
 pub mod keystone;
+pub mod listener;
 pub mod process;
 pub mod rfb_script;
 pub mod screen;

@@ -1,7 +1,7 @@
 //! A client's side of a session: TCP, TLS or an HTTP/2 stream, with or without WebSocket frames.
 
 use crate::frame::{self, Deframed, Deframer};
-use crate::http2::Http2Stream;
+use crate::http2;
 use anyhow::{Context, Result, ensure};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use vncgate_tests::http2::Http2Stream;
 
 /// Bytes asked for in one read.
 const READ_LEN: usize = 128 * 1024;
@@ -99,7 +100,7 @@ impl Connection {
         upgrade: &Upgrade,
     ) -> Result<Self> {
         let tls = connect_tls(address, tls).await?;
-        let stream = Http2Stream::open(tls, address, upgrade).await?;
+        let stream = http2::open(tls, address, upgrade).await?;
         Ok(Self::new(Stream::Http2(Box::new(stream)), Some(Deframer::default())))
     }
 

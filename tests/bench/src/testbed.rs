@@ -4,11 +4,11 @@ use crate::backend::{Backend, Spent, Vcenter};
 use crate::connection::{Connection, Upgrade};
 use crate::contender::{Contender, Peer, Transport};
 use crate::cores;
-use crate::listeners::{self, Addresses, Files};
+use crate::listeners::{self, Addresses};
 use crate::stand_in::{Command, StandIn, VERSION};
 use crate::usage;
 use crate::websockify::Websockify;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rustls::ClientConfig;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -16,7 +16,6 @@ use std::sync::Arc;
 use vncgate_tests::certificate::Ca;
 use vncgate_tests::envoy::{Envoy, Settings};
 use vncgate_tests::process::Run;
-use vncgate_tests::workspace;
 
 /// The ESXi host: an address of its own, as in the simulated vCenter's inventory.
 const ESXI_HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
@@ -69,18 +68,11 @@ impl Testbed {
             tcp_proxy_tls: Envoy::free_address(),
         };
         let identity = ca.issue("bench");
-        let files = Files {
-            filter: &workspace::filter(),
-            certificate: &identity.certificate,
-            key: &identity.key,
-        };
-        let shipped = workspace::checkout().join("envoy-config/static/envoy.yaml");
-        let shipped = std::fs::read_to_string(shipped).context("read the shipped envoy.yaml")?;
         let settings = Settings {
             listen,
             authority_public: backend.public(),
             authority_internal: backend.internal(),
-            changes: &listeners::changes(&shipped, listeners, files, stand_in.address())?,
+            changes: &listeners::changes(listeners, &identity, stand_in.address()),
         };
         let mut envoy = Envoy::start(&run, &ca, &settings).await;
         cores::pin_process(envoy.process().id(), cores::PROXY)?;

@@ -1,0 +1,161 @@
+//! Connects that are refused, or that lead nowhere, and the answer that each has to get.
+
+use crate::browser::{Answer, Refusal, Request, Transport};
+use crate::outage::Outage;
+use crate::session::LIMIT;
+use crate::site::{Parts, Site};
+use anyhow::{Context, Result, bail, ensure};
+use futures_util::StreamExt;
+use tokio::task::block_in_place;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
+use vncgate_tests::gateway::ESXI_HOSTS;
+use vncgate_tests::vcsim::Vm;
+
+/// A token of the right form that was never issued.
+const UNKNOWN_TOKEN: &str = "12345678-90ab-4cde-8f01-234567890abc";
+
+/// Why a connect cannot have a console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Obstacle {
+    /// No token.
+    NoToken,
+    /// A token that was never issued.
+    UnknownToken,
+    /// A token that has opened its console already.
+    UsedToken,
+    /// The page that asks is another's.
+    Origin,
+    /// The machine has moved to another host since the token was issued.
+    Moved,
+    /// The machine was powered off since then.
+    PoweredOff,
+    /// Nobody listens at the console's port.
+    ClosedPort,
+    /// The console's host drops packets.
+    SilentPort,
+    /// The console's port resets each connection.
+    ResettingPort,
+}
+
+impl Obstacle {
+    /// All there are.
+    pub(crate) const ALL: [Self; 9] = [
+        Self::NoToken,
+        Self::UnknownToken,
+        Self::UsedToken,
+        Self::Origin,
+        Self::Moved,
+        Self::PoweredOff,
+        Self::ClosedPort,
+        Self::SilentPort,
+        Self::ResettingPort,
+    ];
+
+    /// Connects against this obstacle, or in an outage with what can be asked then.
+    ///
+    /// # Errors
+    ///
+    /// When the answer is another than it has to be.
+    pub(crate) async fn meet(self, site: &Site, transport: Transport) -> Result<()> {
+        let parts = site.parts.read().await;
+        let expect = |request: Request, status: u16, code: &'static str| async move {
+            expect_refusal(site, transport, &request, &Refusal::new(status, code)).await
+        };
+        let outcome = match (self, parts.outage) {
+            (Self::NoToken, _) => expect(Request::default(), 403, "token_missing").await,
+            (Self::Origin, _) => {
+                let origin = Some("https://elsewhere.example.com".to_owned());
+                let token = Some(UNKNOWN_TOKEN.to_owned());
+                expect(Request { token, origin }, 403, "origin").await
+            }
+            (Self::UnknownToken, outage) if outage.is_none_or(Outage::knows_tokens) => {
+                expect(Request::with_token(UNKNOWN_TOKEN), 403, "token_invalid").await
+            }
+            (_, Some(outage)) => {
+                let request = Request::with_token(&parts.shown);
+                expect_refusal(site, transport, &request, &outage.refusal()).await
+            }
+            (Self::UnknownToken, None) => unreachable!("answered above"),
+            (Self::UsedToken, None) => {
+                let request = token_of(site, parts.inventory.opened(0)).await?;
+                let answer = site.upgrade(transport, &request).await?;
+                ensure!(matches!(answer, Answer::Open(_)), "before it was used: {answer:?}");
+                expect(request, 403, "token_invalid").await
+            }
+            (Self::Moved, None) => {
+                let vm = &parts.inventory.moving;
+                let request = token_of(site, vm).await?;
+                block_in_place(|| parts.vcenter.migrate(&vm.name, ESXI_HOSTS[1]));
+                let outcome = expect(request, 409, "console_moved").await;
+                block_in_place(|| parts.vcenter.migrate(&vm.name, ESXI_HOSTS[0]));
+                outcome
+            }
+            (Self::PoweredOff, None) => {
+                let vm = &parts.inventory.off;
+                let request = token_of(site, vm).await?;
+                block_in_place(|| parts.vcenter.power_off(&vm.name));
+                let outcome = expect(request, 409, "console_unavailable").await;
+                block_in_place(|| parts.vcenter.power_on(&vm.name));
+                outcome
+            }
+            (Self::ClosedPort, None) => {
+                let request = token_of(site, &parts.inventory.closed).await?;
+                expect(request, 503, "console_unreachable").await
+            }
+            (Self::SilentPort, None) => {
+                let request = token_of(site, &parts.inventory.silent).await?;
+                expect(request, 503, "console_unreachable").await
+            }
+            (Self::ResettingPort, None) => expect_reset(site, transport, &parts).await,
+        };
+        outcome.with_context(|| match parts.outage {
+            Some(outage) => format!("{self:?}, {}", outage.name()),
+            None => format!("{self:?}"),
+        })
+    }
+}
+
+async fn token_of(site: &Site, vm: &Vm) -> Result<Request> {
+    Ok(Request::with_token(&site.token(vm).await?))
+}
+
+/// Connects and compares the answer with the refusal that it has to be.
+///
+/// # Errors
+///
+/// When it is another.
+pub(crate) async fn expect_refusal(
+    site: &Site,
+    transport: Transport,
+    request: &Request,
+    expected: &Refusal,
+) -> Result<()> {
+    match site.upgrade(transport, request).await? {
+        Answer::Refused(refusal) => {
+            site.tally.refused(&refusal);
+            ensure!(refusal == *expected, "refused with {refusal:?} instead of {expected:?}");
+            Ok(())
+        }
+        Answer::Open(_) => bail!("a console opened instead of {expected:?}"),
+    }
+}
+
+/// A port that resets shows as one that is closed or, where Envoy had connected before, as a session that
+/// ends without a byte.
+async fn expect_reset(site: &Site, transport: Transport, parts: &Parts) -> Result<()> {
+    let request = token_of(site, &parts.inventory.resetting).await?;
+    let mut socket = match site.upgrade(transport, &request).await? {
+        Answer::Refused(refusal) => {
+            site.tally.refused(&refusal);
+            let expected = Refusal::new(503, "console_unreachable");
+            ensure!(refusal == expected, "refused with {refusal:?}");
+            return Ok(());
+        }
+        Answer::Open(socket) => socket,
+    };
+    match timeout(LIMIT, socket.next()).await.context("the session does not end")? {
+        None | Some(Err(_) | Ok(Message::Close(_))) => Ok(()),
+        Some(Ok(message)) => bail!("a port that resets said {message:?}"),
+    }
+}
