@@ -49,36 +49,40 @@ pub(super) fn read_sites(
         }
         return None;
     }
-    let known = || sites.iter().flatten();
-    if let Some(twice) = first_duplicate(known().map(|(site, _)| site.name.as_str())) {
-        root.fault("site", format!("two have the name {twice:?}"));
-    }
-    if let Some(twice) = first_duplicate(known().filter_map(|(site, _)| site.url.host_str())) {
-        let reason = "which their certificates are to tell apart";
-        root.fault("site", format!("two have the host {twice:?}, {reason}"));
-    }
-    let owned = known().flat_map(|(site, _)| &site.service_hosts).map(String::as_str);
-    if let Some(twice) = first_duplicate(owned) {
-        root.fault("site", format!("the service host {twice:?} is there twice"));
-    }
+    check_distinct(root, &sites);
     if !shared_store {
         let reason = "needs [tokens] store = \"redis\" or \"memcached\": other sites know a token by the \
                       store that they share";
         root.fault("site", reason);
     }
-    let Some(credentials) = credentials else {
+    if credentials.is_none() {
         root.fault("peer", "is missing: [[site]] needs the certificate that they know this one by");
-        return None;
-    };
+    }
+    let credentials = credentials.flatten()?;
+    let tls = root.ok("peer.key_file", credentials.client_config())?;
     let (sites, peers): (Vec<_>, Vec<_>) =
         sites.into_iter().collect::<Option<Vec<_>>>()?.into_iter().unzip();
-    let credentials = credentials?;
-    let tls = root.ok("peer.key_file", credentials.client_config())?;
     let peer = match peer {
         Some(address) => Some((address, root.ok("peer.ca_file", credentials.acceptor(peers))?)),
         None => None,
     };
     Some(SitesConfig { sites, tls, peer })
+}
+
+/// Sites are told apart in logs by their names, at the handshake by their hosts, and by their service hosts when
+/// a token is to be checked.
+fn check_distinct(root: &mut Section<'_>, sites: &[Option<(SiteConfig, PeerName)>]) {
+    let known = || sites.iter().flatten().map(|(site, _)| site);
+    if let Some(twice) = first_duplicate(known().map(|site| site.name.as_str())) {
+        root.fault("site", format!("two have the name {twice:?}"));
+    }
+    if let Some(twice) = first_duplicate(known().filter_map(|site| site.url.host_str())) {
+        root.fault("site", format!("two have the host {twice:?}: their certificates are the same"));
+    }
+    let owned = known().flat_map(|site| &site.service_hosts).map(String::as_str);
+    if let Some(twice) = first_duplicate(owned) {
+        root.fault("site", format!("the service host {twice:?} is there twice"));
+    }
 }
 
 fn read_credentials(mut section: Section<'_>) -> Option<Credentials> {

@@ -13,8 +13,8 @@ use rustls::server::{
     NoServerSessionStorage, ParsedCertificate, VerifierBuilderError, WebPkiClientVerifier,
 };
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore,
-    ServerConfig, SignatureScheme, version,
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, OtherError,
+    RootCertStore, ServerConfig, SignatureScheme, version,
 };
 use std::fmt;
 use std::io;
@@ -163,6 +163,18 @@ impl Handshake {
     }
 }
 
+/// A certificate is good, and for somebody else.
+#[derive(Error)]
+#[error("it is for none of the hosts of the [[site]]s: {}", .0.join(", "))]
+struct NotASite(Vec<String>);
+
+/// rustls puts other people's errors into its own by `Debug`.
+impl fmt::Debug for NotASite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// Checks who signed a certificate, and then whether it is a site's.
 #[derive(Debug)]
 struct SiteVerifier {
@@ -175,8 +187,12 @@ impl SiteVerifier {
     fn site(&self, certificate: &CertificateDer<'_>) -> Result<Arc<str>, rustls::Error> {
         let certificate = ParsedCertificate::try_from(certificate)?;
         let mut peers = self.peers.iter();
-        let found = peers.find(|one| verify_server_name(&certificate, &one.host).is_ok());
-        found.map(|one| Arc::clone(&one.site)).ok_or(CertificateError::NotValidForName.into())
+        let found = peers.find(|peer| verify_server_name(&certificate, &peer.host).is_ok());
+        let nobody = || {
+            let hosts = self.peers.iter().map(|peer| peer.host.to_str().into_owned()).collect();
+            CertificateError::Other(OtherError(Arc::new(NotASite(hosts)))).into()
+        };
+        found.map(|peer| Arc::clone(&peer.site)).ok_or_else(nobody)
     }
 }
 

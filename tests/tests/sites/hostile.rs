@@ -41,92 +41,92 @@ fn http(status: u16, body: &str) -> Script {
     )
 }
 
+/// A bigger answer than any authority's, and bigger than one that is read.
+const MEGABYTES: usize = 3 * 1024 * 1024;
+
+impl Hostile {
+    /// Asserts that this answer opens nothing and is given up in time.
+    async fn assert_no_answer(&self, what: &str, script: Script) {
+        self.scripted.follow(script);
+        let started = Instant::now();
+        let answer = self.tokyo.authority.check(&self.token).await;
+        let took = started.elapsed();
+        assert!(took < FILTER_TIMEOUT, "{what}: {took:?}");
+        let code = answer.body["code"].as_str().unwrap_or_default();
+        assert_eq!((answer.status, code), (503, "authority_unavailable"), "{what}");
+    }
+}
+
 #[tokio::test]
 async fn answers_that_are_none_are_refused_in_time() {
     let hostile = Hostile::start().await;
-    let Hostile { tokyo, scripted, token, .. } = &hostile;
+    let raw = |text: &str| Script::Raw(text.into());
+    let many = "x".repeat(MEGABYTES);
     let vnc = json!({"protocol": "vnc", "address": "127.0.0.2:5901"});
-    let webmks = |changes: &[(&str, Value)]| {
-        let mut target = json!({
-            "protocol": "webmks", "address": "127.0.0.2:443", "host": "esx-1", "path": "/ticket/t",
-        });
-        for (key, value) in changes {
-            target[*key] = value.clone();
-        }
-        target
-    };
-    let refusal = |code: &str, message: &str| json!({"code": code, "message": message});
-    let book = "long ".repeat(1_000);
-    let many = "x".repeat(3 * 1024 * 1024);
     for (what, script) in [
-        ("not HTTP", Script::Raw(b"RFB 003.008\n".to_vec())),
-        ("the end", Script::Raw(Vec::new())),
-        (
-            "half an answer",
-            Script::Raw(b"HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n{".to_vec()),
-        ),
-        ("an endless head", Script::Raw([b"HTTP/1.1 200 OK\r\nx: ", many.as_bytes()].concat())),
+        ("not HTTP", raw("RFB 003.008\n")),
+        ("the end", raw("")),
+        ("half an answer", raw("HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n{")),
+        ("an endless head", raw(&format!("HTTP/1.1 200 OK\r\nx: {many}"))),
+        ("a redirect", raw("HTTP/1.1 307 x\r\nlocation: /\r\ncontent-length: 0\r\n\r\n")),
         ("megabytes", http(200, &many)),
         ("megabytes of JSON", http(200, &json!({"target": vnc, "x": many}).to_string())),
         ("no JSON", http(200, "<html>")),
         ("deep JSON", http(200, &"[".repeat(10_000))),
-        (
-            "a redirect",
-            Script::Raw(
-                b"HTTP/1.1 307 x\r\nlocation: http://127.0.0.1/\r\ncontent-length: 0\r\n\r\n"
-                    .to_vec(),
-            ),
-        ),
-        ("no target", Script::Answer(200, json!({}))),
-        (
-            "a name to connect to",
-            Script::Answer(200, json!({"target": {"protocol": "vnc", "address": "localhost:1"}})),
-        ),
-        (
-            "a pin that is none",
-            Script::Answer(200, json!({"target": webmks(&[]), "certificate": "00"})),
-        ),
-        ("no pin", Script::Answer(200, json!({"target": webmks(&[])}))),
-        (
-            "a ticket with a header",
-            Script::Answer(200, json!({"target": webmks(&[("path", json!("/ticket/t\r\nx: y"))])})),
-        ),
-        (
-            "a ticket without a path",
-            Script::Answer(200, json!({"target": webmks(&[("path", json!("t"))])})),
-        ),
-        (
-            "a host with a header",
-            Script::Answer(200, json!({"target": webmks(&[("host", json!("x\r\ny: z"))])})),
-        ),
-        ("no host", Script::Answer(200, json!({"target": webmks(&[("host", json!(""))])}))),
-        (
-            "a server name that is none",
-            Script::Answer(200, json!({"target": webmks(&[("server_name", json!("a b"))])})),
-        ),
-        ("a grant with a refusal's status", Script::Answer(403, json!({"target": vnc}))),
-        ("a refusal with another status", Script::Answer(409, refusal("token_invalid", "no"))),
-        ("a refusal as a yes", Script::Answer(200, refusal("token_invalid", "no"))),
-        ("an unknown refusal", Script::Answer(403, refusal("go_away", "no"))),
-        ("a refusal with a book", Script::Answer(403, refusal("token_invalid", &book))),
-        ("an error", Script::Answer(500, json!({}))),
+        ("an error", http(500, "{}")),
         ("silence", Script::Silence),
     ] {
-        scripted.follow(script);
-        let started = Instant::now();
-        let answer = tokyo.authority.check(token).await;
-        let took = started.elapsed();
-        assert!(took < FILTER_TIMEOUT, "{what}: {took:?}");
-        let expected = match what {
-            "no pin" => (409, "console_unavailable"),
-            _ => (503, "authority_unavailable"),
-        };
-        let code = answer.body["code"].as_str().unwrap_or_default();
-        assert_eq!((answer.status, code), expected, "{what}: {}", answer.body);
+        hostile.assert_no_answer(what, script).await;
     }
-    // Nothing of it is left: the next answer counts.
+    let refusal = |code: &str, message: &str| json!({"code": code, "message": message});
+    for (what, status, body) in [
+        ("a grant with a refusal's status", 403, json!({"target": vnc})),
+        ("a refusal with another status", 409, refusal("token_invalid", "no")),
+        ("a refusal with the status of a grant", 200, refusal("token_invalid", "no")),
+        ("an unknown refusal", 403, refusal("go_away", "no")),
+        ("a refusal with a book", 403, refusal("token_invalid", &"long ".repeat(1_000))),
+    ] {
+        hostile.assert_no_answer(what, Script::Answer(status, body)).await;
+    }
+    // Nothing of all that is left: the next answer counts.
+    let Hostile { tokyo, scripted, token, .. } = &hostile;
     scripted.follow(Script::Answer(200, json!({"target": vnc})));
     tokyo.authority.check(token).await.assert_granted(BERLIN.esxi, 5901);
+}
+
+#[tokio::test]
+async fn targets_that_would_change_envoy_s_request_are_none() {
+    let hostile = Hostile::start().await;
+    let answer = |key: &str, value: &str| {
+        let mut target = json!({
+            "protocol": "webmks", "address": "127.0.0.2:443", "host": "esx-1", "path": "/ticket/t",
+        });
+        target[key] = json!(value);
+        json!({"target": target, "certificate": "ab".repeat(32)})
+    };
+    for (key, value) in [
+        ("address", "localhost:443"),
+        ("protocol", "ftp"),
+        ("path", "/ticket/t\r\nx: y"),
+        ("path", "t"),
+        ("host", "x\r\ny: z"),
+        ("host", ""),
+        ("server_name", "a b"),
+    ] {
+        let script = Script::Answer(200, answer(key, value));
+        hostile.assert_no_answer(&format!("{key} {value:?}"), script).await;
+    }
+    let mut unpinned = answer("host", "esx-1");
+    unpinned["certificate"] = json!("00");
+    hostile.assert_no_answer("a pin that is none", Script::Answer(200, unpinned.clone())).await;
+
+    // A host that Envoy cannot tell from an impostor has no console.
+    let Hostile { tokyo, scripted, token, .. } = &hostile;
+    unpinned["certificate"] = Value::Null;
+    scripted.follow(Script::Answer(200, unpinned));
+    tokyo.authority.check(token).await.assert_refused(409, "console_unavailable");
+    scripted.follow(Script::Answer(200, answer("host", "esx-1")));
+    assert_eq!(tokyo.authority.check(token).await.body["target"]["host"], "esx-1");
 }
 
 #[tokio::test]
