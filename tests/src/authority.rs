@@ -159,9 +159,13 @@ impl Authority {
     }
 }
 
-/// Runs one of the authority's other commands to its end and returns what it prints.
-pub fn run_command(arguments: &[&str]) -> String {
-    run_to_end(Command::new(workspace::authority()).args(arguments))
+/// A new API token and its SHA-256, as a person gets them: from the authority's command `api-token`.
+pub fn new_api_token(name: &str) -> (String, String) {
+    let mut command = Command::new(workspace::authority());
+    let printed = run_to_end(command.args(["api-token", "--name", name]));
+    let token = printed.lines().find(|line| !line.starts_with('#')).expect("a token");
+    let sha256 = printed.lines().find_map(|line| line.strip_prefix("sha256 = "));
+    (token.to_owned(), sha256.expect("its SHA-256").trim_matches('"').to_owned())
 }
 
 async fn launch(run: &Run, config: &Config, http: &reqwest::Client) -> Process {

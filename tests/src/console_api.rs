@@ -16,6 +16,7 @@ pub const HYPERVISOR: &str = "domain-c7(DC0_C0)";
 #[derive(Clone, Debug)]
 pub struct ConsoleApi {
     base_url: String,
+    token: String,
     http: reqwest::Client,
 }
 
@@ -29,9 +30,14 @@ pub struct Console {
 }
 
 impl ConsoleApi {
-    /// The API below `base_url`, for example `https://consoles.example.com`.
+    /// The API below `base_url`, for example `https://consoles.example.com`, called with [`API_TOKEN`].
     pub fn new(base_url: String, http: reqwest::Client) -> Self {
-        Self { base_url, http }
+        Self { base_url, token: API_TOKEN.to_owned(), http }
+    }
+
+    /// The same with another API token.
+    pub fn with_token(self, token: String) -> Self {
+        Self { token, ..self }
     }
 
     /// Asks for a console.
@@ -78,15 +84,16 @@ impl ConsoleApi {
         instance_uuid: &str,
     ) -> reqwest::Result<reqwest::Response> {
         let request = self.http.post(self.action_url(instance_uuid));
-        request.header("X-Auth-Token", API_TOKEN).json(&action()).send().await
+        request.header("X-Auth-Token", &self.token).json(&action()).send().await
     }
 
     /// The `curl` command that asks the same, trusting the CA in the file `ca`.
     pub fn curl(&self, instance_uuid: &str, ca: &Path) -> String {
         format!(
-            "curl --cacert {} -H 'X-Auth-Token: {API_TOKEN}' -H 'Content-Type: application/json' \\\n  \
+            "curl --cacert {} -H 'X-Auth-Token: {}' -H 'Content-Type: application/json' \\\n  \
              -d '{}' \\\n  {}",
             ca.display(),
+            self.token,
             action(),
             self.action_url(instance_uuid)
         )

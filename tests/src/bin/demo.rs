@@ -5,6 +5,8 @@
 
 use std::net::SocketAddr;
 use tokio::signal::unix::{SignalKind, signal};
+use vncgate_tests::authority::{Config, new_api_token};
+use vncgate_tests::console_api::API_TOKEN_SHA256;
 use vncgate_tests::gateway::{ESXI_HOSTS, Gateway};
 use vncgate_tests::process::Run;
 use vncgate_tests::screen::{Qemu, RfbServer};
@@ -20,12 +22,15 @@ async fn main() {
     }));
 
     println!("demo: starting vCenter, authority and Envoy");
-    let gateway = Gateway::start("demo").await;
+    // Whoever has the token opens consoles, and others on this machine can reach the demo's ports.
+    let (token, sha256) = new_api_token("demo");
+    let own_token = |config: Config| config.with(API_TOKEN_SHA256, &sha256);
+    let gateway = Gateway::start_with("demo", own_token, &[]).await;
     let screen = Screen::start(&gateway.run).await;
     let address = screen.address();
     let vm = gateway.vcenter.create_vm(VM_NAME, address.ip(), address.port());
 
-    let api = gateway.api();
+    let api = gateway.api().with_token(token);
     let console = api.console(&vm).await;
     println!(
         "
