@@ -41,7 +41,7 @@ test: test-unit test-abi test-envoy test-vcenter test-openstack test-webmks test
 
 # Unit and property tests beside the code
 test-unit: _pages
-    @{{ counted }} unit cargo test --no-fail-fast --package vncgate-api --package vncgate-filter --package vncgate-authority
+    @{{ counted }} unit cargo test --no-fail-fast --package vncgate-api --package vncgate-filter --package vncgate-authority --package vncgate-bench
 
 # The built filter under wasmtime, with a small proxy-wasm host
 test-abi: build
