@@ -231,6 +231,15 @@ impl State {
         self.stream().and_then(|stream| stream.half(direction)?.body()).ok_or(Status::BadArgument)
     }
 
+    /// The current stream, if its filter has just put more into a body than may be held back.
+    pub(crate) fn overflowing_stream(&mut self) -> Option<u32> {
+        let id = self.effective();
+        let stream = self.stream().filter(|stream| stream.ended.is_none())?;
+        let overflows =
+            stream.request.overflows() || stream.response.as_ref().is_some_and(Half::overflows);
+        overflows.then_some(id)
+    }
+
     pub(crate) fn property(&mut self, path: &[u8]) -> Result<Vec<u8>, Status> {
         let stream = self.stream().ok_or(Status::NotFound)?;
         let path = dotted(path);

@@ -3,7 +3,8 @@
 //! A body that a callback of the headers paused waits unseen; a body that a callback of the body
 //! paused is seen in full by the next one. Both go on from where they stopped once the stream is
 //! resumed. A reply of the filter replaces the upstream's response while none has begun: it then
-//! passes the filter's own response callbacks. When one has begun, all that is left is a reset.
+//! passes the filter's own response callbacks. When one has begun, all that is left is a reset. A body
+//! that grows over its limit ends the stream, within the filter's own call if that is where it grows.
 
 use crate::abi::Direction;
 use crate::call::{Call, CallAnswer};
@@ -13,10 +14,6 @@ use crate::headers::HeaderMap;
 use crate::vm::{Filter, StartError, Trapped, Vm};
 use std::time::Duration;
 use wasmtime::WasmParams;
-
-/// Bytes of a body that may be held back: `per_connection_buffer_limit_bytes` of a listener, whose
-/// default is 1 MiB.
-const BUFFER_LIMIT: usize = 1024 * 1024;
 
 /// What a callback wants done with what it was shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -311,6 +308,9 @@ impl FilterManager {
     }
 
     fn after_body_callback(&mut self, id: u32, direction: Direction, action: Action, end: bool) {
+        if self.stream(id).ended.is_some() {
+            return;
+        }
         let Some(half) = self.stream(id).half(direction) else {
             return;
         };
@@ -326,7 +326,7 @@ impl FilterManager {
             Action::Pause => {
                 half.iteration = Iteration::StoppedBody;
                 half.hold(&data);
-                if half.held.as_ref().is_some_and(|held| held.len() > BUFFER_LIMIT) {
+                if half.overflows() {
                     self.destroy(id, End::BufferOverflow);
                 }
             }

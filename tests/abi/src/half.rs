@@ -3,6 +3,10 @@
 use crate::abi::Status;
 use crate::headers::HeaderMap;
 
+/// Bytes of a body that may be held back: `per_connection_buffer_limit_bytes` of a listener, whose
+/// default is 1 MiB.
+pub const BUFFER_LIMIT: usize = 1024 * 1024;
+
 /// Where the filter manager stands with the filter in this direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Iteration {
@@ -57,6 +61,11 @@ impl Half {
 
     pub(crate) fn hold(&mut self, bytes: &[u8]) {
         self.held.get_or_insert_default().extend(bytes);
+    }
+
+    /// More is held back than may be.
+    pub(crate) fn overflows(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| held.len() > BUFFER_LIMIT)
     }
 
     pub(crate) fn pass_on(&mut self, bytes: &[u8], end: bool) {

@@ -3,11 +3,11 @@
 //! A failing function answers its [`Status`] and changes nothing.
 
 use crate::abi::{BufferType, Direction, MapType, Status};
-use crate::context::State;
+use crate::context::{End, State};
 use crate::half;
 use crate::headers::HeaderMap;
 use std::time::Duration;
-use wasmtime::{Caller, Linker, Memory, TypedFunc, bail};
+use wasmtime::{Caller, Extern, Linker, Memory, TypedFunc, Val, bail};
 
 /// Where every function of the ABI is imported from.
 const ABI_MODULE: &str = "env";
@@ -75,6 +75,33 @@ impl HostCall<'_, '_> {
             .memory
             .write(&mut self.caller, to_usize(pointer), bytes)
             .map_err(|_| Status::InvalidMemoryAccess)
+    }
+
+    /// Ends the current stream if a body of it has grown too large. The module hears of that before this
+    /// host call returns to it.
+    fn end_if_overflowing(&mut self) -> Outcome {
+        let Some(id) = self.state().overflowing_stream() else { return Ok(()) };
+        let state = self.state();
+        let contexts = (state.current_context, state.effective_context);
+        (state.current_context, state.effective_context) = (id, None);
+        if let Some(stream) = state.streams.get_mut(&id) {
+            stream.ended = Some(End::BufferOverflow);
+        }
+        for name in ["proxy_on_log", "proxy_on_done", "proxy_on_delete"] {
+            let export = self.caller.get_export(name).and_then(Extern::into_func);
+            let Some(function) = export else { continue };
+            let results = function.ty(&*self.caller).results().len();
+            let (arguments, mut results) =
+                ([Val::I32(id.cast_signed())], vec![Val::I32(0); results]);
+            let called = function.call(&mut *self.caller, &arguments, &mut results);
+            called.map_err(Failure::Trap)?;
+        }
+        let state = self.state();
+        (state.current_context, state.effective_context) = contexts;
+        if let Some(stream) = state.streams.get_mut(&id) {
+            stream.deleted = true;
+        }
+        Ok(())
     }
 
     /// Returns bytes to the module in memory of its own. No bytes are a null pointer.
@@ -303,7 +330,8 @@ fn link_headers_and_bodies(linker: &mut Linker<State>) -> wasmtime::Result<()> {
                 let buffer = buffer.ok_or(Status::BadArgument)?;
                 let data = call.read(data, size)?;
                 let body = call.state().writable_buffer(buffer)?;
-                Ok(half::replace(body, to_usize(start), to_usize(length), &data)?)
+                half::replace(body, to_usize(start), to_usize(length), &data)?;
+                call.end_if_overflowing()
             })
         },
     )?;

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use std::time::Duration;
 use tungstenite::Message;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
-use vncgate_abi::{End, Stream};
+use vncgate_abi::{BUFFER_LIMIT, End, Stream};
 
 const BINARY: OpCode = OpCode::Data(Data::Binary);
 const TEXT: OpCode = OpCode::Data(Data::Text);
@@ -409,6 +409,18 @@ fn a_console_that_has_spoken_may_be_silent() {
     assert_eq!(browser.property("vncgate.timeout"), None);
     assert_eq!(messages(&browser.upstream_sends(b"still there")), [binary(b"still there")]);
     assert_eq!(host.next_tick(), None);
+    assert_sound(&host);
+}
+
+#[test]
+fn a_chunk_without_room_for_its_header_ends_its_own_session() {
+    let host = host();
+    let (browser, bystander) = (greeted(&host), greeted(&host));
+    browser.upstream_sends(&vec![0; BUFFER_LIMIT]);
+    assert_eq!(browser.end(), Some(End::BufferOverflow));
+    assert_eq!(host.metrics()["vncgate.sessions.active"], 1);
+    assert_eq!(messages(&bystander.upstream_sends(b"screen")), [binary(b"screen")]);
+    assert_eq!(bystander.client_sends(&frame(BINARY, b"key")), b"key");
     assert_sound(&host);
 }
 
