@@ -72,8 +72,8 @@ const REASONS = {
     },
     no_answer: {
         summary: "The link is valid, but the console server did not answer.",
-        advice: "Try again in a moment. If it lasts, the ESXi host's console port may be closed to the "
-            + "gateway: tell your administrator.",
+        advice: "Try again in a moment. If it lasts, tell your administrator: the ESXi host's console port may "
+            + "be closed to the gateway, or too many consoles are open from your network.",
         retry: "auto",
     },
     protocol_error: {

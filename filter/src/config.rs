@@ -8,7 +8,8 @@
 //!   "path_prefix": "/",
 //!   "cookie_name": "token",
 //!   "console_timeout_ms": 10000,
-//!   "ping_interval_ms": 30000
+//!   "ping_interval_ms": 30000,
+//!   "sessions_per_client": 256
 //! }
 //! ```
 //!
@@ -16,6 +17,7 @@
 
 use crate::upgrade::{Origin, host_name};
 use serde::Deserialize;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// How long the authority may take by default. It asks vCenter on the way, whose answer normally
@@ -44,6 +46,10 @@ const PING_INTERVAL_DEFAULT_MS: u64 = 30_000;
 /// than an hour is dropped on the way whatever is sent after it.
 const PING_INTERVAL_RANGE_MS: std::ops::RangeInclusive<u64> = 100..=3_600_000;
 
+/// How many sessions one client may have on a worker by default: more consoles than an office behind one
+/// address has open, and a small part of the 10,000 connections that the shipped Envoy accepts.
+const SESSIONS_PER_CLIENT_DEFAULT: u32 = 256;
+
 /// A checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -66,6 +72,8 @@ pub struct Config {
     /// A browser that is silent for this long is sent a Ping, and its session ends after twice as
     /// long. `None`: never.
     pub ping_interval: Option<Duration>,
+    /// How many sessions one client may have on a worker. `None`: as many as it likes.
+    pub sessions_per_client: Option<NonZeroU32>,
 }
 
 #[derive(Deserialize)]
@@ -84,6 +92,8 @@ struct Raw {
     console_timeout_ms: u64,
     #[serde(default = "default_ping_interval_ms")]
     ping_interval_ms: u64,
+    #[serde(default = "default_sessions_per_client")]
+    sessions_per_client: u32,
 }
 
 #[derive(Deserialize)]
@@ -112,6 +122,10 @@ fn default_console_timeout_ms() -> u64 {
 
 fn default_ping_interval_ms() -> u64 {
     PING_INTERVAL_DEFAULT_MS
+}
+
+fn default_sessions_per_client() -> u32 {
+    SESSIONS_PER_CLIENT_DEFAULT
 }
 
 impl Config {
@@ -181,6 +195,7 @@ impl Config {
             cookie_name: raw.cookie_name,
             console_timeout: Duration::from_millis(console_timeout_ms),
             ping_interval: (ping_interval_ms > 0).then(|| Duration::from_millis(ping_interval_ms)),
+            sessions_per_client: NonZeroU32::new(raw.sessions_per_client),
         })
     }
 }
@@ -205,6 +220,7 @@ mod tests {
         assert_eq!(config.cookie_name, "token");
         assert_eq!(config.console_timeout, Duration::from_secs(10));
         assert_eq!(config.ping_interval, Some(Duration::from_secs(30)));
+        assert_eq!(config.sessions_per_client, NonZeroU32::new(256));
     }
 
     #[test]
@@ -234,6 +250,12 @@ mod tests {
     fn pings_can_be_switched_off() {
         let json = br#"{"authority": {"cluster": "a"}, "ping_interval_ms": 0}"#;
         assert_eq!(Config::parse(json).unwrap().ping_interval, None);
+    }
+
+    #[test]
+    fn clients_can_have_as_many_sessions_as_they_like() {
+        let json = br#"{"authority": {"cluster": "a"}, "sessions_per_client": 0}"#;
+        assert_eq!(Config::parse(json).unwrap().sessions_per_client, None);
     }
 
     #[test]

@@ -13,7 +13,8 @@
 //!
 //! 3. A browser asks for a WebSocket ([`upgrade`]): method, version, key, origin, subprotocol and
 //!    the console token are read, or the request is refused ([`refusal`]) with a status and a reason.
-//!    What is not a WebSocket upgrade passes untouched.
+//!    What is not a WebSocket upgrade passes untouched. A client that has its share of sessions
+//!    ([`clients`]) is refused.
 //! 4. The filter asks the authority whether the token is good and where the console is ([`check`]).
 //!    The answer, a target, becomes Envoy filter state: the router dials exactly that address.
 //! 6. Envoy has connected. The filter answers `101` and turns WebSocket frames into raw bytes one way
@@ -49,6 +50,7 @@
 )]
 
 pub mod check;
+pub mod clients;
 pub mod config;
 pub mod refusal;
 pub mod rfb;

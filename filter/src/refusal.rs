@@ -28,6 +28,8 @@ pub enum Refusal {
     TokenMissing,
     /// A token of a form that is never issued.
     TokenMalformed,
+    /// The client has as many sessions on this worker as it may.
+    SessionLimit,
     /// The authority said no.
     Authority(vncgate_api::Refusal),
     /// The authority did not answer in time, or not in the form of the check API.
@@ -49,6 +51,7 @@ impl Refusal {
             Self::WebSocketVersion => 426,
             Self::WebSocketKey | Self::Subprotocol => 400,
             Self::Host | Self::Origin | Self::TokenMissing | Self::TokenMalformed => 403,
+            Self::SessionLimit => 429,
             Self::Authority(refusal) => refusal.code.status(),
             Self::ConsoleRefused => 502,
             Self::AuthorityUnavailable | Self::ConsoleUnreachable => 503,
@@ -68,6 +71,7 @@ impl Refusal {
             Self::Origin => "origin",
             Self::TokenMissing => "token_missing",
             Self::TokenMalformed => RefusalCode::TokenInvalid.as_str(),
+            Self::SessionLimit => "session_limit",
             Self::Authority(refusal) => refusal.code.as_str(),
             Self::AuthorityUnavailable => RefusalCode::AuthorityUnavailable.as_str(),
             Self::ConsoleUnreachable => "console_unreachable",
@@ -88,6 +92,9 @@ impl Refusal {
             Self::Origin => "This page may not open consoles here.",
             Self::TokenMissing => "There is no console token in this request.",
             Self::TokenMalformed => "This console token is not valid.",
+            Self::SessionLimit => {
+                "Too many consoles are open from your network. Close one and try again."
+            }
             Self::Authority(refusal) => &refusal.message,
             Self::AuthorityUnavailable => "Console tokens cannot be checked at the moment.",
             Self::ConsoleUnreachable => "The console's host did not accept the connection.",
@@ -135,6 +142,7 @@ mod tests {
             Refusal::Origin,
             Refusal::TokenMissing,
             Refusal::TokenMalformed,
+            Refusal::SessionLimit,
             Refusal::AuthorityUnavailable,
             Refusal::ConsoleUnreachable,
             Refusal::ConsoleRefused,

@@ -74,8 +74,7 @@ impl Shipped {
     /// The shipped listener without TLS.
     pub fn cleartext(&self, name: &str, address: SocketAddr) -> String {
         let filter = workspace::filter().display().to_string();
-        let filters =
-            substitute(&self.filters, &[("/etc/envoy/vncgate_filter.wasm", filter)]);
+        let filters = substitute(&self.filters, &[("/etc/envoy/vncgate_filter.wasm", filter)]);
         let filters = filters.strip_prefix(FILTERS_BEGIN).expect("the filters' list");
         self.with_filters(name, address, None, filters)
     }

@@ -7,8 +7,12 @@
 //! - `200` and a [`Grant`]: connect this session to this target, or
 //! - `403`, `409`, `429` or `503` and a [`Refusal`]: show the browser this reason.
 //!
-//! The crate holds no logic and depends on `serde` alone, because it is compiled into the
-//! WebAssembly filter as well.
+//! The crate holds nothing but what both must agree on, and depends on `serde` alone, because it is
+//! compiled into the WebAssembly filter as well.
+
+mod client;
+
+pub use client::Client;
 
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;

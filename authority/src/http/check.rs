@@ -3,7 +3,6 @@
 use super::fault::Refused;
 use super::{App, whole_body};
 use crate::console::{Admission, CheckError};
-use crate::throttle::Client;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -14,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::time::Instant;
 use tracing::{info, warn};
-use vncgate_api::{CHECK_PATH, CheckRequest, Grant, Target};
+use vncgate_api::{CHECK_PATH, CheckRequest, Client, Grant, Target};
 
 /// `POST /v1/check`.
 pub fn routes() -> Router<Arc<App>> {

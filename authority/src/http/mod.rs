@@ -26,7 +26,7 @@ use crate::console::Consoles;
 use crate::identity::policy::{Policy, Right};
 use crate::identity::{Caller, Identity};
 use crate::telemetry::Metrics;
-use crate::throttle::{Client, Throttle};
+use crate::throttle::Throttle;
 use crate::vcenter::scope::Scope;
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
@@ -41,6 +41,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tower_http::timeout::TimeoutLayer;
 use tracing::warn;
+use vncgate_api::Client;
 
 /// The largest request that either API takes is a few hundred bytes; nova's schemas bound every field.
 pub const BODY_LIMIT: usize = 16 * 1024;

@@ -4,6 +4,7 @@ use super::host::{self, BufferType, LogLevel};
 use super::metrics::Metrics;
 use super::stream::Stream;
 use super::timer::Timer;
+use crate::clients::Clients;
 use crate::config::Config;
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     /// Who waits for the answer to a call, by the call's token.
     calls: RefCell<BTreeMap<u32, u32>>,
+    pub(super) clients: Clients,
 }
 
 impl Shared {

@@ -4,6 +4,7 @@ use super::host::{self, Action, BufferType, HostError, LogLevel, MapType};
 use super::root::Shared;
 use super::timer::Timer;
 use crate::check::{REPLY_LEN_MAX, Reply};
+use crate::clients::Place;
 use crate::config::Config;
 use crate::refusal::Refusal;
 use crate::session::{OnRequest, OnResponse, Request, Session};
@@ -44,6 +45,8 @@ pub(super) struct Stream {
     config: Option<Rc<Config>>,
     shared: Rc<Shared>,
     session: Rc<RefCell<Session>>,
+    /// Among the sessions of its client.
+    place: Cell<Option<Place>>,
     /// Names the session in the log: Envoy's request id, then the authority's session id.
     name: RefCell<String>,
     /// The body to put in the place of Envoy's own, when the target cannot be reached.
@@ -52,8 +55,8 @@ pub(super) struct Stream {
 
 impl Stream {
     pub(super) fn new(context_id: u32, config: Option<Rc<Config>>, shared: Rc<Shared>) -> Self {
-        let (session, name, refusal_body) = Default::default();
-        Self { context_id, config, shared, session, name, refusal_body }
+        let (session, place, name, refusal_body) = Default::default();
+        Self { context_id, config, shared, session, place, name, refusal_body }
     }
 
     pub(super) fn context_id(&self) -> u32 {
@@ -99,7 +102,17 @@ impl Stream {
         let address = host::property("source\0address")?;
         let client_address = ip_of(&address);
         let request = Request { headers: &headers, http_version, client_address };
-        Ok(self.step(|session| session.request(&request, &config)))
+        let outcome = self.step(|session| session.request(&request, &config));
+        if matches!(outcome, OnRequest::Check { .. }) {
+            match self.shared.clients.place(client_address, config.sessions_per_client) {
+                Ok(place) => self.place.set(place),
+                Err(refusal) => {
+                    self.step(Session::end);
+                    return Ok(OnRequest::Refuse(refusal));
+                }
+            }
+        }
+        Ok(outcome)
     }
 
     fn send_check(&self, body: &[u8], path: &str) -> Result<(), HostError> {
@@ -406,6 +419,7 @@ impl Stream {
 
     /// The stream is gone. It may be that one of its own callbacks still runs.
     pub(super) fn on_done(&self) {
+        drop(self.place.take());
         if self.step(Session::end) {
             self.shared.timer.remove(self.context_id);
             self.shared.metrics.session_ended();

@@ -5,13 +5,14 @@ use crate::http2;
 use anyhow::{Context, Result, ensure};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::task;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use vncgate_tests::http2::Http2Stream;
@@ -195,9 +196,13 @@ impl Stream {
     }
 }
 
+/// From 65,536 loopback addresses in turn: to the gateway, one address is one client, which has a limit.
 async fn connect_tcp(address: SocketAddr) -> Result<TcpStream> {
-    let stream =
-        TcpStream::connect(address).await.with_context(|| format!("connect to {address}"))?;
+    static CONNECTIONS: AtomicU16 = AtomicU16::new(0);
+    let [high, low] = CONNECTIONS.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((Ipv4Addr::new(127, 64, high, low), 0).into())?;
+    let stream = socket.connect(address).await.with_context(|| format!("connect to {address}"))?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }

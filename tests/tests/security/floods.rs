@@ -1,7 +1,7 @@
 //! Stalled, many and endless requests leave room for the others.
 
 use crate::fixture::{
-    ESXI, UNKNOWN_TOKEN, assert_echoes, assert_no_trap, assert_serves, envoy_with, gateway,
+    ESXI, LIMIT, UNKNOWN_TOKEN, assert_echoes, assert_no_trap, assert_serves, envoy_with, gateway,
     raw_answer_to, status_of, token_for, within,
 };
 use std::net::{IpAddr, Ipv4Addr};
@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use vncgate_tests::console_api::API_TOKEN;
+use vncgate_tests::http2::Http2;
+use vncgate_tests::process::until;
 use vncgate_tests::screen::TcpServer;
 use vncgate_tests::websocket::{Upgrade, connect};
 
@@ -19,7 +21,7 @@ async fn ossn_0008_denial_of_service() {
     const GUESSES: usize = 400;
     const AT_ONCE: usize = 40;
     // `unknown_tokens` of the shipped configuration.
-    const LIMIT: usize = 300;
+    const MOST: usize = 300;
     const GUESSER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 5, 1));
     let gateway = gateway().await;
     let console = TcpServer::echo(ESXI).await;
@@ -48,7 +50,7 @@ async fn ossn_0008_denial_of_service() {
         assert_echoes(&mut bystander).await;
     }
     // Those that were under way when the limit was reached are answered.
-    assert!((LIMIT..LIMIT + AT_ONCE).contains(&refused[0]), "{refused:?} of {GUESSES}");
+    assert!((MOST..MOST + AT_ONCE).contains(&refused[0]), "{refused:?} of {GUESSES}");
     assert_eq!(refused[0] + refused[1], GUESSES);
     // Other tests use this gateway and its vCenter meanwhile, each for a few calls.
     let made = calls().await - before;
@@ -100,6 +102,67 @@ async fn ossn_0008_connections_beyond_the_limit() {
     for session in &mut sessions {
         assert_echoes(session).await;
     }
+}
+
+/// The same by sessions: a client has so many on each of Envoy's workers, here two, and gets each place back as
+/// its session ends, even without a word.
+#[tokio::test]
+async fn ossn_0008_sessions_of_one_client() {
+    const PER_WORKER: usize = 2;
+    const WORKERS: usize = 2;
+    const TRIES: usize = 12;
+    const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 5, 2));
+    let gateway = gateway().await;
+    let console = TcpServer::echo(ESXI).await;
+    let token = token_for(gateway, console.address()).await;
+    let limit = format!(r#""allowed_origins": [], "sessions_per_client": {PER_WORKER}"#);
+    let (envoy, ca) = envoy_with(gateway, &[(r#""allowed_origins": []"#, limit)]).await;
+    let upgrade =
+        Upgrade::with_token(&envoy, &token).from(CLIENT).header("X-Forwarded-For", "192.0.2.1");
+
+    let open_many = async || {
+        let mut sessions = Vec::new();
+        for _ in 0..TRIES {
+            let answer = upgrade.send(&ca).await;
+            if answer.status == 101 {
+                sessions.push(answer.into_websocket().await);
+            } else {
+                assert_eq!((answer.status, answer.code().as_str()), (429, "session_limit"));
+            }
+        }
+        let opened = sessions.len();
+        assert!((PER_WORKER..=PER_WORKER * WORKERS).contains(&opened), "{opened} sessions");
+        for session in &mut sessions {
+            assert_echoes(session).await;
+        }
+        sessions
+    };
+
+    let sessions = open_many().await;
+    let mut neighbour = Upgrade::with_token(&envoy, &token).open(&ca).await;
+    assert_echoes(&mut neighbour).await;
+
+    // On one connection, and so on one worker, whose limit is exact.
+    let browser = Http2::connect(&envoy, &ca).await;
+    let mut shared = Vec::new();
+    let refusal = loop {
+        match browser.open(&token).await {
+            Ok(session) => shared.push(session),
+            Err(refusal) => break refusal,
+        }
+    };
+    assert!(refusal.0 == 429 && refusal.1.contains("session_limit"), "{refusal:?}");
+    // The neighbour may be on the same worker.
+    assert!((PER_WORKER - 1..=PER_WORKER).contains(&shared.len()), "{}", shared.len());
+
+    drop(sessions);
+    let others = 1 + shared.len() as u64;
+    until("the end of the dropped sessions", LIMIT, async || {
+        let active = envoy.stat("wasmcustom.vncgate.sessions.active").await;
+        (active == others).then_some(())
+    })
+    .await;
+    open_many().await;
 }
 
 /// Handshakes that stall held a thread, or the listener, each.

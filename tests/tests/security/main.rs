@@ -8,7 +8,7 @@
 //! - [`secrets`]: tokens are in no log, no metric, no cookie and no redirect;
 //! - [`console_secrets`]: nor are WebMKS tickets and VNC passwords;
 //! - [`shared_ports`]: two machines never have one console;
-//! - [`floods`]: stalled, many and endless requests leave room for the others;
+//! - [`floods`]: stalled, many and endless requests and sessions leave room for the others;
 //! - [`frames`]: frames that no browser sends, consoles that are no VNC servers;
 //! - [`targets`]: no request chooses where Envoy connects, or reaches the internal listener;
 //! - [`trap`]: a filter that traps admits nobody, and the next request is served.

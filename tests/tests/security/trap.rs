@@ -59,7 +59,11 @@ async fn a_trap_admits_nobody_and_the_next_request_is_served() {
         listen: Envoy::free_address(),
         authority_public: authority.address(),
         authority_internal: authority.address(),
-        changes: &[(&shipped, trapping.display().to_string())],
+        changes: &[
+            (&shipped, trapping.display().to_string()),
+            // A place that outlived the trap of its session would be missed by the next one.
+            (r#""allowed_origins": []"#, r#""sessions_per_client": 1"#.to_owned()),
+        ],
     };
     let envoy = Envoy::start(&run, &ca, &settings).await;
     let console = TcpServer::echo(ESXI).await;
@@ -69,7 +73,9 @@ async fn a_trap_admits_nobody_and_the_next_request_is_served() {
         // A worker whose filter has trapped refuses for a moment, lest it start one after another.
         let mut browser = until("a session by a fresh filter", LIMIT, async || {
             let answer = Upgrade::with_token(&envoy, TOKEN).send(&ca).await;
-            assert!(matches!(answer.status, 101 | 500 | 503), "{} {}", answer.status, answer.body);
+            // Nor has Envoy always heard already that the last browser has gone.
+            let known = matches!(answer.status, 101 | 429 | 500 | 503);
+            assert!(known, "{} {}", answer.status, answer.body);
             if answer.status == 101 { Some(answer.into_websocket().await) } else { None }
         })
         .await;

@@ -8,11 +8,13 @@
 //! | `tunnel` | frames and bytes once a console is open |
 //! | `login` | a console with a password |
 //! | `webmks` | a console that is a WebSocket already |
+//! | `clients` | how many sessions one client has |
 //! | `budget` | what the filter may cost at most |
 //! | `costs` | what a byte costs, and that nothing is left behind |
 //! | `faults` | a host whose calls fail |
 
 mod budget;
+mod clients;
 mod configuration;
 mod costs;
 mod faults;
