@@ -98,6 +98,11 @@ impl ScriptedAuthority {
         *self.script.lock().expect("no panic while locked") = script;
     }
 
+    /// How many connections it has accepted.
+    pub fn connections(&self) -> usize {
+        self.server.accepted()
+    }
+
     /// The questions so far.
     pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().expect("no panic while locked").clone()

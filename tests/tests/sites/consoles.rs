@@ -53,6 +53,14 @@ async fn a_token_of_one_site_opens_its_console_at_the_other_s_gateway() {
     browser.send(Message::binary("typed")).await.expect("send");
     let echoed = tokio::time::timeout(LIMIT, browser.next()).await.expect("an answer in time");
     assert_eq!(echoed.expect("an open console").expect("a frame"), Message::binary("typed"));
+    // Once it is open, neither authority has a part in it.
+    berlin.authority.freeze();
+    tokyo.authority.freeze();
+    browser.send(Message::binary("again")).await.expect("send");
+    let echoed = tokio::time::timeout(LIMIT, browser.next()).await.expect("an answer in time");
+    assert_eq!(echoed.expect("an open console").expect("a frame"), Message::binary("again"));
+    berlin.authority.thaw();
+    tokyo.authority.thaw();
     browser.close(None).await.expect("close");
 
     // The session has one name in every log.

@@ -136,6 +136,7 @@ async fn the_token_is_not_in_the_question() {
     scripted.follow(Script::Answer(403, json!({"code": "token_invalid", "message": "no"})));
     tokyo.authority.check(token).await.assert_refused(403, "token_invalid");
     tokyo.authority.status(token).await.assert_refused(403, "token_invalid");
+    assert_eq!(scripted.connections(), 1, "a handshake for all questions, not for each");
     let requests = scripted.requests();
     let paths: Vec<_> = requests.iter().map(|request| request.head.lines().next()).collect();
     assert_eq!(
