@@ -42,7 +42,7 @@ test: dependencies test-unit test-abi test-envoy test-vcenter test-openstack tes
 
 # Unit and property tests beside the code
 test-unit: _pages
-    @{{ counted }} unit cargo test --no-fail-fast --package vncgate-api --package vncgate-filter --package vncgate-authority --package vncgate-bench
+    @{{ counted }} unit cargo test --no-fail-fast --package vncgate-api --package vncgate-filter --package vncgate-authority --package vncgate-bench --package vncgate-soak
 
 # The built filter under wasmtime, with a small proxy-wasm host
 test-abi: build

@@ -30,6 +30,15 @@ pub(crate) async fn start(ip: IpAddr, exchanges: Arc<Exchanges>) -> TcpServer {
     TcpServer::start(ip, serve).await
 }
 
+/// Starts a console that accepts connections and says nothing.
+pub(crate) async fn start_silent(ip: IpAddr) -> TcpServer {
+    TcpServer::start(ip, async |mut connection: TcpStream| {
+        // Until the other side ends it, with whatever it has sent.
+        let _ = connection.read_to_end(&mut Vec::new()).await;
+    })
+    .await
+}
+
 /// Starts a console that resets every connection at once.
 pub(crate) async fn start_resetting(ip: IpAddr) -> TcpServer {
     TcpServer::start(ip, async |connection: TcpStream| {

@@ -70,6 +70,8 @@ pub(crate) struct Growth {
     pub(crate) last_kib: u64,
     /// The slope of the line with the least squares, KiB a minute.
     pub(crate) kib_per_minute: f64,
+    /// The time between the first and the last sample.
+    pub(crate) minutes: f64,
 }
 
 impl Growth {
@@ -82,9 +84,10 @@ impl Growth {
         let samples = samples.iter().filter(|sample| sample.seconds >= seconds);
         let points: Vec<(f64, u64)> =
             samples.map(|sample| (sample.seconds, part(sample).rss_kib)).collect();
-        let ((_, first_kib), (_, last_kib)) = (*points.first()?, *points.last()?);
+        let ((first, first_kib), (last, last_kib)) = (*points.first()?, *points.last()?);
+        let minutes = (last - first) / 60.0;
         let points: Vec<_> = points.into_iter().map(|(x, y)| (x / 60.0, y as f64)).collect();
-        Some(Self { first_kib, last_kib, kib_per_minute: trend::slope(&points)? })
+        Some(Self { first_kib, last_kib, kib_per_minute: trend::slope(&points)?, minutes })
     }
 }
 

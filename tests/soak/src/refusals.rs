@@ -1,9 +1,9 @@
 //! Connects that are refused, or that lead nowhere, and the answer that each has to get.
 
-use crate::browser::{Answer, Refusal, Request, Transport};
+use crate::browser::{Answer, Refusal, Request, Transport, WebSocket};
 use crate::outage::Outage;
 use crate::session::LIMIT;
-use crate::site::{Parts, Site};
+use crate::site::Site;
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::StreamExt;
 use tokio::task::block_in_place;
@@ -33,6 +33,8 @@ pub(crate) enum Obstacle {
     /// Nobody listens at the console's port.
     ClosedPort,
     /// The console's host drops packets.
+    DroppedPackets,
+    /// The console's port accepts connections and says nothing.
     SilentPort,
     /// The console's port resets each connection.
     ResettingPort,
@@ -40,7 +42,7 @@ pub(crate) enum Obstacle {
 
 impl Obstacle {
     /// All there are.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::NoToken,
         Self::UnknownToken,
         Self::UsedToken,
@@ -48,6 +50,7 @@ impl Obstacle {
         Self::Moved,
         Self::PoweredOff,
         Self::ClosedPort,
+        Self::DroppedPackets,
         Self::SilentPort,
         Self::ResettingPort,
     ];
@@ -103,11 +106,28 @@ impl Obstacle {
                 let request = token_of(site, &parts.inventory.closed).await?;
                 expect(request, 503, "console_unreachable").await
             }
-            (Self::SilentPort, None) => {
-                let request = token_of(site, &parts.inventory.silent).await?;
+            (Self::DroppedPackets, None) => {
+                let request = token_of(site, &parts.inventory.dropping).await?;
                 expect(request, 503, "console_unreachable").await
             }
-            (Self::ResettingPort, None) => expect_reset(site, transport, &parts).await,
+            (Self::SilentPort, None) => {
+                let request = token_of(site, &parts.inventory.silent).await?;
+                let Answer::Open(socket) = site.upgrade(transport, &request).await? else {
+                    bail!("{self:?}: refused, though it accepts connections");
+                };
+                drop(parts);
+                return expect_end(socket).await.with_context(|| format!("{self:?}"));
+            }
+            (Self::ResettingPort, None) => {
+                let request = token_of(site, &parts.inventory.resetting).await?;
+                // Envoy may see the reset before or after it has called the console connected.
+                match site.upgrade(transport, &request).await? {
+                    Answer::Open(socket) => expect_end(socket).await,
+                    Answer::Refused(refusal) => {
+                        check(site, &refusal, &Refusal::new(503, "console_unreachable"))
+                    }
+                }
+            }
         };
         outcome.with_context(|| match parts.outage {
             Some(outage) => format!("{self:?}, {}", outage.name()),
@@ -132,30 +152,21 @@ pub(crate) async fn expect_refusal(
     expected: &Refusal,
 ) -> Result<()> {
     match site.upgrade(transport, request).await? {
-        Answer::Refused(refusal) => {
-            site.tally.refused(&refusal);
-            ensure!(refusal == *expected, "refused with {refusal:?} instead of {expected:?}");
-            Ok(())
-        }
-        Answer::Open(_) => bail!("a console opened instead of {expected:?}"),
+        Answer::Refused(refusal) => check(site, &refusal, expected),
+        Answer::Open(_) => bail!("a console opened instead of {expected}"),
     }
 }
 
-/// A port that resets shows as one that is closed or, where Envoy had connected before, as a session that
-/// ends without a byte.
-async fn expect_reset(site: &Site, transport: Transport, parts: &Parts) -> Result<()> {
-    let request = token_of(site, &parts.inventory.resetting).await?;
-    let mut socket = match site.upgrade(transport, &request).await? {
-        Answer::Refused(refusal) => {
-            site.tally.refused(&refusal);
-            let expected = Refusal::new(503, "console_unreachable");
-            ensure!(refusal == expected, "refused with {refusal:?}");
-            return Ok(());
-        }
-        Answer::Open(socket) => socket,
-    };
+fn check(site: &Site, refusal: &Refusal, expected: &Refusal) -> Result<()> {
+    site.tally.refused(refusal);
+    ensure!(refusal == expected, "refused with {refusal} instead of {expected}");
+    Ok(())
+}
+
+/// Waits for the end of a session whose console says nothing.
+async fn expect_end(mut socket: Box<WebSocket>) -> Result<()> {
     match timeout(LIMIT, socket.next()).await.context("the session does not end")? {
         None | Some(Err(_) | Ok(Message::Close(_))) => Ok(()),
-        Some(Ok(message)) => bail!("a port that resets said {message:?}"),
+        Some(Ok(message)) => bail!("a console that says nothing said {message:?}"),
     }
 }

@@ -51,6 +51,8 @@ pub(crate) struct Inventory {
     /// Nobody listens at its port.
     pub(crate) closed: Vm,
     /// Its host drops packets.
+    pub(crate) dropping: Vm,
+    /// Its port accepts connections and says nothing.
     pub(crate) silent: Vm,
     /// Its port accepts connections and resets them.
     pub(crate) resetting: Vm,
@@ -69,8 +71,8 @@ impl Inventory {
             entries.iter().map(|e| vcenter.create_vm(&e.name, e.host, e.port)).collect()
         });
         let mut last = || vms.pop().expect("a machine for each entry");
-        let [resetting, silent, closed, off, moving] = std::array::from_fn(|_| last());
-        Self { entries, opened: vms, moving, off, closed, silent, resetting }
+        let [resetting, silent, dropping, closed, off, moving] = std::array::from_fn(|_| last());
+        Self { entries, opened: vms, moving, off, closed, dropping, silent, resetting }
     }
 }
 
@@ -126,7 +128,7 @@ pub(crate) struct Site {
     /// What happened.
     pub(crate) tally: Tally,
     _consoles: Vec<TcpServer>,
-    _silent: Silent,
+    _dropping: Dropping,
     _run: Run,
 }
 
@@ -149,7 +151,8 @@ impl Site {
             let host = ESXI_HOSTS[number % ESXI_HOSTS.len()];
             consoles.push(console::start(host, Arc::clone(&exchanges)).await);
         }
-        let silent = Silent::start(ESXI_HOSTS[0]).await.context("a port that drops packets")?;
+        let dropping = Dropping::start(ESXI_HOSTS[0]).await.context("a port that drops packets")?;
+        let silent = console::start_silent(ESXI_HOSTS[0]).await;
         let resetting = console::start_resetting(ESXI_HOSTS[0]).await;
 
         let vcenter = Vcsim::start(&run, &ca).await;
@@ -166,10 +169,11 @@ impl Site {
         entries.push(at("moving", unused()));
         entries.push(at("off", unused()));
         entries.push(at("closed", unused()));
-        entries.push(at("silent", silent.address));
+        entries.push(at("dropping", dropping.address));
+        entries.push(at("silent", silent.address()));
         entries.push(at("resetting", resetting.address()));
         let inventory = Inventory::tell(entries, &vcenter);
-        consoles.push(resetting);
+        consoles.extend([silent, resetting]);
 
         let store = Store::memcached(&run).await;
         let tls = Envoy::free_address();
@@ -207,7 +211,7 @@ impl Site {
             exchanges,
             tally: Tally::default(),
             _consoles: consoles,
-            _silent: silent,
+            _dropping: dropping,
             _run: run,
         })
     }
@@ -267,13 +271,13 @@ impl Site {
 }
 
 /// A port whose packets are dropped, as by a firewall: a listener whose queue is full.
-struct Silent {
+struct Dropping {
     address: SocketAddr,
     _listener: TcpListener,
     _queued: Vec<TcpStream>,
 }
 
-impl Silent {
+impl Dropping {
     async fn start(ip: IpAddr) -> Result<Self> {
         /// How long a connection takes that is not dropped, at most.
         const CONNECT_LIMIT: Duration = Duration::from_millis(500);

@@ -36,7 +36,7 @@ pub(crate) async fn begin(site: &Site, transport: Transport, request: &Request) 
         Answer::Open(socket) => *socket,
         Answer::Refused(refusal) => {
             site.tally.refused(&refusal);
-            bail!("refused with {refusal:?}");
+            bail!("refused with {refusal}");
         }
     };
     let exchange = site.exchanges.open(pace::gap(&mut fastrand::Rng::new()));
