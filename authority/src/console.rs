@@ -300,8 +300,8 @@ pub struct Consoles {
 }
 
 impl Consoles {
-    /// Consoles of the machines of `fleet`, and of those of other `sites`, with tokens kept in `store`. Without `host_certificates`, Envoy
-    /// knows by itself which hosts to believe.
+    /// Consoles of the machines of `fleet`, and of those of other `sites`, with tokens kept in `store`. Without
+    /// `host_certificates`, Envoy knows by itself which hosts to believe.
     pub fn new(
         policy: IssuePolicy,
         fleet: Fleet,
@@ -386,7 +386,10 @@ impl Consoles {
     pub async fn status(&self, shown: &str) -> Result<Status, CheckError> {
         let token = TokenHash::of(shown);
         let record = self.known(token).await?;
-        let Machine { name, power_state } = self.machine(token, &record).await?;
+        let Machine { name, power_state } = match self.owner(&record)? {
+            Owner::Vcenter(vcenter) => self.machine(token, &record, vcenter).await?,
+            Owner::Site(site) => self.machine_elsewhere(token, site).await?,
+        };
         let Record { instance, protocol, expires_at, .. } = record;
         Ok(Status { name, instance, power_state, kind: protocol.kind(), expires_at })
     }
@@ -396,7 +399,10 @@ impl Consoles {
     pub async fn record(&self, shown: &str, scope: &Scope) -> Result<Record, CheckError> {
         let token = TokenHash::of(shown);
         let record = self.known(token).await?;
-        self.machine(token, &record).await?;
+        match self.owner(&record)? {
+            Owner::Vcenter(vcenter) => self.valid(&record, vcenter).await.map(|_| ())?,
+            Owner::Site(site) => self.machine_elsewhere(token, site).await.map(|_| ())?,
+        }
         self.locate_within(record.instance, scope).await.map_err(|error| match error {
             NotLocated::Unavailable { service_host, error } => {
                 CheckError::Vcenter { service_host, error }
@@ -506,15 +512,8 @@ impl Consoles {
         console
     }
 
-    /// How a token's machine is, if its console is where the token was issued for.
-    async fn machine(&self, token: TokenHash, record: &Record) -> Result<Machine, CheckError> {
-        match self.owner(record)? {
-            Owner::Vcenter(vcenter) => self.machine_here(token, record, vcenter).await,
-            Owner::Site(site) => self.machine_elsewhere(token, site).await,
-        }
-    }
-
-    async fn machine_here(
+    /// How a machine of this site is, if its console is where the token was issued for.
+    async fn machine(
         &self,
         token: TokenHash,
         record: &Record,

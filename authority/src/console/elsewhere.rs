@@ -55,7 +55,7 @@ impl Consoles {
     /// What another site is told: how the token's machine is.
     pub async fn machine_for_other_site(&self, token: TokenHash) -> Result<Machine, CheckError> {
         let record = self.known(token).await?;
-        self.machine_here(token, &record, self.own(&record)?).await
+        self.machine(token, &record, self.own(&record)?).await
     }
 
     /// The vCenter of a token's machine, if it is this site's. A question of another site is not passed on to
