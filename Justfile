@@ -122,7 +122,7 @@ bench-compare old new:
 soak *arguments: build-release _vcsim (_envoy envoy) (_debian "memcached")
     @cargo run --quiet --release --package vncgate-soak -- {{ arguments }}
 
-_bench: _wasm-target _pages _vcsim _websockify (_envoy envoy)
+_bench: _wasm-target _pages _vcsim _websockify (_envoy envoy) (_debian "memcached redis-server")
     cargo build --package vncgate-filter --target wasm32-unknown-unknown --profile filter
     cargo build --release --package vncgate-authority
 

@@ -1,14 +1,16 @@
-//! What a console session needs besides a proxy: vCenter with one machine, the authority, a token.
+//! What a console session needs besides a proxy: vCenter with a machine, the authority with a store of
+//! tokens, a token.
 
 use crate::cores;
 use crate::usage;
 use crate::vcenter_cache::VcenterCache;
 use anyhow::{Context, Result};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use vncgate_tests::authority::{Authority, Config};
 use vncgate_tests::certificate::Ca;
 use vncgate_tests::process::Run;
-use vncgate_tests::vcsim::Vcsim;
+use vncgate_tests::stores::Store;
+use vncgate_tests::vcsim::{Vcsim, Vm};
 
 /// How vCenter answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,11 +21,37 @@ pub(crate) enum Vcenter {
     Cached,
 }
 
+/// Where the authority keeps tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tokens {
+    /// In its own process.
+    Memory,
+    /// In memcached.
+    Memcached,
+    /// In Redis.
+    Redis,
+}
+
+/// What a backend consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Setup {
+    /// How vCenter answers.
+    pub(crate) vcenter: Vcenter,
+    /// Where tokens are.
+    pub(crate) tokens: Tokens,
+}
+
+impl Setup {
+    /// As most measures have it.
+    pub(crate) const USUAL: Self = Self { vcenter: Vcenter::Live, tokens: Tokens::Memory };
+}
+
 /// The running parts. Dropped in the order of the path.
 #[derive(Debug)]
 pub(crate) struct Backend {
     authority: Authority,
-    _vcenter: Vcsim,
+    _store: Option<Store>,
+    vcenter: Vcsim,
     /// Opens the console of the machine, as often as wanted.
     pub(crate) token: String,
 }
@@ -47,13 +75,18 @@ pub(crate) struct Timing {
 impl Timing {
     /// The mean, in milliseconds, of what came after `before`.
     pub(crate) fn mean_ms_since(self, before: Self) -> f64 {
-        1e3 * (self.seconds - before.seconds) / (self.count - before.count)
+        1e3 * (self.seconds - before.seconds) / self.count_since(before)
+    }
+
+    /// How many came after `before`.
+    pub(crate) fn count_since(self, before: Self) -> f64 {
+        self.count - before.count
     }
 }
 
 impl Backend {
-    /// Starts everything, for a console at `console` and a gateway at `gateway`. vCenter runs on the
-    /// load's core, the authority on that of proxies.
+    /// Starts everything, for a console at `console` and a gateway at `gateway`. vCenter and the store run
+    /// on the load's core, the authority on that of proxies.
     ///
     /// # Errors
     ///
@@ -65,7 +98,7 @@ impl Backend {
     pub(crate) async fn start(
         run: &Run,
         ca: &Ca,
-        vcenter: Vcenter,
+        setup: Setup,
         console: SocketAddr,
         gateway: &str,
     ) -> Result<Self> {
@@ -75,14 +108,29 @@ impl Backend {
         // The whole benchmark uses one token.
         let mut config = Config::new(run, &simulator, gateway)
             .with(r#"token_ttl = "10m""#, r#"token_ttl = "2h""#);
-        if vcenter == Vcenter::Cached {
+        let store = match setup.tokens {
+            Tokens::Memory => None,
+            Tokens::Memcached => Some(Store::memcached(run).await),
+            Tokens::Redis => Some(Store::redis(run).await),
+        };
+        if let Some(store) = &store {
+            let tokens = format!("store = {:?}\nurl = {:?}", store.kind(), store.url());
+            config = config.with(r#"#store = "memory""#, &tokens);
+        }
+        if setup.vcenter == Vcenter::Cached {
             let cache = VcenterCache::start(ca, &simulator.url()).await?;
             config = config.with(&simulator.url(), &cache.url());
         }
         let mut authority = Authority::start(run, config).await;
         cores::pin_process(authority.process().id(), cores::PROXY)?;
         let token = authority.api().console(&vm).await.token;
-        Ok(Self { authority, _vcenter: simulator, token })
+        Ok(Self { authority, _store: store, vcenter: simulator, token })
+    }
+
+    /// Adds a host with machines to the inventory. Nobody listens where their consoles are.
+    pub(crate) async fn add_machines(&self, host: IpAddr, count: usize) -> Vec<Vm> {
+        self.vcenter.add_host(host);
+        self.vcenter.create_vms(&host.to_string(), count).await
     }
 
     /// The authority's public listener.
@@ -107,6 +155,16 @@ impl Backend {
     /// When one is gone.
     pub(crate) fn vcenter_cpu_seconds() -> Result<f64> {
         usage::children_named("vcsim")?.into_iter().map(usage::cpu_seconds).sum()
+    }
+
+    /// CPU seconds of the stores, this one's and any other that this program has started.
+    ///
+    /// # Errors
+    ///
+    /// When one is gone.
+    pub(crate) fn store_cpu_seconds() -> Result<f64> {
+        let stores = [usage::children_named("memcached")?, usage::children_named("redis-server")?];
+        stores.into_iter().flatten().map(usage::cpu_seconds).sum()
     }
 
     /// The authority's own account of its time.

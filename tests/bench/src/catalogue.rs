@@ -1,8 +1,9 @@
 //! The measures: their names, what they ask, who takes part, how often.
 
+use crate::backend::{Setup, Tokens, Vcenter};
 use crate::contender::{Contender, Peer};
 use crate::measure::throughput::Direction;
-use crate::measure::{Measured, checks, connect, echo, memory, throughput};
+use crate::measure::{Measured, checks, connect, echo, issue, memory, throughput};
 use crate::testbed::Testbed;
 use anyhow::Result;
 use std::rc::Rc;
@@ -36,9 +37,7 @@ pub(crate) enum Parts {
     /// Those that all others use too.
     Shared,
     /// Some that have done nothing yet.
-    Fresh,
-    /// Fresh ones, whose vCenter answers from memory.
-    FreshCached,
+    Fresh(Setup),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,11 +47,12 @@ enum Kind {
     Connects,
     ConnectLatency,
     Memory,
-    Checks,
+    Checks(Tokens),
+    Issue,
 }
 
 /// All measures, in the order in which they run.
-pub(crate) const MEASURES: [Measure; 9] = [
+pub(crate) const MEASURES: [Measure; 12] = [
     Measure {
         name: "server-to-client",
         title: "Server to client, one session, writes of 64 KiB",
@@ -114,7 +114,28 @@ pub(crate) const MEASURES: [Measure; 9] = [
         title: "Checks a second of the authority alone",
         rounds: 3,
         main_figure: "checks_per_second",
-        kind: Kind::Checks,
+        kind: Kind::Checks(Tokens::Memory),
+    },
+    Measure {
+        name: "checks-memcached",
+        title: "Checks a second of the authority alone, tokens in memcached",
+        rounds: 3,
+        main_figure: "checks_per_second",
+        kind: Kind::Checks(Tokens::Memcached),
+    },
+    Measure {
+        name: "checks-redis",
+        title: "Checks a second of the authority alone, tokens in Redis",
+        rounds: 3,
+        main_figure: "checks_per_second",
+        kind: Kind::Checks(Tokens::Redis),
+    },
+    Measure {
+        name: "issue",
+        title: "Issuing for one of 100 and for one of 10,000 machines",
+        rounds: 3,
+        main_figure: "p50_ms_at_10000",
+        kind: Kind::Issue,
     },
 ];
 
@@ -127,7 +148,7 @@ impl Measure {
     /// Who takes part, in the order of a round.
     pub(crate) fn contenders(&self) -> Vec<Contender> {
         let takes_part = |contender: &Contender| match self.kind {
-            Kind::Checks => *contender == Contender::ALL[0],
+            Kind::Checks(_) | Kind::Issue => *contender == Contender::ALL[0],
             Kind::Memory | Kind::Connects => contender.peer != Peer::Direct,
             _ => true,
         };
@@ -142,8 +163,8 @@ impl Measure {
     /// What it needs to run.
     pub(crate) fn parts(&self) -> Parts {
         match self.kind {
-            Kind::Memory => Parts::Fresh,
-            Kind::Checks => Parts::FreshCached,
+            Kind::Memory | Kind::Issue => Parts::Fresh(Setup::USUAL),
+            Kind::Checks(tokens) => Parts::Fresh(Setup { vcenter: Vcenter::Cached, tokens }),
             _ => Parts::Shared,
         }
     }
@@ -166,7 +187,8 @@ impl Measure {
             Kind::Connects => connect::rate(testbed, contender, 2 * WINDOW).await,
             Kind::ConnectLatency => connect::latency(testbed, contender, 3 * WINDOW).await,
             Kind::Memory => memory::measure(testbed, contender).await,
-            Kind::Checks => checks::measure(testbed, 3 * WINDOW).await,
+            Kind::Checks(_) => checks::measure(testbed, 3 * WINDOW).await,
+            Kind::Issue => issue::measure(testbed).await,
         }
     }
 }
@@ -185,7 +207,7 @@ pub(crate) struct Figure {
 }
 
 /// All figures, in the order of a table's columns.
-pub(crate) const FIGURES: [Figure; 14] = [
+pub(crate) const FIGURES: [Figure; 26] = [
     Figure { name: "bytes_per_second", heading: "MB/s", scale: 1e-6, more_is_better: true },
     figure("cpu_seconds_per_gb", "CPU s/GB"),
     figure("p50_ms", "p50, ms"),
@@ -200,6 +222,18 @@ pub(crate) const FIGURES: [Figure; 14] = [
     figure("kib_per_session_at_5000", "KiB/session, of 5,000"),
     Figure { name: "checks_per_second", heading: "1/s", scale: 1.0, more_is_better: true },
     figure("cpu_us_per_check", "CPU µs/check"),
+    figure("p50_ms_at_100", "p50, ms, of 100"),
+    figure("p50_ms_at_10000", "p50, ms, of 10,000"),
+    figure("p50_ms_growth", "p50, of 10,000 / of 100"),
+    figure("p99_ms_at_100", "p99, ms, of 100"),
+    figure("p99_ms_at_10000", "p99, ms, of 10,000"),
+    figure("vcenter_mean_ms_at_100", "of it vCenter, mean ms, of 100"),
+    figure("vcenter_mean_ms_at_10000", "of it vCenter, mean ms, of 10,000"),
+    figure("soap_calls_per_issue_at_100", "SOAP calls, of 100"),
+    figure("soap_calls_per_issue_at_10000", "SOAP calls, of 10,000"),
+    figure("cpu_us_per_issue_at_100", "CPU µs/issue, of 100"),
+    figure("cpu_us_per_issue_at_10000", "CPU µs/issue, of 10,000"),
+    figure("cpu_us_per_issue_growth", "CPU, of 10,000 / of 100"),
 ];
 
 const fn figure(name: &'static str, heading: &'static str) -> Figure {

@@ -23,6 +23,7 @@
 //! | [`contender`] | who is compared |
 //! | [`testbed`] | all parts, running: [`backend`], [`listeners`] (Envoy's), [`websockify`], [`stand_in`] |
 //! | [`connection`] | a client's session: [`frame`], [`http2`] |
+//! | [`caller`] | a caller of the authority alone |
 //! | [`pattern`], [`updates`] | what is sent |
 //! | [`vcenter_cache`] | a vCenter that answers at once |
 //! | [`cores`], [`usage`] | who runs where, and what it costs |
@@ -30,6 +31,7 @@
 //! | [`table`], [`plot`], [`compare`] | what a person reads |
 
 mod backend;
+mod caller;
 mod catalogue;
 mod compare;
 mod connection;

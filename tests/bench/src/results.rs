@@ -118,6 +118,9 @@ fn field_count(file: &str, name: &str) -> Result<usize> {
 fn versions() -> Result<BTreeMap<String, String>> {
     let envoy = std::env::var("ENVOY_VERSION").unwrap_or_else(|_| SHIPPED_VERSION.to_owned());
     let checkout = checkout().to_str().context("a path that is text")?;
+    // "Redis server v=7.0.15 sha=..."
+    let redis = output("redis-server", &["--version"])?;
+    let redis = redis.split_whitespace().nth(2).unwrap_or_default();
     let filter = fs::metadata(workspace::filter()).context("the built filter")?.len();
     let versions = [
         ("vncgate", output("git", &["-C", checkout, "describe", "--always", "--dirty"])?),
@@ -126,6 +129,8 @@ fn versions() -> Result<BTreeMap<String, String>> {
         ("websockify", crate::websockify::version()?),
         ("Python", output("python3", &["--version"])?.replace("Python ", "")),
         ("rustc", output("rustc", &["--version"])?.replace("rustc ", "")),
+        ("memcached", output("memcached", &["-V"])?.replace("memcached ", "")),
+        ("Redis", redis.strip_prefix("v=").context("a version of redis-server")?.to_owned()),
     ];
     Ok(versions.map(|(name, version)| (name.to_owned(), version)).into())
 }

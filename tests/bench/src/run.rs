@@ -1,6 +1,6 @@
 //! A run: every measure, its rounds interleaved, each sample reported as it is made.
 
-use crate::backend::Vcenter;
+use crate::backend::Setup;
 use crate::catalogue::{FIGURES, Measure, Parts};
 use crate::contender::Peer;
 use crate::cores;
@@ -34,12 +34,11 @@ pub(crate) async fn run(measures: &[&Measure], peers: &[Peer]) -> Result<Results
         for round in 0..measure.rounds {
             for contender in contenders(measure) {
                 let testbed = match measure.parts() {
-                    Parts::Fresh => Rc::new(Testbed::start(Vcenter::Live).await?),
-                    Parts::FreshCached => Rc::new(Testbed::start(Vcenter::Cached).await?),
+                    Parts::Fresh(setup) => Rc::new(Testbed::start(setup).await?),
                     Parts::Shared => match &shared {
                         Some(testbed) => Rc::clone(testbed),
                         None => {
-                            let testbed = Rc::new(Testbed::start(Vcenter::Live).await?);
+                            let testbed = Rc::new(Testbed::start(Setup::USUAL).await?);
                             Rc::clone(shared.insert(testbed))
                         }
                     },

@@ -38,8 +38,8 @@ fn write(text: &mut String, results: &Results) -> fmt::Result {
     writeln!(text, "Versions: {}.\n", versions.join(", "))?;
     writeln!(
         text,
-        "The proxies have one core and the load (clients, the ESXi stand-in, vCenter) another. Rounds are \
-         interleaved; a cell is the median, with the least and the most. CPU is that of all of a \
+        "The proxies have one core and the load (clients, the ESXi stand-in, vCenter, token stores) another. \
+         Rounds are interleaved; a cell is the median, with the least and the most. CPU is that of all of a \
          contender's processes. `just bench` makes this file anew.\n"
     )?;
     write_targets(text, results)?;

@@ -1,6 +1,6 @@
 //! Everything that is measured, running on this machine, and how a client gets through each of it.
 
-use crate::backend::{Backend, Spent, Vcenter};
+use crate::backend::{Backend, Setup, Spent};
 use crate::connection::{Connection, Upgrade};
 use crate::contender::{Contender, Peer, Transport};
 use crate::cores;
@@ -16,6 +16,7 @@ use std::sync::Arc;
 use vncgate_tests::certificate::Ca;
 use vncgate_tests::envoy::{Envoy, Settings};
 use vncgate_tests::process::Run;
+use vncgate_tests::vcsim::Vm;
 
 /// The ESXi host: an address of its own, as in the simulated vCenter's inventory.
 const ESXI_HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
@@ -25,6 +26,7 @@ const ENVOY: &str = "envoy";
 pub(crate) const AUTHORITY: &str = "authority";
 const WEBSOCKIFY: &str = "websockify";
 const VCENTER: &str = "vcenter";
+const STORE: &str = "store";
 /// This program: clients and the ESXi host.
 pub(crate) const LOAD: &str = "load";
 
@@ -54,13 +56,13 @@ impl Testbed {
     /// # Panics
     ///
     /// With its log when a part of the harness does not start.
-    pub(crate) async fn start(vcenter: Vcenter) -> Result<Self> {
+    pub(crate) async fn start(setup: Setup) -> Result<Self> {
         let run = Run::new("bench");
         let ca = Ca::new(&run);
         let stand_in = StandIn::start(ESXI_HOST).await?;
         let listen = Envoy::free_address();
         let gateway = format!("https://{listen}");
-        let mut backend = Backend::start(&run, &ca, vcenter, stand_in.address(), &gateway).await?;
+        let mut backend = Backend::start(&run, &ca, setup, stand_in.address(), &gateway).await?;
 
         let listeners = Addresses {
             cleartext: Envoy::free_address(),
@@ -167,6 +169,7 @@ impl Testbed {
         let mut seconds = BTreeMap::from([
             (LOAD.to_owned(), usage::own_cpu_seconds()?),
             (VCENTER.to_owned(), Backend::vcenter_cpu_seconds()?),
+            (STORE.to_owned(), Backend::store_cpu_seconds()?),
         ]);
         for (name, id) in self.processes {
             seconds.insert(name.to_owned(), usage::cpu_seconds(id)?);
@@ -193,11 +196,24 @@ impl Testbed {
         self.backend.spent().await
     }
 
+    /// Where the authority answers callers.
+    pub(crate) fn console_api(&self) -> SocketAddr {
+        self.backend.public()
+    }
+
+    /// Adds a host with machines to vCenter's inventory.
+    pub(crate) async fn add_machines(&self, host: IpAddr, count: usize) -> Vec<Vm> {
+        self.backend.add_machines(host, count).await
+    }
+
     /// Where the authority answers checks, and a token to ask it about.
     pub(crate) fn check_api(&self) -> (SocketAddr, &str) {
         (self.backend.internal(), &self.backend.token)
     }
 }
+
+/// What shares the load's core with this program.
+pub(crate) const ON_LOAD_CORE: [&str; 3] = [LOAD, VCENTER, STORE];
 
 /// Which parts a peer consists of.
 pub(crate) fn parts_of(peer: Peer) -> &'static [&'static str] {

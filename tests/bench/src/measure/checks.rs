@@ -1,14 +1,14 @@
 //! What the authority alone can answer, with a vCenter that answers at once.
 
 use super::{Measured, Meter};
+use crate::caller::{Caller, post};
 use crate::testbed::Testbed;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+use serde_json::json;
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -54,29 +54,11 @@ async fn ask(
     answered: Rc<Cell<u64>>,
     until: Instant,
 ) -> Result<()> {
-    let body = serde_json::json!({
-        "token": token, "client_address": "127.0.0.1", "request_id": "bench",
-    });
-    let body = body.to_string();
-    let request = format!(
-        "POST /v1/check HTTP/1.1\r\nHost: authority\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    let mut connection = TcpStream::connect(address).await.context("connect to the authority")?;
-    connection.set_nodelay(true)?;
-    let mut answer = vec![0; 16 * 1024];
+    let question = json!({"token": token, "client_address": "127.0.0.1", "request_id": "bench"});
+    let request = post("/v1/check", "", &question);
+    let mut caller = Caller::connect(address).await?;
     while Instant::now() < until {
-        connection.write_all(request.as_bytes()).await?;
-        // An answer is some hundred bytes, which come in one piece or two, and end with the JSON.
-        let mut len = 0;
-        while !answer[..len].ends_with(b"}}") {
-            let read = connection.read(&mut answer[len..]).await?;
-            ensure!(read > 0, "the authority closed");
-            len += read;
-        }
-        let granted = answer.starts_with(b"HTTP/1.1 200 ");
-        ensure!(granted, "not granted: {}", String::from_utf8_lossy(&answer[..len]));
+        caller.call(&request).await?;
         answered.set(answered.get() + 1);
     }
     Ok(())

@@ -3,12 +3,13 @@
 pub(crate) mod checks;
 pub(crate) mod connect;
 pub(crate) mod echo;
+pub(crate) mod issue;
 mod latency;
 pub(crate) mod memory;
 pub(crate) mod throughput;
 
 use crate::contender::Peer;
-use crate::testbed::{LOAD, Testbed, parts_of};
+use crate::testbed::{ON_LOAD_CORE, Testbed, parts_of};
 use crate::usage;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -46,9 +47,9 @@ impl Cost {
         self.cpu_seconds.get(part).copied().unwrap_or_default()
     }
 
-    /// How busy this program was, from 0 to 1. Near 1 the measurement is one of this program.
+    /// How busy the load's core was with the load, from 0 to 1. Near 1 the measurement is one of the load.
     pub(crate) fn load(&self) -> f64 {
-        self.of_part(LOAD) / self.seconds
+        ON_LOAD_CORE.iter().map(|part| self.of_part(part)).sum::<f64>() / self.seconds
     }
 
     /// How many cores others than the parts kept busy.

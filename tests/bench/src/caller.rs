@@ -1,0 +1,61 @@
+//! A caller of the authority's APIs, on a connection that it keeps. It writes and reads HTTP/1.1 itself: a
+//! client library would cost more of the load's core than the authority of its own.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use std::net::SocketAddr;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Longest answer, in bytes: all of them are some hundred.
+const ANSWER_LEN_MAX: usize = 16 * 1024;
+
+/// A connection to one of the authority's listeners.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    connection: TcpStream,
+    answer: Vec<u8>,
+}
+
+impl Caller {
+    /// Connects.
+    ///
+    /// # Errors
+    ///
+    /// When nobody listens.
+    pub(crate) async fn connect(address: SocketAddr) -> Result<Self> {
+        let connection = TcpStream::connect(address).await.context("connect to the authority")?;
+        connection.set_nodelay(true)?;
+        Ok(Self { connection, answer: vec![0; ANSWER_LEN_MAX] })
+    }
+
+    /// Sends a request and waits for its answer.
+    ///
+    /// # Errors
+    ///
+    /// When it is not granted.
+    pub(crate) async fn call(&mut self, request: &str) -> Result<()> {
+        let Self { connection, answer } = self;
+        connection.write_all(request.as_bytes()).await?;
+        // An answer comes in one piece or two, and ends with the JSON of an object in an object.
+        let mut len = 0;
+        while !answer[..len].ends_with(b"}}") {
+            let read = connection.read(&mut answer[len..]).await?;
+            ensure!(read > 0, "the authority closed");
+            len += read;
+        }
+        let granted = answer.starts_with(b"HTTP/1.1 200 ");
+        ensure!(granted, "not granted: {}", String::from_utf8_lossy(&answer[..len]));
+        Ok(())
+    }
+}
+
+/// A request with a JSON body. `headers` end with a line break each.
+pub(crate) fn post(path: &str, headers: &str, body: &Value) -> String {
+    let body = body.to_string();
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: authority\r\nContent-Type: application/json\r\n{headers}\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
