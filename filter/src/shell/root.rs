@@ -6,7 +6,7 @@ use super::stream::Stream;
 use super::timer::Timer;
 use crate::clients::Clients;
 use crate::config::Config;
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -16,8 +16,8 @@ const CONFIGURATION_LEN_MAX: usize = 1024 * 1024;
 /// The root context of one worker's VM.
 #[derive(Default)]
 pub(super) struct Root {
-    /// Empty until Envoy has shown it; Envoy starts another VM for another one.
-    config: OnceCell<Rc<Config>>,
+    /// `None` until Envoy has shown it.
+    config: RefCell<Option<Rc<Config>>>,
     shared: Rc<Shared>,
 }
 
@@ -53,7 +53,8 @@ impl Root {
         match Config::parse(&json) {
             Ok(config) => {
                 self.shared.timer.configure(&config);
-                self.config.set(Rc::new(config)).is_ok()
+                let set = self.config.try_borrow_mut().map(|mut own| *own = Some(Rc::new(config)));
+                set.is_ok()
             }
             Err(faults) => {
                 for fault in faults {
@@ -73,7 +74,8 @@ impl Root {
 
     /// A new stream.
     pub(super) fn stream(&self, context_id: u32) -> Stream {
-        Stream::new(context_id, self.config.get().cloned(), self.shared.clone())
+        let config = self.config.try_borrow().ok().and_then(|config| config.clone());
+        Stream::new(context_id, config, self.shared.clone())
     }
 
     /// The stream that made a call which is answered now.

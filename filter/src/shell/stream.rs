@@ -373,6 +373,8 @@ impl Stream {
             return Action::Continue;
         }
         if let Some(body) = self.refusal_body.take() {
+            // In the place of the first bytes; what may follow them is left away.
+            self.refusal_body.set(Some(String::new()));
             if let Err(error) = host::replace_buffer(BufferType::HttpResponseBody, body.as_bytes())
             {
                 self.abort("refusal", error);

@@ -59,10 +59,7 @@ fn a_session_costs_what_it_did() {
     let (browser, call) = asked(&host, upgrade());
     assert_within(
         &host,
-        &[
-            budget("proxy_on_context_create", 0, 600),
-            budget("proxy_on_request_headers", 6, 55_000),
-        ],
+        &[budget("proxy_on_context_create", 0, 600), budget("proxy_on_request_headers", 6, 55_000)],
     );
     host.answer(&call, grant());
     assert_within(&host, &[budget("proxy_on_http_call_response", 10, 17_000)]);
