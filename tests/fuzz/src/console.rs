@@ -35,6 +35,8 @@ pub enum Event {
     Tick,
     /// Half a ping interval is over.
     Beat,
+    /// The time that the console has to begin is over.
+    Timeout,
 }
 
 /// What a browser sends.
@@ -73,6 +75,8 @@ struct Server {
     login: Vec<u8>,
     chunks: usize,
     ended: bool,
+    /// It did not begin in its time.
+    timed_out: bool,
 }
 
 #[derive(Default)]
@@ -119,6 +123,7 @@ impl Console {
                 Event::ServerEnds => self.server_ends(),
                 Event::Tick => self.stream.tick(),
                 Event::Beat => self.beat(),
+                Event::Timeout => self.timeout(),
             }
         }
         self.arrive(usize::MAX);
@@ -184,18 +189,34 @@ impl Console {
         }
     }
 
+    fn timeout(&mut self) {
+        if self.stream.gone {
+            return;
+        }
+        let can_be_told = self.stream.response.buffering;
+        if self.stream.give_up_unless_begun() {
+            let begun = self.login.is_none() && self.server.chunks > 0;
+            assert!(!begun, "given up after it began");
+            self.server.timed_out = true;
+            self.browser.owed_close |= can_be_told;
+        }
+    }
+
     /// Holds what both sides got to what the other said.
     fn judge(&self) {
         let (received, pongs, close) = self.browser_received();
         let to_server = &self.stream.request.out;
-        let complete = !self.browser.ended && !self.server.ended && !self.browser.given_up;
+        let complete = !self.browser.ended
+            && !self.server.ended
+            && !self.browser.given_up
+            && !self.server.timed_out;
         match &self.login {
             Some(script) if complete => script.hold(&received, to_server),
             Some(_) => {}
             None => {
                 assert!(self.server.said.starts_with(&received), "another's bytes for the browser");
                 assert!(self.browser.payload.starts_with(to_server), "other bytes for the server");
-                if !self.browser.ended && !self.browser.given_up {
+                if !self.browser.ended && !self.browser.given_up && !self.server.timed_out {
                     assert_eq!(received.len(), self.server.said.len(), "bytes for the browser");
                 }
                 if complete {

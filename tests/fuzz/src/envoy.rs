@@ -92,6 +92,14 @@ impl Stream {
         }
     }
 
+    /// The time to begin is over. Whether the session was given up.
+    pub fn give_up_unless_begun(&mut self) -> bool {
+        let Some(outputs) = self.session.give_up_unless_begun() else { return false };
+        self.deliver(outputs);
+        self.after_call();
+        true
+    }
+
     /// Whether a tick is due.
     pub fn wakes(&self) -> bool {
         self.wake && !self.gone

@@ -34,6 +34,7 @@ enum Before {
     Server(u16, bool),
     Wake,
     Beat,
+    Timeout,
     End,
 }
 
@@ -123,6 +124,7 @@ fn out_of_order(events: &[Before]) {
             Before::Server(len, end) => drop(session.server_bytes(usize::from(*len), *end)),
             Before::Wake => drop(session.wake()),
             Before::Beat => drop(session.beat()),
+            Before::Timeout => drop(session.give_up_unless_begun()),
             Before::End => drop(session.end()),
         }
     }
