@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes};
 use h2::client::SendRequest;
 use h2::ext::Protocol;
 use h2::{RecvStream, SendStream};
-use http::{Method, Request};
+use http::{Method, Request, Response};
 use std::io;
 use std::pin::Pin;
 use std::task::{self, Poll, ready};
@@ -42,6 +42,28 @@ impl Http2 {
         Self { requests, authority: envoy.address().to_string() }
     }
 
+    /// Sends a request whose body has no end. Returns status and body of an answer that is no tunnel.
+    ///
+    /// # Errors
+    ///
+    /// When Envoy answers by a reset of the stream or by the end of the connection.
+    pub async fn send(&self, request: Request<()>) -> Result<(u16, String), h2::Error> {
+        let (response, _to_gateway) = self.start(request).await?;
+        let status = response.status().as_u16();
+        let body =
+            if status == 200 { String::new() } else { rest_of(response.into_body()).await? };
+        Ok((status, body))
+    }
+
+    async fn start(
+        &self,
+        request: Request<()>,
+    ) -> Result<(Response<RecvStream>, SendStream<Bytes>), h2::Error> {
+        let mut requests = self.requests.clone().ready().await?;
+        let (response, to_gateway) = requests.send_request(request, false)?;
+        Ok((response.await?, to_gateway))
+    }
+
     /// Opens a WebSocket as the console page does, the token among the subprotocols.
     ///
     /// # Errors
@@ -57,24 +79,26 @@ impl Http2 {
             .header("sec-websocket-protocol", format!("binary, vncgate.token.{token}"))
             .body(())
             .expect("a valid request");
-        let mut requests = self.requests.clone().ready().await.expect("room for a stream");
-        let (response, to_gateway) =
-            requests.send_request(request, false).expect("send the request");
-        let response = response.await.expect("an answer");
+        let (response, to_gateway) = self.start(request).await.expect("an answer");
         let status = response.status().as_u16();
         let protocol = response.headers().get("sec-websocket-protocol").cloned();
-        let mut from_gateway = response.into_body();
+        let from_gateway = response.into_body();
         if status != 200 {
-            let mut body = Vec::new();
-            while let Some(data) = from_gateway.data().await {
-                body.extend_from_slice(&data.expect("the body of a refusal"));
-            }
-            return Err((status, String::from_utf8(body).expect("refusals are text")));
+            return Err((status, rest_of(from_gateway).await.expect("the body of a refusal")));
         }
         assert_eq!(protocol.expect("a subprotocol"), "binary");
         let stream = Http2Stream::new(to_gateway, from_gateway);
         Ok(WebSocketStream::from_raw_socket(stream, Role::Client, None).await)
     }
+}
+
+/// What is left of a body, which is text.
+async fn rest_of(mut body: RecvStream) -> Result<String, h2::Error> {
+    let mut text = Vec::new();
+    while let Some(data) = body.data().await {
+        text.extend_from_slice(&data?);
+    }
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// The bytes of a WebSocket on a stream of HTTP/2: both directions of its DATA frames.

@@ -10,6 +10,7 @@
 //! - [`shared_ports`]: two machines never have one console;
 //! - [`floods`]: stalled, many and endless requests and sessions leave room for the others;
 //! - [`frames`]: frames that no browser sends, consoles that are no VNC servers;
+//! - [`http2`]: floods of frames, and requests that name a target, over HTTP/2;
 //! - [`targets`]: no request chooses where Envoy connects, or reaches the internal listener;
 //! - [`trap`]: a filter that traps admits nobody, and the next request is served.
 //!
@@ -21,6 +22,7 @@ mod cross_site;
 mod fixture;
 mod floods;
 mod frames;
+mod http2;
 mod secrets;
 mod shared_ports;
 mod targets;

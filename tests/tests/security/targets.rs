@@ -8,7 +8,7 @@ use vncgate_tests::screen::TcpServer;
 use vncgate_tests::websocket::Upgrade;
 
 /// Headers by which Envoy, a filter in it, or the WebAssembly host could be told something about a target.
-fn steering_headers(target: &str) -> Vec<(&'static str, String)> {
+pub(crate) fn steering_headers(target: &str) -> Vec<(&'static str, String)> {
     let address = [
         "x-envoy-original-dst-host",
         "x-envoy-upstream-alt-stat-name",
