@@ -44,9 +44,8 @@ impl Shipped {
         &self.text
     }
 
-    /// The shipped listener, or its TLS settings, between the lines of a listener that is `address`ed
-    /// elsewhere and has other network filters. `tls`: literals of its TLS settings to replace; `None` is
-    /// without TLS.
+    /// A listener with the shipped one's socket settings and other network filters. It has the shipped TLS
+    /// settings, with the literals of `tls` replaced, or no TLS.
     pub fn with_filters(
         &self,
         name: &str,

@@ -37,7 +37,9 @@ pub(crate) struct Report {
     pub(crate) at_seconds: f64,
     /// For how long.
     pub(crate) down_seconds: f64,
-    /// How many live sessions had bytes go both ways meanwhile, every one verified.
+    /// Live sessions when it began.
+    pub(crate) sessions: u64,
+    /// How many of them had bytes go both ways meanwhile, every one verified.
     pub(crate) sessions_went_on: u64,
     /// How long after the part was there again a new console opened, in milliseconds.
     pub(crate) recovery_ms: f64,
@@ -97,6 +99,7 @@ impl Outage {
             kept
         };
         let begun = Instant::now();
+        let sessions = site.tally.live();
         let sessions_went_on = all_do_a_round(site, wishes).await;
         sleep(duration.saturating_sub(begun.elapsed())).await;
 
@@ -121,6 +124,7 @@ impl Outage {
             outage: self,
             at_seconds: (begun - opened).as_secs_f64(),
             down_seconds: down.as_secs_f64(),
+            sessions,
             sessions_went_on,
             recovery_ms: 1e3 * recovery.as_secs_f64(),
         })
@@ -162,14 +166,14 @@ async fn all_do_a_round(site: &Site, wishes: &watch::Sender<Wish>) -> u64 {
     done()
 }
 
-/// Asks for consoles until one opens.
+/// Asks for consoles until one opens. What it is answered until then is still the outage's.
 async fn until_a_console_opens(site: &Site, parts: &Parts) {
     loop {
         if let Ok(token) = site.token(parts.inventory.opened(0)).await {
             let request = Request::with_token(&token);
             match site.upgrade(Transport::Tls, &request).await {
                 Ok(Answer::Open(_)) => return,
-                Ok(Answer::Refused(refusal)) => site.tally.refused(&refusal),
+                Ok(Answer::Refused(refusal)) => site.tally.refused(&refusal, true),
                 Err(error) => site.tally.failed("the first connect after an outage", &error),
             }
         }

@@ -72,14 +72,17 @@ impl Obstacle {
                 let token = Some(UNKNOWN_TOKEN.to_owned());
                 expect(Request { token, origin }, 403, "origin").await
             }
-            (Self::UnknownToken, outage) if outage.is_none_or(Outage::knows_tokens) => {
-                expect(Request::with_token(UNKNOWN_TOKEN), 403, "token_invalid").await
+            (Self::UnknownToken, outage) => {
+                let request = Request::with_token(UNKNOWN_TOKEN);
+                let invalid = Refusal::new(403, "token_invalid");
+                let expected =
+                    outage.filter(|it| !it.knows_tokens()).map_or(invalid, Outage::refusal);
+                expect_refusal(site, transport, &request, &expected).await
             }
             (_, Some(outage)) => {
                 let request = Request::with_token(&parts.shown);
                 expect_refusal(site, transport, &request, &outage.refusal()).await
             }
-            (Self::UnknownToken, None) => unreachable!("answered above"),
             (Self::UsedToken, None) => {
                 let request = token_of(site, parts.inventory.opened(0)).await?;
                 let answer = site.upgrade(transport, &request).await?;
@@ -158,7 +161,7 @@ pub(crate) async fn expect_refusal(
 }
 
 fn check(site: &Site, refusal: &Refusal, expected: &Refusal) -> Result<()> {
-    site.tally.refused(refusal);
+    site.tally.refused(refusal, refusal == expected);
     ensure!(refusal == expected, "refused with {refusal} instead of {expected}");
     Ok(())
 }

@@ -27,6 +27,8 @@ pub(crate) struct Results {
     endings: BTreeMap<&'static str, u64>,
     /// How connects were refused: status and code.
     refusals: BTreeMap<String, u64>,
+    /// How many of them had to be others, or none.
+    refused_wrongly: u64,
     /// Bytes from browsers to consoles, every one compared.
     bytes_up: u64,
     /// The same from consoles to browsers.
@@ -91,6 +93,7 @@ impl Results {
             opened: site.tally.sessions_opened(),
             endings: endings.collect(),
             refusals: refusals.collect(),
+            refused_wrongly: details.refused_wrongly,
             bytes_up: received.up,
             bytes_down: received.down,
             bytes_lost: site.tally.bytes_lost(),
@@ -120,7 +123,7 @@ impl Results {
     /// Everything that has to hold, and whether it does.
     pub(crate) fn verdicts(&self) -> Vec<Verdict> {
         let mut verdicts = vec![self.bytes(), self.survival()];
-        verdicts.extend(self.outages.iter().map(|report| self.outage(report)));
+        verdicts.extend(self.outages.iter().map(outage));
         verdicts.extend([self.refused(), self.counted(), self.left()]);
         verdicts.push(memory("Envoy", self.sessions, self.envoy));
         verdicts.push(memory("the authority", self.sessions, self.authority));
@@ -156,26 +159,18 @@ impl Results {
         }
     }
 
-    fn outage(&self, report: &Report) -> Verdict {
-        Verdict {
-            holds: report.sessions_went_on == self.sessions as u64,
-            text: format!(
-                "{} for {:.0} s: {} of {} live sessions went on meanwhile, the first new one opened \
-                 {:.0} ms after it",
-                report.outage.name(),
-                report.down_seconds,
-                report.sessions_went_on,
-                self.sessions,
-                report.recovery_ms
-            ),
-        }
-    }
-
     fn refused(&self) -> Verdict {
         let refusals: Vec<_> =
             self.refusals.iter().map(|(refusal, count)| format!("{refusal} {count}")).collect();
         let all: u64 = self.refusals.values().sum();
-        Verdict { holds: all > 0, text: format!("{all} connects refused: {}", refusals.join(", ")) }
+        let wrongly = self.refused_wrongly;
+        Verdict {
+            holds: all > 0 && wrongly == 0,
+            text: format!(
+                "{all} connects refused, {wrongly} of them otherwise than they had to be: {}",
+                refusals.join(", ")
+            ),
+        }
     }
 
     fn counted(&self) -> Verdict {
@@ -205,6 +200,18 @@ impl Results {
                  {authority_before}"
             ),
         }
+    }
+}
+
+fn outage(report: &Report) -> Verdict {
+    let Report { outage, down_seconds, sessions, sessions_went_on, recovery_ms, .. } = report;
+    Verdict {
+        holds: sessions_went_on == sessions,
+        text: format!(
+            "{} for {down_seconds:.0} s: {sessions_went_on} of {sessions} live sessions went on \
+             meanwhile, the first new one opened {recovery_ms:.0} ms after it",
+            outage.name()
+        ),
     }
 }
 

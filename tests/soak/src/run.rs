@@ -82,8 +82,7 @@ impl Plan {
 
         let mut live = JoinSet::new();
         self.open_all(&site, &wish, &mut live).await?;
-        let opened = Opened { site: Arc::clone(&site), at: Instant::now() };
-        let opened_at = opened.at;
+        let opened = Instant::now();
         let mut others = JoinSet::new();
         for number in 0..visitors {
             let (site, wish) = (Arc::clone(&site), wish.clone());
@@ -93,12 +92,12 @@ impl Plan {
             let (site, wish) = (Arc::clone(&site), wish.clone());
             others.spawn(async move { visits::meet(&site, obstacle, wish).await });
         }
-        let sampling = tokio::spawn(opened.sample(self.duration, wish));
+        let sampling = tokio::spawn(self.sample(Arc::clone(&site), opened, wish));
 
-        let mut outages = self.go_through(&OUTAGES, &site, &wishes, opened_at).await;
-        let warm_up = opened_at.elapsed().as_secs_f64();
-        outages.extend(self.go_through(&OUTAGES_AGAIN, &site, &wishes, opened_at).await);
-        sleep_until(opened_at + self.duration).await;
+        let mut outages = self.go_through(&OUTAGES, &site, &wishes, opened).await;
+        let warm_up = opened.elapsed().as_secs_f64();
+        outages.extend(self.go_through(&OUTAGES_AGAIN, &site, &wishes, opened).await);
+        sleep_until(opened + self.duration).await;
         let survivors = site.tally.live();
         wishes.send_modify(|wish| wish.over = true);
         all_of(others).await?;
@@ -162,19 +161,12 @@ impl Plan {
         }
         reports
     }
-}
 
-/// The gateway from the moment when all sessions are open.
-struct Opened {
-    site: Arc<Site>,
-    at: Instant,
-}
-
-impl Opened {
-    /// Looks at the gateway until the run is over.
+    /// Looks at the gateway until the run is over, with a line now and then of how it goes.
     async fn sample(
         self,
-        duration: Duration,
+        site: Arc<Site>,
+        opened: Instant,
         mut wish: watch::Receiver<Wish>,
     ) -> Result<Vec<Sample>> {
         let mut samples = Vec::new();
@@ -188,12 +180,12 @@ impl Opened {
                     return Ok(samples);
                 }
             }
-            let seconds = self.at.elapsed().as_secs_f64();
-            samples.extend(Sample::take(&self.site, seconds)?);
+            let seconds = opened.elapsed().as_secs_f64();
+            samples.extend(Sample::take(&site, seconds)?);
             let due = (seconds / PROGRESS_INTERVAL.as_secs_f64()) as u64;
             if due > told {
                 told = due;
-                eprintln!("{}", progress(&self.site, &samples, seconds, duration));
+                eprintln!("{}", progress(&site, &samples, seconds, self.duration));
             }
         }
     }

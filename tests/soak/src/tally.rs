@@ -25,8 +25,10 @@ pub(crate) struct Tally {
 /// What is counted by name.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Details {
-    /// Refusals before the WebSocket was open, all of them as expected.
+    /// Refusals before the WebSocket was open.
     pub(crate) refusals: BTreeMap<Refusal, u64>,
+    /// How many of them had to be others, or none.
+    pub(crate) refused_wrongly: u64,
     /// Sessions that ended as they should.
     pub(crate) endings: BTreeMap<Ending, u64>,
     /// The first failures.
@@ -69,9 +71,11 @@ impl Tally {
         self.rounds.load(Ordering::SeqCst)
     }
 
-    /// A connect was refused as it had to be.
-    pub(crate) fn refused(&self, refusal: &Refusal) {
-        *self.lock().refusals.entry(refusal.clone()).or_default() += 1;
+    /// A connect was refused, `rightly` or not.
+    pub(crate) fn refused(&self, refusal: &Refusal, rightly: bool) {
+        let mut details = self.lock();
+        *details.refusals.entry(refusal.clone()).or_default() += 1;
+        details.refused_wrongly += u64::from(!rightly);
     }
 
     /// A session ended as it had to.

@@ -35,7 +35,7 @@ pub(crate) async fn begin(site: &Site, transport: Transport, request: &Request) 
     let socket = match site.upgrade(transport, request).await? {
         Answer::Open(socket) => *socket,
         Answer::Refused(refusal) => {
-            site.tally.refused(&refusal);
+            site.tally.refused(&refusal, false);
             bail!("refused with {refusal}");
         }
     };
