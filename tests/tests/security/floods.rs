@@ -76,6 +76,13 @@ async fn ossn_0008_denial_of_service() {
             assert_eq!(status_of(&answer), 429, "{request}: {answer}");
         }
     }
+    // The log is not flooded, either: one line when the limit is reached, none for what is refused then.
+    let log = gateway.authority.log();
+    let lines = |message: &str, client: &str| {
+        log.lines().filter(|line| line.contains(message) && line.contains(client)).count()
+    };
+    assert_eq!(lines("too many unknown tokens", &format!("client={GUESSER} ")), 1, "{log}");
+    assert_eq!(lines("session refused", &format!("client=\"{GUESSER}\"")), refused[0], "{log}");
     // A client that another one names is not refused for it.
     assert_echoes(&mut Upgrade::with_token(&gateway.envoy, &good).open(&gateway.ca).await).await;
     assert_no_trap(gateway);

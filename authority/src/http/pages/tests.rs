@@ -3,9 +3,19 @@ use crate::http::{internal, public};
 use axum::http::StatusCode;
 use axum::http::header::IF_NONE_MATCH;
 use std::fs;
+use vncgate_api::RefusalCode;
 
 async fn page(path: &str) -> Answer {
     ask(public(app(), None), get(path)).await
+}
+
+/// A code without words would be shown in those of the authority alone.
+#[tokio::test]
+async fn the_page_has_words_for_every_refusal() {
+    let words = String::from_utf8(page("/reasons.js").await.body).unwrap();
+    for code in RefusalCode::ALL {
+        assert!(words.contains(&format!("\n    {}: {{\n", code.as_str())), "{code:?}");
+    }
 }
 
 #[tokio::test]
