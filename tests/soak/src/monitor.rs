@@ -70,6 +70,8 @@ pub(crate) struct Growth {
     pub(crate) last_kib: u64,
     /// The slope of the line with the least squares, KiB a minute.
     pub(crate) kib_per_minute: f64,
+    /// The median of the slopes between any two samples, which a step of the allocator does not tilt.
+    pub(crate) steady_kib_per_minute: f64,
     /// The time between the first and the last sample.
     pub(crate) minutes: f64,
 }
@@ -87,7 +89,9 @@ impl Growth {
         let ((first, first_kib), (last, last_kib)) = (*points.first()?, *points.last()?);
         let minutes = (last - first) / 60.0;
         let points: Vec<_> = points.into_iter().map(|(x, y)| (x / 60.0, y as f64)).collect();
-        Some(Self { first_kib, last_kib, kib_per_minute: trend::slope(&points)?, minutes })
+        let kib_per_minute = trend::slope(&points)?;
+        let steady_kib_per_minute = trend::steady_slope(&points)?;
+        Some(Self { first_kib, last_kib, kib_per_minute, steady_kib_per_minute, minutes })
     }
 }
 

@@ -11,6 +11,24 @@ pub(crate) fn slope(points: &[(f64, f64)]) -> Option<f64> {
     (square > 0.0).then(|| product / square)
 }
 
+/// Points that [`steady_slope`] looks at, at most: it looks at every two of them.
+const POINTS_MAX: usize = 500;
+
+/// The median of the slopes between every two points (Theil and Sen), which one step does not tilt; `None`
+/// with less than two points in time.
+pub(crate) fn steady_slope(points: &[(f64, f64)]) -> Option<f64> {
+    let every = points.len().div_ceil(POINTS_MAX).max(1);
+    let points: Vec<_> = points.iter().step_by(every).collect();
+    let mut slopes = Vec::new();
+    for (number, (x, y)) in points.iter().enumerate() {
+        let later = points[number + 1..].iter().filter(|(later, _)| later > x);
+        slopes.extend(later.map(|(later_x, later_y)| (later_y - y) / (later_x - x)));
+    }
+    let middle = slopes.len() / 2;
+    slopes.sort_by(f64::total_cmp);
+    slopes.get(middle).copied()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,7 +57,25 @@ mod tests {
     }
 
     #[test]
+    fn a_step_is_not_steady_and_a_leak_is() {
+        let step: Vec<_> =
+            (0..100).map(|x| (f64::from(x), if x < 60 { 0.0 } else { 6000.0 })).collect();
+        assert!(slope(&step).unwrap() > 50.0);
+        assert_eq!(steady_slope(&step), Some(0.0));
+        let leak: Vec<_> = step.iter().map(|(x, y)| (*x, y + 20.0 * x)).collect();
+        assert!(steady_slope(&leak).unwrap() >= 20.0);
+    }
+
+    #[test]
+    fn the_steady_slope_of_many_points_is_that_of_some() {
+        let line: Vec<_> = (0..40_000).map(|x| (f64::from(x), 3.0 * f64::from(x))).collect();
+        assert!((steady_slope(&line).unwrap() - 3.0).abs() < 1e-9);
+    }
+
+    #[test]
     fn one_moment_has_no_slope() {
+        assert_eq!(steady_slope(&[]), None);
+        assert_eq!(steady_slope(&[(1.0, 1.0), (1.0, 2.0)]), None);
         assert_eq!(slope(&[]), None);
         assert_eq!(slope(&[(1.0, 1.0), (1.0, 2.0)]), None);
     }
