@@ -1,7 +1,9 @@
 //! One gateway that the tests share, each with virtual machines of its own.
 
 use futures_util::StreamExt;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -70,7 +72,14 @@ pub(crate) fn machine_at(gateway: &Gateway, console: SocketAddr) -> Vm {
 
 /// A token for a new machine whose console is at `console`.
 pub(crate) async fn token_for(gateway: &Gateway, console: SocketAddr) -> String {
+    static MACHINES: Mutex<BTreeMap<SocketAddr, String>> = Mutex::new(BTreeMap::new());
     let vm = machine_at(gateway, console);
+    let previous =
+        MACHINES.lock().expect("no test panics with it").insert(console, vm.name.clone());
+    // Its server has ended, and the kernel has given the port to another one.
+    if let Some(previous) = previous {
+        gateway.vcenter.power_off(&previous);
+    }
     gateway.api().console(&vm).await.token
 }
 

@@ -82,8 +82,14 @@ fn unfinished() -> Vec<u8> {
 }
 
 /// Sends `first` and then what `next` makes of 0, 1, 2 and so on, reading nothing, until Envoy ends the
-/// connection and counts it as `counter`.
-async fn assert_cut_off(name: &str, counter: &str, first: &[u8], next: impl Fn(u32) -> Vec<u8>) {
+/// connection and counts it as `counter`. `None`: the library in Envoy may find the flood before Envoy does,
+/// and counts nothing.
+async fn assert_cut_off(
+    name: &str,
+    counter: Option<&str>,
+    first: &[u8],
+    next: impl Fn(u32) -> Vec<u8>,
+) {
     let gateway = gateway().await;
     let mut connection = connect_from(FLOODER, gateway.envoy.address(), &gateway.ca, &["h2"]).await;
     let flood = async {
@@ -98,10 +104,15 @@ async fn assert_cut_off(name: &str, counter: &str, first: &[u8], next: impl Fn(u
         }
         std::io::Result::Ok(())
     };
-    let before = gateway.envoy.stat(counter).await;
+    let count = async || match counter {
+        Some(counter) => gateway.envoy.stat(counter).await,
+        None => 0,
+    };
+    let before = count().await;
     within(name, flood).await.expect_err("it ends with the connection");
-    until(counter, LIMIT, async || (gateway.envoy.stat(counter).await > before).then_some(()))
-        .await;
+    if counter.is_some() {
+        until(name, LIMIT, async || (count().await > before).then_some(())).await;
+    }
 }
 
 /// Each of these has made servers work, or keep memory, without an end. Envoy ends the connection; a session on
@@ -115,7 +126,7 @@ async fn cve_2023_44487_rapid_reset_and_other_floods_of_frames() {
     let request = upgrade(1, own);
     assert_cut_off(
         "CVE-2023-44487, rapid reset",
-        "http.vncgate.downstream_rq_too_many_premature_resets",
+        Some("http.vncgate.downstream_rq_too_many_premature_resets"),
         b"",
         |number| {
             let stream = 2 * number + 1;
@@ -127,7 +138,7 @@ async fn cve_2023_44487_rapid_reset_and_other_floods_of_frames() {
     assert_echoes(&mut bystander).await;
     assert_cut_off(
         "CVE-2024-30255, CONTINUATION flood",
-        "http2.header_overflow",
+        Some("http2.header_overflow"),
         &unfinished(),
         |number| {
             let value = format!("{number:0100}");
@@ -137,38 +148,28 @@ async fn cve_2023_44487_rapid_reset_and_other_floods_of_frames() {
     .await;
     assert_echoes(&mut bystander).await;
     for (name, counter, first, repeated) in [
-        (
-            "CVE-2019-9512, ping flood",
-            "outbound_control_flood",
-            &b""[..],
-            frame(PING, NO_FLAGS, 0, &[0; 8]),
-        ),
-        (
-            "CVE-2019-9515, settings flood",
-            "outbound_control_flood",
-            b"",
-            frame(SETTINGS, NO_FLAGS, 0, b""),
-        ),
+        ("CVE-2019-9512, ping flood", None, &b""[..], frame(PING, NO_FLAGS, 0, &[0; 8])),
+        ("CVE-2019-9515, settings flood", None, b"", frame(SETTINGS, NO_FLAGS, 0, b"")),
         (
             "CVE-2019-9518, empty frames",
-            "inbound_empty_frames_flood",
+            Some("http2.inbound_empty_frames_flood"),
             &request,
             frame(DATA, NO_FLAGS, 1, b""),
         ),
         (
             "CVE-2019-9513, priority flood",
-            "inbound_priority_frames_flood",
+            Some("http2.inbound_priority_frames_flood"),
             &request,
             frame(PRIORITY, NO_FLAGS, 1, &[0, 0, 0, 0, 1]),
         ),
         (
             "WINDOW_UPDATE flood",
-            "inbound_window_update_frames_flood",
+            Some("http2.inbound_window_update_frames_flood"),
             b"",
             frame(WINDOW_UPDATE, NO_FLAGS, 0, &1_u32.to_be_bytes()),
         ),
     ] {
-        assert_cut_off(name, &format!("http2.{counter}"), first, |_| repeated.clone()).await;
+        assert_cut_off(name, counter, first, |_| repeated.clone()).await;
         assert_echoes(&mut bystander).await;
     }
     assert_serves(gateway).await;
