@@ -1,6 +1,7 @@
 //! Step 4: the question to the authority, and what its answer means.
 
 use crate::refusal::Refusal;
+use serde::de::DeserializeOwned;
 use vncgate_api::{CheckRequest, Grant};
 
 /// Longest answer of the authority that is read, in bytes. A grant takes about 300; anything near
@@ -39,17 +40,18 @@ pub enum Reply<'a> {
 /// answer of the check API.
 pub fn read_reply(reply: Reply<'_>) -> Result<Grant, Refusal> {
     match reply {
-        Reply::Answer { status: 200, body } => {
-            serde_json::from_slice(body).map_err(|_| Refusal::AuthorityUnavailable)
-        }
-        Reply::Answer { status, body } => {
-            match serde_json::from_slice::<vncgate_api::Refusal>(body) {
-                Ok(refusal) if refusal.code.status() == status => Err(Refusal::Authority(refusal)),
-                _ => Err(Refusal::AuthorityUnavailable),
-            }
-        }
+        Reply::Answer { status: 200, body } => read(body).ok_or(Refusal::AuthorityUnavailable),
+        Reply::Answer { status, body } => match read::<vncgate_api::Refusal>(body) {
+            Some(refusal) if refusal.code.status() == status => Err(Refusal::Authority(refusal)),
+            _ => Err(Refusal::AuthorityUnavailable),
+        },
         Reply::Failed => Err(Refusal::AuthorityUnavailable),
     }
+}
+
+/// RFC 8259 8.1: JSON is UTF-8. Of fields that it does not know, serde_json would let anything pass.
+fn read<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
+    serde_json::from_str(std::str::from_utf8(body).ok()?).ok()
 }
 
 #[cfg(test)]
@@ -93,6 +95,11 @@ mod tests {
                 status: 200,
                 body: br#"{"session":"s","instance":"i","expires_at":"t",
                     "target":{"protocol":"vnc","address":"esx.example.com:5901"}}"#,
+            },
+            Reply::Answer {
+                status: 200,
+                body: b"{\"session\":\"s\",\"instance\":\"i\",\"expires_at\":\"t\",\"other\":\"\xdb\",\
+                    \"target\":{\"protocol\":\"vnc\",\"address\":\"192.0.2.1:5901\"}}",
             },
         ] {
             assert_eq!(read_reply(reply), Err(Refusal::AuthorityUnavailable), "{reply:?}");
