@@ -82,8 +82,8 @@ fn unfinished() -> Vec<u8> {
 }
 
 /// Sends `first` and then what `next` makes of 0, 1, 2 and so on, reading nothing, until Envoy ends the
-/// connection and counts it as `counter`. `None`: the library in Envoy may find the flood before Envoy does,
-/// and counts nothing.
+/// connection and counts it as `counter`. `None`: there were runs in which a flood of this kind ended its
+/// connection and no counter of Envoy's told of it.
 async fn assert_cut_off(
     name: &str,
     counter: Option<&str>,
