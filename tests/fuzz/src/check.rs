@@ -28,7 +28,9 @@ fn answer(status: u16, body: &[u8]) {
     match read_reply(Reply::Answer { status, body }) {
         Ok(grant) => {
             assert_eq!(status, 200, "only 200 grants");
-            let json: Value = serde_json::from_slice(body).expect("a grant is JSON");
+            std::str::from_utf8(body).expect("JSON is UTF-8");
+            // RFC 8259 8.2: half a surrogate pair, in a field that nobody reads, is JSON that no `Value` holds.
+            let Ok(json) = serde_json::from_slice::<Value>(body) else { return };
             assert_eq!(json["session"], grant.session);
             let address = json["target"]["address"].as_str().expect("an address as text");
             address.parse::<SocketAddr>().expect("an IP address and a port");
