@@ -181,8 +181,6 @@ impl Site {
         let tokens = format!("store = {:?}\nurl = {:?}", store.kind(), store.url());
         let config = Config::new(&run, &vcenter, &format!("https://{tls}"))
             .with(r#"#store = "memory""#, &tokens)
-            // Thousands of clients share these cores with memcached. The filter waits 5 s.
-            .with(r#"#timeout = "500ms""#, r#"timeout = "4s""#)
             .with("#single_use = false", "single_use = true");
         let mut authority = Authority::start(&run, config).await;
         let id = authority.process().id();
