@@ -125,7 +125,7 @@ fn a_machine_may_have_no_instance_uuid() {
     assert_eq!(machine_with(&[(INSTANCE_UUID, "not a UUID")]).unwrap().instance, None);
 }
 
-/// vSphere gives an object that two filters select once for each, vcsim once with the properties of both.
+/// An object that two filters select may come once for each; vcsim gives it once with the properties of both.
 #[test]
 fn a_machine_is_not_its_own_neighbour() {
     let whole = [
