@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+
+	"vncgate/tests/vcsim/internal/control"
 )
 
 // Screen is where the VNC server listens that plays the screen of a virtual machine.
@@ -29,7 +31,7 @@ func (f *Fleet) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("PUT /hosts/{host}", func(w http.ResponseWriter, r *http.Request) {
 		var settings HostSettings
-		if !read(w, r, &settings) {
+		if !control.Read(w, r, &settings) {
 			return
 		}
 		state, err := f.SetHost(r.PathValue("host"), settings)
@@ -41,7 +43,7 @@ func (f *Fleet) Handler() http.Handler {
 	})
 	mux.HandleFunc("POST /hosts/{host}/tickets", func(w http.ResponseWriter, r *http.Request) {
 		var request TicketRequest
-		if !read(w, r, &request) {
+		if !control.Read(w, r, &request) {
 			return
 		}
 		ticket, err := f.NewTicket(r.PathValue("host"), request)
@@ -49,7 +51,7 @@ func (f *Fleet) Handler() http.Handler {
 	})
 	mux.HandleFunc("PUT /vms/{vm}/screen", func(w http.ResponseWriter, r *http.Request) {
 		var screen Screen
-		if !read(w, r, &screen) {
+		if !control.Read(w, r, &screen) {
 			return
 		}
 		f.SetScreen(r.PathValue("vm"), screen.Address)
@@ -59,17 +61,6 @@ func (f *Fleet) Handler() http.Handler {
 		answer(w, Consoles{Open: f.Consoles(r.PathValue("vm"))}, nil)
 	})
 	return mux
-}
-
-// read parses a body; misspelt fields are refused, so that a test cannot set nothing by mistake.
-func read(w http.ResponseWriter, r *http.Request, body any) bool {
-	decoder := json.NewDecoder(r.Body)
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(body); err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return false
-	}
-	return true
 }
 
 func answer(w http.ResponseWriter, body any, err error) {

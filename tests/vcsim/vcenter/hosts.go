@@ -8,6 +8,8 @@ import (
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"vncgate/tests/vcsim/internal/control"
 )
 
 // HostSettings is what a test decides of a host in the inventory. What is absent stays as it is.
@@ -60,7 +62,7 @@ func (v *VCenter) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("PUT /hosts/{host}", func(w http.ResponseWriter, r *http.Request) {
 		var settings HostSettings
-		if !decode(w, r, &settings) {
+		if !control.Read(w, r, &settings) {
 			return
 		}
 		if err := v.SetHost(r.PathValue("host"), settings); err != nil {
@@ -73,7 +75,7 @@ func (v *VCenter) Handler() http.Handler {
 		var wanted struct {
 			Count int `json:"count"`
 		}
-		if !decode(w, r, &wanted) {
+		if !control.Read(w, r, &wanted) {
 			return
 		}
 		machines, err := v.AddMachines(r.PathValue("host"), wanted.Count)
@@ -86,18 +88,6 @@ func (v *VCenter) Handler() http.Handler {
 		json.NewEncoder(w).Encode(machines) // Fails only if the client is gone.
 	})
 	return mux
-}
-
-// decode reads the body of a request, or answers that it is wrong.
-func decode(w http.ResponseWriter, r *http.Request, body any) bool {
-	decoder := json.NewDecoder(r.Body)
-	// A misspelt field would set nothing, and a test would pass for it.
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(body); err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return false
-	}
-	return true
 }
 
 // SetHost changes a host of the inventory. Waiting property collectors are told of it.
