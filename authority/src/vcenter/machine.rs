@@ -147,8 +147,7 @@ pub(super) fn machine(
     // It is its own neighbour, too: once with all properties, and once with those of neighbours.
     let own = objects.iter().filter(|object| object.id == reference.0);
     let Some(own) = own.max_by_key(|object| object.properties.len()) else { return Ok(None) };
-    let mut neighbours = port_holders(objects);
-    neighbours.retain(|holder| holder.machine != *reference);
+    let neighbours = neighbours(objects, reference);
     Ok(Some(VirtualMachine { neighbours, ..read(own, &hosts(objects))? }))
 }
 
@@ -201,6 +200,13 @@ pub(super) fn port_holders(objects: &[ObjectContent]) -> Vec<PortHolder> {
         })
     };
     objects.iter().filter_map(holder).collect()
+}
+
+/// The same without this machine's own.
+pub(super) fn neighbours(objects: &[ObjectContent], machine: &MachineRef) -> Vec<PortHolder> {
+    let mut holders = port_holders(objects);
+    holders.retain(|holder| holder.machine != *machine);
+    holders
 }
 
 fn vnc_port(object: &ObjectContent) -> Option<NonZeroU16> {

@@ -104,11 +104,7 @@ impl Vcenter {
             soap::retrieve_machines_of_host(content, host.as_str(), PORT_PATHS, PAGE_SIZE)
         };
         match self.in_time(self.timeout, self.pages(request)).await {
-            Ok(objects) => {
-                let mut holders = machine::port_holders(&objects);
-                holders.retain(|holder| holder.machine != *machine);
-                Ok(holders)
-            }
+            Ok(objects) => Ok(machine::neighbours(&objects, machine)),
             Err(error) if error.fault() == Some(Fault::MANAGED_OBJECT_NOT_FOUND) => Ok(Vec::new()),
             Err(error) => Err(error),
         }
