@@ -16,7 +16,8 @@
 //! - [`envoy`]: a real Envoy with the shipped `envoy-config/static/envoy.yaml` and the built filter;
 //!   [`listener`]: more listeners of it;
 //! - [`gateway`]: all of these, wired together;
-//! - [`websocket`]: browsers, well-behaved and not, over HTTP/1.1; [`http2`]: the same over HTTP/2.
+//! - [`websocket`]: browsers, well-behaved and not, over HTTP/1.1; [`http2`]: the same over HTTP/2;
+//!   [`wire`]: what the sessions of many of them are on.
 //!
 //! Beside them, [`scripted`]: an authority, the gateway's own or another site's, that does what the real one
 //! never does.
@@ -48,4 +49,5 @@ pub mod template;
 pub mod vcsim;
 pub mod webmks;
 pub mod websocket;
+pub mod wire;
 pub mod workspace;

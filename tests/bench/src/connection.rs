@@ -4,18 +4,13 @@ use crate::frame::{self, Deframed, Deframer};
 use crate::http2;
 use anyhow::{Context, Result, ensure};
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::Range;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
-use std::task;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::{TcpSocket, TcpStream};
-use tokio_rustls::TlsConnector;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
-use vncgate_tests::http2::Http2Stream;
+use vncgate_tests::wire::{Wire, connect_tcp, connect_tls};
 
 /// Bytes asked for in one read.
 const READ_LEN: usize = 128 * 1024;
@@ -38,18 +33,11 @@ pub(crate) struct Upgrade {
 /// An open session.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: Stream,
+    stream: Wire,
     /// Absent without WebSocket: every byte is payload.
     deframer: Option<Deframer>,
     buffer: Vec<u8>,
     unread: Range<usize>,
-}
-
-#[derive(Debug)]
-enum Stream {
-    Tcp(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-    Http2(Box<Http2Stream>),
 }
 
 impl Connection {
@@ -62,7 +50,7 @@ impl Connection {
         address: SocketAddr,
         tls: Option<&Arc<ClientConfig>>,
     ) -> Result<Self> {
-        Ok(Self::new(Stream::connect(address, tls).await?, None))
+        Ok(Self::new(connect(address, tls).await?, None))
     }
 
     /// Opens a WebSocket over HTTP/1.1.
@@ -77,7 +65,7 @@ impl Connection {
     ) -> Result<Self> {
         let Upgrade { path, subprotocols } = upgrade;
         let scheme = if tls.is_some() { "https" } else { "http" };
-        let mut stream = Stream::connect(address, tls).await?;
+        let mut stream = connect(address, tls).await?;
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Origin: {scheme}://{address}\r\nSec-WebSocket-Version: 13\r\n\
@@ -100,12 +88,12 @@ impl Connection {
         tls: &Arc<ClientConfig>,
         upgrade: &Upgrade,
     ) -> Result<Self> {
-        let tls = connect_tls(address, tls).await?;
+        let tls = open_tls(address, tls).await?;
         let stream = http2::open(tls, address, upgrade).await?;
-        Ok(Self::new(Stream::Http2(Box::new(stream)), Some(Deframer::default())))
+        Ok(Self::new(Wire::Http2(Box::new(stream)), Some(Deframer::default())))
     }
 
-    fn new(stream: Stream, deframer: Option<Deframer>) -> Self {
+    fn new(stream: Wire, deframer: Option<Deframer>) -> Self {
         Self { stream, deframer, buffer: vec![0; READ_LEN], unread: 0..0 }
     }
 
@@ -187,78 +175,16 @@ impl Connection {
     }
 }
 
-impl Stream {
-    async fn connect(address: SocketAddr, tls: Option<&Arc<ClientConfig>>) -> Result<Self> {
-        Ok(match tls {
-            Some(tls) => Self::Tls(Box::new(connect_tls(address, tls).await?)),
-            None => Self::Tcp(connect_tcp(address).await?),
-        })
-    }
+async fn connect(address: SocketAddr, tls: Option<&Arc<ClientConfig>>) -> Result<Wire> {
+    Ok(match tls {
+        Some(tls) => Wire::Tls(Box::new(open_tls(address, tls).await?)),
+        None => {
+            let stream = connect_tcp(address).await;
+            Wire::Tcp(stream.with_context(|| format!("connect to {address}"))?)
+        }
+    })
 }
 
-/// From 65,536 loopback addresses in turn: to the gateway, one address is one client, which has a limit.
-async fn connect_tcp(address: SocketAddr) -> Result<TcpStream> {
-    static CONNECTIONS: AtomicU16 = AtomicU16::new(0);
-    let [high, low] = CONNECTIONS.fetch_add(1, Ordering::Relaxed).to_be_bytes();
-    let socket = TcpSocket::new_v4()?;
-    socket.bind((Ipv4Addr::new(127, 64, high, low), 0).into())?;
-    let stream = socket.connect(address).await.with_context(|| format!("connect to {address}"))?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
-async fn connect_tls(address: SocketAddr, tls: &Arc<ClientConfig>) -> Result<TlsStream<TcpStream>> {
-    let name = ServerName::IpAddress(address.ip().into());
-    let connector = TlsConnector::from(Arc::clone(tls));
-    connector.connect(name, connect_tcp(address).await?).await.context("TLS handshake")
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut task::Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> task::Poll<std::io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Http2(stream) => Pin::new(stream).poll_read(context, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut task::Context<'_>,
-        bytes: &[u8],
-    ) -> task::Poll<std::io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
-            Self::Http2(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
-    }
-
-    fn poll_flush(
-        self: Pin<&mut Self>,
-        context: &mut task::Context<'_>,
-    ) -> task::Poll<std::io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_flush(context),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
-            Self::Http2(stream) => Pin::new(stream).poll_flush(context),
-        }
-    }
-
-    fn poll_shutdown(
-        self: Pin<&mut Self>,
-        context: &mut task::Context<'_>,
-    ) -> task::Poll<std::io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
-            Self::Http2(stream) => Pin::new(stream).poll_shutdown(context),
-        }
-    }
+async fn open_tls(address: SocketAddr, tls: &Arc<ClientConfig>) -> Result<TlsStream<TcpStream>> {
+    connect_tls(address, tls).await.with_context(|| format!("connect to {address} over TLS"))
 }

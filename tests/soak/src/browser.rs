@@ -1,22 +1,15 @@
-//! Browsers: upgrades to the gateway over TLS, in cleartext and over HTTP/2, each from a source address of
-//! its own, as users have.
+//! Browsers: upgrades to the gateway over TLS, in cleartext and over HTTP/2.
 
 use anyhow::{Context, Result, bail, ensure};
 use h2::ext::Protocol;
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 use std::fmt;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::pin::Pin;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{self, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::sleep;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
@@ -24,6 +17,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use vncgate_tests::certificate::Ca;
 use vncgate_tests::http2::Http2Stream;
+use vncgate_tests::wire::{Wire, connect_tcp, connect_tls};
 
 /// An answer larger than this is not one of the gateway's, in bytes.
 const ANSWER_LEN_MAX: usize = 16 * 1024;
@@ -127,14 +121,13 @@ pub(crate) struct Door {
     cleartext: SocketAddr,
     http1: Arc<ClientConfig>,
     http2: Arc<ClientConfig>,
-    visitors: Arc<AtomicU32>,
 }
 
 impl Door {
     /// The listeners of a gateway whose certificate `ca` has signed.
     pub(crate) fn new(tls: SocketAddr, cleartext: SocketAddr, ca: &Ca) -> Self {
         let (http1, http2) = (ca.tls_client(&["http/1.1"]), ca.tls_client(&["h2"]));
-        Self { tls, cleartext, http1, http2, visitors: Arc::default() }
+        Self { tls, cleartext, http1, http2 }
     }
 
     /// Asks for a WebSocket.
@@ -143,45 +136,24 @@ impl Door {
     ///
     /// When there is no answer, or none as HTTP and RFC 6455 have it.
     pub(crate) async fn upgrade(&self, transport: Transport, request: &Request) -> Result<Answer> {
+        const CONNECT: &str = "connect to Envoy";
         let answer = async {
             match transport {
                 Transport::Tls => {
-                    let stream = self.connect_tls(&self.http1).await?;
+                    let stream = connect_tls(self.tls, &self.http1).await.context(CONNECT)?;
                     http1(Wire::Tls(Box::new(stream)), "https", self.tls, request).await
                 }
                 Transport::Cleartext => {
-                    let stream = self.connect(self.cleartext).await?;
+                    let stream = connect_tcp(self.cleartext).await.context(CONNECT)?;
                     http1(Wire::Tcp(stream), "http", self.cleartext, request).await
                 }
                 Transport::Http2 => {
-                    http2(self.connect_tls(&self.http2).await?, self.tls, request).await
+                    let stream = connect_tls(self.tls, &self.http2).await.context(CONNECT)?;
+                    http2(stream, self.tls, request).await
                 }
             }
         };
         answer.await.with_context(|| format!("upgrade, {transport:?}"))
-    }
-
-    async fn connect_tls(&self, config: &Arc<ClientConfig>) -> Result<TlsStream<TcpStream>> {
-        let name = ServerName::IpAddress(self.tls.ip().into());
-        let stream = self.connect(self.tls).await?;
-        TlsConnector::from(Arc::clone(config)).connect(name, stream).await.context("TLS handshake")
-    }
-
-    async fn connect(&self, address: SocketAddr) -> Result<TcpStream> {
-        let socket = TcpSocket::new_v4()?;
-        socket.bind(SocketAddr::new(self.next_visitor().into(), 0)).context("a source address")?;
-        let stream = socket.connect(address).await.context("connect to Envoy")?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
-    }
-
-    /// An address of a network that no part of the gateway is in: 127.64.0.0/10, one after the other.
-    fn next_visitor(&self) -> Ipv4Addr {
-        const NETWORK: u32 = u32::from_be_bytes([127, 64, 0, 0]);
-        const COUNT: u32 = 1 << 22;
-        // Neither the first nor the last of each 256, which some networks give a meaning to.
-        let number = self.visitors.fetch_add(1, Ordering::Relaxed) % (COUNT / 256 * 254);
-        Ipv4Addr::from(NETWORK + number / 254 * 256 + number % 254 + 1)
     }
 }
 
@@ -300,77 +272,4 @@ async fn http2(
 /// Small buffers, as there are thousands of sessions; writes that are not held back.
 fn config() -> WebSocketConfig {
     WebSocketConfig::default().read_buffer_size(8 * 1024).write_buffer_size(0)
-}
-
-/// What a WebSocket is on.
-#[derive(Debug)]
-pub(crate) enum Wire {
-    /// TCP.
-    Tcp(TcpStream),
-    /// TLS.
-    Tls(Box<TlsStream<TcpStream>>),
-    /// A stream of HTTP/2.
-    Http2(Box<Http2Stream>),
-}
-
-impl Wire {
-    /// Has the end of this connection be a TCP reset; a stream of HTTP/2 is reset by its end.
-    ///
-    /// # Errors
-    ///
-    /// When the connection is gone already.
-    pub(crate) fn reset_at_end(&self) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.set_zero_linger(),
-            Self::Tls(stream) => stream.get_ref().0.set_zero_linger(),
-            Self::Http2(_) => Ok(()),
-        }
-    }
-}
-
-impl AsyncRead for Wire {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut task::Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Http2(stream) => Pin::new(stream).poll_read(context, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut task::Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
-            Self::Http2(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_flush(context),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
-            Self::Http2(stream) => Pin::new(stream).poll_flush(context),
-        }
-    }
-
-    fn poll_shutdown(
-        self: Pin<&mut Self>,
-        context: &mut task::Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
-            Self::Http2(stream) => Pin::new(stream).poll_shutdown(context),
-        }
-    }
 }
