@@ -1,7 +1,8 @@
 //! The same over HTTP/2: frames without an end, and requests that name a target.
 
 use crate::fixture::{
-    ESXI, LIMIT, UNKNOWN_TOKEN, assert_echoes, assert_no_trap, assert_serves, gateway, open, within,
+    ESXI, LIMIT, UNKNOWN_TOKEN, assert_echoes, assert_no_trap, assert_serves, gateway, open,
+    token_for, within,
 };
 use crate::targets::steering_headers;
 use h2::ext::Protocol;
@@ -58,10 +59,10 @@ fn fields(fields: &[(&str, &str)]) -> Vec<u8> {
     block
 }
 
-/// The upgrade of a console page, with a token that nobody has issued.
-fn upgrade(stream: u32, gateway: SocketAddr) -> Vec<u8> {
+/// The upgrade of a console page.
+fn upgrade(stream: u32, gateway: SocketAddr, token: &str) -> Vec<u8> {
     let (authority, origin) = (gateway.to_string(), format!("https://{gateway}"));
-    let subprotocols = format!("binary, vncgate.token.{UNKNOWN_TOKEN}");
+    let subprotocols = format!("binary, vncgate.token.{token}");
     let block = fields(&[
         (":method", "CONNECT"),
         (":protocol", "websocket"),
@@ -123,15 +124,29 @@ async fn cve_2023_44487_rapid_reset_and_other_floods_of_frames() {
     let console = TcpServer::echo(ESXI).await;
     let mut bystander = open(gateway, &console).await;
     let own = gateway.envoy.address();
-    let request = upgrade(1, own);
+    // On a console, whose stream is there until the end: what comes on one that has ended Envoy passes over
+    // and does not count. And first: with the next flood its client shows too many unknown tokens to open one.
+    let flooded = TcpServer::echo(ESXI).await;
+    let token = token_for(gateway, flooded.address()).await;
+    assert_cut_off(
+        "CVE-2019-9518, empty frames",
+        Some("http2.inbound_empty_frames_flood"),
+        &upgrade(1, own, &token),
+        |_| frame(DATA, NO_FLAGS, 1, b""),
+    )
+    .await;
+    assert_echoes(&mut bystander).await;
     assert_cut_off(
         "CVE-2023-44487, rapid reset",
         Some("http.vncgate.downstream_rq_too_many_premature_resets"),
         b"",
         |number| {
             let stream = 2 * number + 1;
-            [upgrade(stream, own), frame(RST_STREAM, NO_FLAGS, stream, &8_u32.to_be_bytes())]
-                .concat()
+            [
+                upgrade(stream, own, UNKNOWN_TOKEN),
+                frame(RST_STREAM, NO_FLAGS, stream, &8_u32.to_be_bytes()),
+            ]
+            .concat()
         },
     )
     .await;
@@ -147,15 +162,10 @@ async fn cve_2023_44487_rapid_reset_and_other_floods_of_frames() {
     )
     .await;
     assert_echoes(&mut bystander).await;
+    let request = upgrade(1, own, UNKNOWN_TOKEN);
     for (name, counter, first, repeated) in [
         ("CVE-2019-9512, ping flood", None, &b""[..], frame(PING, NO_FLAGS, 0, &[0; 8])),
         ("CVE-2019-9515, settings flood", None, b"", frame(SETTINGS, NO_FLAGS, 0, b"")),
-        (
-            "CVE-2019-9518, empty frames",
-            Some("http2.inbound_empty_frames_flood"),
-            &request,
-            frame(DATA, NO_FLAGS, 1, b""),
-        ),
         (
             "CVE-2019-9513, priority flood",
             Some("http2.inbound_priority_frames_flood"),
