@@ -38,6 +38,10 @@ pub struct Settings<'a> {
     pub changes: &'a [(&'a str, String)],
 }
 
+/// Threads that serve connections, each with a VM of the filter. More than one, so that tests see what workers
+/// do not share.
+const WORKERS: usize = 2;
+
 impl Envoy {
     /// An address for [`Settings::listen`]; the authority needs it before Envoy starts.
     pub fn free_address() -> SocketAddr {
@@ -46,6 +50,16 @@ impl Envoy {
 
     /// Starts Envoy and waits until its listener accepts connections.
     pub async fn start(run: &Run, ca: &Ca, settings: &Settings<'_>) -> Self {
+        Self::start_with_workers(run, ca, settings, WORKERS).await
+    }
+
+    /// The same with so many threads that serve connections.
+    pub async fn start_with_workers(
+        run: &Run,
+        ca: &Ca,
+        settings: &Settings<'_>,
+        workers: usize,
+    ) -> Self {
         let admin = SocketAddr::new(LOOPBACK, free_port(LOOPBACK));
         let config = run.write("envoy.yaml", config(run, ca, settings, admin));
         let version = std::env::var("ENVOY_VERSION").unwrap_or_else(|_| SHIPPED_VERSION.to_owned());
@@ -61,14 +75,8 @@ impl Envoy {
             .arg("--disable-hot-restart")
             // The access log is what tests wait for; the default is ten seconds.
             .args(["--file-flush-interval-msec", "100"])
-            .args([
-                "--concurrency",
-                "2",
-                "--log-level",
-                "warning",
-                "--component-log-level",
-                "wasm:info",
-            ]);
+            .args(["--concurrency", &workers.to_string()])
+            .args(["--log-level", "warning", "--component-log-level", "wasm:info"]);
         let mut process = Process::start(run, "envoy", &command);
         let http = ca.http_client();
         let ready = format!("http://{admin}/ready");

@@ -21,6 +21,9 @@ use vncgate_tests::vcsim::Vm;
 /// The ESXi host: an address of its own, as in the simulated vCenter's inventory.
 const ESXI_HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
+/// One for each core that it has, as Envoy chooses by itself: two on one core would wait for each other.
+const ENVOY_WORKERS: usize = 1;
+
 const ENVOY: &str = "envoy";
 /// The authority.
 pub(crate) const AUTHORITY: &str = "authority";
@@ -76,7 +79,7 @@ impl Testbed {
             authority_internal: backend.internal(),
             changes: &listeners::changes(listeners, &identity, stand_in.address()),
         };
-        let mut envoy = Envoy::start(&run, &ca, &settings).await;
+        let mut envoy = Envoy::start_with_workers(&run, &ca, &settings, ENVOY_WORKERS).await;
         cores::pin_process(envoy.process().id(), cores::PROXY)?;
         let websockify =
             Websockify::start(&run, &identity, stand_in.address(), &backend.token).await;
