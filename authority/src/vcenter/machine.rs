@@ -39,7 +39,7 @@ pub(super) const MACHINE_PATHS: &[&str] = &[
 pub(super) const HOST_PATHS: &[&str] = &[host::NAME, HOST_PARENT, host::VERSION];
 
 /// What to read of a host's machines to know its VNC ports.
-pub(super) const PORT_PATHS: &[&str] = &[VNC_PORT, VNC_ENABLED, POWER_STATE];
+pub(super) const PORT_PATHS: &[&str] = &[VNC_PORT, VNC_ENABLED, POWER_STATE, HOST];
 
 /// What to read of a machine beside what [`VirtualMachine`] always has: what only somebody needs who is
 /// about to open its console.
@@ -54,6 +54,9 @@ pub enum Detail {
 }
 
 impl Detail {
+    /// How many there are.
+    pub(super) const COUNT: usize = 3;
+
     pub(super) fn machine_paths(self) -> Vec<&'static str> {
         let more = (self == Self::Vnc).then_some(VNC_PASSWORD);
         MACHINE_PATHS.iter().copied().chain(more).collect()
@@ -139,16 +142,24 @@ pub(super) fn machines(objects: &[ObjectContent]) -> Result<Vec<VirtualMachine>,
     machines.map(|object| read(object, &hosts)).collect()
 }
 
-/// This machine out of `objects`, with the host it refers to and, where those were read, its neighbours.
-pub(super) fn machine(
-    objects: &[ObjectContent],
-    reference: &MachineRef,
-) -> Result<Option<VirtualMachine>, Unanswered> {
-    // It is its own neighbour, too: once with all properties, and once with those of neighbours.
-    let own = objects.iter().filter(|object| object.id == reference.0);
-    let Some(own) = own.max_by_key(|object| object.properties.len()) else { return Ok(None) };
-    let neighbours = neighbours(objects, reference);
-    Ok(Some(VirtualMachine { neighbours, ..read(own, &hosts(objects))? }))
+/// These machines out of `objects`, each with the host it refers to and, where those were read, its neighbours.
+pub(super) fn machines_named<'a>(
+    objects: &'a [ObjectContent],
+    references: &'a [MachineRef],
+) -> impl Iterator<Item = Result<Option<VirtualMachine>, Unanswered>> + 'a {
+    let hosts = hosts(objects);
+    references.iter().map(move |reference| {
+        // It is a neighbour, too: once with all properties, and once or more with those of neighbours.
+        let own = objects.iter().filter(|object| object.id == reference.0);
+        let Some(own) = own.max_by_key(|object| object.properties.len()) else { return Ok(None) };
+        let host = own.property(HOST);
+        let is_neighbour = |object: &&ObjectContent| {
+            // One whose host is withheld may be there.
+            host.is_none() || object.property(HOST).is_none_or(|other| Some(other) == host)
+        };
+        let neighbours = neighbours(objects.iter().filter(is_neighbour), reference);
+        Ok(Some(VirtualMachine { neighbours, ..read(own, &hosts)? }))
+    })
 }
 
 fn hosts(objects: &[ObjectContent]) -> HashMap<&str, &ObjectContent> {
@@ -191,7 +202,9 @@ fn read(
 }
 
 /// The VNC ports of the machines among `objects`.
-pub(super) fn port_holders(objects: &[ObjectContent]) -> Vec<PortHolder> {
+pub(super) fn port_holders<'a>(
+    objects: impl IntoIterator<Item = &'a ObjectContent>,
+) -> Vec<PortHolder> {
     let holder = |object: &ObjectContent| {
         Some(PortHolder {
             machine: MachineRef(object.id.clone()),
@@ -199,11 +212,14 @@ pub(super) fn port_holders(objects: &[ObjectContent]) -> Vec<PortHolder> {
             running: object.property(POWER_STATE) == Some("poweredOn"),
         })
     };
-    objects.iter().filter_map(holder).collect()
+    objects.into_iter().filter_map(holder).collect()
 }
 
 /// The same without this machine's own.
-pub(super) fn neighbours(objects: &[ObjectContent], machine: &MachineRef) -> Vec<PortHolder> {
+pub(super) fn neighbours<'a>(
+    objects: impl IntoIterator<Item = &'a ObjectContent>,
+    machine: &MachineRef,
+) -> Vec<PortHolder> {
     let mut holders = port_holders(objects);
     holders.retain(|holder| holder.machine != *machine);
     holders

@@ -2,9 +2,10 @@
 //!
 //! [`soap`] knows the messages, [`session`] carries them, [`machine`] gives the properties their meaning,
 //! and [`Vcenter`] asks the questions. Of a machine's console nothing is cached: an answer is as old as its
-//! round trip. [`fleet`] is all the configured vCenters, and knows which of them to ask about what; [`scope`]
+//! round trip; questions that come at the same moment share one ([`batch`]). [`fleet`] is all the configured vCenters, and knows which of them to ask about what; [`scope`]
 //! is the part of their inventories that a caller may see.
 
+mod batch;
 pub mod fleet;
 pub mod host;
 mod hypervisors;
@@ -19,6 +20,8 @@ pub mod webmks;
 mod xml;
 
 use crate::telemetry::Metrics;
+use batch::{Answer, Batch};
+use futures_util::future::join_all;
 use host::Host;
 use machine::{Detail, HOST_PATHS, MACHINE_PATHS, MachineRef, VirtualMachine};
 use policy::ConsolePolicy;
@@ -59,6 +62,8 @@ pub struct Vcenter {
     client: Client,
     timeout: Duration,
     policy: ConsolePolicy,
+    /// What is asked of machines, by [`Detail`].
+    batches: [Batch; Detail::COUNT],
 }
 
 impl Vcenter {
@@ -71,7 +76,8 @@ impl Vcenter {
         metrics: Arc<Metrics>,
     ) -> Result<Self, reqwest::Error> {
         let client = Client::new(&service_host, endpoint, metrics)?;
-        Ok(Self { service_host, client, timeout, policy })
+        let batches = std::array::from_fn(|_| Batch::new());
+        Ok(Self { service_host, client, timeout, policy, batches })
     }
 
     /// The name of this vCenter: what nova calls the service host of a compute service.
@@ -148,7 +154,7 @@ impl Vcenter {
                 },
             };
             let retrieve = |content: &ServiceContent, view: &str| {
-                soap::retrieve_machines(content, view, MACHINE_PATHS, HOST_PATHS, PAGE_SIZE)
+                soap::retrieve_machines_in_view(content, view, MACHINE_PATHS, HOST_PATHS, PAGE_SIZE)
             };
             let objects = self.view(container.as_ref(), "VirtualMachine", retrieve).await?;
             Ok(machine::machines(&objects)?)
@@ -217,21 +223,46 @@ impl Vcenter {
     }
 
     /// `None` if the reference is no longer valid.
-    async fn properties(
-        &self,
-        machine: &MachineRef,
-        detail: Detail,
-    ) -> Result<Option<VirtualMachine>, Error> {
-        let (paths, host_paths) = (detail.machine_paths(), detail.host_paths());
-        let (id, neighbour_paths) = (machine.as_str(), detail.neighbour_paths());
-        let request = |content: &ServiceContent| {
-            soap::retrieve_machine(content, id, &paths, &host_paths, neighbour_paths, PAGE_SIZE)
-        };
-        match self.pages(request).await {
-            Ok(objects) => Ok(machine::machine(&objects, machine)?),
-            Err(error) if error.fault() == Some(Fault::MANAGED_OBJECT_NOT_FOUND) => Ok(None),
-            Err(error) => Err(error),
+    async fn properties(&self, machine: &MachineRef, detail: Detail) -> Answer {
+        let batch = &self.batches[detail as usize];
+        batch.ask(machine, |machines| self.properties_of(machines, detail)).await
+    }
+
+    /// The same of several machines.
+    async fn properties_of(&self, machines: Vec<MachineRef>, detail: Detail) -> Vec<Answer> {
+        match self.retrieved(&machines, detail).await {
+            Ok(answers) => answers,
+            // One machine that is gone, or that the account may not see, is a fault of the whole call.
+            Err(error) if error.fault().is_some() && machines.len() > 1 => {
+                join_all(machines.iter().map(|machine| self.properties_alone(machine, detail)))
+                    .await
+            }
+            Err(error) => machines.iter().map(|_| gone(error.clone())).collect(),
         }
+    }
+
+    async fn properties_alone(&self, machine: &MachineRef, detail: Detail) -> Answer {
+        let machine = std::slice::from_ref(machine);
+        match self.retrieved(machine, detail).await {
+            Ok(mut answers) => answers.pop().unwrap_or(Ok(None)),
+            Err(error) => gone(error),
+        }
+    }
+
+    async fn retrieved(
+        &self,
+        machines: &[MachineRef],
+        detail: Detail,
+    ) -> Result<Vec<Answer>, Error> {
+        let (paths, host_paths) = (detail.machine_paths(), detail.host_paths());
+        let neighbour_paths = detail.neighbour_paths();
+        let request = |content: &ServiceContent| {
+            let ids = machines.iter().map(MachineRef::as_str);
+            soap::retrieve_machines(content, ids, &paths, &host_paths, neighbour_paths, PAGE_SIZE)
+        };
+        let objects = self.pages(request).await?;
+        let found = machine::machines_named(&objects, machines);
+        Ok(found.map(|machine| machine.map_err(Error::from)).collect())
     }
 
     /// The object that is meant, or `None` if there is none at that place.
@@ -320,4 +351,9 @@ impl Vcenter {
     ) -> Result<T, Error> {
         timeout(limit, question).await.unwrap_or(Err(Error::TimedOut(limit)))
     }
+}
+
+/// The answer about a machine whose reference is no longer valid.
+fn gone(error: Error) -> Answer {
+    if error.fault() == Some(Fault::MANAGED_OBJECT_NOT_FOUND) { Ok(None) } else { Err(error) }
 }

@@ -133,6 +133,11 @@ impl Backend {
         self.vcenter.create_vms(&host.to_string(), count).await
     }
 
+    /// A token for the console of a machine.
+    pub(crate) async fn issue(&self, vm: &Vm) -> String {
+        self.authority.api().console(vm).await.token
+    }
+
     /// The authority's public listener.
     pub(crate) fn public(&self) -> SocketAddr {
         self.authority.config().public()

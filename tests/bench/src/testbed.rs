@@ -209,9 +209,14 @@ impl Testbed {
         self.backend.add_machines(host, count).await
     }
 
-    /// Where the authority answers checks, and a token to ask it about.
-    pub(crate) fn check_api(&self) -> (SocketAddr, &str) {
-        (self.backend.internal(), &self.backend.token)
+    /// Where the authority answers checks.
+    pub(crate) fn check_api(&self) -> SocketAddr {
+        self.backend.internal()
+    }
+
+    /// A token for the console of a machine.
+    pub(crate) async fn token(&self, vm: &Vm) -> String {
+        self.backend.issue(vm).await
     }
 }
 

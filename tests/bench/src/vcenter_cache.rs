@@ -1,5 +1,6 @@
-//! A vCenter that answers at once: it asks the simulated one, and says the same again when it is asked
-//! the same again. With it a measurement of the authority is not one of the simulator.
+//! A vCenter that answers at once: it asks the simulated one about each machine once, and says the same again
+//! when it is asked the same again, alone or with others. With it a measurement of the authority is not one of
+//! the simulator.
 
 use anyhow::{Context, Result, ensure};
 use rustls::ServerConfig;
@@ -21,7 +22,7 @@ const MESSAGE_LEN_MAX: usize = 1024 * 1024;
 
 /// What is asked at each check, and answered from memory. Everything else, such as a login, is passed
 /// on.
-const CACHED_METHOD: &[u8] = b"RetrievePropertiesEx";
+const CACHED_METHOD: &str = "<RetrievePropertiesEx ";
 
 /// A running cache, on the runtime's thread.
 #[derive(Debug)]
@@ -32,7 +33,17 @@ pub(crate) struct VcenterCache {
 struct Shared {
     vcenter: SocketAddr,
     client: TlsConnector,
-    answers: RefCell<HashMap<Vec<u8>, Rc<Vec<u8>>>>,
+    answers: RefCell<HashMap<String, Rc<Answer>>>,
+}
+
+/// What vCenter says of one machine.
+struct Answer {
+    /// Of HTTP, without the length.
+    head: String,
+    before: String,
+    /// `ObjectContent`s: the machine and its host.
+    objects: String,
+    after: String,
 }
 
 impl VcenterCache {
@@ -72,18 +83,16 @@ async fn serve(connection: TcpStream, acceptor: &TlsAcceptor, shared: &Shared) -
     let mut connection = acceptor.accept(connection).await?;
     let mut unread = Vec::new();
     while let Some((message, head_len)) = read_message(&mut connection, &mut unread).await? {
-        let body = &message[head_len..];
-        let cached = shared.answers.borrow().get(body).cloned();
-        let answer = match cached {
-            Some(answer) => answer,
-            None => {
-                let answer = Rc::new(ask(&message, shared).await?);
-                let is_cached = body.windows(CACHED_METHOD.len()).any(|part| part == CACHED_METHOD);
-                if is_cached && answer.starts_with(b"HTTP/1.1 200 ") {
-                    shared.answers.borrow_mut().insert(body.to_vec(), Rc::clone(&answer));
+        let (head, body) = message.split_at(head_len);
+        let answer = match questions(std::str::from_utf8(body)?) {
+            Some(questions) => {
+                let mut answers = Vec::new();
+                for question in questions {
+                    answers.push(answer(question, head, shared).await?);
                 }
-                answer
+                together(&answers)
             }
+            None => ask(head, body, shared).await?,
         };
         connection.write_all(&answer).await?;
         connection.flush().await?;
@@ -91,15 +100,89 @@ async fn serve(connection: TcpStream, acceptor: &TlsAcceptor, shared: &Shared) -
     Ok(())
 }
 
+const OBJECT_BEGIN: &str = "<objectSet>";
+const OBJECT_END: &str = "</objectSet>";
+const SPEC_END: &str = "</specSet>";
+
+/// The same request about each of its machines alone, in the authority's words. `None` for another one.
+fn questions(body: &str) -> Option<Vec<String>> {
+    if !body.contains(CACHED_METHOD) {
+        return None;
+    }
+    let (specs, end) = body.rsplit_once(SPEC_END)?;
+    let specs: Option<Vec<(&str, Vec<&str>)>> = specs
+        .split(SPEC_END)
+        .map(|spec| {
+            let (properties, objects) = spec.split_once(OBJECT_BEGIN)?;
+            Some((
+                properties,
+                objects.strip_suffix(OBJECT_END)?.split("</objectSet><objectSet>").collect(),
+            ))
+        })
+        .collect();
+    let specs = specs?;
+    let (_, first) = specs.first()?;
+    let question = |index: usize| {
+        let mut question = String::new();
+        for (properties, objects) in &specs {
+            // Traversals are numbered like the machines.
+            let object = objects.get(index)?.replace(&format!("{index}</name>"), "0</name>");
+            question += &format!("{properties}{OBJECT_BEGIN}{object}{OBJECT_END}{SPEC_END}");
+        }
+        Some(question + end)
+    };
+    (0..first.len()).map(question).collect()
+}
+
+/// The answer to a question about one machine.
+async fn answer(question: String, head: &[u8], shared: &Shared) -> Result<Rc<Answer>> {
+    let cached = shared.answers.borrow().get(&question).cloned();
+    if let Some(answer) = cached {
+        return Ok(answer);
+    }
+    let head = std::str::from_utf8(head)?;
+    let length = content_length(head.as_bytes())?;
+    let head = head.replace(
+        &format!("content-length: {length}"),
+        &format!("content-length: {}", question.len()),
+    );
+    let answer = ask(head.as_bytes(), question.as_bytes(), shared).await?;
+    ensure!(answer.starts_with(b"HTTP/1.1 200 "), "the simulator refuses");
+    let head_len = end_of_head(&answer).context("an answer without an end of its head")?;
+    let (head, body) = answer.split_at(head_len);
+    let (head, body) = (std::str::from_utf8(head)?, std::str::from_utf8(body)?);
+    let first = body.find("<objects>").context("an answer about nothing")?;
+    let end = body.rfind("</objects>").context("objects without an end")? + "</objects>".len();
+    let headers = head.trim_end().split("\r\n");
+    let headers = headers.filter(|line| !line.starts_with("Content-Length:"));
+    let answer = Rc::new(Answer {
+        head: headers.flat_map(|line| [line, "\r\n"]).collect(),
+        before: body[..first].to_owned(),
+        objects: body[first..end].to_owned(),
+        after: body[end..].to_owned(),
+    });
+    shared.answers.borrow_mut().insert(question, Rc::clone(&answer));
+    Ok(answer)
+}
+
+/// One answer with the objects of all.
+fn together(answers: &[Rc<Answer>]) -> Vec<u8> {
+    let Some(first) = answers.first() else { return Vec::new() };
+    let objects = answers.iter().map(|answer| answer.objects.as_str());
+    let body: String =
+        [first.before.as_str()].into_iter().chain(objects).chain([first.after.as_str()]).collect();
+    format!("{}Content-Length: {}\r\n\r\n{body}", first.head, body.len()).into_bytes()
+}
+
 /// Passes a request on, as one of HTTP/1.0: its answer comes in one piece and ends with the connection.
-async fn ask(message: &[u8], shared: &Shared) -> Result<Vec<u8>> {
-    let line_len = message.iter().position(|byte| *byte == b'\n').context("a request line")?;
-    let (line, rest) = message.split_at(line_len);
+async fn ask(head: &[u8], body: &[u8], shared: &Shared) -> Result<Vec<u8>> {
+    let line_len = head.iter().position(|byte| *byte == b'\n').context("a request line")?;
+    let (line, rest) = head.split_at(line_len);
     let line = std::str::from_utf8(line)?.replace("HTTP/1.1", "HTTP/1.0");
     let connection = TcpStream::connect(shared.vcenter).await?;
     let mut connection = shared.client.connect(shared.vcenter.ip().into(), connection).await?;
     connection.write_all(line.as_bytes()).await?;
-    connection.write_all(rest).await?;
+    connection.write_all(&[rest, body].concat()).await?;
     let mut answer = Vec::new();
     connection.read_to_end(&mut answer).await?;
     let head_len = end_of_head(&answer).context("an answer without an end of its head")?;
@@ -160,4 +243,41 @@ fn server(identity: &Identity) -> Result<Arc<ServerConfig>> {
         .with_no_client_auth()
         .with_single_cert(vec![certificate], key)?;
     Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_about_several_machines_is_one_about_each() {
+        let object = |name: &str, number: usize| {
+            format!("{OBJECT_BEGIN}<obj>vm-{name}</obj><name>host{number}</name>{OBJECT_END}")
+        };
+        let request = |objects: &[String]| {
+            let objects = objects.concat();
+            format!(
+                "{CACHED_METHOD}><specSet><p>1</p>{objects}</specSet>\
+                 <specSet><p>2</p>{objects}</specSet><options/>"
+            )
+        };
+        let both = request(&[object("a", 0), object("b", 1)]);
+        let alone = [request(&[object("a", 0)]), request(&[object("b", 0)])];
+        assert_eq!(questions(&both).unwrap(), alone);
+        assert_eq!(questions(&alone[1]).unwrap(), [alone[1].clone()]);
+        assert_eq!(questions("<Login><specSet></specSet>"), None);
+    }
+
+    #[test]
+    fn answers_are_put_together() {
+        let answer = |objects: &str| {
+            let [head, before, objects, after] =
+                ["HTTP/1.1 200 OK\r\n", "<e>", objects, "</e>"].map(str::to_owned);
+            Rc::new(Answer { head, before, objects, after })
+        };
+        let text = together(&[answer("<objects>1</objects>"), answer("<objects>2</objects>")]);
+        let expected = "HTTP/1.1 200 OK\r\nContent-Length: 47\r\n\r\n\
+                        <e><objects>1</objects><objects>2</objects></e>";
+        assert_eq!(String::from_utf8(text).unwrap(), expected);
+    }
 }

@@ -125,6 +125,17 @@ fn a_machine_may_have_no_instance_uuid() {
     assert_eq!(machine_with(&[(INSTANCE_UUID, "not a UUID")]).unwrap().instance, None);
 }
 
+fn named(objects: &[ObjectContent], id: &str) -> Option<VirtualMachine> {
+    let references = [MachineRef(id.to_owned())];
+    let mut machines = machines_named(objects, &references);
+    machines.next().unwrap().unwrap()
+}
+
+fn holder(id: &str, port: u16, running: bool) -> PortHolder {
+    let machine = MachineRef(id.to_owned());
+    PortHolder { machine, port: port.try_into().unwrap(), running }
+}
+
 /// An object that two filters select may come once for each; vcsim gives it once with the properties of both.
 #[test]
 fn a_machine_is_not_its_own_neighbour() {
@@ -139,18 +150,39 @@ fn a_machine_is_not_its_own_neighbour() {
     let off = [(POWER_STATE, "poweredOff"), (VNC_PORT, "5902")];
     let neighbour = object("VirtualMachine", "vm-42", &off);
     let without_vnc = object("VirtualMachine", "vm-43", &[(POWER_STATE, "poweredOn")]);
-    let reference = MachineRef("vm-41".to_owned());
-    let expected = [PortHolder {
-        machine: MachineRef("vm-42".to_owned()),
-        port: NonZeroU16::new(5902).unwrap(),
-        running: false,
-    }];
     for objects in [
         vec![own.clone(), neighbour.clone(), without_vnc.clone()],
         vec![own_as_neighbour, own, neighbour.clone(), without_vnc],
     ] {
-        let machine = machine(&objects, &reference).unwrap().unwrap();
-        assert_eq!((machine.name.as_str(), &*machine.neighbours), ("web-1", &expected[..]));
+        let machine = named(&objects, "vm-41").unwrap();
+        assert_eq!(machine.name, "web-1");
+        assert_eq!(machine.neighbours, [holder("vm-42", 5902, false)]);
     }
-    assert_eq!(machine(&[neighbour], &reference), Ok(None));
+    assert_eq!(named(&[neighbour], "vm-41"), None);
+}
+
+#[test]
+fn of_several_machines_each_has_the_neighbours_of_its_own_host() {
+    let running = |id: &str, port: &str, host: &str| {
+        let mut properties = vec![
+            (NAME, id),
+            (POWER_STATE, "poweredOn"),
+            (CONNECTION_STATE, "connected"),
+            (VNC_PORT, port),
+            (HOST, host),
+        ];
+        properties.retain(|(_, value)| !value.is_empty());
+        object("VirtualMachine", id, &properties)
+    };
+    let objects = [
+        running("vm-1", "5901", "host-1"),
+        running("vm-2", "5902", "host-2"),
+        running("vm-3", "5903", "host-1"),
+        running("vm-4", "5904", ""),
+    ];
+    let withheld = holder("vm-4", 5904, true);
+    let neighbours = |id| named(&objects, id).unwrap().neighbours;
+    assert_eq!(neighbours("vm-1"), [holder("vm-3", 5903, true), withheld.clone()]);
+    assert_eq!(neighbours("vm-2"), [withheld]);
+    assert_eq!(neighbours("vm-4").len(), 3, "its own host is withheld");
 }

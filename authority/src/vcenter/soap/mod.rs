@@ -204,34 +204,42 @@ pub fn destroy_view(view: &str) -> String {
     call("DestroyView", "ContainerView", view, "")
 }
 
-/// `PropertyCollector.RetrievePropertiesEx`: properties of one virtual machine and, by way of
-/// `runtime.host`, of the host that runs it. With `neighbour_paths`, also those of every machine that is
-/// registered on that host, itself included.
-pub fn retrieve_machine(
+/// `PropertyCollector.RetrievePropertiesEx`: properties of virtual machines and, by way of `runtime.host`, of
+/// the hosts that run them. With `neighbour_paths`, also those of every machine that is registered on one of
+/// these hosts, itself included.
+pub fn retrieve_machines<'a>(
     content: &ServiceContent,
-    machine: &str,
+    machines: impl Iterator<Item = &'a str>,
     machine_paths: &[&str],
     host_paths: &[&str],
     neighbour_paths: &[&str],
     page_size: u32,
 ) -> String {
-    let start = |next: &str| {
-        let to_host = traversal("host", "VirtualMachine", "runtime.host", next);
-        object_spec("VirtualMachine", machine, &to_host)
-    };
-    let mut specs = filter_spec(&machine_and_host(machine_paths, host_paths), &start(""));
-    if !neighbour_paths.is_empty() {
+    let (mut machines_and_hosts, mut neighbours) = (String::new(), String::new());
+    for (index, machine) in machines.enumerate() {
+        // Names of traversals are unique within a filter.
+        let start = |next: &str| {
+            let to_host =
+                traversal(&format!("host{index}"), "VirtualMachine", "runtime.host", next);
+            object_spec("VirtualMachine", machine, &to_host)
+        };
+        machines_and_hosts += &start("");
+        if !neighbour_paths.is_empty() {
+            let name = format!("neighbour{index}");
+            neighbours += &start(&traversal(&name, "HostSystem", "vm", ""));
+        }
+    }
+    let mut specs = filter_spec(&machine_and_host(machine_paths, host_paths), &machines_and_hosts);
+    if !neighbours.is_empty() {
         // A filter of its own: of a neighbour nothing else is anybody's business.
-        let neighbours = traversal("neighbour", "HostSystem", "vm", "");
-        let properties = property_spec("VirtualMachine", neighbour_paths);
-        specs += &filter_spec(&properties, &start(&neighbours));
+        specs += &filter_spec(&property_spec("VirtualMachine", neighbour_paths), &neighbours);
     }
     retrieve(content, &specs, page_size)
 }
 
 /// `PropertyCollector.RetrievePropertiesEx`: properties of the virtual machines in a container view and of
 /// the hosts that run them, at most `page_size` objects at once.
-pub fn retrieve_machines(
+pub fn retrieve_machines_in_view(
     content: &ServiceContent,
     view: &str,
     machine_paths: &[&str],

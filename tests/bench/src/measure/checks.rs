@@ -6,14 +6,15 @@ use crate::testbed::Testbed;
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::cell::Cell;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-/// Connections as Envoy keeps them: each of its workers has a few.
-const CONNECTIONS: usize = 32;
+/// Connections as Envoy keeps them: each of its workers has a few. Each asks about a machine of its own, on a
+/// host of its own.
+const CONNECTIONS: u8 = 32;
 
 /// Before the measurement.
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -25,11 +26,17 @@ const WARM_UP: Duration = Duration::from_millis(500);
 /// When a check is not granted.
 pub(crate) async fn measure(testbed: &Testbed, window: Duration) -> Result<Measured> {
     let answered = Rc::<Cell<u64>>::default();
+    let mut tokens = Vec::new();
+    for host in 0..CONNECTIONS {
+        let host = Ipv4Addr::new(127, 2, 0, host).into();
+        for vm in testbed.add_machines(host, 1).await {
+            tokens.push(testbed.token(&vm).await);
+        }
+    }
     let until = Instant::now() + WARM_UP + window;
     let mut clients = JoinSet::new();
-    for _ in 0..CONNECTIONS {
-        let (address, token) = testbed.check_api();
-        clients.spawn_local(ask(address, token.to_owned(), Rc::clone(&answered), until));
+    for token in tokens {
+        clients.spawn_local(ask(testbed.check_api(), token, Rc::clone(&answered), until));
     }
     sleep(WARM_UP).await;
     let before = answered.get();
