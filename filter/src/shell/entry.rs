@@ -76,6 +76,13 @@ extern "C" fn proxy_on_tick(root_id: u32) {
 }
 
 #[unsafe(no_mangle)]
+extern "C" fn proxy_on_queue_ready(root_id: u32, _queue: u32) {
+    if let Some(root) = find(&ROOTS, root_id) {
+        root.wake_up();
+    }
+}
+
+#[unsafe(no_mangle)]
 extern "C" fn proxy_on_http_call_response(
     root_id: u32,
     token: u32,

@@ -57,6 +57,11 @@ pub(super) enum MetricType {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct HostError(u32);
 
+impl HostError {
+    pub(super) const NOT_FOUND: Self = Self(1);
+    pub(super) const CAS_MISMATCH: Self = Self(8);
+}
+
 impl std::fmt::Display for HostError {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "proxy-wasm status {}", self.0)
@@ -165,6 +170,31 @@ mod abi {
             id: *mut u32,
         ) -> u32;
         pub(super) fn proxy_increment_metric(id: u32, by: i64) -> u32;
+        pub(super) fn proxy_get_shared_data(
+            key: *const u8,
+            key_len: usize,
+            data: *mut *mut u8,
+            len: *mut usize,
+            version: *mut u32,
+        ) -> u32;
+        pub(super) fn proxy_set_shared_data(
+            key: *const u8,
+            key_len: usize,
+            value: *const u8,
+            value_len: usize,
+            version: u32,
+        ) -> u32;
+        pub(super) fn proxy_register_shared_queue(
+            name: *const u8,
+            name_len: usize,
+            queue: *mut u32,
+        ) -> u32;
+        pub(super) fn proxy_enqueue_shared_queue(queue: u32, value: *const u8, len: usize) -> u32;
+        pub(super) fn proxy_dequeue_shared_queue(
+            queue: u32,
+            data: *mut *mut u8,
+            len: *mut usize,
+        ) -> u32;
     }
 }
 
@@ -281,7 +311,7 @@ pub(super) fn header(map: MapType, name: &str) -> Result<Option<String>> {
     });
     match value {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-        Err(HostError(1)) => Ok(None),
+        Err(HostError::NOT_FOUND) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -423,4 +453,44 @@ pub(super) fn define_metric(metric_type: MetricType, name: &str) -> Result<u32> 
 pub(super) fn increment_metric(id: u32, by: i64) -> Result<()> {
     // SAFETY: no pointers.
     ok(unsafe { abi::proxy_increment_metric(id, by) })
+}
+
+/// A value that all VMs of one `vm_id` share, and its version.
+pub(super) fn shared_data(key: &str) -> Result<(Vec<u8>, u32)> {
+    let mut version = 0;
+    // SAFETY: pointer and length of a live string; live pointers for the host to fill.
+    let value = taken(|data, len| unsafe {
+        abi::proxy_get_shared_data(key.as_ptr(), key.len(), data, len, &mut version)
+    })?;
+    Ok((value, version))
+}
+
+/// Sets a shared value that has this version, which is not 0, or none. Fails with
+/// [`HostError::CAS_MISMATCH`] if it has another.
+pub(super) fn set_shared_data(key: &str, value: &[u8], version: u32) -> Result<()> {
+    // SAFETY: pointers and lengths of live strings and slices.
+    ok(unsafe {
+        abi::proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), version)
+    })
+}
+
+/// A queue of that name, which from now on calls this root context: Envoy posts `proxy_on_queue_ready` to
+/// its thread for each value that is put in.
+pub(super) fn register_queue(name: &str) -> Result<u32> {
+    let mut queue = 0;
+    // SAFETY: pointer and length of a live string; a live number for the host to set.
+    ok(unsafe { abi::proxy_register_shared_queue(name.as_ptr(), name.len(), &mut queue) })
+        .map(|()| queue)
+}
+
+/// Puts an empty value into a queue.
+pub(super) fn enqueue(queue: u32) -> Result<()> {
+    // SAFETY: pointer and length of a live slice.
+    ok(unsafe { abi::proxy_enqueue_shared_queue(queue, [].as_ptr(), 0) })
+}
+
+/// Takes a value out of a queue.
+pub(super) fn dequeue(queue: u32) -> Result<()> {
+    // SAFETY: live pointers for the host to fill.
+    taken(|data, len| unsafe { abi::proxy_dequeue_shared_queue(queue, data, len) }).map(drop)
 }

@@ -4,6 +4,7 @@
 //! - [`root`]: the plugin as a whole, once per worker
 //! - [`stream`]: one request, step by step
 //! - [`timer`]: what happens to a stream outside of its own callbacks
+//! - [`wake_ups`]: being called again as soon as a callback is over
 //! - [`metrics`]: counters and gauges
 //! - [`host`]: every call to Envoy, each with its failure as a value
 
@@ -13,3 +14,4 @@ mod metrics;
 mod root;
 mod stream;
 mod timer;
+mod wake_ups;

@@ -52,7 +52,10 @@ impl Root {
         };
         match Config::parse(&json) {
             Ok(config) => {
-                self.shared.timer.configure(&config);
+                if let Err(error) = self.shared.timer.configure(&config) {
+                    host::log(LogLevel::Error, &format!("queue of wake-ups: {error}"));
+                    return false;
+                }
                 let set = self.config.try_borrow_mut().map(|mut own| *own = Some(Rc::new(config)));
                 set.is_ok()
             }
@@ -70,6 +73,11 @@ impl Root {
         if let Err(error) = self.shared.timer.tick(&self.shared.metrics) {
             host::log(LogLevel::Error, &format!("tick: {error}"));
         }
+    }
+
+    /// Envoy's call for the queue of wake-ups.
+    pub(super) fn wake_up(&self) {
+        self.shared.timer.wake_up();
     }
 
     /// A new stream.

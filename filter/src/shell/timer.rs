@@ -1,9 +1,12 @@
-//! What happens to a stream outside of its own callbacks: wake-ups, beats, and the end of the time that a
-//! console has to begin, all on Envoy's one tick per VM.
+//! What happens to a stream outside of its own callbacks: beats and the end of the time that a console has to
+//! begin, on Envoy's one tick per VM, and wake-ups, as soon as the stream's callback is over ([`wake_ups`]).
+//!
+//! [`wake_ups`]: super::wake_ups
 
 use super::host::{self, HostError, LogLevel};
 use super::metrics::Metrics;
 use super::stream::deliver;
+use super::wake_ups::WakeUps;
 use crate::config::Config;
 use crate::session::Session;
 use crate::tunnel::Outputs;
@@ -12,16 +15,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-/// How soon a wake-up comes: Envoy's shortest tick. It delays the first bytes of a console only.
-const WAKE_UP: Duration = Duration::from_millis(1);
+/// Envoy's shortest tick.
+const TICK_MIN: Duration = Duration::from_millis(1);
 
-/// The sessions of one worker that wait for a tick.
+/// The open sessions of one worker, and what each waits for.
 #[derive(Default)]
 pub(super) struct Timer {
     /// Open sessions, by the id of their stream.
     open: RefCell<BTreeMap<u32, Weak<RefCell<Session>>>>,
-    /// Those of them to wake.
-    wake_ups: RefCell<Vec<u32>>,
+    wake_ups: WakeUps,
     /// How long a console may take to begin.
     patience: Cell<Duration>,
     /// Sessions that have opened within this time, each with its end, the next first.
@@ -34,9 +36,10 @@ pub(super) struct Timer {
 
 impl Timer {
     /// Sets the times, before any session opens.
-    pub(super) fn configure(&self, config: &Config) {
+    pub(super) fn configure(&self, config: &Config) -> Result<(), HostError> {
         self.patience.set(config.console_timeout);
         self.beat.set(config.ping_interval.map(|interval| interval.div_f32(2.0)));
+        self.wake_ups.configure()
     }
 
     /// A session opens on this stream.
@@ -58,8 +61,7 @@ impl Timer {
         let is_next = first_beat.is_some() || beginning.is_empty();
         beginning.push_back((now.saturating_add(self.patience.get()), context_id));
         drop(beginning);
-        // A wake-up comes before either.
-        if is_next && read(&self.wake_ups, Vec::is_empty) { self.set_tick(now) } else { Ok(()) }
+        if is_next { self.set_tick(now) } else { Ok(()) }
     }
 
     /// The stream is gone.
@@ -69,25 +71,20 @@ impl Timer {
         }
     }
 
-    /// Wakes the session of this stream on the next tick, once however often it asks: what one wake-up
-    /// lets go leaves only after the tick. Without ticks the session cannot go on.
+    /// Wakes the session of this stream soon. Without that it cannot go on.
     pub(super) fn wake(&self, context_id: u32) -> Result<(), HostError> {
-        let Ok(mut wake_ups) = self.wake_ups.try_borrow_mut() else { return Ok(()) };
-        if wake_ups.is_empty() {
-            host::set_tick_period(Some(WAKE_UP))?;
+        self.wake_ups.add(context_id)
+    }
+
+    /// Envoy's call for the queue of wake-ups.
+    pub(super) fn wake_up(&self) {
+        for context_id in self.wake_ups.take() {
+            self.act(context_id, Session::wake);
         }
-        if !wake_ups.contains(&context_id) {
-            wake_ups.push(context_id);
-        }
-        Ok(())
     }
 
     /// Envoy's tick.
     pub(super) fn tick(&self, metrics: &Metrics) -> Result<(), HostError> {
-        let due = self.wake_ups.try_borrow_mut().map(|mut due| std::mem::take(&mut *due));
-        for context_id in due.unwrap_or_default() {
-            self.act(context_id, Session::wake);
-        }
         let now = host::now()?;
         while let Some(context_id) = self.next_of_beginning(now) {
             self.act(context_id, |session| {
@@ -119,13 +116,9 @@ impl Timer {
 
     /// Has Envoy tick when something is due next.
     fn set_tick(&self, now: Duration) -> Result<(), HostError> {
-        let next = if read(&self.wake_ups, Vec::is_empty) {
-            let end = read(&self.beginning, |beginning| beginning.front().map(|(end, _)| *end));
-            let due = end.into_iter().chain(self.next_beat.get()).min();
-            due.map(|due| due.saturating_sub(now).max(WAKE_UP))
-        } else {
-            Some(WAKE_UP)
-        };
+        let end = read(&self.beginning, |beginning| beginning.front().map(|(end, _)| *end));
+        let due = end.into_iter().chain(self.next_beat.get()).min();
+        let next = due.map(|due| due.saturating_sub(now).max(TICK_MIN));
         host::set_tick_period(next)
     }
 

@@ -84,6 +84,13 @@ impl StreamRecord {
     }
 }
 
+/// A shared queue.
+#[derive(Debug)]
+struct Queue {
+    name: Vec<u8>,
+    values: VecDeque<Vec<u8>>,
+}
+
 /// Everything that host functions can reach.
 pub(crate) struct State {
     /// None until the module is instantiated.
@@ -100,6 +107,10 @@ pub(crate) struct State {
     pub(crate) logs: Vec<LogLine>,
     pub(crate) metrics: Metrics,
     shared_data: HashMap<Vec<u8>, (Vec<u8>, u32)>,
+    /// Shared queues, by token.
+    queues: Vec<Queue>,
+    /// Tokens of queues that something was put into, as Envoy's dispatcher has them posted.
+    pub(crate) ready_queues: VecDeque<u32>,
     /// Calls that nobody has taken yet, with the stream that made them.
     pub(crate) calls: Vec<(u32, Call)>,
     next_call_token: u32,
@@ -133,6 +144,8 @@ impl State {
             logs: Vec::new(),
             metrics: Metrics::default(),
             shared_data: HashMap::new(),
+            queues: Vec::new(),
+            ready_queues: VecDeque::new(),
             calls: Vec::new(),
             next_call_token: 1,
             first_call_token: 1,
@@ -342,7 +355,8 @@ impl State {
         self.shared_data.get(key).cloned().ok_or(Status::NotFound)
     }
 
-    /// Stores a value unless somebody else has since `cas` was read. A `cas` of 0 stores in any case.
+    /// Stores a value unless somebody else has since `cas` was read. A `cas` of 0 stores in any case, and
+    /// any stores a value that was not there.
     ///
     /// # Errors
     /// [`Status::CasMismatch`] when the value has changed.
@@ -352,12 +366,45 @@ impl State {
         value: Vec<u8>,
         cas: u32,
     ) -> Result<(), Status> {
-        let known = self.shared_data.get(&key).map_or(0, |(_, cas)| *cas);
-        if cas != 0 && cas != known {
+        let known = self.shared_data.get(&key).map(|(_, cas)| *cas);
+        if cas != 0 && known.is_some_and(|known| known != cas) {
             return Err(Status::CasMismatch);
         }
-        self.shared_data.insert(key, (value, known + 1));
+        self.shared_data.insert(key, (value, known.unwrap_or_default() + 1));
         Ok(())
+    }
+
+    /// The queue of that name, made if there is none.
+    pub(crate) fn register_queue(&mut self, name: Vec<u8>) -> u32 {
+        let known = self.queues.iter().position(|queue| queue.name == name);
+        let index = known.unwrap_or_else(|| {
+            self.queues.push(Queue { name, values: VecDeque::new() });
+            self.queues.len() - 1
+        });
+        u32::try_from(index + 1).expect("fewer than 2^32 queues")
+    }
+
+    /// Puts a value into a queue and has its owner called at the dispatcher's next turn.
+    ///
+    /// # Errors
+    /// [`Status::NotFound`] when there is no such queue.
+    pub(crate) fn enqueue(&mut self, token: u32, value: Vec<u8>) -> Result<(), Status> {
+        self.queue(token)?.values.push_back(value);
+        self.ready_queues.push_back(token);
+        Ok(())
+    }
+
+    /// Takes a value out of a queue.
+    ///
+    /// # Errors
+    /// [`Status::NotFound`] when there is no such queue, [`Status::Empty`] when it has no value.
+    pub(crate) fn dequeue(&mut self, token: u32) -> Result<Vec<u8>, Status> {
+        self.queue(token)?.values.pop_front().ok_or(Status::Empty)
+    }
+
+    fn queue(&mut self, token: u32) -> Result<&mut Queue, Status> {
+        let index = token.checked_sub(1).and_then(|index| usize::try_from(index).ok());
+        index.and_then(|index| self.queues.get_mut(index)).ok_or(Status::NotFound)
     }
 
     fn stream(&mut self) -> Option<&mut StreamRecord> {
@@ -454,12 +501,28 @@ mod tests {
     fn shared_data_is_compared_and_swapped() {
         let mut state = state();
         let mut set = |cas| state.set_shared_data(b"k".to_vec(), b"v".to_vec(), cas);
-        assert_eq!(set(0), Ok(()));
+        assert_eq!(set(9), Ok(()), "what is not there has no version");
         assert_eq!(set(1), Ok(()));
         assert_eq!(set(1), Err(Status::CasMismatch));
         assert_eq!(set(0), Ok(()));
         assert_eq!(state.shared_data(b"k"), Ok((b"v".to_vec(), 3)));
         assert_eq!(state.shared_data(b"other"), Err(Status::NotFound));
+    }
+
+    #[test]
+    fn a_queue_is_found_by_its_name_and_announces_each_value() {
+        let mut state = state();
+        assert_eq!(state.enqueue(1, Vec::new()), Err(Status::NotFound));
+        let queue = state.register_queue(b"one".to_vec());
+        let other = state.register_queue(b"other".to_vec());
+        assert_eq!(state.register_queue(b"one".to_vec()), queue);
+        assert_eq!(state.enqueue(queue, b"1".to_vec()), Ok(()));
+        assert_eq!(state.enqueue(queue, b"2".to_vec()), Ok(()));
+        assert_eq!(state.ready_queues, [queue, queue]);
+        assert_eq!(state.dequeue(other), Err(Status::Empty));
+        assert_eq!(state.dequeue(queue), Ok(b"1".to_vec()));
+        assert_eq!(state.dequeue(queue), Ok(b"2".to_vec()));
+        assert_eq!(state.dequeue(queue), Err(Status::Empty));
     }
 
     #[test]

@@ -152,9 +152,10 @@ impl FilterManager {
         }
     }
 
-    /// Lets time pass: the timer fires whenever it is due.
+    /// Lets time pass: what was posted to the dispatcher runs, and the timer fires whenever it is due.
     pub(crate) fn advance(&mut self, time: Duration) {
         let until = self.state().now + time;
+        self.run_posted();
         while let Some(due) = self.state().next_tick().filter(|due| *due <= until) {
             self.state().now = due;
             let ticked = self.enter::<(u32,), ()>(ROOT_CONTEXT, "proxy_on_tick", (ROOT_CONTEXT,));
@@ -163,8 +164,22 @@ impl FilterManager {
             }
             self.run_deferred();
             self.state().rearm_timer();
+            self.run_posted();
         }
         self.state().now = until;
+    }
+
+    /// Calls the filter for each value that it has put into a queue.
+    fn run_posted(&mut self) {
+        while let Some(token) = self.state().ready_queues.pop_front() {
+            let arguments = (ROOT_CONTEXT, token);
+            let entered =
+                self.enter::<(u32, u32), ()>(ROOT_CONTEXT, "proxy_on_queue_ready", arguments);
+            if entered.is_err() {
+                break;
+            }
+            self.run_deferred();
+        }
     }
 
     /// Ends a stream: the filter logs it and forgets it.

@@ -78,7 +78,8 @@ impl Host {
         self.manager().answer(call, answer);
     }
 
-    /// Lets time pass: the filter's timer fires whenever it is due.
+    /// Lets time pass, or none: what the filter has put into queues is announced to it, and its timer fires
+    /// whenever it is due.
     pub fn advance(&self, time: Duration) {
         self.manager().advance(time);
     }

@@ -470,6 +470,37 @@ fn link_state_and_metrics(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     )?;
     linker.func_wrap(
         ABI_MODULE,
+        "proxy_register_shared_queue",
+        |mut caller: Caller<'_, State>, name: u32, name_size: u32, token_to: u32| {
+            run(&mut caller, "proxy_register_shared_queue", |call| {
+                let name = call.read(name, name_size)?;
+                let token = call.state().register_queue(name);
+                Ok(call.write(token_to, &token.to_le_bytes())?)
+            })
+        },
+    )?;
+    linker.func_wrap(
+        ABI_MODULE,
+        "proxy_enqueue_shared_queue",
+        |mut caller: Caller<'_, State>, token: u32, value: u32, value_size: u32| {
+            run(&mut caller, "proxy_enqueue_shared_queue", |call| {
+                let value = call.read(value, value_size)?;
+                Ok(call.state().enqueue(token, value)?)
+            })
+        },
+    )?;
+    linker.func_wrap(
+        ABI_MODULE,
+        "proxy_dequeue_shared_queue",
+        |mut caller: Caller<'_, State>, token: u32, pointer_to: u32, size_to: u32| {
+            run(&mut caller, "proxy_dequeue_shared_queue", |call| {
+                let value = call.state().dequeue(token)?;
+                call.give(&value, pointer_to, size_to)
+            })
+        },
+    )?;
+    linker.func_wrap(
+        ABI_MODULE,
         "proxy_define_metric",
         |mut caller: Caller<'_, State>, kind: u32, name: u32, name_size: u32, id_to: u32| {
             run(&mut caller, "proxy_define_metric", |call| {

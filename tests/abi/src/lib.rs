@@ -19,8 +19,8 @@
 //! proxy-wasm-cpp-host. It also counts: host calls, bytes copied in and instructions of every
 //! callback are the same on every machine, so tests can hold them to exact values.
 //!
-//! Left out, because the filter uses none of it: trailers, TCP filters, gRPC, shared queues, foreign
-//! functions.
+//! Left out, because the filter uses none of it: trailers, TCP filters, gRPC, foreign functions, other
+//! workers.
 //!
 //! | module | job |
 //! |---|---|

@@ -62,7 +62,7 @@ fn a_session_costs_what_it_did() {
         &[budget("proxy_on_context_create", 0, 600), budget("proxy_on_request_headers", 6, 55_000)],
     );
     host.answer(&call, grant());
-    assert_within(&host, &[budget("proxy_on_http_call_response", 10, 17_000)]);
+    assert_within(&host, &[budget("proxy_on_http_call_response", 14, 17_000)]);
     browser.upstream_responds(connected());
     assert_within(&host, &[budget("proxy_on_response_headers", 12, 5_300)]);
 
@@ -70,7 +70,7 @@ fn a_session_costs_what_it_did() {
     wake(&host, &browser);
     assert_within(
         &host,
-        &[budget("proxy_on_response_body", 1, 900), budget("proxy_on_tick", 5, 1_350)],
+        &[budget("proxy_on_response_body", 1, 900), budget("proxy_on_queue_ready", 4, 920)],
     );
     browser.upstream_sends(&[0; 1000]);
     assert_within(&host, &[budget("proxy_on_response_body", 2, 700)]);

@@ -16,9 +16,6 @@ const FROM_CONSOLE: [&[u8]; 3] = [b"RFB 003.008\n", b"\x01\x01", b"\x00\x00\x00\
 /// Bytes that the browser sends in [`a_session`].
 const FROM_BROWSER: [&[u8]; 3] = [b"RFB 003.008\n", b"\x01", b"\x01"];
 
-/// Enough time to wake a stream.
-const WAKE_UP: Duration = Duration::from_millis(10);
-
 /// Enough time for a silent browser to be sent a Ping: short, because a timer that cannot be set any
 /// more may go on firing each millisecond.
 const PING_INTERVAL: Duration = Duration::from_millis(100);
@@ -53,7 +50,7 @@ fn a_session(host: &Host, answer: CallAnswer, end: impl Fn(&Stream) -> Vec<u8>) 
         browser.upstream_responds(connected());
         for (from_console, from_browser) in FROM_CONSOLE.iter().zip(FROM_BROWSER) {
             to_browser.extend(browser.upstream_sends(from_console));
-            host.advance(WAKE_UP);
+            host.advance(Duration::ZERO);
             let ping = frame(OpCode::Control(Control::Ping), b"ping");
             let data = frame(OpCode::Data(Data::Binary), from_browser);
             to_console.extend(browser.client_sends(&ping));
@@ -62,7 +59,7 @@ fn a_session(host: &Host, answer: CallAnswer, end: impl Fn(&Stream) -> Vec<u8>) 
         }
         host.advance(PING_INTERVAL);
         to_browser.extend(end(&browser));
-        host.advance(WAKE_UP);
+        host.advance(Duration::ZERO);
     }
     to_browser.extend(browser.client_received());
     if browser.end().is_none() {
