@@ -240,6 +240,7 @@ impl Session {
 mod tests {
     use super::*;
     use crate::tunnel::{BEATS_TO_END, Edit};
+    use crate::websocket::FrameHeader;
     use proptest::prelude::*;
     use tungstenite::protocol::Role;
     use tungstenite::{Message, WebSocket};
@@ -305,7 +306,8 @@ mod tests {
             held.clear();
         }
         if let Some(header) = edit.header {
-            held.splice(0..0, header.as_bytes().iter().copied());
+            let mut buffer = [0; FrameHeader::LEN_MAX];
+            held.splice(0..0, header.encode(&mut buffer).iter().copied());
         }
         held.extend(edit.append);
         if edit.resume {

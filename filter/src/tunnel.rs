@@ -303,7 +303,8 @@ impl Tunnel {
     fn login_frames(&mut self, bytes: &[u8], failed: Option<&str>) -> Vec<u8> {
         let mut frames = Vec::new();
         if !bytes.is_empty() {
-            frames.extend_from_slice(FrameHeader::binary(bytes.len()).as_bytes());
+            let mut header = [0; FrameHeader::LEN_MAX];
+            frames.extend_from_slice(FrameHeader::binary(bytes.len()).encode(&mut header));
             frames.extend_from_slice(bytes);
         }
         if let Some(why) = failed {

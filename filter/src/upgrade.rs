@@ -277,6 +277,23 @@ fn origin_is_allowed(headers: &Headers, config: &Config) -> bool {
     own == Some(origin)
 }
 
+/// Whether a header is about the handshake, the page or what the browser would like to be answered: the token
+/// may be among these. None of it concerns a VNC server, nor an access log.
+pub fn is_browser_s_alone(name: &str) -> bool {
+    const NAMES: &[&str] = &[
+        "accept",
+        "accept-encoding",
+        "accept-language",
+        "cache-control",
+        "cookie",
+        "origin",
+        "pragma",
+        "priority",
+    ];
+    // Fetch metadata and client hints begin with it, too.
+    name.starts_with("sec-") || NAMES.contains(&name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

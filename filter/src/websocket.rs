@@ -310,41 +310,65 @@ fn read_close(payload: &[u8]) -> End {
     }
 }
 
-/// The header of one unmasked, final, binary frame: 2, 4 or 10 bytes.
+/// How far the payload of a long message is moved by what stands before it, in bytes: a cache line.
+///
+/// A processor copies fast to a place whose offset in its page is that of the source, or well beyond it. AMD's
+/// Zen 3 copies at 40 GB/s then, and at 1.8 GB/s where it is 1 to 31 bytes beyond, which is where a frame's
+/// header moves everything that follows it in the stream: whoever copies that into packets or TLS records, as
+/// the kernel and Envoy do, page by page, would be slow all the time.
+const SHIFT: usize = 64;
+
+/// Payload from which on that is worth the bytes: under 1 % more of them.
+const SHIFTED_FROM: usize = 8 * 1024;
+
+/// What goes before a payload to make it one unmasked, binary message: a frame's header of 2, 4 or 10 bytes.
+///
+/// A long message begins with empty fragments (RFC 6455 5.4), for their length alone: 64 bytes in all.
 #[derive(Clone, Copy, Debug)]
 pub struct FrameHeader {
-    bytes: [u8; 10],
-    len: usize,
+    payload_len: usize,
 }
 
 impl FrameHeader {
+    /// Most bytes of it.
+    pub const LEN_MAX: usize = SHIFT;
+
     /// The header for a payload of this many bytes.
     pub fn binary(payload_len: usize) -> Self {
-        let len = (payload_len as u64).to_be_bytes();
+        Self { payload_len }
+    }
+
+    /// Writes the bytes to put before the payload at the end of `buffer`, which is all zeros.
+    pub fn encode(self, buffer: &mut [u8; Self::LEN_MAX]) -> &[u8] {
+        const BINARY: u8 = 0x02;
+        const CONTINUATION: u8 = 0x00;
+        const FINAL: u8 = 0x80;
+        let len = (self.payload_len as u64).to_be_bytes();
         let [.., high, low] = len;
-        let mut bytes = [0x82, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        let header_len = match payload_len {
-            0..=125 => {
-                bytes = [0x82, low, 0, 0, 0, 0, 0, 0, 0, 0];
+        let is_shifted = self.payload_len >= SHIFTED_FROM;
+        let first = FINAL | if is_shifted { CONTINUATION } else { BINARY };
+        let header_len: usize = match (self.payload_len, &mut *buffer) {
+            (0..=125, [.., opcode, code]) => {
+                (*opcode, *code) = (first, low);
                 2
             }
-            126..=0xffff => {
-                bytes = [0x82, 126, high, low, 0, 0, 0, 0, 0, 0];
+            (126..=0xffff, [.., opcode, code, a, b]) => {
+                (*opcode, *code, *a, *b) = (first, 126, high, low);
                 4
             }
-            _ => {
-                let [_, code, rest @ ..] = &mut bytes;
-                *code = 127;
-                *rest = len;
+            (_, [.., opcode, code, a, b, c, d, e, f, g, h]) => {
+                (*opcode, *code) = (first, 127);
+                [*a, *b, *c, *d, *e, *f, *g, *h] = len;
                 10
             }
         };
-        Self { bytes, len: header_len }
-    }
-
-    /// The bytes to put before the payload.
-    pub fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
+        if is_shifted {
+            // Two zeros are an empty continuation that is not final.
+            let [opcode, ..] = buffer;
+            *opcode = BINARY;
+            return buffer;
+        }
+        buffer.get(SHIFT.saturating_sub(header_len)..).unwrap_or_default()
     }
 }
 
@@ -465,12 +489,16 @@ mod tests {
         fn tungstenite_reads_what_we_frame(
             payloads in prop::collection::vec(prop_oneof![
                 8 => prop::collection::vec(any::<u8>(), 0..300),
+                1 => prop::collection::vec(any::<u8>(), 8_190..8_195),
                 1 => prop::collection::vec(any::<u8>(), 65_530..65_545),
             ], 1..6)
         ) {
             let mut wire = Vec::new();
             for payload in &payloads {
-                wire.extend_from_slice(FrameHeader::binary(payload.len()).as_bytes());
+                let mut buffer = [0; FrameHeader::LEN_MAX];
+                let header = FrameHeader::binary(payload.len()).encode(&mut buffer);
+                prop_assert!(payload.len() < SHIFTED_FROM || header.len() == SHIFT);
+                wire.extend_from_slice(header);
                 wire.extend_from_slice(payload);
             }
             wire.extend(close_frame(Some(CloseCode::NORMAL), "the end"));

@@ -121,6 +121,13 @@ mod abi {
             value: *const u8,
             value_len: usize,
         ) -> u32;
+        pub(super) fn proxy_add_header_map_value(
+            map: u32,
+            name: *const u8,
+            name_len: usize,
+            value: *const u8,
+            value_len: usize,
+        ) -> u32;
         pub(super) fn proxy_remove_header_map_value(
             map: u32,
             name: *const u8,
@@ -321,6 +328,21 @@ pub(super) fn set_header(map: MapType, name: &str, value: &str) -> Result<()> {
     // SAFETY: pointers and lengths of live strings.
     ok(unsafe {
         abi::proxy_replace_header_map_value(
+            map as u32,
+            name.as_ptr(),
+            name.len(),
+            value.as_ptr(),
+            value.len(),
+        )
+    })
+}
+
+/// Adds a header that is not there yet. To set it would be the same, but Envoy looks for one to replace, and makes
+/// an index of the map for that, which it keeps as long as the stream.
+pub(super) fn add_header(map: MapType, name: &str, value: &str) -> Result<()> {
+    // SAFETY: pointers and lengths of live strings.
+    ok(unsafe {
+        abi::proxy_add_header_map_value(
             map as u32,
             name.as_ptr(),
             name.len(),

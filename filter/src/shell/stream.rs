@@ -9,7 +9,8 @@ use crate::config::Config;
 use crate::refusal::Refusal;
 use crate::session::{OnRequest, OnResponse, Request, Session};
 use crate::tunnel::{Edit, Outputs};
-use crate::upgrade::{Handshake, HttpVersion, SUBPROTOCOL};
+use crate::upgrade::{Handshake, HttpVersion, SUBPROTOCOL, is_browser_s_alone};
+use crate::websocket::FrameHeader;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use vncgate_api::{Grant, Target};
@@ -49,14 +50,16 @@ pub(super) struct Stream {
     place: Cell<Option<Place>>,
     /// Names the session in the log: Envoy's request id, then the authority's session id.
     name: RefCell<String>,
+    /// Names of headers that nobody reads any more.
+    read_headers: Cell<Vec<String>>,
     /// The body to put in the place of Envoy's own, when the target cannot be reached.
     refusal_body: Cell<Option<String>>,
 }
 
 impl Stream {
     pub(super) fn new(context_id: u32, config: Option<Rc<Config>>, shared: Rc<Shared>) -> Self {
-        let (session, place, name, refusal_body) = Default::default();
-        Self { context_id, config, shared, session, place, name, refusal_body }
+        let (session, place, name, read_headers, refusal_body) = Default::default();
+        Self { context_id, config, shared, session, place, name, read_headers, refusal_body }
     }
 
     pub(super) fn context_id(&self) -> u32 {
@@ -105,7 +108,11 @@ impl Stream {
         let outcome = self.step(|session| session.request(&request, &config));
         if matches!(outcome, OnRequest::Check { .. }) {
             match self.shared.clients.place(client_address, config.sessions_per_client) {
-                Ok(place) => self.place.set(place),
+                Ok(place) => {
+                    self.place.set(place);
+                    let names = headers.0.into_iter().map(|(name, _)| name);
+                    self.read_headers.set(names.filter(|name| is_browser_s_alone(name)).collect());
+                }
                 Err(refusal) => {
                     self.step(Session::end);
                     return Ok(OnRequest::Refuse(refusal));
@@ -173,6 +180,10 @@ impl Stream {
             Target::Vnc { address, .. } => {
                 host::set_property("vncgate.address", &address.to_string())?;
                 host::set_property("vncgate.target", "vnc")?;
+                // Envoy keeps each header for as long as the session lasts.
+                for name in self.read_headers.take() {
+                    host::remove_header(REQUEST, &name)?;
+                }
                 host::set_header(REQUEST, ":path", &path)?;
             }
             Target::Webmks { address, host: name, path: ticket_path, server_name } => {
@@ -216,10 +227,10 @@ impl Stream {
         host::set_header(RESPONSE, "upgrade", "websocket")?;
         host::set_header(RESPONSE, "connection", "Upgrade")?;
         if let Some(accept) = &handshake.accept {
-            host::set_header(RESPONSE, "sec-websocket-accept", accept)?;
+            host::add_header(RESPONSE, "sec-websocket-accept", accept)?;
         }
         if let Some(subprotocol) = handshake.subprotocol {
-            host::set_header(RESPONSE, "sec-websocket-protocol", subprotocol)?;
+            host::add_header(RESPONSE, "sec-websocket-protocol", subprotocol)?;
         }
         Ok(())
     }
@@ -470,7 +481,7 @@ fn edit(body: BufferType, edit: &Edit, is_gone: impl Fn() -> bool) -> Result<(),
         host::replace_buffer(body, &[])?;
     }
     if let Some(header) = edit.header {
-        host::prepend_buffer(body, header.as_bytes())?;
+        host::prepend_buffer(body, header.encode(&mut [0; FrameHeader::LEN_MAX]))?;
     }
     if !edit.append.is_empty() && !is_gone() {
         host::append_buffer(body, &edit.append)?;

@@ -3,6 +3,11 @@
 use anyhow::{Result, bail};
 
 const BINARY_FINAL: u8 = 0x82;
+/// A message may be in fragments: one of this, continuations, and a final one.
+const BINARY: u8 = 0x02;
+const CONTINUATION: u8 = 0x00;
+const CONTINUATION_FINAL: u8 = 0x80;
+const CLOSE: u8 = 0x88;
 const MASKED: u8 = 0x80;
 
 /// One masked binary message.
@@ -58,8 +63,8 @@ impl Deframer {
                 self.header.push(chunk[0]);
                 chunk = &chunk[1..];
                 match self.header[0] {
-                    BINARY_FINAL => {}
-                    0x88 => return Ok(Deframed::Close),
+                    BINARY_FINAL | BINARY | CONTINUATION | CONTINUATION_FINAL => {}
+                    CLOSE => return Ok(Deframed::Close),
                     first => bail!("a frame that begins with {first:#04x}"),
                 }
                 if let Some(len) = payload_len(&self.header) {
@@ -98,7 +103,8 @@ mod tests {
     #[test]
     fn payload_comes_out_of_any_split() {
         let payload: Vec<u8> = (0..=255).cycle().take(70_000).collect();
-        let mut wire = vec![BINARY_FINAL, 3, 1, 2, 3, BINARY_FINAL, 126, 1, 0];
+        let mut wire = vec![BINARY_FINAL, 3, 1, 2, 3];
+        wire.extend([BINARY, 0, CONTINUATION, 0, CONTINUATION_FINAL, 126, 1, 0]);
         wire.extend_from_slice(&payload[..256]);
         wire.extend_from_slice(&[BINARY_FINAL, 127, 0, 0, 0, 0, 0, 1, 0x11, 0x70]);
         wire.extend_from_slice(&payload);

@@ -5,6 +5,7 @@
 
 use vncgate_filter::session::Session;
 use vncgate_filter::tunnel::{Edit, Outputs};
+use vncgate_filter::websocket::FrameHeader;
 
 /// One direction's body.
 #[derive(Debug, Default)]
@@ -153,7 +154,8 @@ impl Body {
             self.body().clear();
         }
         if let Some(header) = edit.header {
-            self.body().splice(0..0, header.as_bytes().iter().copied());
+            let mut buffer = [0; FrameHeader::LEN_MAX];
+            self.body().splice(0..0, header.encode(&mut buffer).iter().copied());
         }
         if !edit.append.is_empty() {
             self.body().extend(edit.append);

@@ -13,7 +13,7 @@ use vncgate_tests::process::{Run, until};
 use vncgate_tests::websocket::Upgrade;
 
 /// As much as Envoy reads from a console at once (`per_connection_buffer_limit_bytes` of its cluster).
-const READ: usize = 131_072;
+const READ: usize = 262_144;
 
 /// Enough that both of Envoy's workers have one.
 const BYSTANDERS: usize = 6;
@@ -34,8 +34,8 @@ const MISFITS: [Misfit; 4] = [
     // A read without its frame header, so that it ends within the filter's own call.
     Misfit { literal: "per_connection_buffer_limit_bytes: 1048576", limit: READ, http2: false },
     // One read but not two.
-    Misfit { literal: "per_connection_buffer_limit_bytes: 1048576", limit: 140_000, http2: false },
-    Misfit { literal: "initial_stream_window_size: 524288", limit: READ, http2: true },
+    Misfit { literal: "per_connection_buffer_limit_bytes: 1048576", limit: 270_000, http2: false },
+    Misfit { literal: "initial_stream_window_size: 655360", limit: READ, http2: true },
 ];
 
 #[tokio::test]

@@ -31,6 +31,15 @@ fn a_token_opens_a_console() {
     host.answer(&call, grant());
     let request = browser.upstream_request().expect("the request goes on");
     assert_eq!(request.get(":path").as_deref(), Some("/websockify"));
+    for (name, value) in request.iter() {
+        assert!(!value.windows(TOKEN.len()).any(|part| part == TOKEN.as_bytes()), "{name:?}");
+    }
+    for name in ["origin", "sec-websocket-key", "sec-websocket-protocol"] {
+        assert_eq!(request.get(name), None, "{name} is nobody's business any more");
+    }
+    for name in [":method", ":authority", "connection", "upgrade", "x-request-id"] {
+        assert_eq!(request.get(name), upgrade().get(name), "{name}");
+    }
     for (name, value) in [
         ("vncgate.session", SESSION),
         ("vncgate.instance", INSTANCE),
@@ -252,7 +261,7 @@ fn a_browser_may_leave_at_any_time() {
     let browser = connect(&host);
     browser.client_disconnects();
 
-    // The timer was to wake this one.
+    // This one was to be woken.
     let browser = connect(&host);
     browser.upstream_sends(b"RFB 003.008\n");
     browser.client_disconnects();

@@ -172,7 +172,7 @@ pub(crate) fn read_messages(bytes: &[u8]) -> (Vec<Message>, usize) {
     (messages, bytes.len() - understood)
 }
 
-/// How long an unmasked frame around a message is (RFC 6455 5.2).
+/// How long an unmasked message is with its headers (RFC 6455 5.2). A long one begins with empty fragments.
 fn framed_length(message: &Message) -> usize {
     let payload = match message {
         // tungstenite's `Close` has the code apart from the reason.
@@ -181,8 +181,8 @@ fn framed_length(message: &Message) -> usize {
     };
     let header = match payload {
         0..=125 => 2,
-        126..=0xffff => 4,
-        _ => 10,
+        126..=8191 => 4,
+        _ => 64,
     };
     header + payload
 }
