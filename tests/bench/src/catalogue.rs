@@ -149,8 +149,13 @@ impl Measure {
     pub(crate) fn contenders(&self) -> Vec<Contender> {
         let takes_part = |contender: &Contender| match self.kind {
             Kind::Checks(_) | Kind::Issue => *contender == Contender::ALL[0],
-            Kind::Memory | Kind::Connects => contender.peer != Peer::Direct,
-            _ => true,
+            Kind::Memory => contender.peer != Peer::Direct,
+            Kind::Connects => !matches!(contender.peer, Peer::Direct | Peer::Connect),
+            // Of Envoy's HTTP tunnel it is told what its bytes cost.
+            Kind::Throughput { direction: Direction::Updates, .. } | Kind::ConnectLatency => {
+                contender.peer != Peer::Connect
+            }
+            Kind::Throughput { .. } | Kind::Echo => true,
         };
         Contender::ALL.into_iter().filter(takes_part).collect()
     }

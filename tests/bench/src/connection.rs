@@ -1,4 +1,4 @@
-//! A client's side of a session: TCP, TLS or an HTTP/2 stream, with or without WebSocket frames.
+//! A client's side of a session: TCP, TLS or a tunnel of HTTP, with or without WebSocket frames.
 
 use crate::frame::{self, Deframed, Deframer};
 use crate::http2;
@@ -74,8 +74,35 @@ impl Connection {
         );
         stream.write_all(request.as_bytes()).await.context("send the upgrade")?;
         let mut connection = Self::new(stream, Some(Deframer::default()));
-        connection.read_head().await?;
+        connection.read_head(101).await?;
         Ok(connection)
+    }
+
+    /// Opens a tunnel by HTTP/1.1's CONNECT.
+    ///
+    /// # Errors
+    ///
+    /// When the peer does not answer as it should.
+    pub(crate) async fn tunnel(
+        address: SocketAddr,
+        tls: Option<&Arc<ClientConfig>>,
+    ) -> Result<Self> {
+        let mut stream = connect(address, tls).await?;
+        let request = format!("CONNECT {address} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.context("send CONNECT")?;
+        let mut connection = Self::new(stream, None);
+        connection.read_head(200).await?;
+        Ok(connection)
+    }
+
+    /// Opens a tunnel by HTTP/2's CONNECT.
+    ///
+    /// # Errors
+    ///
+    /// When the peer does not answer as it should.
+    pub(crate) async fn tunnel_http2(address: SocketAddr, tls: &Arc<ClientConfig>) -> Result<Self> {
+        let stream = http2::tunnel(open_tls(address, tls).await?, address).await?;
+        Ok(Self::new(Wire::Http2(Box::new(stream)), None))
     }
 
     /// Opens a WebSocket on an HTTP/2 connection of its own (RFC 8441).
@@ -98,7 +125,7 @@ impl Connection {
     }
 
     /// Reads up to the end of an answer's head and keeps what follows it.
-    async fn read_head(&mut self) -> Result<()> {
+    async fn read_head(&mut self, expected: u16) -> Result<()> {
         const END: &[u8] = b"\r\n\r\n";
         let mut len = 0;
         loop {
@@ -108,7 +135,8 @@ impl Connection {
             let head = &self.buffer[..len];
             if let Some(end) = head.windows(END.len()).position(|window| window == END) {
                 let status = String::from_utf8_lossy(&head[..end]).into_owned();
-                ensure!(status.starts_with("HTTP/1.1 101 "), "refused: {status}");
+                let is_expected = status.starts_with(&format!("HTTP/1.1 {expected} "));
+                ensure!(is_expected, "refused: {status}");
                 self.unread = end + END.len()..len;
                 return Ok(());
             }

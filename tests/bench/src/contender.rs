@@ -14,6 +14,9 @@ pub(crate) enum Peer {
     /// Envoy's own TCP proxy, in the same process and with the same listener settings: no HTTP, no
     /// check. What Envoy can do at all.
     TcpProxy,
+    /// Envoy's own HTTP tunnel, in the same process: CONNECT (RFC 9110 9.3.6) with the shipped listener's
+    /// settings of HTTP/2, and no filter, WebSocket or check. What Envoy can do with HTTP.
+    Connect,
     /// websockify with its token file plugin, of which nova-novncproxy is made.
     Websockify,
     /// Nobody: what the machine can do at all.
@@ -22,8 +25,8 @@ pub(crate) enum Peer {
 
 impl Peer {
     /// All there are.
-    pub(crate) const ALL: [Self; 4] =
-        [Self::Vncgate, Self::TcpProxy, Self::Websockify, Self::Direct];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Vncgate, Self::TcpProxy, Self::Connect, Self::Websockify, Self::Direct];
 }
 
 /// What the client's bytes go over.
@@ -34,7 +37,7 @@ pub(crate) enum Transport {
     Cleartext,
     /// The same over TLS.
     Tls,
-    /// A WebSocket on an HTTP/2 connection of its own, over TLS.
+    /// A WebSocket, or a tunnel, on an HTTP/2 connection of its own, over TLS.
     TlsHttp2,
 }
 
@@ -49,19 +52,22 @@ pub(crate) struct Contender {
 
 impl Contender {
     /// All there are, those that are compared with each other side by side.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self { peer: Peer::Vncgate, transport: Transport::Cleartext },
         Self { peer: Peer::TcpProxy, transport: Transport::Cleartext },
+        Self { peer: Peer::Connect, transport: Transport::Cleartext },
         Self { peer: Peer::Websockify, transport: Transport::Cleartext },
         Self { peer: Peer::Direct, transport: Transport::Cleartext },
         Self { peer: Peer::Vncgate, transport: Transport::Tls },
         Self { peer: Peer::Vncgate, transport: Transport::TlsHttp2 },
         Self { peer: Peer::TcpProxy, transport: Transport::Tls },
+        Self { peer: Peer::Connect, transport: Transport::Tls },
+        Self { peer: Peer::Connect, transport: Transport::TlsHttp2 },
         Self { peer: Peer::Websockify, transport: Transport::Tls },
     ];
 
-    /// The one that this is held against: `peer` over the same transport, TLS for HTTP/2, which no
-    /// other speaks.
+    /// The one that this is held against: `peer` over the same transport, or TLS for HTTP/2, which neither
+    /// `tcp_proxy` nor websockify speaks.
     pub(crate) fn rival(self, peer: Peer) -> Self {
         let transport = match self.transport {
             Transport::Cleartext => Transport::Cleartext,
@@ -76,6 +82,7 @@ impl fmt::Display for Peer {
         formatter.write_str(match self {
             Self::Vncgate => "vncgate",
             Self::TcpProxy => "Envoy tcp_proxy",
+            Self::Connect => "Envoy CONNECT",
             Self::Websockify => "websockify",
             Self::Direct => "direct TCP",
         })

@@ -1,5 +1,5 @@
 //! What the benchmark adds to the shipped Envoy configuration, in the same process: the shipped
-//! listener without TLS, and TCP proxies with the shipped listener's socket settings.
+//! listener without TLS, and TCP proxies and HTTP tunnels with the shipped listener's socket settings.
 
 use std::net::SocketAddr;
 use vncgate_tests::certificate::Identity;
@@ -15,7 +15,14 @@ pub(crate) struct Addresses {
     pub(crate) tcp_proxy: SocketAddr,
     /// TCP proxy behind TLS.
     pub(crate) tcp_proxy_tls: SocketAddr,
+    /// HTTP tunnel.
+    pub(crate) connect: SocketAddr,
+    /// HTTP tunnel behind TLS.
+    pub(crate) connect_tls: SocketAddr,
 }
+
+const HTTP2_BEGIN: &str = "                http2_protocol_options:\n";
+const HTTP2_END: &str = "                upgrade_configs:\n";
 
 const ESXI_CLUSTER: &str = "    - name: vncgate_esxi_vnc\n";
 
@@ -39,6 +46,8 @@ pub(crate) fn changes(
         shipped.cleartext("bench_cleartext", addresses.cleartext),
         tcp_proxy(&shipped, "bench_tcp_proxy", addresses.tcp_proxy, None),
         tcp_proxy(&shipped, "bench_tcp_proxy_tls", addresses.tcp_proxy_tls, Some(&tls)),
+        tunnel(&shipped, "bench_connect", addresses.connect, None),
+        tunnel(&shipped, "bench_connect_tls", addresses.connect_tls, Some(&tls)),
     ];
     let cluster = tcp_proxy_cluster(shipped.text(), server);
     [added(&listeners), (ESXI_CLUSTER, format!("{cluster}{ESXI_CLUSTER}"))]
@@ -57,6 +66,43 @@ fn tcp_proxy(
                 stat_prefix: {name}
                 cluster: bench_tcp_proxy
                 idle_timeout: 28800s
+"#
+    );
+    shipped.with_filters(name, address, tls, &filters)
+}
+
+fn tunnel(
+    shipped: &Shipped,
+    name: &str,
+    address: SocketAddr,
+    tls: Option<&[(&str, String)]>,
+) -> String {
+    let (_, http2) = split(shipped.text(), HTTP2_BEGIN);
+    let (http2, _) = split(http2, HTTP2_END);
+    let filters = format!(
+        r#"            - name: envoy.filters.network.http_connection_manager
+              typed_config:
+                "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+                stat_prefix: {name}
+{http2}                upgrade_configs:
+                  - upgrade_type: CONNECT
+                http_filters:
+                  - name: envoy.filters.http.router
+                    typed_config:
+                      "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
+                route_config:
+                  virtual_hosts:
+                    - name: {name}
+                      domains: ["*"]
+                      routes:
+                        - match: {{ connect_matcher: {{}} }}
+                          route:
+                            cluster: bench_tcp_proxy
+                            timeout: 0s
+                            idle_timeout: 28800s
+                            upgrade_configs:
+                              - upgrade_type: CONNECT
+                                connect_config: {{}}
 "#
     );
     shipped.with_filters(name, address, tls, &filters)

@@ -3,6 +3,7 @@
 //! ```text
 //! client ─▶ vncgate     (Envoy and filter, authority, vCenter) ─▶ ESXi stand-in
 //!        ─▶ tcp_proxy   (the same Envoy: the ceiling)          ─▶
+//!        ─▶ CONNECT     (the same Envoy: its HTTP tunnel)      ─▶
 //!        ─▶ websockify  (what nova-novncproxy is made of)      ─▶
 //!        ─▶                                                    ─▶ (the machine's limit)
 //! ```

@@ -91,6 +91,7 @@ fn colour(contender: Contender) -> &'static str {
     match contender.peer {
         Peer::Vncgate => "#2da44e",
         Peer::TcpProxy => "#8c959f",
+        Peer::Connect => "#afb8c1",
         Peer::Websockify => "#d4a72c",
         Peer::Direct => "#d0d7de",
     }

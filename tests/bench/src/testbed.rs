@@ -71,6 +71,8 @@ impl Testbed {
             cleartext: Envoy::free_address(),
             tcp_proxy: Envoy::free_address(),
             tcp_proxy_tls: Envoy::free_address(),
+            connect: Envoy::free_address(),
+            connect_tls: Envoy::free_address(),
         };
         let identity = ca.issue("bench");
         let settings = Settings {
@@ -131,7 +133,8 @@ impl Testbed {
     }
 
     async fn open(&self, contender: Contender) -> Result<Connection> {
-        let Addresses { cleartext, tcp_proxy, tcp_proxy_tls } = self.listeners;
+        let Addresses { cleartext, tcp_proxy, tcp_proxy_tls, connect, connect_tls } =
+            self.listeners;
         match (contender.peer, contender.transport) {
             (Peer::Vncgate, Transport::Cleartext) => {
                 Connection::websocket(cleartext, None, &self.vncgate_upgrade()).await
@@ -154,6 +157,13 @@ impl Testbed {
             }
             (Peer::TcpProxy, Transport::Cleartext) => Connection::plain(tcp_proxy, None).await,
             (Peer::TcpProxy, _) => Connection::plain(tcp_proxy_tls, Some(&self.tls)).await,
+            (Peer::Connect, Transport::Cleartext) => Connection::tunnel(connect, None).await,
+            (Peer::Connect, Transport::Tls) => {
+                Connection::tunnel(connect_tls, Some(&self.tls_http1)).await
+            }
+            (Peer::Connect, Transport::TlsHttp2) => {
+                Connection::tunnel_http2(connect_tls, &self.tls_http2).await
+            }
             (Peer::Direct, _) => Connection::plain(self.stand_in.address(), None).await,
         }
     }
@@ -227,7 +237,7 @@ pub(crate) const ON_LOAD_CORE: [&str; 3] = [LOAD, VCENTER, STORE];
 pub(crate) fn parts_of(peer: Peer) -> &'static [&'static str] {
     match peer {
         Peer::Vncgate => &[ENVOY, AUTHORITY],
-        Peer::TcpProxy => &[ENVOY],
+        Peer::TcpProxy | Peer::Connect => &[ENVOY],
         Peer::Websockify => &[WEBSOCKIFY],
         Peer::Direct => &[],
     }

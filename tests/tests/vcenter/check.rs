@@ -1,7 +1,9 @@
 //! Time passes between the issue of a token and its use: the console must still be the machine's.
 
 use crate::fixture::{ESXI, OTHER_ESXI, Site};
+use futures_util::future::join_all;
 use serde_json::json;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 #[tokio::test]
@@ -172,4 +174,49 @@ async fn a_check_is_one_call_and_an_issue_three_in_a_row() {
     let before = calls().await;
     site.check(token).await.assert_granted(ESXI, port);
     assert_eq!(calls().await - before, 1, "read it, and its host's ports");
+}
+
+/// After an outage everybody comes back at the same moment.
+#[tokio::test]
+async fn many_at_once_share_calls_and_each_is_told_of_its_own_machine() {
+    const HOSTS: u8 = 4;
+    const ON_A_HOST: usize = 25;
+    let site = Site::start("many").await;
+    let mut machines = Vec::new();
+    for host in 0..HOSTS {
+        let host = Ipv4Addr::new(127, 1, 1, host);
+        site.vcenter.add_host(host.into());
+        machines.extend(site.vcenter.create_vms(&host.to_string(), ON_A_HOST).await);
+    }
+    let gone = ON_A_HOST / 2;
+    machines
+        .insert(gone, site.vcenter.create_vm("leaves", Ipv4Addr::new(127, 1, 1, 0).into(), 5999));
+    let (mut tokens, mut targets) = (Vec::new(), Vec::new());
+    for vm in &machines {
+        let token = site.authority.api().console(vm).await.token;
+        let grant = site.check(&token).await;
+        assert_eq!(grant.body["instance"], vm.instance_uuid.as_str());
+        targets.push(grant.body["target"].clone());
+        tokens.push(token);
+    }
+
+    let before = site.calls("RetrievePropertiesEx", "ok").await;
+    let answers = join_all(tokens.iter().map(|token| site.check(token))).await;
+    let calls = site.calls("RetrievePropertiesEx", "ok").await - before;
+    for (answer, target) in answers.iter().zip(&targets) {
+        assert_eq!(answer.body["target"], *target);
+    }
+    assert!(calls <= machines.len() as u64 / 2, "{calls} calls");
+
+    // A machine that is gone is a fault of every call that it is in, and of no other machine.
+    site.vcenter.power_off(&machines[gone].name);
+    site.vcenter.unregister(&machines[gone].name);
+    let answers = join_all(tokens.iter().map(|token| site.check(token))).await;
+    for (index, (answer, target)) in answers.iter().zip(&targets).enumerate() {
+        if index == gone {
+            answer.assert_refused(409, "console_unavailable");
+        } else {
+            assert_eq!(answer.body["target"], *target);
+        }
+    }
 }

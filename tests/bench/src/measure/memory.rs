@@ -22,7 +22,7 @@ const SETTLE: Duration = Duration::from_secs(1);
 fn counts(peer: Peer) -> &'static [usize] {
     match peer {
         Peer::Vncgate => &[1000, 5000],
-        Peer::TcpProxy | Peer::Direct => &[1000],
+        Peer::TcpProxy | Peer::Connect | Peer::Direct => &[1000],
         Peer::Websockify => &[100],
     }
 }
