@@ -8,7 +8,6 @@ use crate::process::{Process, Run, run_to_end};
 use crate::template::substitute;
 use crate::vcsim::{PASSWORD, Vcsim};
 use crate::workspace::{self, free_port};
-use nix::sys::signal::Signal;
 use rustls::RootCertStore;
 use serde_json::json;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -130,12 +129,12 @@ impl Authority {
 
     /// Stops answering without closing anything.
     pub fn freeze(&self) {
-        self.process.signal(Signal::SIGSTOP);
+        self.process.freeze();
     }
 
     /// Answers again after [`Self::freeze`].
     pub fn thaw(&self) {
-        self.process.signal(Signal::SIGCONT);
+        self.process.thaw();
     }
 
     /// Ends the authority at once; its ports refuse connections, and its tokens are gone.

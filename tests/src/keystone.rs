@@ -3,7 +3,6 @@
 use crate::certificate::{Ca, Identity};
 use crate::process::{Process, Run, run_to_end};
 use crate::workspace::{cached, checkout, free_port};
-use nix::sys::signal::Signal;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr};
@@ -136,12 +135,12 @@ impl Keystone {
 
     /// Stops answering without closing anything.
     pub fn freeze(&self) {
-        self.process.signal(Signal::SIGSTOP);
+        self.process.freeze();
     }
 
     /// Answers again after [`Self::freeze`].
     pub fn thaw(&self) {
-        self.process.signal(Signal::SIGCONT);
+        self.process.thaw();
     }
 
     /// Ends it; its port refuses connections.

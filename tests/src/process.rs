@@ -135,7 +135,32 @@ impl Process {
         self.child.id()
     }
 
-    /// Sends a signal: `SIGSTOP` makes a part slow, `SIGCONT` wakes it.
+    /// Stops the child, and returns when all of its threads have stopped: a signal is taken when a thread is
+    /// next scheduled, and until then it may answer.
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+        let threads = format!("/proc/{}/task", self.child.id());
+        let is_stopped = |thread: &Path| {
+            // proc(5): the state follows the name, which may hold anything up to the last parenthesis. A thread
+            // that has ended meanwhile has stopped, too.
+            let stat = fs::read_to_string(thread.join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('T'))
+        };
+        let all_stopped = || {
+            let threads = fs::read_dir(&threads).expect("list the child's threads");
+            threads.flatten().all(|thread| is_stopped(&thread.path()))
+        };
+        while !all_stopped() {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Lets the child go on after [`Self::freeze`].
+    pub fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.child.id()).expect("process ids fit");
         signal::kill(Pid::from_raw(id), signal)

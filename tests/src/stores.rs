@@ -3,7 +3,6 @@
 use crate::certificate::Identity;
 use crate::process::{Process, Run, run_to_end};
 use crate::workspace::free_port;
-use nix::sys::signal::Signal;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -96,12 +95,12 @@ impl Store {
 
     /// Stops answering without closing anything.
     pub fn freeze(&self) {
-        self.process.signal(Signal::SIGSTOP);
+        self.process.freeze();
     }
 
     /// Answers again after [`Self::freeze`].
     pub fn thaw(&self) {
-        self.process.signal(Signal::SIGCONT);
+        self.process.thaw();
     }
 
     /// Ends it at once, with everything in it.

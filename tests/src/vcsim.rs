@@ -3,7 +3,6 @@
 use crate::certificate::{Ca, Identity};
 use crate::process::{Process, Run, run_to_end};
 use crate::workspace::cached;
-use nix::sys::signal::Signal;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::net::{IpAddr, SocketAddr};
@@ -186,12 +185,12 @@ impl Vcsim {
 
     /// Stops answering without closing anything, as an overloaded vCenter does.
     pub fn freeze(&self) {
-        self.process.signal(Signal::SIGSTOP);
+        self.process.freeze();
     }
 
     /// Answers again after [`Self::freeze`].
     pub fn thaw(&self) {
-        self.process.signal(Signal::SIGCONT);
+        self.process.thaw();
     }
 
     /// Ends the vCenter; its port refuses connections.
