@@ -2,8 +2,8 @@
 //!
 //! A question goes out at once while fewer than [`CALLS`] calls are under way. What is asked meanwhile waits, and
 //! the next call takes all of it along. So a calm authority asks about one machine at a time, and when a thousand
-//! browsers come back after an outage, vCenter has some hundred calls to answer in place of a thousand, and the
-//! authority the cost of as many.
+//! browsers come back after an outage, vCenter has a sixteenth of the calls to answer, and the authority the cost
+//! of as many.
 //!
 //! A call begins after all of its questions were asked: no answer is older than the question.
 

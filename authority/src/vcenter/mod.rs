@@ -2,8 +2,9 @@
 //!
 //! [`soap`] knows the messages, [`session`] carries them, [`machine`] gives the properties their meaning,
 //! and [`Vcenter`] asks the questions. Of a machine's console nothing is cached: an answer is as old as its
-//! round trip; questions that come at the same moment share one ([`batch`]). [`fleet`] is all the configured vCenters, and knows which of them to ask about what; [`scope`]
-//! is the part of their inventories that a caller may see.
+//! round trip; questions that come at the same moment share one ([`batch`]). [`fleet`] is all the configured
+//! vCenters, and knows which of them to ask about what; [`scope`] is the part of their inventories that a caller
+//! may see.
 
 mod batch;
 pub mod fleet;
