@@ -21,7 +21,7 @@ default:
 # Start the whole path on this machine and print the URL of a console to open
 demo: build _vcsim _guest (_envoy envoy)
     @{{ just }} _debian qemu-system-x86 || echo "demo: QEMU cannot be installed here; the screen will be a small RFB server instead"
-    cargo run --quiet --package vncgate-tests --bin demo
+    cargo run --quiet --package vncgate-test-support --bin demo
 
 # Install all that building and testing need
 setup: (_debian "qemu-system-x86 chromium chromium-driver novnc memcached redis-server") _wasm-target _pages _vcsim _openstack _guest _cargo-deny (_envoy envoy)
@@ -42,15 +42,15 @@ test: dependencies test-unit test-abi test-envoy test-vcenter test-openstack tes
 
 # Unit and property tests beside the code
 test-unit: _pages
-    @{{ counted }} unit cargo test --no-fail-fast --package vncgate-api --package vncgate-filter --package vncgate-authority --package vncgate-bench --package vncgate-soak
+    @{{ counted }} unit cargo test --no-fail-fast --package vncgate-api --package vncgate-filter-core --package vncgate-authority --package vncgate-bench --package vncgate-soak
 
 # The built filter under wasmtime, with a small proxy-wasm host
 test-abi: build
-    @{{ counted }} abi cargo test --no-fail-fast --package vncgate-abi
+    @{{ counted }} abi cargo test --no-fail-fast --package vncgate-envoy-sim
 
 # The filter in a real Envoy with the shipped configuration
 test-envoy: build _vcsim (_envoy envoy)
-    @{{ counted }} envoy cargo test --no-fail-fast --package vncgate-tests --lib --test envoy -- {{ waiting }}
+    @{{ counted }} envoy cargo test --no-fail-fast --package vncgate-test-support --package vncgate-tiers --lib --test envoy -- {{ waiting }}
 
 # The same on every supported Envoy
 test-envoy-versions: build _vcsim
@@ -58,38 +58,38 @@ test-envoy-versions: build _vcsim
         {{ counted }} --total $(printf 'envoy-%s ' {{ envoys }}); [ -z "${failed-}" ]
 
 _test-envoy-version version: _guest (_envoy version) (_debian "qemu-system-x86")
-    @ENVOY_VERSION={{ version }} {{ counted }} envoy-{{ version }} cargo test --no-fail-fast --package vncgate-tests --test envoy --test webmks -- {{ waiting }}
+    @ENVOY_VERSION={{ version }} {{ counted }} envoy-{{ version }} cargo test --no-fail-fast --package vncgate-tiers --test envoy --test webmks -- {{ waiting }}
 
 # The authority against a simulated vCenter
 test-vcenter: build _vcsim
-    @{{ counted }} vcenter cargo test --no-fail-fast --package vncgate-tests --test vcenter
+    @{{ counted }} vcenter cargo test --no-fail-fast --package vncgate-tiers --test vcenter
 
 # OpenStack's own clients and a real Keystone
 test-openstack: build _vcsim _openstack _guest (_envoy envoy) (_debian "qemu-system-x86 chromium chromium-driver")
-    @{{ counted }} openstack cargo test --no-fail-fast --package vncgate-tests --test openstack
+    @{{ counted }} openstack cargo test --no-fail-fast --package vncgate-tiers --test openstack
 
 # Consoles of ESXi 7 and later, VNC that is switched on and VNC passwords, and the simulated hosts for all that
 test-webmks: build _vcsim _guest (_envoy envoy) (_debian "qemu-system-x86")
     @{{ counted }} simulator go test -C tests/vcsim -v ./...
-    @{{ counted }} webmks cargo test --no-fail-fast --package vncgate-tests --test webmks -- {{ waiting }}
+    @{{ counted }} webmks cargo test --no-fail-fast --package vncgate-tiers --test webmks -- {{ waiting }}
 
 # Token stores in memcached and Redis, and authorities that share one
 test-stores: build _vcsim (_debian "memcached redis-server")
-    @{{ counted }} stores cargo test --no-fail-fast --package vncgate-tests --test stores
+    @{{ counted }} stores cargo test --no-fail-fast --package vncgate-tiers --test stores
 
 # Two sites with one token store: each opens the other's consoles
 test-sites: build _vcsim (_envoy envoy) (_debian "memcached redis-server openssl")
-    @{{ counted }} sites cargo test --no-fail-fast --package vncgate-tests --test sites -- {{ waiting }}
+    @{{ counted }} sites cargo test --no-fail-fast --package vncgate-tiers --test sites -- {{ waiting }}
 
 # The holes that this kind of proxy has had, each tried on the whole gateway
 test-security: build _vcsim (_envoy envoy)
-    @{{ counted }} security cargo test --no-fail-fast --package vncgate-tests --test security -- {{ waiting }}
+    @{{ counted }} security cargo test --no-fail-fast --package vncgate-tiers --test security -- {{ waiting }}
 
 alias security := test-security
 
 # Headless Chromium opens consoles
 test-browser: build _vcsim _guest (_envoy envoy) (_debian "qemu-system-x86 chromium chromium-driver novnc")
-    @{{ counted }} browser cargo test --no-fail-fast --package vncgate-tests --test browser
+    @{{ counted }} browser cargo test --no-fail-fast --package vncgate-tiers --test browser
 
 # Autobahn's WebSocket cases against the gateway, and websockify beside it
 conformance *arguments: build _autobahn _websockify (_envoy envoy)

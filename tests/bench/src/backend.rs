@@ -6,11 +6,11 @@ use crate::usage;
 use crate::vcenter_cache::VcenterCache;
 use anyhow::{Context, Result};
 use std::net::{IpAddr, SocketAddr};
-use vncgate_tests::authority::{Authority, Config};
-use vncgate_tests::certificate::Ca;
-use vncgate_tests::process::Run;
-use vncgate_tests::stores::Store;
-use vncgate_tests::vcsim::{Vcsim, Vm};
+use vncgate_test_support::authority::{Authority, Config};
+use vncgate_test_support::certificate::Ca;
+use vncgate_test_support::process::Run;
+use vncgate_test_support::stores::Store;
+use vncgate_test_support::vcsim::{Vcsim, Vm};
 
 /// How vCenter answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

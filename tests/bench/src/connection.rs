@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
-use vncgate_tests::wire::{Wire, connect_tcp, connect_tls};
+use vncgate_test_support::wire::{Wire, connect_tcp, connect_tls};
 
 /// Bytes asked for in one read.
 const READ_LEN: usize = 128 * 1024;

@@ -10,7 +10,7 @@ use http::Request;
 use std::net::SocketAddr;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
-use vncgate_tests::http2::Http2Stream;
+use vncgate_test_support::http2::Http2Stream;
 
 /// Chromium's windows, in bytes, of a stream and of a connection.
 const STREAM_WINDOW: u32 = 6 * 1024 * 1024;

@@ -2,9 +2,9 @@
 //! listener without TLS, and TCP proxies and HTTP tunnels with the shipped listener's socket settings.
 
 use std::net::SocketAddr;
-use vncgate_tests::certificate::Identity;
-use vncgate_tests::listener::{Shipped, added, split};
-use vncgate_tests::template::substitute;
+use vncgate_test_support::certificate::Identity;
+use vncgate_test_support::listener::{Shipped, added, split};
+use vncgate_test_support::template::substitute;
 
 /// Where the listeners that are added listen.
 #[derive(Clone, Copy, Debug)]

@@ -64,7 +64,7 @@ use results::Results;
 use std::fs;
 use std::path::{Path, PathBuf};
 use tokio::task::LocalSet;
-use vncgate_tests::workspace::checkout;
+use vncgate_test_support::workspace::checkout;
 
 /// Measures vncgate beside Envoy's tcp_proxy, websockify and direct TCP.
 #[derive(Parser)]

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use vncgate_tests::envoy::SHIPPED_VERSION;
-use vncgate_tests::workspace::{self, checkout};
+use vncgate_test_support::envoy::SHIPPED_VERSION;
+use vncgate_test_support::workspace::{self, checkout};
 
 /// A run.
 #[derive(Clone, Debug, Serialize, Deserialize)]

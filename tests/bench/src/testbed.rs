@@ -13,10 +13,10 @@ use rustls::ClientConfig;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use vncgate_tests::certificate::Ca;
-use vncgate_tests::envoy::{Envoy, Settings};
-use vncgate_tests::process::Run;
-use vncgate_tests::vcsim::Vm;
+use vncgate_test_support::certificate::Ca;
+use vncgate_test_support::envoy::{Envoy, Settings};
+use vncgate_test_support::process::Run;
+use vncgate_test_support::vcsim::Vm;
 
 /// The ESXi host: an address of its own, as in the simulated vCenter's inventory.
 const ESXI_HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));

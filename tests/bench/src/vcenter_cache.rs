@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::TlsConnector;
-use vncgate_tests::certificate::{Ca, Identity};
+use vncgate_test_support::certificate::{Ca, Identity};
 
 /// Longest SOAP message, in bytes.
 const MESSAGE_LEN_MAX: usize = 1024 * 1024;

@@ -4,9 +4,9 @@ use anyhow::{Context, Result, ensure};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 use tokio::net::TcpStream;
-use vncgate_tests::certificate::Identity;
-use vncgate_tests::process::{Process, Run};
-use vncgate_tests::workspace::{cached, free_port};
+use vncgate_test_support::certificate::Identity;
+use vncgate_test_support::process::{Process, Run};
+use vncgate_test_support::workspace::{cached, free_port};
 
 /// A running websockify. It forks for each connection, and tells TLS from cleartext by the first byte.
 #[derive(Debug)]

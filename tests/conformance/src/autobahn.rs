@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::Path;
 use std::process::Stdio;
 use tokio::process::Command;
-use vncgate_tests::workspace::cached;
+use vncgate_test_support::workspace::cached;
 
 /// What is asked of a gateway: everything but compression (groups 12 and 13), which it does not offer,
 /// since RFB's encodings compress.

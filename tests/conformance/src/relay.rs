@@ -10,7 +10,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 use tokio::net::TcpStream;
-use vncgate_tests::screen::TcpServer;
+use vncgate_test_support::screen::TcpServer;
 
 /// What the target says first: a ProtocolVersion message (RFC 6143 7.1.1).
 pub(crate) const GREETING: &[u8; 12] = b"RFB 003.008\n";

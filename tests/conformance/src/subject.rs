@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::sync::Arc;
 use tokio::net::TcpStream;
-use vncgate_tests::certificate::Ca;
-use vncgate_tests::envoy::{Envoy, Settings};
-use vncgate_tests::process::{Process, Run};
-use vncgate_tests::screen::TcpServer;
-use vncgate_tests::scripted::{Script, ScriptedAuthority};
-use vncgate_tests::websocket;
-use vncgate_tests::workspace::{cached, free_port};
+use vncgate_test_support::certificate::Ca;
+use vncgate_test_support::envoy::{Envoy, Settings};
+use vncgate_test_support::process::{Process, Run};
+use vncgate_test_support::screen::TcpServer;
+use vncgate_test_support::scripted::{Script, ScriptedAuthority};
+use vncgate_test_support::websocket;
+use vncgate_test_support::workspace::{cached, free_port};
 
 /// Envoy with the shipped configuration and the built filter; an authority that grants every token the
 /// same target, so that nothing but WebSocket decides an outcome.

@@ -4,8 +4,8 @@ use arbitrary::Arbitrary;
 use serde_json::Value;
 use std::net::SocketAddr;
 use vncgate_api::CheckRequest;
-use vncgate_filter::check::{Reply, read_reply, request_body};
-use vncgate_filter::refusal::Refusal;
+use vncgate_filter_core::check::{Reply, read_reply, request_body};
+use vncgate_filter_core::refusal::Refusal;
 
 /// An answer of the authority; its body is tried as a question too.
 #[derive(Arbitrary, Debug)]

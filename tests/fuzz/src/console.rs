@@ -9,8 +9,8 @@ use tungstenite::protocol::Role;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use tungstenite::protocol::frame::{Frame, FrameHeader};
 use tungstenite::{Error, Message};
-use vncgate_filter::session::Session;
-use vncgate_filter::tunnel::BEATS_TO_END;
+use vncgate_filter_core::session::Session;
+use vncgate_filter_core::tunnel::BEATS_TO_END;
 
 /// Every frame of the browser is masked with this key.
 const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];

@@ -1,11 +1,11 @@
 //! How Envoy's filter manager treats the bodies of one stream, as far as a session can tell: the same rules
-//! as in `tests/abi`, which has them for the built module.
+//! as in `tests/envoy-sim`, which has them for the built module.
 //!
 //! What a callback resumes goes on when the callback is over; a reset takes effect at once.
 
-use vncgate_filter::session::Session;
-use vncgate_filter::tunnel::{Edit, Outputs};
-use vncgate_filter::websocket::FrameHeader;
+use vncgate_filter_core::session::Session;
+use vncgate_filter_core::tunnel::{Edit, Outputs};
+use vncgate_filter_core::websocket::FrameHeader;
 
 /// One direction's body.
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@ use arbitrary::Arbitrary;
 use des::Des;
 use des::cipher::{Array, BlockCipherDecrypt as _, KeyInit as _};
 use vncgate_api::Secret;
-use vncgate_filter::rfb::SecurityHandshake;
+use vncgate_filter_core::rfb::SecurityHandshake;
 
 /// The password of every console here.
 pub const PASSWORD: &str = "pass word";

@@ -4,10 +4,10 @@ use crate::console::{Console, Event};
 use crate::rfb::{PASSWORD, Script};
 use arbitrary::Arbitrary;
 use std::sync::LazyLock;
-use vncgate_filter::check::Reply;
-use vncgate_filter::config::Config;
-use vncgate_filter::session::{OnResponse, Request, Session};
-use vncgate_filter::upgrade::{Headers, HttpVersion};
+use vncgate_filter_core::check::Reply;
+use vncgate_filter_core::config::Config;
+use vncgate_filter_core::session::{OnResponse, Request, Session};
+use vncgate_filter_core::upgrade::{Headers, HttpVersion};
 
 static CONFIG: LazyLock<Config> = LazyLock::new(|| {
     Config::parse(br#"{"authority": {"cluster": "a"}}"#)

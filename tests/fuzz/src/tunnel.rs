@@ -4,7 +4,7 @@ use crate::peer;
 use arbitrary::Arbitrary;
 use tungstenite::protocol::Role;
 use tungstenite::{Error, Message};
-use vncgate_filter::websocket::{CloseCode, Deframer, End, PENDING_PONGS_MAX};
+use vncgate_filter_core::websocket::{CloseCode, Deframer, End, PENDING_PONGS_MAX};
 
 /// What stands behind a frame that is cut off, so that tungstenite, which looks at a frame when it is
 /// complete, judges what the filter judges by its header. It announces no message: longer frames stay cut off.

@@ -5,8 +5,8 @@ use arbitrary::Arbitrary;
 use std::sync::LazyLock;
 use tungstenite::handshake::derive_accept_key;
 use url::Url;
-use vncgate_filter::config::Config;
-use vncgate_filter::upgrade::{Headers, HttpVersion, Origin, Upgrade, read};
+use vncgate_filter_core::config::Config;
+use vncgate_filter_core::upgrade::{Headers, HttpVersion, Origin, Upgrade, read};
 
 static CONFIG: LazyLock<Config> = LazyLock::new(|| {
     let json =

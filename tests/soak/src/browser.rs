@@ -15,9 +15,9 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
-use vncgate_tests::certificate::Ca;
-use vncgate_tests::http2::Http2Stream;
-use vncgate_tests::wire::{Wire, connect_tcp, connect_tls};
+use vncgate_test_support::certificate::Ca;
+use vncgate_test_support::http2::Http2Stream;
+use vncgate_test_support::wire::{Wire, connect_tcp, connect_tls};
 
 /// An answer larger than this is not one of the gateway's, in bytes.
 const ANSWER_LEN_MAX: usize = 16 * 1024;

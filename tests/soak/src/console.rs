@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
-use vncgate_tests::screen::TcpServer;
+use vncgate_test_support::screen::TcpServer;
 
 /// Bytes asked for in one read. Small, as there is such a buffer for each session.
 const READ_LEN: usize = 16 * 1024;

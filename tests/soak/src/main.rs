@@ -47,7 +47,7 @@ use clap::Parser;
 use run::Plan;
 use std::process::ExitCode;
 use std::time::Duration;
-use vncgate_tests::workspace::checkout;
+use vncgate_test_support::workspace::checkout;
 
 /// Keeps thousands of sessions open while authority, memcached and vcsim are killed and started again.
 ///

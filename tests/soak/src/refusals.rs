@@ -9,8 +9,8 @@ use futures_util::StreamExt;
 use tokio::task::block_in_place;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
-use vncgate_tests::gateway::ESXI_HOSTS;
-use vncgate_tests::vcsim::Vm;
+use vncgate_test_support::gateway::ESXI_HOSTS;
+use vncgate_test_support::vcsim::Vm;
 
 /// A token of the right form that was never issued.
 const UNKNOWN_TOKEN: &str = "12345678-90ab-4cde-8f01-234567890abc";

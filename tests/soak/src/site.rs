@@ -14,17 +14,17 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::RwLock;
 use tokio::task::block_in_place;
-use vncgate_tests::authority::{Authority, Config};
-use vncgate_tests::certificate::Ca;
-use vncgate_tests::console_api::ConsoleApi;
-use vncgate_tests::envoy::{Envoy, Settings};
-use vncgate_tests::gateway::ESXI_HOSTS;
-use vncgate_tests::listener::{Shipped, added};
-use vncgate_tests::process::Run;
-use vncgate_tests::screen::TcpServer;
-use vncgate_tests::stores::Store;
-use vncgate_tests::vcsim::{Vcsim, Vm};
-use vncgate_tests::workspace::free_port;
+use vncgate_test_support::authority::{Authority, Config};
+use vncgate_test_support::certificate::Ca;
+use vncgate_test_support::console_api::ConsoleApi;
+use vncgate_test_support::envoy::{Envoy, Settings};
+use vncgate_test_support::gateway::ESXI_HOSTS;
+use vncgate_test_support::listener::{Shipped, added};
+use vncgate_test_support::process::Run;
+use vncgate_test_support::screen::TcpServer;
+use vncgate_test_support::stores::Store;
+use vncgate_test_support::vcsim::{Vcsim, Vm};
+use vncgate_test_support::workspace::free_port;
 
 /// The machines whose consoles are opened. An authority keeps up to 100 unused tokens of each.
 const OPENED_MACHINES: usize = 8;

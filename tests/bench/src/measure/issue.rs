@@ -10,8 +10,8 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Instant;
-use vncgate_tests::console_api::API_TOKEN;
-use vncgate_tests::vcsim::Vm;
+use vncgate_test_support::console_api::API_TOKEN;
+use vncgate_test_support::vcsim::Vm;
 
 /// Machines of a host, as many as a full one has. Its neighbours count for a console, since their ports
 /// are compared, so each inventory has hosts of this size.

@@ -1,0 +1,96 @@
+//! What the filter may cost at most. The figures are the same on every machine; a change that needs more
+//! raises the budget here and says why.
+
+use crate::story::*;
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+use vncgate_envoy_sim::{Callback, Host, built_filter_path};
+
+/// Every worker of Envoy compiles the module when it starts and after a trap, so its size is time in
+/// which no console opens. In bytes; a tenth above what it was when this was written.
+const MODULE_LEN_MAX: u64 = 375_000;
+
+/// The module's memory for an open session, in bytes; it grows by pages of 64 KiB. Envoy's own objects
+/// are some fifty times that.
+const SESSION_MEMORY_MAX: usize = 1024;
+
+/// RFC 6143 7.5.4: the key `a`, pressed.
+const KEY_EVENT: [u8; 8] = [4, 1, 0, 0, 0, 0, 0, 0x61];
+
+/// One callback's host calls, and WebAssembly instructions with a tenth to spare. A host call costs as
+/// much as some hundred instructions: Envoy looks up contexts, maps and buffers for it.
+struct Budget {
+    function: &'static str,
+    host_calls: usize,
+    fuel: u64,
+}
+
+const fn budget(function: &'static str, host_calls: usize, fuel: u64) -> Budget {
+    Budget { function, host_calls, fuel }
+}
+
+/// The callbacks that the host made since it was last asked are those, and cost no more.
+#[track_caller]
+fn assert_within(host: &Host, budgets: &[Budget]) {
+    let callbacks = host.take_callbacks();
+    let cost = |callback: &Callback| (callback.function, callback.counts());
+    let costs: Vec<_> = callbacks.iter().map(cost).collect();
+    assert_eq!(costs.len(), budgets.len(), "{costs:#?}");
+    for ((function, counts), budget) in costs.iter().zip(budgets) {
+        assert_eq!(*function, budget.function, "{costs:#?}");
+        assert_eq!(
+            counts.host_calls, budget.host_calls,
+            "host calls of {function}: {callbacks:#?}"
+        );
+        assert!(counts.fuel <= budget.fuel, "{function}: {} over {}", counts.fuel, budget.fuel);
+    }
+}
+
+#[test]
+fn the_module_is_small() {
+    let len = std::fs::metadata(built_filter_path()).expect("the built filter").len();
+    assert!(len <= MODULE_LEN_MAX, "{len} bytes, and {MODULE_LEN_MAX} are allowed");
+}
+
+#[test]
+fn a_session_costs_what_it_did() {
+    let host = host();
+    host.take_callbacks();
+
+    let (browser, call) = asked(&host, upgrade());
+    assert_within(
+        &host,
+        &[budget("proxy_on_context_create", 0, 600), budget("proxy_on_request_headers", 6, 55_000)],
+    );
+    host.answer(&call, grant());
+    assert_within(&host, &[budget("proxy_on_http_call_response", 14, 17_000)]);
+    browser.upstream_responds(connected());
+    assert_within(&host, &[budget("proxy_on_response_headers", 12, 5_300)]);
+
+    browser.upstream_sends(b"RFB 003.008\n");
+    wake(&host, &browser);
+    assert_within(
+        &host,
+        &[budget("proxy_on_response_body", 1, 900), budget("proxy_on_queue_ready", 4, 920)],
+    );
+    browser.upstream_sends(&[0; 1000]);
+    assert_within(&host, &[budget("proxy_on_response_body", 2, 700)]);
+    browser.client_sends(&frame(OpCode::Data(Data::Binary), &KEY_EVENT));
+    assert_within(&host, &[budget("proxy_on_request_body", 2, 2_300)]);
+    browser.client_sends(&frame(OpCode::Control(Control::Ping), b"ping"));
+    assert_within(&host, &[budget("proxy_on_request_body", 4, 3_000)]);
+}
+
+#[test]
+fn an_open_session_takes_little_memory() {
+    const SESSIONS: usize = 2000;
+    // All of one client's.
+    let host = configured(
+        r#"{"authority": {"cluster": "vncgate_authority_internal"}, "sessions_per_client": 0}"#,
+    );
+    let warm: Vec<_> = (0..100).map(|_| greeted(&host)).collect();
+    let before = host.memory_size();
+    let open: Vec<_> = (0..SESSIONS).map(|_| greeted(&host)).collect();
+    let each = (host.memory_size() - before) / SESSIONS;
+    assert!(each <= SESSION_MEMORY_MAX, "{each} bytes, and {SESSION_MEMORY_MAX} are allowed");
+    drop((warm, open));
+}

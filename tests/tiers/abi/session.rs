@@ -1,0 +1,325 @@
+//! A console from the upgrade to its end.
+
+use crate::story::*;
+use std::time::Duration;
+use tungstenite::protocol::CloseFrame;
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+use tungstenite::{Message, protocol::frame::coding::CloseCode};
+use vncgate_api::CheckRequest;
+use vncgate_envoy_sim::{CallAnswer, End, HeaderMap, LogLevel};
+
+#[test]
+fn a_token_opens_a_console() {
+    let host = host();
+    let browser = host.stream(upgrade());
+
+    // The authority is asked, and the request waits.
+    let call = browser.take_call().expect("the authority is asked");
+    assert_eq!(call.cluster, CLUSTER);
+    assert_eq!(call.headers.get(":method").as_deref(), Some("POST"));
+    assert_eq!(call.headers.get(":path").as_deref(), Some(vncgate_api::CHECK_PATH));
+    assert_eq!(call.headers.get("content-type").as_deref(), Some("application/json"));
+    assert_eq!(call.timeout, Duration::from_secs(5));
+    let question: CheckRequest<'_> = serde_json::from_slice(&call.body).unwrap();
+    assert_eq!(question.token, TOKEN);
+    assert_eq!(question.client_address, "203.0.113.7");
+    assert_eq!(question.request_id, "9d8f2c54-request");
+    assert_eq!(browser.upstream_request(), None);
+    assert_eq!(browser.response(), None);
+
+    // The router learns the target by filter state, and nobody learns the token.
+    host.answer(&call, grant());
+    let request = browser.upstream_request().expect("the request goes on");
+    assert_eq!(request.get(":path").as_deref(), Some("/websockify"));
+    for (name, value) in request.iter() {
+        assert!(!value.windows(TOKEN.len()).any(|part| part == TOKEN.as_bytes()), "{name:?}");
+    }
+    for name in ["origin", "sec-websocket-key", "sec-websocket-protocol"] {
+        assert_eq!(request.get(name), None, "{name} is nobody's business any more");
+    }
+    for name in [":method", ":authority", "connection", "upgrade", "x-request-id"] {
+        assert_eq!(request.get(name), upgrade().get(name), "{name}");
+    }
+    for (name, value) in [
+        ("vncgate.session", SESSION),
+        ("vncgate.instance", INSTANCE),
+        ("vncgate.target", "vnc"),
+        ("vncgate.address", TARGET),
+    ] {
+        assert_eq!(browser.property(name).as_deref(), Some(value), "{name}");
+    }
+    assert_eq!(browser.property("vncgate.refusal"), None);
+
+    browser.upstream_responds(connected());
+    let response = browser.response().expect("the handshake is answered");
+    assert_eq!(response.status, 101);
+    for (name, value) in [
+        ("upgrade", "websocket"),
+        ("connection", "Upgrade"),
+        ("sec-websocket-accept", ACCEPT),
+        ("sec-websocket-protocol", "binary"),
+    ] {
+        assert_eq!(response.headers.get(name).as_deref(), Some(value), "{name}");
+    }
+    assert_eq!(host.metrics()["vncgate.sessions.opened"], 1);
+    assert_eq!(host.metrics()["vncgate.sessions.active"], 1);
+
+    // Bytes go both ways.
+    assert_eq!(browser.upstream_sends(b"RFB 003.008\n"), b"");
+    assert_eq!(messages(&wake(&host, &browser)), [binary(b"RFB 003.008\n")]);
+    let version = frame(OpCode::Data(Data::Binary), b"RFB 003.008\n");
+    assert_eq!(browser.client_sends(&version), b"RFB 003.008\n");
+    assert_eq!(messages(&browser.upstream_sends(b"\x01\x01")), [binary(b"\x01\x01")]);
+
+    browser.client_disconnects();
+    assert_eq!(host.metrics()["vncgate.sessions.active"], 0);
+    assert_sound(&host);
+}
+
+#[test]
+fn the_token_is_found_wherever_stock_pages_put_it() {
+    let host = host();
+    let with_path = |path: &str| {
+        let mut headers = upgrade_without_token();
+        headers.replace(":path", path);
+        headers
+    };
+    let mut with_cookie = with_path("/websockify");
+    with_cookie.replace("cookie", format!("theme=dark; token={TOKEN}; lang=de"));
+    let query = |text: &str| with_path(&text.replace("TOKEN", TOKEN));
+    for (headers, path) in [
+        (upgrade(), "/websockify"),
+        (with_cookie, "/websockify"),
+        (query("/websockify?token=TOKEN"), "/websockify"),
+        (query("/?token=TOKEN"), "/"),
+        (query("/vnc.html?autoconnect=1&token=TOKEN&x=y"), "/vnc.html?autoconnect=1&x=y"),
+        (query("/websockify?token=older&token=TOKEN"), "/websockify"),
+        (query("/websockify?to%6ben=TOKEN"), "/websockify"),
+    ] {
+        let (browser, call) = asked(&host, headers);
+        let question: CheckRequest<'_> = serde_json::from_slice(&call.body).unwrap();
+        assert_eq!(question.token, TOKEN);
+        host.answer(&call, grant());
+        let request = browser.upstream_request().expect("the request goes on");
+        assert_eq!(request.get(":path").as_deref(), Some(path));
+    }
+    assert_sound(&host);
+}
+
+#[test]
+fn the_path_that_the_access_log_shows_never_holds_the_token() {
+    let host = host();
+    let mut headers = upgrade_without_token();
+    headers.replace(":path", format!("/websockify?token={TOKEN}"));
+    let (browser, call) = asked(&host, headers);
+    host.answer(&call, CallAnswer::Reset);
+    assert_eq!(browser.response().expect("a refusal").status, 503);
+    let logged = browser.logged_request().get(":path");
+    assert_eq!(logged.as_deref(), Some("/websockify"));
+}
+
+#[test]
+fn over_http2_there_is_no_key_and_no_accept() {
+    let host = host();
+    let browser = host.http2_stream(upgrade_lacking("sec-websocket-key"));
+    let call = browser.take_call().expect("the authority is asked");
+    host.answer(&call, grant());
+    browser.upstream_responds(connected());
+    let response = browser.response().expect("the handshake is answered");
+    assert_eq!(response.headers.get("sec-websocket-accept"), None);
+    assert_eq!(response.headers.get("sec-websocket-protocol").as_deref(), Some("binary"));
+    assert_sound(&host);
+}
+
+#[test]
+fn a_browser_that_offers_no_subprotocol_gets_none() {
+    let host = host();
+    let mut headers = upgrade_without_token();
+    headers.replace("cookie", format!("token={TOKEN}"));
+    let (browser, call) = asked(&host, headers);
+    host.answer(&call, grant());
+    browser.upstream_responds(connected());
+    let response = browser.response().expect("the handshake is answered");
+    assert_eq!(response.headers.get("sec-websocket-protocol"), None);
+}
+
+#[test]
+fn an_ipv6_target_is_written_with_brackets() {
+    let host = host();
+    let (browser, call) = asked(&host, upgrade());
+    host.answer(&call, CallAnswer::json(200, grant_of("[::1]:5901")));
+    assert_eq!(browser.property("vncgate.address").as_deref(), Some("[::1]:5901"));
+}
+
+#[test]
+fn bytes_that_come_before_the_grant_wait_for_it() {
+    let host = host();
+    let (browser, call) = asked(&host, upgrade());
+    let early = frame(OpCode::Data(Data::Binary), b"early");
+    assert_eq!(browser.client_sends(&early), b"");
+    host.answer(&call, grant());
+    assert_eq!(browser.upstream_received(), b"early");
+    assert_sound(&host);
+}
+
+#[test]
+fn bytes_that_come_before_a_refusal_reach_nobody() {
+    let host = host();
+    let (browser, call) = asked(&host, upgrade());
+    browser.client_sends(&frame(OpCode::Data(Data::Binary), b"early"));
+    host.answer(&call, refusal(vncgate_api::RefusalCode::TokenInvalid));
+    assert_eq!(browser.upstream_received(), b"");
+    assert_eq!(browser.upstream_request(), None);
+    assert_sound(&host);
+}
+
+#[test]
+fn the_end_of_the_console_is_a_close_frame() {
+    let host = host();
+    let browser = greeted(&host);
+    let received = messages(&browser.upstream_ends());
+    let [Message::Close(Some(CloseFrame { code, .. }))] = &received[..] else {
+        panic!("a Close frame, not {received:?}");
+    };
+    assert_eq!(*code, CloseCode::Normal);
+    assert_eq!(browser.end(), Some(End::Complete));
+    assert_eq!(host.metrics()["vncgate.sessions.active"], 0);
+    wake(&host, &browser);
+    assert_sound(&host);
+}
+
+#[test]
+fn last_words_of_the_console_come_before_its_close() {
+    let host = host();
+    for waiting in [&b""[..], b"first"] {
+        let browser = connect(&host);
+        browser.upstream_sends(waiting);
+        let received = messages(&browser.upstream_sends_last(b"last"));
+        let [Message::Binary(bytes), Message::Close(_)] = &received[..] else {
+            panic!("a message and a Close frame, not {received:?}");
+        };
+        assert_eq!(bytes.as_ref(), [waiting, b"last"].concat());
+        assert_eq!(browser.end(), Some(End::Complete));
+    }
+    assert_sound(&host);
+}
+
+#[test]
+fn a_console_that_never_speaks_still_closes_in_order() {
+    let host = host();
+    let browser = connect(&host);
+    let received = messages(&browser.upstream_ends());
+    assert!(matches!(&received[..], [Message::Close(Some(_))]), "{received:?}");
+    assert_eq!(browser.end(), Some(End::Complete));
+    assert_sound(&host);
+}
+
+#[test]
+fn a_close_of_the_browser_is_echoed_and_ends_the_session() {
+    let host = host();
+    let browser = greeted(&host);
+    let close = frame(OpCode::Control(Control::Close), b"\x03\xe8bye");
+    assert_eq!(browser.client_sends(&close), b"");
+    let received = messages(&browser.client_received());
+    let [Message::Close(Some(CloseFrame { code, .. }))] = &received[..] else {
+        panic!("a Close frame, not {received:?}");
+    };
+    assert_eq!(*code, CloseCode::Normal);
+
+    // Nothing follows our Close.
+    assert_eq!(browser.upstream_sends(b"late"), b"");
+    assert_eq!(wake(&host, &browser), b"");
+    assert_eq!(browser.end(), Some(End::ResetByFilter));
+    assert_eq!(host.metrics()["vncgate.sessions.active"], 0);
+    assert_sound(&host);
+}
+
+#[test]
+fn a_close_before_the_console_has_spoken_ends_the_session() {
+    let host = host();
+    let browser = connect(&host);
+    browser.client_sends(&frame(OpCode::Control(Control::Close), b"\x03\xe8"));
+    wake(&host, &browser);
+    assert_eq!(browser.end(), Some(End::ResetByFilter));
+    assert_eq!(host.metrics()["vncgate.sessions.active"], 0);
+    assert_sound(&host);
+}
+
+#[test]
+fn a_browser_may_leave_at_any_time() {
+    let host = host();
+
+    let (browser, call) = asked(&host, upgrade());
+    browser.client_disconnects();
+    host.answer(&call, grant());
+    assert_eq!(browser.upstream_request(), None);
+
+    let (browser, call) = asked(&host, upgrade());
+    host.answer(&call, grant());
+    browser.client_disconnects();
+
+    let browser = connect(&host);
+    browser.client_disconnects();
+
+    // This one was to be woken.
+    let browser = connect(&host);
+    browser.upstream_sends(b"RFB 003.008\n");
+    browser.client_disconnects();
+    assert_eq!(wake(&host, &browser), b"");
+
+    assert_eq!(host.metrics()["vncgate.sessions.opened"], 2);
+    assert_eq!(host.metrics()["vncgate.sessions.active"], 0);
+    assert_sound(&host);
+}
+
+#[test]
+fn a_reset_of_the_console_ends_the_session() {
+    let host = host();
+    let browser = greeted(&host);
+    browser.upstream_resets();
+    assert_eq!(browser.end(), Some(End::UpstreamReset));
+    assert_eq!(host.metrics()["vncgate.sessions.active"], 0);
+    assert_sound(&host);
+}
+
+#[test]
+fn sessions_do_not_disturb_each_other() {
+    let host = host();
+    let first = greeted(&host);
+    let (second, call) = asked(&host, upgrade());
+    let third = connect(&host);
+    third.upstream_sends(b"third");
+    // A breach of the protocol ends its own session alone.
+    first.client_sends(&frame(OpCode::Data(Data::Text), b"text"));
+    host.answer(&call, grant());
+    second.upstream_responds(connected());
+    assert_eq!(messages(&wake(&host, &third)), [binary(b"third")]);
+    second.upstream_sends(b"second");
+    assert_eq!(messages(&wake(&host, &second)), [binary(b"second")]);
+    assert_eq!(first.end(), Some(End::ResetByFilter));
+    assert_eq!((second.end(), third.end()), (None, None));
+    assert_eq!(host.metrics()["vncgate.sessions.active"], 2);
+    assert_sound(&host);
+}
+
+#[test]
+fn log_lines_name_the_session() {
+    let host = host();
+    let (_browser, call) = asked(&host, upgrade());
+    host.answer(&call, refusal(vncgate_api::RefusalCode::ConsoleMoved));
+    let logs = host.logs();
+    let line = logs.iter().find(|line| line.level >= LogLevel::Info);
+    let message = &line.expect("a refusal is logged").message;
+    assert!(message.contains("9d8f2c54-request"), "{message}");
+    assert!(message.contains("console_moved"), "{message}");
+}
+
+#[test]
+fn an_answer_with_headers_that_are_not_text_opens_nothing() {
+    let host = host();
+    let (browser, call) = asked(&host, upgrade());
+    let headers = HeaderMap::from([(":status", &b"2\xff0"[..])]);
+    host.answer(&call, CallAnswer::Response { headers, body: grant_body().into() });
+    assert_eq!(browser.response().expect("a refusal").status, 503);
+    assert_sound(&host);
+}

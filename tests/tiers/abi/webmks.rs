@@ -1,0 +1,154 @@
+//! A WebMKS console (ESXi 7 and later): a WebSocket already, passed through as it is.
+
+use crate::story::*;
+use tungstenite::protocol::frame::coding::{Data, OpCode};
+use vncgate_envoy_sim::{CallAnswer, End, HeaderMap, Host, Stream};
+
+/// A ticket may hold what base64 and a path hold; it must arrive as it is.
+const TICKET: &str = "cst-++//a1==--tp-AA:BB";
+
+fn grant() -> CallAnswer {
+    CallAnswer::json(
+        200,
+        format!(
+            r#"{{"session":"{SESSION}","instance":"{INSTANCE}","expires_at":"2026-01-01T00:10:00Z",
+                "target":{{"protocol":"webmks","address":"127.0.0.3:443","host":"esx-1.example.com",
+                "path":"/ticket/{TICKET}","server_name":"esx-1.example.com"}}}}"#
+        ),
+    )
+}
+
+/// What an ESXi host answers.
+fn accepted() -> HeaderMap {
+    HeaderMap::from([
+        (":status", "101"),
+        ("upgrade", "websocket"),
+        ("connection", "Upgrade"),
+        ("sec-websocket-accept", ACCEPT),
+        ("sec-websocket-protocol", "binary"),
+    ])
+}
+
+fn granted(host: &Host, mut headers: HeaderMap) -> Stream {
+    headers.add("cookie", "portal=secret");
+    let (browser, call) = asked(host, headers);
+    host.answer(&call, grant());
+    browser
+}
+
+#[test]
+fn the_host_gets_the_ticket_and_nothing_of_the_browser() {
+    let host = host();
+    let browser = granted(&host, upgrade());
+    for (name, value) in [
+        ("vncgate.target", "webmks"),
+        ("vncgate.address", "127.0.0.3:443"),
+        ("vncgate.server_name", "esx-1.example.com"),
+        ("vncgate.session", SESSION),
+    ] {
+        assert_eq!(browser.property(name).as_deref(), Some(value), "{name}");
+    }
+    let request = browser.upstream_request().expect("the request goes on");
+    let ticket_path = format!("/ticket/{TICKET}");
+    for (name, value) in [
+        (":path", ticket_path.as_str()),
+        (":authority", "esx-1.example.com"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-key", KEY),
+        ("sec-websocket-protocol", "binary"),
+    ] {
+        assert_eq!(request.get(name).as_deref(), Some(value), "{name}");
+    }
+    for name in ["origin", "cookie"] {
+        assert_eq!(request.get(name), None, "{name}");
+    }
+    for (name, value) in request.iter() {
+        let value = String::from_utf8_lossy(value);
+        assert!(!value.contains(TOKEN), "{name} holds the token");
+        assert!(!value.contains(TICKET) || name == ":path", "{name} holds the ticket");
+    }
+    for line in host.logs() {
+        assert!(!line.message.contains(TICKET), "{line:?}");
+    }
+    assert_sound(&host);
+}
+
+#[test]
+fn frames_pass_as_they_are_and_cost_nothing() {
+    let host = host();
+    let browser = granted(&host, upgrade());
+    browser.upstream_responds(accepted());
+    assert_eq!(browser.response().expect("a response").headers, accepted());
+    assert_eq!(host.metrics()["vncgate.sessions.active"], 1);
+    host.take_callbacks();
+    for opcode in [Data::Binary, Data::Text] {
+        let bytes = frame(OpCode::Data(opcode), b"not ours to read");
+        assert_eq!(browser.client_sends(&bytes), bytes);
+    }
+    assert_eq!(browser.upstream_sends(b"\x82\x05hello"), b"\x82\x05hello");
+    for callback in host.take_callbacks() {
+        assert_eq!(callback.counts().host_calls, 0, "{callback:?}");
+    }
+    assert_eq!(browser.upstream_ends(), b"");
+    assert_eq!(browser.end(), Some(End::Complete));
+    assert_eq!(host.metrics()["vncgate.sessions.active"], 0);
+    assert_sound(&host);
+}
+
+#[test]
+fn what_the_browser_did_not_ask_for_is_taken_out_of_the_answer() {
+    let host = host();
+    let mut headers = upgrade_without_token();
+    headers.remove("sec-websocket-key");
+    headers.replace(":path", format!("/websockify?token={TOKEN}"));
+    let browser = host.http2_stream(headers);
+    let call = browser.take_call().expect("the authority is asked");
+    host.answer(&call, grant());
+    let request = browser.upstream_request().expect("the request goes on");
+    assert!(request.get("sec-websocket-key").is_some(), "HTTP/1.1 to the host needs one");
+    browser.upstream_responds(accepted());
+    let response = browser.response().expect("a response");
+    assert_eq!(response.status, 101);
+    assert_eq!(response.headers.get("sec-websocket-accept"), None);
+    assert_eq!(response.headers.get("sec-websocket-protocol"), None);
+    assert_sound(&host);
+}
+
+#[test]
+fn a_host_that_does_not_switch_protocols_is_explained() {
+    for status in ["200", "400", "403", "404", "503"] {
+        for ends_with_its_headers in [false, true] {
+            let host = host();
+            let browser = granted(&host, upgrade());
+            let answer = [(":status", status), ("content-type", "text/html")];
+            let body = if ends_with_its_headers {
+                browser.upstream_responds_without_body(answer);
+                browser.client_received()
+            } else {
+                browser.upstream_responds(answer);
+                browser.upstream_sends_last(b"<html>not yours</html>")
+            };
+            let response = browser.response().expect("a response");
+            assert_eq!(response.status, 502);
+            let body: serde_json::Value = serde_json::from_slice(&body).expect("a JSON body");
+            assert_eq!(body["code"], "console_refused");
+            assert_eq!(browser.property("vncgate.refusal").as_deref(), Some("console_refused"));
+            assert_eq!(browser.property("vncgate.host_status").as_deref(), Some(status));
+            assert_eq!(host.metrics().get("vncgate.sessions.active"), None);
+            assert_sound(&host);
+        }
+    }
+}
+
+#[test]
+fn a_host_that_cannot_be_connected_to_has_no_status() {
+    let host = host();
+    let browser = granted(&host, upgrade());
+    browser.upstream_refuses();
+    assert_eq!(browser.response().expect("a response").status, 503);
+    let body: serde_json::Value =
+        serde_json::from_slice(&browser.client_received()).expect("a JSON body");
+    assert_eq!(body["code"], "console_unreachable");
+    assert_eq!(browser.property("vncgate.host_status"), None);
+    assert_sound(&host);
+}

@@ -1,0 +1,246 @@
+//! A filter that traps admits nobody, and the next request is served by a fresh one.
+//!
+//! The filter has no known way to trap, so the built one is given one: callbacks that execute `unreachable`
+//! when a certain argument is large, and are the filter's own otherwise.
+
+use crate::fixture::{ESXI, LIMIT, assert_echoes, has_trapped, raw_answer, status_of, within};
+use futures_util::{SinkExt, StreamExt};
+use serde_json::json;
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::time::Duration;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
+use vncgate_test_support::certificate::Ca;
+use vncgate_test_support::envoy::{Envoy, Settings};
+use vncgate_test_support::process::{Run, until};
+use vncgate_test_support::screen::TcpServer;
+use vncgate_test_support::scripted::{Script, ScriptedAuthority};
+use vncgate_test_support::websocket::Upgrade;
+use vncgate_test_support::workspace;
+use wasm_encoder::reencode::{Error, Reencode, utils};
+use wasm_encoder::{
+    BlockType, CodeSection, ExportKind, ExportSection, Function, FunctionSection, Module,
+};
+use wasmparser::{Parser, Payload, TypeRef};
+
+const TOKEN: &str = "11111111-2222-4333-8444-555555555555";
+
+/// Callbacks of proxy-wasm 0.2.1, all their arguments, the argument that decides, and from which value on
+/// it traps.
+const TRAPS: [(&str, u32, u32, i32); 3] = [
+    ("proxy_on_request_headers", 3, 1, TRAPPING_HEADERS),
+    ("proxy_on_http_call_response", 5, 3, TRAPPING_ANSWER),
+    ("proxy_on_request_body", 3, 1, TRAPPING_CHUNK),
+];
+
+/// Headers of a request; a browser sends some twenty.
+const TRAPPING_HEADERS: i32 = 60;
+/// Bytes of the authority's answer; a grant has some 250.
+const TRAPPING_ANSWER: i32 = 3000;
+/// Bytes from a browser at once.
+const TRAPPING_CHUNK: i32 = 3000;
+
+/// How long a refused browser waits for its answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// More than there are workers, so that each of them has trapped.
+const TRIES: usize = 6;
+
+#[tokio::test]
+async fn a_trap_admits_nobody_and_the_next_request_is_served() {
+    let run = Run::new("trap");
+    let ca = Ca::new(&run);
+    let authority = ScriptedAuthority::start(Script::Silence).await;
+    let filter = std::fs::read(workspace::filter()).expect("read the filter");
+    let trapping = run.write("trapping.wasm", with_traps(&filter));
+    let shipped = workspace::filter().display().to_string();
+    let settings = Settings {
+        listen: Envoy::free_address(),
+        authority_public: authority.address(),
+        authority_internal: authority.address(),
+        changes: &[
+            (&shipped, trapping.display().to_string()),
+            // A place that outlived the trap of its session would be missed by the next one.
+            (r#""allowed_origins": []"#, r#""sessions_per_client": 1"#.to_owned()),
+        ],
+    };
+    let envoy = Envoy::start(&run, &ca, &settings).await;
+    let console = TcpServer::echo(ESXI).await;
+    let grant = Script::grant(console.address());
+    let serves = async || {
+        authority.follow(grant.clone());
+        // A worker whose filter has trapped refuses for a moment, lest it start one after another.
+        let mut browser = until("a session by a fresh filter", LIMIT, async || {
+            let answer = Upgrade::with_token(&envoy, TOKEN).send(&ca).await;
+            // Nor has Envoy always heard already that the last browser has gone.
+            let known = matches!(answer.status, 101 | 429 | 500 | 503);
+            assert!(known, "{} {}", answer.status, answer.body);
+            if answer.status == 101 { Some(answer.into_websocket().await) } else { None }
+        })
+        .await;
+        assert_echoes(&mut browser).await;
+        browser
+    };
+    serves().await;
+    assert!(!has_trapped(&envoy), "what browsers send does not trap");
+
+    // Before the authority is asked, and with a token that it would grant.
+    let headers = "X-Many: x\r\n".repeat(TRAPPING_HEADERS.unsigned_abs() as usize);
+    assert_refuses(&envoy, &ca, &console, &headers).await;
+    assert_trapped_in(&envoy, "proxy_on_request_headers");
+    serves().await;
+
+    // When the authority has answered with a grant.
+    let Script::Answer(status, mut granted) = grant.clone() else { unreachable!("a grant") };
+    granted["session"] = json!("s".repeat(TRAPPING_ANSWER.unsigned_abs() as usize));
+    authority.follow(Script::Answer(status, granted));
+    assert_refuses(&envoy, &ca, &console, "").await;
+    assert_trapped_in(&envoy, "proxy_on_http_call_response");
+    serves().await;
+
+    // In a session: it ends, and the console gets nothing more.
+    for _ in 0..TRIES {
+        let mut browser = serves().await;
+        let chunk = vec![b'x'; 2 * TRAPPING_CHUNK.unsigned_abs() as usize];
+        browser.send(Message::binary(chunk)).await.expect("send");
+        match within("the end of the session", browser.next()).await {
+            None | Some(Err(_) | Ok(Message::Close(_))) => {}
+            Some(Ok(message)) => panic!("after a trap: {message:?}"),
+        }
+    }
+    assert_trapped_in(&envoy, "proxy_on_request_body");
+    serves().await;
+}
+
+#[track_caller]
+fn assert_trapped_in(envoy: &Envoy, callback: &str) {
+    assert!(envoy.log().contains(&format!("Function: {callback} failed")), "no trap in {callback}");
+}
+
+/// Asserts that upgrades are refused, or get no answer at all, and that no console hears of them.
+async fn assert_refuses(envoy: &Envoy, ca: &Ca, console: &TcpServer, headers: &str) {
+    let before = console.accepted();
+    for _ in 0..TRIES {
+        for token in [format!("?token={TOKEN}"), String::new()] {
+            let request = format!(
+                "GET /websockify{token} HTTP/1.1\r\nHost: {0}\r\nOrigin: https://{0}\r\n\
+                 Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n",
+                envoy.address()
+            );
+            // Envoy leaves a request that the filter has paused, and then trapped, to the idle timeout.
+            let answer = timeout(PATIENCE, raw_answer(envoy, ca, &request)).await;
+            let status = answer.as_deref().map_or(0, status_of);
+            assert!(matches!(status, 0 | 403 | 500 | 503), "{answer:?}");
+        }
+    }
+    assert_eq!(console.accepted(), before, "no console was connected to");
+}
+
+/// The module with [`TRAPS`] in its callbacks.
+fn with_traps(module: &[u8]) -> Vec<u8> {
+    let mut traps = Traps::read(module);
+    let mut changed = Module::new();
+    traps
+        .parse_core_module(&mut changed, Parser::new(0), module)
+        .expect("a module like the filter");
+    changed.finish()
+}
+
+/// The module's numbers: its callbacks become functions after its last one, which call what they replace.
+#[derive(Default)]
+struct Traps {
+    imported: u32,
+    /// Index of the type of each function that is not imported.
+    types: Vec<u32>,
+    callbacks: HashMap<String, u32>,
+}
+
+impl Traps {
+    fn read(module: &[u8]) -> Self {
+        let mut read = Self::default();
+        for payload in Parser::new(0).parse_all(module) {
+            match payload.expect("a valid module") {
+                Payload::ImportSection(imports) => {
+                    for import in imports.into_imports() {
+                        let import = import.expect("an import");
+                        read.imported += u32::from(matches!(import.ty, TypeRef::Func(_)));
+                    }
+                }
+                Payload::FunctionSection(functions) => {
+                    read.types = functions.into_iter().map(|ty| ty.expect("a type")).collect();
+                }
+                Payload::ExportSection(exports) => {
+                    for export in exports {
+                        let export = export.expect("an export");
+                        read.callbacks.insert(export.name.to_owned(), export.index);
+                    }
+                }
+                _ => {}
+            }
+        }
+        read
+    }
+
+    /// The function that a callback was before.
+    fn replaced(&self, callback: &str) -> u32 {
+        self.callbacks[callback]
+    }
+
+    /// The function that it is now.
+    fn replacement(&self, trap: usize) -> u32 {
+        self.imported + u32::try_from(self.types.len() + trap).expect("few functions")
+    }
+}
+
+impl Reencode for Traps {
+    type Error = Infallible;
+
+    fn parse_function_section(
+        &mut self,
+        functions: &mut FunctionSection,
+        section: wasmparser::FunctionSectionReader<'_>,
+    ) -> Result<(), Error<Infallible>> {
+        utils::parse_function_section(self, functions, section)?;
+        for (callback, ..) in TRAPS {
+            let defined = (self.replaced(callback) - self.imported) as usize;
+            functions.function(self.types[defined]);
+        }
+        Ok(())
+    }
+
+    fn parse_export(
+        &mut self,
+        exports: &mut ExportSection,
+        export: wasmparser::Export<'_>,
+    ) -> Result<(), Error<Infallible>> {
+        match TRAPS.iter().position(|(callback, ..)| *callback == export.name) {
+            None => utils::parse_export(self, exports, export)?,
+            Some(trap) => {
+                exports.export(export.name, ExportKind::Func, self.replacement(trap));
+            }
+        }
+        Ok(())
+    }
+
+    fn parse_code_section(
+        &mut self,
+        code: &mut CodeSection,
+        section: wasmparser::CodeSectionReader<'_>,
+    ) -> Result<(), Error<Infallible>> {
+        utils::parse_code_section(self, code, section)?;
+        for (callback, arguments, decisive, from) in TRAPS {
+            let mut function = Function::new([]);
+            let mut body = function.instructions();
+            body.local_get(decisive).i32_const(from).i32_ge_u();
+            body.if_(BlockType::Empty).unreachable().end();
+            (0..arguments).for_each(|argument| {
+                body.local_get(argument);
+            });
+            body.call(self.replaced(callback)).end();
+            code.function(&function);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,247 @@
+//! Who may ask a site, and whom a site asks: holders of certificates for the hosts of the configured sites.
+
+use crate::fixture::{BERLIN, FILTER_TIMEOUT, LIMIT, Pair, Plan, Site, TOKYO, shared, site};
+use rcgen::{ExtendedKeyUsagePurpose, date_time_ymd};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use vncgate_test_support::authority::{Authority, Config};
+use vncgate_test_support::certificate::Ca;
+use vncgate_test_support::esxi::self_signed;
+use vncgate_test_support::process::{Run, run_to_end, until};
+use vncgate_test_support::scripted::{Script, ScriptedAuthority};
+use vncgate_test_support::stores::Store;
+use vncgate_test_support::template::substitute;
+use vncgate_test_support::vcsim::Vcsim;
+use vncgate_test_support::workspace::{checkout, free_port};
+
+/// The commands and the configuration that the README has for several sites, with the addresses of this machine.
+#[tokio::test]
+async fn the_readme_makes_two_sites() {
+    const SITE_A: &str = "authority.site-a.example.com";
+    const SITE_B: &str = "authority.site-b.example.com";
+    let readme = std::fs::read_to_string(checkout().join("README.md")).expect("the README");
+    let block = |language: &str, content: &str| {
+        let mut blocks = readme.split("```").skip(1).step_by(2);
+        let found = blocks.find(|block| block.starts_with(language) && block.contains(content));
+        found.expect("a block of the README").trim_start_matches(language).to_owned()
+    };
+    let (commands, toml) = (block("sh\n", "peer-ca.key"), block("toml\n", "[[site]]"));
+    let bash = |run: &Run, commands: &str| {
+        run_to_end(Command::new("bash").args(["-ec", commands]).current_dir(run.path(".")))
+    };
+    let (run, other_run) = (Run::new("site-a"), Run::new("site-b"));
+    bash(&run, &substitute(&commands, &[(SITE_A, "localhost".to_owned())]));
+    for file in ["peer-ca.key", "peer-ca.pem"] {
+        other_run.write(file, std::fs::read(run.path(file)).expect("made by the commands"));
+    }
+    let (_, own) = commands.split_once("host=").expect("each site's own commands");
+    bash(&other_run, &format!("host={}", substitute(own, &[(SITE_A, SITE_B.to_owned())])));
+
+    let store = Store::redis(&run).await;
+    let mut vcenters = Vec::new();
+    for run in [&run, &other_run] {
+        let vcenter = Vcsim::start(run, &Ca::new(run)).await;
+        vcenter.add_host(BERLIN.esxi);
+        vcenters.push(vcenter);
+    }
+    let end = "#format = \"text\"\n";
+    let config = |run, vcenter, toml: &str| {
+        let config = Config::new(run, vcenter, "https://127.0.0.1:1");
+        config.with(r#"#store = "memory""#, &shared(&store)).with(end, &format!("{end}\n{toml}"))
+    };
+    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let peer = SocketAddr::new(loopback, free_port(loopback));
+    let of_a = config(&run, &vcenters[0], &toml)
+        .with(r#"#peer = "192.0.2.10:6084""#, &format!("peer = \"{peer}\""));
+    let other_toml = substitute(
+        &toml,
+        &[
+            (
+                "https://authority.site-b.example.com:6084",
+                format!("https://localhost:{}", peer.port()),
+            ),
+            ("name = \"site-b\"", "name = \"site-a\"".to_owned()),
+            ("vcenter-b", "vcenter-a".to_owned()),
+        ],
+    );
+    let of_b = config(&other_run, &vcenters[1], &other_toml)
+        .with(r#"service_host = "vcenter-a""#, r#"service_host = "vcenter-b""#);
+    let (a, b) = (Authority::start(&run, of_a).await, Authority::start(&other_run, of_b).await);
+    let vm = vcenters[0].create_vm("web-1", BERLIN.esxi, 5901);
+    let token = a.api().console(&vm).await.token;
+    b.check(&token).await.assert_granted(BERLIN.esxi, 5901);
+}
+
+/// What a site asks about this token, as HTTP.
+fn question(token: &str) -> String {
+    let token: String = Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect();
+    let body = json!({"token": token, "session": "00000000-0000-4000-8000-000000000000"});
+    let body = body.to_string();
+    format!(
+        "POST /v1/sites/console HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// Asks a site's authority as a client with this TLS configuration.
+async fn ask(of: &Site, tls: Arc<ClientConfig>, question: &str) -> io::Result<String> {
+    let tcp = TcpStream::connect(of.peer).await?;
+    let name = ServerName::try_from(of.place.host).expect("a host name");
+    let mut connection = TlsConnector::from(tls).connect(name, tcp).await?;
+    connection.write_all(question.as_bytes()).await?;
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+#[tokio::test]
+async fn a_certificate_for_a_configured_site_s_host_is_let_in_and_no_other() {
+    let Pair { berlin, ca, .. } = Pair::shared().await;
+    let (_, port, token) = berlin.machine_and_token().await;
+    let question = question(&token);
+
+    let good = ca.issue_for("good", &[TOKYO.host]);
+    let answer = ask(berlin, ca.tls_client_with(&good), &question).await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains(&port.to_string()), "{answer}");
+
+    let run = Run::new("sites-strangers");
+    let other_ca = Ca::new(&run);
+    let expired = ca.issue_with("expired", &[TOKYO.host], |params| {
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2021, 1, 1);
+    });
+    let early = ca.issue_with("early", &[TOKYO.host], |params| {
+        params.not_before = date_time_ymd(2100, 1, 1);
+        params.not_after = date_time_ymd(2101, 1, 1);
+    });
+    let for_servers = ca.issue_with("for-servers", &[TOKYO.host], |params| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    });
+    for (what, tls) in [
+        ("no certificate", ca.tls_client(&[])),
+        ("self-signed", ca.tls_client_with(&self_signed(&run, "self-signed", &[TOKYO.host]))),
+        ("another CA's", ca.tls_client_with(&other_ca.issue_for("other", &[TOKYO.host]))),
+        ("expired", ca.tls_client_with(&expired)),
+        ("not valid yet", ca.tls_client_with(&early)),
+        ("for servers only", ca.tls_client_with(&for_servers)),
+        ("the site's own", ca.tls_client_with(&ca.issue_for("own", &[BERLIN.host]))),
+        ("another name's", ca.tls_client_with(&ca.issue_for("name", &["site.example.com"]))),
+        ("no name's", ca.tls_client_with(&ca.issue_for(TOKYO.host, &[]))),
+    ] {
+        let answer = ask(berlin, tls, &question).await;
+        let refusal = answer.expect_err(what).to_string();
+        assert!(refusal.contains("alert"), "{what}: told by TLS, not by silence: {refusal}");
+    }
+    let log = berlin.authority.log();
+    for reason in ["UnknownIssuer", "expired", "none of the hosts of the [[site]]s: 127.0.3.2"] {
+        assert!(log.contains(reason), "{reason} in {log}");
+    }
+    assert!(!log.contains(&token), "a token in the log");
+}
+
+#[tokio::test]
+async fn plain_http_is_not_answered() {
+    let Pair { berlin, .. } = Pair::shared().await;
+    let (_, _, token) = berlin.machine_and_token().await;
+    for sent in [question(&token).as_str(), "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"] {
+        let mut connection = TcpStream::connect(berlin.peer).await.expect("a listener");
+        connection.write_all(sent.as_bytes()).await.expect("sent");
+        let mut answer = Vec::new();
+        // It may be a TLS alert, and the end may be a reset.
+        let _ = connection.read_to_end(&mut answer).await;
+        assert!(!answer.starts_with(b"HTTP"), "{}", String::from_utf8_lossy(&answer));
+    }
+}
+
+#[tokio::test]
+async fn a_site_may_ask_its_two_questions_and_nothing_else() {
+    let Pair { berlin, ca, .. } = Pair::shared().await;
+    let (_, _, token) = berlin.machine_and_token().await;
+    let good = ca.tls_client_with(&ca.issue_for("curious", &[TOKYO.host]));
+    let asked =
+        async |request: &str| ask(berlin, Arc::clone(&good), request).await.expect("an answer");
+    for path in ["/metrics", "/readyz", "/console/status", "/v1/vms", "/", "/v1/sites/console"] {
+        let answer =
+            asked(&format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 40"), "{path}: {answer}");
+    }
+    let check = question(&token).replace("/v1/sites/console", "/v1/check");
+    assert!(asked(&check).await.starts_with("HTTP/1.1 404"));
+    let many = "x".repeat(20_000);
+    for (body, status) in [("", 400), ("{", 400), (r#"{"token": "00"}"#, 400), (many.as_str(), 413)]
+    {
+        let answer = asked(&format!(
+            "POST /v1/sites/status HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+        .await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{body:.20}: {answer}");
+    }
+}
+
+/// Strangers that connect and say nothing hold up no site.
+#[tokio::test]
+async fn stalled_handshakes_keep_nobody_out() {
+    let Pair { berlin, tokyo, .. } = &Pair::start("").await;
+    let (_, port, token) = berlin.machine_and_token().await;
+    let mut stalled = Vec::new();
+    for _ in 0..60 {
+        stalled.push(TcpStream::connect(berlin.peer).await.expect("a listener"));
+    }
+    let started = Instant::now();
+    tokyo.authority.check(&token).await.assert_granted(BERLIN.esxi, port);
+    assert!(started.elapsed() < FILTER_TIMEOUT, "{:?}", started.elapsed());
+    // More of them wait in the kernel, and their turn comes when the first have been thrown out.
+    for _ in 0..100 {
+        stalled.push(TcpStream::connect(berlin.peer).await.expect("a listener"));
+    }
+    berlin.authority.check(&token).await.assert_granted(BERLIN.esxi, port);
+    for mut connection in stalled {
+        let end = tokio::time::timeout(2 * LIMIT, connection.read_u8()).await;
+        assert!(end.expect("the end in time").is_err(), "thrown out");
+    }
+    until("an answer again", LIMIT, async || {
+        (tokyo.authority.check(&token).await.status == 200).then_some(())
+    })
+    .await;
+}
+
+/// Whoever took the other site's address has no certificate for its name.
+#[tokio::test]
+async fn an_impostor_is_told_nothing() {
+    let ca = Ca::new(&Run::new("sites-impostor"));
+    let store = Store::redis(&Run::new("sites-redis")).await;
+    let run = Run::new("impostor");
+    let other_ca = Ca::new(&run);
+    let expired = ca.issue_with("expired", &[BERLIN.host], |params| {
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2021, 1, 1);
+    });
+    let berlin = Plan::new(&BERLIN).await.start(&ca, &store, "", &site("x", "x", 1, &["x"])).await;
+    let (_, _, token) = berlin.machine_and_token().await;
+    for (what, identity) in [
+        ("another name's", ca.issue_for("wrong-name", &["localhost.example.com"])),
+        ("another CA's", other_ca.issue_for("wrong-ca", &[BERLIN.host])),
+        ("self-signed", self_signed(&run, "self-signed", &[BERLIN.host])),
+        ("expired", expired),
+    ] {
+        let impostor = ScriptedAuthority::start_site(Script::Silence, &identity).await;
+        let other =
+            site(BERLIN.name, BERLIN.host, impostor.address().port(), &[BERLIN.service_host]);
+        let tokyo = Plan::new(&TOKYO).await.start(&ca, &store, "", &other).await;
+        tokyo.authority.check(&token).await.assert_refused(503, "authority_unavailable");
+        let log = tokyo.authority.log();
+        assert!(log.contains("site berlin") && log.contains("certificate"), "{what}: {log}");
+        assert_eq!(impostor.requests().len(), 0, "{what}");
+    }
+}

@@ -1,0 +1,114 @@
+//! Stores as replicas see them, and what is put into them.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::sync::OnceCell;
+use uuid::Uuid;
+use vncgate_authority::telemetry::Metrics;
+use vncgate_authority::tokens::{
+    ConsoleType, MemcachedStore, MemoryStore, Protocol, Record, RedisStore, Token, TokenHash,
+    TokenStore,
+};
+use vncgate_authority::vcenter::host::HostRef;
+use vncgate_authority::vcenter::machine::MachineRef;
+use vncgate_test_support::process::Run;
+use vncgate_test_support::stores::Store;
+
+/// What the authority allows a store by default.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
+
+/// For a machine that is busy with a build: no test is about a store that is merely slow.
+const LONG_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A life that no test sees the end of.
+pub(crate) const TTL: Duration = Duration::from_secs(600);
+
+/// Two replicas with one store between them.
+pub(crate) struct Replicas {
+    pub(crate) one: Arc<dyn TokenStore>,
+    pub(crate) other: Arc<dyn TokenStore>,
+}
+
+impl Replicas {
+    pub(crate) async fn on_memory() -> Self {
+        let store = Arc::new(MemoryStore::new(NonZeroUsize::new(1_000).expect("it is not zero")));
+        Self { one: Arc::<MemoryStore>::clone(&store), other: store }
+    }
+
+    pub(crate) async fn on_memcached() -> Self {
+        let store = shared_memcached().await;
+        Self {
+            one: Arc::new(memcached(store, LONG_PATIENCE)),
+            other: Arc::new(memcached(store, LONG_PATIENCE)),
+        }
+    }
+
+    pub(crate) async fn on_redis() -> Self {
+        let store = shared_redis().await;
+        Self {
+            one: Arc::new(redis(store, LONG_PATIENCE)),
+            other: Arc::new(redis(store, LONG_PATIENCE)),
+        }
+    }
+}
+
+/// The memcached of all tests that leave it as it is. It ends with the process.
+pub(crate) async fn shared_memcached() -> &'static Store {
+    static STORE: OnceCell<Store> = OnceCell::const_new();
+    STORE.get_or_init(|| async { Store::memcached(&Run::new("memcached")).await }).await
+}
+
+/// The Redis of all tests that leave it as it is.
+pub(crate) async fn shared_redis() -> &'static Store {
+    static STORE: OnceCell<Store> = OnceCell::const_new();
+    STORE.get_or_init(|| async { Store::redis(&Run::new("redis")).await }).await
+}
+
+pub(crate) fn memcached(store: &Store, patience: Duration) -> MemcachedStore {
+    let address = store.address().to_string();
+    MemcachedStore::new(address, patience, Arc::new(Metrics::new()))
+}
+
+pub(crate) fn redis(store: &Store, patience: Duration) -> RedisStore {
+    let client = ::redis::Client::open(store.url()).expect("a Redis URL");
+    RedisStore::new(client, patience, Arc::new(Metrics::new())).expect("a client for Redis")
+}
+
+/// A token of a machine whose dates say that it is long over: they are for people.
+pub(crate) fn record(instance: Uuid) -> Record {
+    Record {
+        instance,
+        console: ConsoleType::Novnc,
+        service_host: "vcenter-a".to_owned(),
+        machine: MachineRef::from("vm-1".to_owned()),
+        host: "esx-1.example.com".to_owned(),
+        host_reference: HostRef::from("host-1".to_owned()),
+        protocol: Protocol::Vnc { port: 5901.try_into().expect("a port") },
+        issued_at: SystemTime::UNIX_EPOCH,
+        expires_at: SystemTime::UNIX_EPOCH,
+    }
+}
+
+/// A token that no store knows.
+pub(crate) fn token() -> TokenHash {
+    TokenHash::of(&Token::random().reveal())
+}
+
+/// Puts a new token of the machine into the store.
+pub(crate) async fn put(store: &dyn TokenStore, instance: Uuid) -> TokenHash {
+    let token = token();
+    store.put(token, record(instance), TTL).await.expect("the store answers");
+    token
+}
+
+/// Whether the token is good.
+pub(crate) async fn knows(store: &dyn TokenStore, token: TokenHash) -> bool {
+    store.get(token).await.expect("the store answers").is_some()
+}
+
+/// The machine's tokens, oldest first.
+pub(crate) async fn listed(store: &dyn TokenStore, instance: Uuid) -> Vec<TokenHash> {
+    let listed = store.list(instance).await.expect("the store answers");
+    listed.into_iter().map(|(token, _)| token).collect()
+}

@@ -1,0 +1,141 @@
+//! The authority's commands, as a person types them.
+
+use crate::fixture::{Site, client};
+use std::process::{Command, Output};
+use vncgate_test_support::console_api::API_TOKEN;
+use vncgate_test_support::process::Run;
+use vncgate_test_support::workspace;
+
+/// The authority's program without any variable of the caller's.
+fn authority() -> Command {
+    let mut command = Command::new(workspace::authority());
+    command.env_clear();
+    command
+}
+
+fn run(command: &mut Command) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = command.output().expect("run the authority");
+    let text = |bytes| String::from_utf8(bytes).expect("its output is text");
+    (status.code(), text(stdout), text(stderr))
+}
+
+/// `console` against this site, with the API token in the environment.
+fn console(site: &Site, vm: &str) -> (Option<i32>, String, String) {
+    let url = format!("http://{}", site.authority.config().public());
+    run(authority().args(["console", "--url", &url, vm]).env("VNCGATE_API_TOKEN", API_TOKEN))
+}
+
+#[tokio::test]
+async fn a_console_is_opened_by_name_or_by_uuid() {
+    let site = Site::shared().await;
+    let (vm, _) = site.machine();
+    for by in [&vm.name, &vm.instance_uuid] {
+        let (code, stdout, stderr) = console(site, by);
+        assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stderr}");
+        let url = stdout.strip_suffix('\n').expect("one line");
+        let (_, token) = url.split_once("/console.html#token=").expect("the URL alone");
+        assert_eq!(site.check(token).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_console_that_cannot_be_had_is_an_error_that_helps() {
+    let site = Site::shared().await;
+    let (vm, _) = site.machine();
+    let (twin, _) = site.machine();
+    site.vcenter.govc(&["vm.change", "-vm", &twin.name, "-name", &format!("twin-of-{}", vm.name)]);
+    site.vcenter.power_off(&vm.name);
+    for (what, said) in [
+        ("no-such-name", "no virtual machine is named \"no-such-name\""),
+        ("00000000-0000-4000-8000-000000000000", "could not be found. (HTTP 404)"),
+        (vm.name.as_str(), "is not ready (HTTP 409)"),
+    ] {
+        let (code, stdout, stderr) = console(site, what);
+        assert_eq!((code, stdout.as_str()), (Some(1), ""), "{what}");
+        assert!(stderr.starts_with("vncgate-authority: ") && stderr.contains(said), "{stderr}");
+    }
+    let public = format!("http://{}", site.authority.config().public());
+    let (_, _, stderr) = run(authority().args(["console", "--url", &public, "x"]));
+    assert!(stderr.contains("set VNCGATE_API_TOKEN"), "{stderr}");
+    let wrong = site.run.write("wrong-token", "wrong\n");
+    let mut command = authority();
+    let (_, _, stderr) =
+        run(command.args(["console", "--url", &public, "x", "--token-file"]).arg(wrong));
+    assert!(stderr.contains("the authority refuses the API token"), "{stderr}");
+    let mut nobody = authority();
+    let nobody = nobody.args(["console", "x"]).env("VNCGATE_API_TOKEN", "x");
+    let (_, _, stderr) = run(nobody.env("VNCGATE_URL", "http://127.0.0.1:1"));
+    assert!(stderr.contains("no answer from http://127.0.0.1:1/"), "{stderr}");
+}
+
+#[tokio::test]
+async fn an_api_token_that_was_made_is_one_that_works() {
+    let (code, stdout, _) = run(authority().args(["api-token", "--name", "a \"quoted\" name"]));
+    assert_eq!(code, Some(0));
+    let token = stdout.lines().nth(1).expect("the token").to_owned();
+    let (_, block) = stdout.split_once("[[auth.api_token]]").expect("the configuration");
+    let block = format!("[[auth.api_token]]{block}\n[[auth.api_token]]\nname = \"portal\"");
+    let site = Site::start_with("api-token", |config, _, _| {
+        config.with("[[auth.api_token]]\nname = \"portal\"", &block)
+    })
+    .await;
+    let url = format!("http://{}/v1/vms", site.authority.config().public());
+    let ask = async |token: &str| {
+        let request = client().get(&url).header("X-Auth-Token", token);
+        request.send().await.expect("an answer").status().as_u16()
+    };
+    assert_eq!(ask(&token).await, 200);
+    assert_eq!(ask(API_TOKEN).await, 200);
+    assert_eq!(ask("wrong").await, 401);
+}
+
+#[test]
+fn a_bad_configuration_is_told_whole_and_never_runs() {
+    let run_directory = Run::new("bad-configuration");
+    let path = run_directory
+        .write("bad.toml", "[listen]\npublic = 1\n[consoles]\n[tokens]\nstore = 'x'\n");
+    for command in ["serve", "check-config"] {
+        let (code, stdout, stderr) = run(authority().args([command, "--config"]).arg(&path));
+        assert_eq!((code, stdout.as_str()), (Some(64), ""), "{stderr}");
+        for fault in [
+            "listen.public:",
+            "consoles: is not a known key",
+            "tokens.store:",
+            "auth.api_token:",
+            "vcenter:",
+        ] {
+            assert!(stderr.contains(fault), "{fault} in {stderr}");
+        }
+    }
+    let (code, _, stderr) = run(authority().args(["check-config", "--config", "/no/such/file"]));
+    assert_eq!(code, Some(64));
+    assert!(stderr.contains("cannot read /no/such/file"), "{stderr}");
+}
+
+#[tokio::test]
+async fn a_good_configuration_is_called_good_and_a_taken_address_is_named() {
+    let site = Site::shared().await;
+    let config = site.run.path("authority.toml");
+    let (code, stdout, _) = run(authority().args(["check-config", "--config"]).arg(&config));
+    assert_eq!(code, Some(0));
+    assert!(stdout.ends_with("is a good configuration\n"), "{stdout}");
+
+    let (code, _, stderr) = run(authority().args(["serve", "--config"]).arg(&config));
+    assert_eq!(code, Some(1));
+    let public = site.authority.config().public().to_string();
+    assert!(
+        stderr.contains(&format!("cannot listen on {public}: Address already in use")),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn help_teaches_by_example() {
+    let (code, stdout, _) = run(authority().arg("--help"));
+    assert_eq!(code, Some(0));
+    for taught in
+        ["Examples:", "vncgate-authority api-token --name", "serve --config", "VNCGATE_API_TOKEN"]
+    {
+        assert!(stdout.contains(taught), "{taught} in {stdout}");
+    }
+}

@@ -1,0 +1,220 @@
+//! A vCenter that does not behave: each fault is a defined refusal and a log line that says which it was.
+
+use crate::fake::{FakeVcenter, HOST, INSTANCE, PORT, Reply, machine};
+use crate::fixture::Site;
+use serde_json::json;
+use std::net::IpAddr;
+use vncgate_test_support::answer::Answer;
+use vncgate_test_support::vcsim::Vm;
+
+/// An authority whose vCenter is a fake.
+struct Faulty {
+    site: Site,
+    vcenter: FakeVcenter,
+}
+
+impl Faulty {
+    async fn start() -> Self {
+        let vcenter = FakeVcenter::start().await;
+        let url = format!("http://{}/sdk", vcenter.address());
+        let site = Site::start_with("faults", |config, _, simulated| {
+            config.with(&simulated.url(), &url).with(
+                "hypervisors",
+                // Long enough for any answer, short enough for a test of silence.
+                "timeout = \"1s\"\nhypervisors",
+            )
+        })
+        .await;
+        assert_eq!(site.readiness().await, 200, "{}", site.authority.log());
+        Self { site, vcenter }
+    }
+
+    async fn issue(&self) -> Answer {
+        let vm = Vm { name: "web-1".to_owned(), instance_uuid: INSTANCE.to_owned() };
+        self.site.issue(&vm, json!({"type": "novnc"})).await
+    }
+
+    async fn token(&self) -> String {
+        let answer = self.issue().await;
+        let url = answer.body["console"]["url"].as_str().expect("a URL");
+        url.rsplit_once("token=").expect("a token").1.to_owned()
+    }
+
+    /// The log lines that follow from `question`.
+    async fn log_of(&self, question: impl Future<Output = Answer>) -> (Answer, String) {
+        let before = self.site.authority.log().len();
+        let answer = question.await;
+        (answer, self.site.authority.log()[before..].to_owned())
+    }
+}
+
+#[tokio::test]
+async fn nonsense_is_a_refusal_whose_log_line_says_what_it_was() {
+    let faulty = Faulty::start().await;
+    let token = faulty.token().await;
+    let good = "<RetrievePropertiesExResponse xmlns=\"urn:vim25\">";
+    let huge = format!("<x>{}</x>", " ".repeat(5 * 1024 * 1024));
+    let raw = |text: &str| Reply::Raw(text.to_owned());
+
+    for (what, reply, logged) in [
+        ("an HTML page", Reply::html(200), "html where a SOAP envelope belongs"),
+        ("an HTML error", Reply::html(503), "HTTP status 503"),
+        ("a redirect", Reply::html(302), "HTTP status 302"),
+        ("a login page", Reply::html(401), "HTTP status 401"),
+        ("text", Reply::Http(200, "text/plain", "no".to_owned()), "no root element"),
+        ("nothing", Reply::Http(200, "text/xml", String::new()), "no root element"),
+        ("broken XML", Reply::soap(&format!("{good}<a></b>")), "not well-formed"),
+        (
+            "half a document",
+            Reply::Http(200, "text/xml", "<a><b>".to_owned()),
+            "a where a SOAP envelope",
+        ),
+        ("too much", Reply::soap(&huge), "larger than"),
+        ("an empty body", Reply::soap(""), "no response in the SOAP body"),
+        (
+            "another answer",
+            Reply::soap("<LoginResponse xmlns=\"urn:vim25\"/>"),
+            "LoginResponse of namespace urn:vim25 where",
+        ),
+        (
+            "a wrong namespace",
+            Reply::soap(&format!(
+                "{}</RetrievePropertiesExResponse>",
+                good.replace("vim25", "vim24")
+            )),
+            "namespace urn:vim24 where",
+        ),
+        (
+            "a state that is none",
+            {
+                let body = machine("vm-1", "x").replace("poweredOn", "maybe");
+                Reply::soap(&format!(
+                    "{good}<returnval>{body}</returnval></RetrievePropertiesExResponse>"
+                ))
+            },
+            "maybe where a VirtualMachinePowerState belongs",
+        ),
+        ("a fault", Reply::fault("RuntimeFault"), "fault RuntimeFault"),
+        ("no permission", Reply::fault("NoPermission"), "fault NoPermission"),
+        ("no HTTP", raw("SSH-2.0-OpenSSH_9.2\r\n"), "cannot reach it"),
+        (
+            "a cut answer",
+            raw("HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n<soap"),
+            "cannot reach it",
+        ),
+        ("a closed connection", raw(""), "cannot reach it"),
+        ("silence", Reply::Silence, "no answer within 1s"),
+    ] {
+        faulty.vcenter.answer("RetrievePropertiesEx", reply);
+        let (refusal, log) = faulty.log_of(faulty.site.check(&token)).await;
+        refusal.assert_refused(503, "vcenter_unavailable");
+        assert!(log.contains(logged), "{what}: {log}");
+        assert!(log.contains("vcenter-a"), "{what}: which vCenter? {log}");
+        assert!(log.contains("r-1"), "{what}: which request? {log}");
+
+        let (answer, log) = faulty.log_of(faulty.issue()).await;
+        answer.nova_error(503, "serviceUnavailable");
+        assert!(log.contains(logged), "{what}: {log}");
+    }
+    faulty.vcenter.recover("RetrievePropertiesEx");
+    faulty.site.check(&token).await.assert_granted(IpAddr::V4(HOST), PORT);
+}
+
+#[tokio::test]
+async fn a_kept_alive_connection_that_vcenter_closes_costs_nobody_a_console() {
+    let faulty = Faulty::start().await;
+    let token = faulty.token().await;
+    faulty.vcenter.answer("RetrievePropertiesEx", Reply::CloseOnce);
+    faulty.site.check(&token).await.assert_granted(IpAddr::V4(HOST), PORT);
+}
+
+#[tokio::test]
+async fn a_session_that_always_has_expired_is_not_renewed_for_ever() {
+    let faulty = Faulty::start().await;
+    let token = faulty.token().await;
+    faulty.vcenter.answer("RetrievePropertiesEx", Reply::fault("NotAuthenticated"));
+    let before = faulty.vcenter.calls().len();
+    faulty.site.check(&token).await.assert_refused(503, "vcenter_unavailable");
+    let calls = &faulty.vcenter.calls()[before..];
+    let count = |method| calls.iter().filter(|call| *call == method).count();
+    assert_eq!(count("Login"), 1, "{calls:?}");
+    // Each of the two questions, and again.
+    assert!(count("RetrievePropertiesEx") <= 4, "{calls:?}");
+}
+
+/// vCenter answers some calls of an expired session with a fault for each property.
+#[tokio::test]
+async fn an_expired_session_in_place_of_properties_is_renewed() {
+    let faulty = Faulty::start().await;
+    let token = faulty.token().await;
+    faulty.vcenter.answer(
+        "RetrievePropertiesEx",
+        Reply::soap(
+            "<RetrievePropertiesExResponse xmlns=\"urn:vim25\"><returnval><objects>\
+             <obj type=\"VirtualMachine\">vm-1</obj><missingSet><path>summary.config.name</path><fault>\
+             <fault xsi:type=\"NotAuthenticated\"/></fault></missingSet></objects></returnval>\
+             </RetrievePropertiesExResponse>",
+        ),
+    );
+    let logins = || faulty.vcenter.calls().iter().filter(|call| *call == "Login").count();
+    let before = logins();
+    faulty.site.check(&token).await.assert_refused(503, "vcenter_unavailable");
+    assert_eq!(logins() - before, 1);
+}
+
+#[tokio::test]
+async fn a_slow_login_is_there_for_the_next_who_asks() {
+    let faulty = Faulty::start().await;
+    let token = faulty.token().await;
+    faulty.vcenter.answer("RetrievePropertiesEx", Reply::fault("NotAuthenticated"));
+    faulty.vcenter.answer("Login", Reply::Silence);
+    let checks = (0..5).map(|_| faulty.site.check(&token));
+    for refusal in futures_util::future::join_all(checks).await {
+        refusal.assert_refused(503, "vcenter_unavailable");
+    }
+    let logins = faulty.vcenter.calls().iter().filter(|call| *call == "Login").count();
+    assert_eq!(logins, 2, "the first and one for all who wait");
+}
+
+#[tokio::test]
+async fn a_property_that_is_withheld_is_named_in_the_log() {
+    let faulty = Faulty::start().await;
+    let withheld = machine("vm-1", "web-1").replace(
+        &format!("<propSet><name>name</name><val xsi:type=\"xsd:string\">{HOST}</val></propSet>"),
+        "<missingSet><path>name</path><fault><fault xsi:type=\"NoPermission\"/></fault></missingSet>",
+    );
+    faulty.vcenter.answer(
+        "RetrievePropertiesEx",
+        Reply::soap(&format!(
+            "<RetrievePropertiesExResponse xmlns=\"urn:vim25\"><returnval>{withheld}</returnval>\
+             </RetrievePropertiesExResponse>"
+        )),
+    );
+    let (answer, log) = faulty.log_of(faulty.issue()).await;
+    answer.nova_error(409, "conflictingRequest");
+    assert!(log.contains("NoPermission") && log.contains("host-1"), "{log}");
+}
+
+#[tokio::test]
+async fn a_large_inventory_is_read_page_by_page() {
+    let faulty = Faulty::start().await;
+    let page = |method: &str, id: &str, token: &str| {
+        let machine = machine(id, &format!("name-of-{id}"));
+        Reply::soap(&format!(
+            "<{method}Response xmlns=\"urn:vim25\"><returnval>{token}{machine}</returnval></{method}Response>"
+        ))
+    };
+    faulty.vcenter.answer(
+        "RetrievePropertiesEx",
+        page("RetrievePropertiesEx", "vm-1", "<token>more</token>"),
+    );
+    let continued = "ContinueRetrievePropertiesEx";
+    faulty.vcenter.answer(continued, page(continued, "vm-2", ""));
+    for name in ["name-of-vm-1", "name-of-vm-2"] {
+        let listed = faulty.site.machines_named(name).await;
+        assert_eq!(listed.body["vms"][0]["host"], HOST.to_string(), "{}", listed.body);
+    }
+    assert!(faulty.vcenter.calls().contains(&"DestroyView".to_owned()));
+    let log = faulty.site.authority.log();
+    assert!(!log.contains("fake-session"), "neither cookie nor key of the session: {log}");
+}

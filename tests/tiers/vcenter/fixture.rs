@@ -1,0 +1,144 @@
+//! An authority and its vCenter, and what the tests ask them over and over.
+
+use rustls::RootCertStore;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::OnceCell;
+use vncgate_test_support::answer::Answer;
+use vncgate_test_support::authority::{Authority, Config};
+use vncgate_test_support::certificate::{Ca, http_client};
+use vncgate_test_support::console_api::API_TOKEN;
+use vncgate_test_support::gateway::ESXI_HOSTS;
+use vncgate_test_support::process::Run;
+use vncgate_test_support::vcsim::{Vcsim, Vm};
+
+/// The two ESXi hosts that every vCenter here has.
+pub(crate) const ESXI: IpAddr = ESXI_HOSTS[0];
+pub(crate) const OTHER_ESXI: IpAddr = ESXI_HOSTS[1];
+
+/// How long a test waits for what must come, on a machine that may be busy with a build.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+
+/// Where console URLs lead. Nobody listens there.
+pub(crate) const GATEWAY: &str = "https://127.0.0.1:1";
+
+/// An authority and its vCenter. The authority is dropped first.
+pub(crate) struct Site {
+    pub(crate) authority: Authority,
+    pub(crate) vcenter: Vcsim,
+    pub(crate) run: Run,
+    http: reqwest::Client,
+}
+
+impl Site {
+    /// The site that tests share which leave both parts as they are. Its parts end with the process.
+    pub(crate) async fn shared() -> &'static Self {
+        static SITE: OnceCell<Site> = OnceCell::const_new();
+        SITE.get_or_init(|| Self::start("vcenter")).await
+    }
+
+    /// A site of a test's own.
+    pub(crate) async fn start(name: &str) -> Self {
+        Self::start_with(name, |config, _, _| config).await
+    }
+
+    /// A site of a test's own whose configuration `change` has changed.
+    pub(crate) async fn start_with(
+        name: &str,
+        change: impl FnOnce(Config, &Run, &Vcsim) -> Config,
+    ) -> Self {
+        let run = Run::new(name);
+        let ca = Ca::new(&run);
+        let vcenter = Vcsim::start(&run, &ca).await;
+        for host in ESXI_HOSTS {
+            vcenter.add_host(host);
+        }
+        let config = change(Config::new(&run, &vcenter, GATEWAY), &run, &vcenter);
+        let authority = Authority::start(&run, config).await;
+        Self { authority, vcenter, run, http: client() }
+    }
+
+    /// A new machine on [`ESXI`] with a console port that no other machine has.
+    pub(crate) fn machine(&self) -> (Vm, u16) {
+        static MACHINES: AtomicUsize = AtomicUsize::new(0);
+        static PORTS: AtomicU16 = AtomicU16::new(5901);
+        let name = format!("vm-{}", MACHINES.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.fetch_add(1, Ordering::Relaxed);
+        (self.vcenter.create_vm(&name, ESXI, port), port)
+    }
+
+    /// A new machine and a token for it.
+    pub(crate) async fn machine_and_token(&self) -> (Vm, u16, String) {
+        let (vm, port) = self.machine();
+        let token = self.authority.api().console(&vm).await.token;
+        (vm, port, token)
+    }
+
+    /// Asks for a console with these arguments of `os-getVNCConsoleVmware`.
+    pub(crate) async fn issue(&self, vm: &Vm, arguments: Value) -> Answer {
+        let public = self.authority.config().public();
+        let url = format!("http://{public}/v2.1/servers/{}/action", vm.instance_uuid);
+        let request = self.http.post(url).header("X-Auth-Token", API_TOKEN);
+        let action = json!({"os-getVNCConsoleVmware": arguments});
+        Answer::of(request.json(&action).send().await.expect("the console API answers")).await
+    }
+
+    /// Asks what the filter asks.
+    pub(crate) async fn check(&self, token: &str) -> Answer {
+        self.authority.check(token).await
+    }
+
+    /// Asks what the console page asks.
+    pub(crate) async fn status(&self, token: &str) -> Answer {
+        self.authority.status(token).await
+    }
+
+    /// The machines of that name.
+    pub(crate) async fn machines_named(&self, name: &str) -> Answer {
+        let url = format!("http://{}/v1/vms", self.authority.config().public());
+        let request = self.http.get(url).query(&[("name", name)]);
+        let request = request.header("X-Auth-Token", API_TOKEN);
+        Answer::of(request.send().await.expect("the API answers")).await
+    }
+
+    /// The status of `/readyz`.
+    pub(crate) async fn readiness(&self) -> u16 {
+        self.authority.internal("/readyz").await.status().as_u16()
+    }
+
+    /// How many SOAP calls of `method` have had this `outcome`.
+    pub(crate) async fn calls(&self, method: &str, outcome: &str) -> u64 {
+        self.call_counts().await.get(&(method.to_owned(), outcome.to_owned())).copied().unwrap_or(0)
+    }
+
+    /// How many SOAP calls there have been of each method.
+    pub(crate) async fn calls_by_method(&self) -> BTreeMap<String, u64> {
+        let mut counts = BTreeMap::new();
+        for ((method, _), count) in self.call_counts().await {
+            *counts.entry(method).or_default() += count;
+        }
+        counts
+    }
+
+    /// The same by method and outcome.
+    async fn call_counts(&self) -> BTreeMap<(String, String), u64> {
+        let metrics = self.authority.internal("/metrics").await.text().await.expect("metrics");
+        let counts = metrics.lines().filter_map(|line| {
+            let labels =
+                line.strip_prefix(r#"vncgate_vcenter_calls_total{vcenter="vcenter-a","#)?;
+            let (method, rest) = labels.strip_prefix("method=\"")?.split_once('"')?;
+            let (outcome, count) = rest.strip_prefix(",outcome=\"")?.split_once("\"} ")?;
+            let count = count.parse().expect("a count");
+            Some(((method.to_owned(), outcome.to_owned()), count))
+        });
+        counts.collect()
+    }
+}
+
+/// A client of plain HTTP.
+pub(crate) fn client() -> reqwest::Client {
+    http_client(RootCertStore::empty())
+}

@@ -1,0 +1,137 @@
+//! A caller asks for a console: the machine is found, or the answer is nova's.
+
+use crate::fixture::{ESXI, OTHER_ESXI, Site};
+use serde_json::json;
+use vncgate_test_support::authority::Config;
+use vncgate_test_support::console_api::HYPERVISOR;
+use vncgate_test_support::vcsim::Vm;
+
+#[tokio::test]
+async fn a_console_is_where_vcenter_says() {
+    let site = Site::shared().await;
+    let (vm, port, token) = site.machine_and_token().await;
+    let grant = site.check(&token).await;
+    grant.assert_granted(ESXI, port);
+    assert_eq!(grant.body["instance"], vm.instance_uuid.as_str());
+    assert_ne!(grant.body["session"], token.as_str(), "a session's id opens nothing");
+
+    let status = site.status(&token).await;
+    assert_eq!(status.status, 200, "{}", status.body);
+    assert_eq!(
+        status.body,
+        json!({
+            "name": vm.name,
+            "instance": vm.instance_uuid,
+            "power_state": "poweredOn",
+            "protocol": "vnc",
+            "expires_at": grant.body["expires_at"],
+        })
+    );
+}
+
+#[tokio::test]
+async fn the_vcenter_is_found_by_any_of_its_names() {
+    let site = Site::shared().await;
+    let (vm, _) = site.machine();
+    for arguments in [
+        json!({"type": "novnc"}),
+        json!({"type": "novnc", "hypervisor_name": HYPERVISOR}),
+        json!({"type": "novnc", "hypervisor_name": "DC0_C0"}),
+        json!({"type": "novnc", "service_host": "vcenter-a"}),
+        // As the seed's client sends it.
+        json!({"type": "novnc", "host": ESXI.to_string(), "service_host": HYPERVISOR}),
+    ] {
+        let answer = site.issue(&vm, arguments.clone()).await;
+        assert_eq!(answer.status, 200, "{arguments}: {}", answer.body);
+        assert_eq!(answer.body["console"]["type"], "novnc");
+    }
+    let answer = site.issue(&vm, json!({"type": "novnc", "hypervisor_name": "other"})).await;
+    let message = answer.nova_error(404, "itemNotFound");
+    assert_eq!(message, "No hypervisor matching 'other' could be found.");
+}
+
+#[tokio::test]
+async fn a_host_is_a_hint_that_must_not_contradict_vcenter() {
+    let site = Site::shared().await;
+    let (vm, port) = site.machine();
+    for host in [OTHER_ESXI.to_string(), "127.0.0.2:5901".to_owned(), "esx".to_owned()] {
+        let answer = site.issue(&vm, json!({"type": "novnc", "host": host})).await;
+        let message = answer.nova_error(409, "conflictingRequest");
+        assert_eq!(message, format!("Instance {} is not on host {host}.", vm.instance_uuid));
+    }
+    let answer = site.issue(&vm, json!({"type": "novnc", "host": ESXI.to_string()})).await;
+    let url = answer.body["console"]["url"].as_str().expect("a URL");
+    let (_, token) = url.rsplit_once("token=").expect("a token");
+    site.check(token).await.assert_granted(ESXI, port);
+}
+
+#[tokio::test]
+async fn a_machine_that_vcenter_does_not_have_is_not_found() {
+    let site = Site::shared().await;
+    let uuid = "00000000-0000-4000-8000-000000000000";
+    let unknown = Vm { name: "unknown".to_owned(), instance_uuid: uuid.to_owned() };
+    let answer = site.issue(&unknown, json!({"type": "novnc"})).await;
+    let message = answer.nova_error(404, "itemNotFound");
+    assert_eq!(message, format!("Instance {uuid} could not be found."));
+}
+
+#[tokio::test]
+async fn a_machine_that_does_not_run_is_not_ready() {
+    let site = Site::shared().await;
+    let (vm, _) = site.machine();
+    site.vcenter.govc(&["vm.power", "-suspend", &vm.name]);
+    let suspended = site.issue(&vm, json!({"type": "novnc"})).await;
+    site.vcenter.power_on(&vm.name);
+    site.vcenter.power_off(&vm.name);
+    let off = site.issue(&vm, json!({"type": "novnc"})).await;
+    for answer in [suspended, off] {
+        let message = answer.nova_error(409, "conflictingRequest");
+        assert_eq!(message, format!("Instance {} is not ready", vm.instance_uuid));
+    }
+}
+
+#[tokio::test]
+async fn a_machine_without_a_vnc_port_has_no_such_console() {
+    let vnc_only =
+        |config: Config, _: &_, _: &_| config.with("#console = \"auto\"", "console = \"vnc\"");
+    let site = Site::start_with("vnc-only", vnc_only).await;
+    let (vm, port) = site.machine();
+    let unavailable = async || {
+        let answer = site.issue(&vm, json!({"type": "novnc"})).await;
+        let message = answer.nova_error(400, "badRequest").to_owned();
+        assert_eq!(message, "Unavailable console type novnc.");
+    };
+    for wrong in ["", "0", "99999", "http"] {
+        site.vcenter.set_extra_config(&vm.name, "RemoteDisplay.vnc.port", wrong);
+        unavailable().await;
+    }
+    site.vcenter.set_console_port(&vm.name, port);
+    site.vcenter.set_extra_config(&vm.name, "RemoteDisplay.vnc.enabled", "FALSE");
+    unavailable().await;
+    // nova sets both keys, other tools the port alone.
+    site.vcenter.set_extra_config(&vm.name, "RemoteDisplay.vnc.enabled", "");
+    assert_eq!(site.issue(&vm, json!({"type": "novnc"})).await.status, 200);
+}
+
+#[tokio::test]
+async fn machines_are_listed_by_name() {
+    let site = Site::shared().await;
+    let (vm, _) = site.machine();
+    let listed = site.machines_named(&vm.name).await;
+    assert_eq!(
+        listed.body["vms"],
+        json!([{
+            "name": vm.name,
+            "instance_uuid": vm.instance_uuid,
+            "power_state": "poweredOn",
+            "host": ESXI.to_string(),
+            "console": "vnc",
+        }])
+    );
+    site.vcenter.power_off(&vm.name);
+    site.vcenter.set_extra_config(&vm.name, "RemoteDisplay.vnc.port", "");
+    let listed = site.machines_named(&vm.name).await;
+    assert_eq!(listed.body["vms"][0]["power_state"], "poweredOff");
+    assert_eq!(listed.body["vms"][0]["console"], "webmks");
+    assert_eq!(site.machines_named("no such name").await.body["vms"], json!([]));
+}

@@ -1,0 +1,78 @@
+//! Thousands of machines: what is asked of vCenter does not grow with its inventory.
+
+use crate::fixture::{LIMIT, Site};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use vncgate_test_support::process::until;
+use vncgate_test_support::vcsim::Vm;
+
+/// Machines of a host, as many as fit on one page of an answer.
+const ON_A_HOST: usize = 100;
+/// Hosts, which then have ten thousand machines together.
+const HOSTS: u8 = 100;
+
+#[tokio::test]
+async fn a_console_among_ten_thousand_machines_costs_as_many_calls_as_one_among_a_hundred() {
+    let site = Site::start("size").await;
+    // At its start the authority lists clusters and hosts, which is no part of any console.
+    until("the inventory was read", LIMIT, async || {
+        (site.calls("DestroyView", "ok").await == 2).then_some(())
+    })
+    .await;
+    let mut machines = Vec::new();
+    let mut costs = Vec::new();
+    for host in 0..HOSTS {
+        // Nobody listens there; the address saves looking up a name.
+        let host = Ipv4Addr::new(127, 1, 0, host);
+        site.vcenter.add_host(host.into());
+        machines.extend(site.vcenter.create_vms(&host.to_string(), ON_A_HOST).await);
+        if machines.len() == ON_A_HOST {
+            costs.push(cost(&site, &machines[0]).await);
+        }
+    }
+    assert_eq!(machines.len(), 10_000);
+    for vm in [&machines[0], &machines[5_050], &machines[9_999]] {
+        costs.push(cost(&site, vm).await);
+    }
+    let expected = Cost {
+        issue: [("FindByUuid", 1), ("RetrievePropertiesEx", 2)].map(owned).into(),
+        check: [("RetrievePropertiesEx", 1)].map(owned).into(),
+    };
+    for cost in costs {
+        assert_eq!(cost, expected);
+    }
+}
+
+/// The SOAP calls of one console, by method.
+#[derive(Debug, PartialEq)]
+struct Cost {
+    issue: BTreeMap<String, u64>,
+    check: BTreeMap<String, u64>,
+}
+
+async fn cost(site: &Site, vm: &Vm) -> Cost {
+    let before = site.calls_by_method().await;
+    let answer = site.issue(vm, json!({"type": "novnc"})).await;
+    let issued = site.calls_by_method().await;
+    let url = answer.body["console"]["url"].as_str().expect("a URL");
+    let (_, token) = url.rsplit_once("token=").expect("a token");
+    let grant = site.check(token).await;
+    assert_eq!(grant.status, 200, "{}", grant.body);
+    let checked = site.calls_by_method().await;
+    Cost { issue: difference(&issued, &before), check: difference(&checked, &issued) }
+}
+
+fn difference(
+    after: &BTreeMap<String, u64>,
+    before: &BTreeMap<String, u64>,
+) -> BTreeMap<String, u64> {
+    let grown = after.iter().map(|(method, count)| {
+        (method.clone(), count - before.get(method).copied().unwrap_or_default())
+    });
+    grown.filter(|(_, count)| *count > 0).collect()
+}
+
+fn owned((method, count): (&str, u64)) -> (String, u64) {
+    (method.to_owned(), count)
+}

@@ -1,0 +1,112 @@
+//! One authority with two vCenters, of which one is down: nobody who has to do with the other waits for it.
+
+use crate::fixture::{ESXI, LIMIT, OTHER_ESXI, Site};
+use futures_util::future::join_all;
+use serde_json::json;
+use std::time::{Duration, Instant};
+use vncgate_test_support::answer::Answer;
+use vncgate_test_support::authority::Config;
+use vncgate_test_support::certificate::Ca;
+use vncgate_test_support::console_api::HYPERVISOR;
+use vncgate_test_support::process::{Run, until};
+use vncgate_test_support::vcsim::{PASSWORD, Vcsim, Vm};
+
+/// How long a vCenter is waited for, here longer than any answer takes on a busy machine.
+const VCENTER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The two vCenters, a machine of each, and a token for each. Both have a cluster of the same name.
+struct Two {
+    site: Site,
+    other: Vcsim,
+    machine: Vm,
+    token: String,
+    others_machine: Vm,
+    others_token: String,
+}
+
+impl Two {
+    async fn start() -> Self {
+        let run = Run::new("two-other");
+        let ca = Ca::new(&run);
+        let other = Vcsim::start(&run, &ca).await;
+        other.add_host(OTHER_ESXI);
+        let machine = |vcenter: &Vcsim, name, host, port| vcenter.create_vm(name, host, port);
+        let others_machine = machine(&other, "down-1", OTHER_ESXI, 5901);
+        let block = format!(
+            "[[vcenter]]\nservice_host = \"vcenter-b\"\nurl = {:?}\nusername = \"vncgate@vsphere.local\"\n\
+             password_file = {:?}\nca_file = {:?}\ntimeout = \"10s\"\n",
+            other.url(),
+            run.write("password", PASSWORD),
+            ca.path(),
+        );
+        let change = |config: Config, _: &Run, _: &Vcsim| {
+            config.with("\n[log]\n", &format!("\n{block}\n[log]\n"))
+        };
+        let site = Site::start_with("two", change).await;
+        let machine = machine(&site.vcenter, "up-1", ESXI, 5901);
+        let token = site.authority.api().console(&machine).await.token;
+        let issued = site.issue(&others_machine, json!({"type": "novnc"})).await;
+        let url = issued.body["console"]["url"].as_str().expect("a URL");
+        let others_token = url.rsplit_once("token=").expect("a token in it").1.to_owned();
+        site.check(&others_token).await.assert_granted(OTHER_ESXI, 5901);
+        Self { site, other, machine, token, others_machine, others_token }
+    }
+
+    /// All that is asked of the vCenter that is up is answered, and at once.
+    async fn assert_nobody_waits(&self) {
+        let Self { site, machine, token, .. } = self;
+        let started = Instant::now();
+        site.check(token).await.assert_granted(ESXI, 5901);
+        assert_eq!(site.status(token).await.body["name"], machine.name.as_str());
+        for arguments in [
+            json!({"type": "novnc"}),
+            json!({"type": "novnc", "hypervisor_name": "vcenter-a"}),
+            json!({"type": "novnc", "hypervisor_name": HYPERVISOR}),
+        ] {
+            let issued = site.issue(machine, arguments).await;
+            assert_eq!(issued.status, 200, "{}", issued.body);
+        }
+        let took = started.elapsed();
+        assert!(took < VCENTER_TIMEOUT, "nobody waited for the other vCenter: {took:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_vcenter_that_hangs_holds_up_nobody_else_s_consoles() {
+    let two = Two::start().await;
+    let Two { site, other, others_machine, others_token, .. } = &two;
+    other.freeze();
+    // However many wait for it.
+    let waiting = join_all((0..64).map(|_| site.check(others_token)));
+    let (waited, ()) = tokio::join!(waiting, two.assert_nobody_waits());
+    waited.iter().for_each(|answer| answer.assert_refused(503, "vcenter_unavailable"));
+    let issued = site.issue(others_machine, json!({"type": "novnc"})).await;
+    issued.nova_error(503, "serviceUnavailable");
+
+    let listed = site.machines_named("up-1").await;
+    assert_eq!((listed.status, &listed.body["vms"][0]["name"]), (200, &json!("up-1")));
+    assert_eq!(
+        listed.body["unavailable"],
+        json!(["vcenter-b"]),
+        "whose machines are not in the list"
+    );
+    other.thaw();
+    until("the other is back", LIMIT, async || {
+        (site.check(others_token).await.status == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_vcenter_that_is_gone_holds_up_nobody_else_s_consoles() {
+    let mut two = Two::start().await;
+    two.other.stop();
+    two.assert_nobody_waits().await;
+    let Two { site, others_machine, others_token, .. } = &two;
+    site.check(others_token).await.assert_refused(503, "vcenter_unavailable");
+    let issued = site.issue(others_machine, json!({"type": "novnc"})).await;
+    issued.nova_error(503, "serviceUnavailable");
+    let ready = Answer::of(site.authority.internal("/readyz").await).await;
+    assert_eq!((ready.status, &ready.body["vcenter"]["vcenter-a"]), (200, &json!("ok")));
+    assert_ne!(ready.body["vcenter"]["vcenter-b"], "ok");
+}

@@ -1,0 +1,185 @@
+//! A gateway for hosts with WebMKS consoles, and what the tests do over and over.
+
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::OnceCell;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::{Bytes, Message};
+use vncgate_test_support::authority::Config;
+use vncgate_test_support::certificate::Identity;
+use vncgate_test_support::console_api::API_TOKEN;
+use vncgate_test_support::esxi::{Answer as HostAnswer, Esxi, HostState, self_signed};
+use vncgate_test_support::gateway::Gateway;
+use vncgate_test_support::process::until;
+use vncgate_test_support::screen::TcpServer;
+use vncgate_test_support::vcsim::Vm;
+use vncgate_test_support::webmks::{HostSettings, WITHOUT_VNC, pem};
+use vncgate_test_support::websocket::{Answer, Connection, Upgrade};
+
+/// How long a test waits for what must come, on a machine that may be busy with a build.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+
+/// A loopback address that no other test has.
+pub(crate) fn unused_address() -> IpAddr {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    IpAddr::V4(Ipv4Addr::new(127, 0, 2, NEXT.fetch_add(1, Ordering::Relaxed)))
+}
+
+/// A gateway and the hosts of its vCenter.
+pub(crate) struct Site {
+    pub(crate) gateway: Gateway,
+    pub(crate) esxi: Esxi,
+}
+
+impl Site {
+    /// The site that tests share, each with a host of its own. Its parts end with the process.
+    pub(crate) async fn shared() -> &'static Self {
+        static SITE: OnceCell<Site> = OnceCell::const_new();
+        SITE.get_or_init(|| Self::start("webmks")).await
+    }
+
+    /// A site of a test's own, without hosts.
+    pub(crate) async fn start(name: &str) -> Self {
+        Self::start_with(name, |config| config).await
+    }
+
+    /// The same with another configuration of the authority.
+    pub(crate) async fn start_with(name: &str, authority: impl FnOnce(Config) -> Config) -> Self {
+        let (gateway, esxi) = Gateway::start_webmks(name, authority).await;
+        Self { gateway, esxi }
+    }
+
+    /// A new host of this version with a self-signed certificate for its address, which is its name too.
+    pub(crate) async fn host(&self, version: &str) -> Host<'_> {
+        let ip = unused_address();
+        let identity = self_signed(&self.gateway.run, &ip.to_string(), &[&ip.to_string()]);
+        self.host_named(&ip.to_string(), ip, version, identity).await
+    }
+
+    /// The same with a certificate for these names.
+    pub(crate) async fn host_with(&self, names: &[&str]) -> Host<'_> {
+        let ip = unused_address();
+        let identity = self_signed(&self.gateway.run, &ip.to_string(), names);
+        self.host_named(&ip.to_string(), ip, WITHOUT_VNC, identity).await
+    }
+
+    /// A new host with this certificate, in reality and in vCenter.
+    pub(crate) async fn host_named(
+        &self,
+        name: &str,
+        ip: IpAddr,
+        version: &str,
+        identity: Identity,
+    ) -> Host<'_> {
+        let vcenter = &self.gateway.vcenter;
+        let address = self.esxi.add_host_named(vcenter, name, ip, version, &identity).await;
+        Host { site: self, name: name.to_owned(), ip, address, identity }
+    }
+
+    /// A console of a machine, from the console API.
+    pub(crate) async fn token(&self, vm: &Vm) -> String {
+        self.gateway.api().console(vm).await.token
+    }
+
+    /// The same of nova's type `webmks`.
+    pub(crate) async fn webmks_token(&self, vm: &Vm) -> String {
+        let envoy = self.gateway.envoy.url();
+        let url = format!("{envoy}/v2.1/servers/{}/remote-consoles", vm.instance_uuid);
+        let request = self.gateway.ca.http_client().post(url).header("X-Auth-Token", API_TOKEN);
+        let request = request
+            .header("OpenStack-API-Version", "compute 2.8")
+            .json(&json!({"remote_console": {"protocol": "mks", "type": "webmks"}}));
+        let answer = request.send().await.expect("an answer").text().await.expect("text");
+        let answer: Value = serde_json::from_str(&answer).expect("JSON");
+        let console = &answer["remote_console"];
+        assert_eq!((&console["protocol"], &console["type"]), (&json!("mks"), &json!("webmks")));
+        let url = console["url"].as_str().expect("a URL");
+        let (_, token) = url.rsplit_once("token=").expect("a token");
+        token.to_owned()
+    }
+
+    /// A browser's upgrade with that token, and the answer.
+    pub(crate) async fn send(&self, token: &str) -> Answer {
+        Upgrade::with_token(&self.gateway.envoy, token).send(&self.gateway.ca).await
+    }
+
+    /// A browser's WebSocket with that token.
+    pub(crate) async fn open(&self, token: &str) -> WebSocketStream<Connection> {
+        Upgrade::with_token(&self.gateway.envoy, token).open(&self.gateway.ca).await
+    }
+
+    /// Asserts that a token opens no console, and why not. Returns what the browser is told.
+    pub(crate) async fn assert_refused(&self, token: &str, status: u16, code: &str) -> Value {
+        let answer = self.send(token).await;
+        assert_eq!((answer.status, answer.code().as_str()), (status, code), "{}", answer.body);
+        assert!(!answer.body.contains("127.0."), "an address for the browser: {}", answer.body);
+        serde_json::from_str(&answer.body).expect("JSON")
+    }
+
+    /// The access log's entry about a refusal.
+    pub(crate) async fn entry(&self, answer: &Answer) -> Value {
+        let request_id = answer.header("x-request-id").expect("a request id");
+        until("an entry in the access log", LIMIT, async || {
+            let log = self.gateway.envoy.access_log();
+            log.into_iter().find(|entry| entry["request_id"] == request_id)
+        })
+        .await
+    }
+}
+
+/// An ESXi host of a site.
+pub(crate) struct Host<'a> {
+    site: &'a Site,
+    pub(crate) name: String,
+    pub(crate) ip: IpAddr,
+    /// Where it serves consoles.
+    pub(crate) address: SocketAddr,
+    pub(crate) identity: Identity,
+}
+
+impl Host<'_> {
+    /// A new machine on it whose screen echoes what is typed.
+    pub(crate) async fn machine(&self, name: &str) -> (Vm, TcpServer) {
+        let screen = TcpServer::echo(self.ip).await;
+        let vcenter = &self.site.gateway.vcenter;
+        let vm = self.site.esxi.create_vm(vcenter, name, &self.name, screen.address()).await;
+        (vm, screen)
+    }
+
+    /// From now on presents this certificate and answers upgrades so.
+    pub(crate) async fn serve(&self, identity: &Identity, answer: HostAnswer) {
+        self.site.esxi.set_host(&self.name, self.ip, identity, answer).await;
+    }
+
+    /// From now on vCenter says this of it.
+    pub(crate) async fn describe(&self, settings: HostSettings) {
+        self.site.gateway.vcenter.set_host(&self.name, &settings).await;
+    }
+
+    /// From now on vCenter knows this certificate as the host's.
+    pub(crate) async fn register(&self, identity: &Identity) {
+        let certificate = Some(pem(identity));
+        self.describe(HostSettings { certificate, ..HostSettings::default() }).await;
+    }
+
+    /// What has happened there.
+    pub(crate) async fn state(&self) -> HostState {
+        self.site.esxi.host(&self.name).await
+    }
+}
+
+/// The next binary message.
+pub(crate) async fn receive<S>(browser: &mut WebSocketStream<S>) -> Bytes
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let message = tokio::time::timeout(LIMIT, browser.next()).await.expect("a message in time");
+    match message.expect("an open console").expect("a valid frame") {
+        Message::Binary(bytes) => bytes,
+        other => panic!("not binary: {other:?}"),
+    }
+}

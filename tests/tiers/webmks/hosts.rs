@@ -1,0 +1,235 @@
+//! Which host Envoy connects to, and how it knows that it is the right one.
+
+use crate::fixture::{Host, LIMIT, Site, unused_address};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::net::SocketAddr;
+use vncgate_test_support::authority::{Authority, Config};
+use vncgate_test_support::certificate::{Ca, Identity};
+use vncgate_test_support::envoy::ESXI_HOSTS;
+use vncgate_test_support::esxi::{Answer, expired, self_signed};
+use vncgate_test_support::gateway::Gateway;
+use vncgate_test_support::process::{Run, until};
+use vncgate_test_support::vcsim::Vm;
+use vncgate_test_support::webmks::{self, HostSettings, WITH_VNC, WITHOUT_VNC, pem};
+
+/// A name that nobody can resolve (RFC 6761, 6.4).
+const UNRESOLVABLE: &str = "esx-1.invalid";
+
+/// Asserts that Envoy does not accept the host, and returns why.
+async fn assert_not_accepted(site: &Site, vm: &Vm, host: &Host<'_>) -> String {
+    let before = host.state().await.upgrades.len();
+    let answer = site.send(&site.token(vm).await).await;
+    assert_eq!((answer.status, answer.code().as_str()), (503, "console_unreachable"));
+    assert_eq!(host.state().await.upgrades.len(), before, "the host has seen the ticket");
+    let entry = site.entry(&answer).await;
+    entry["tls_failure"].as_str().unwrap_or_else(|| panic!("no reason in {entry}")).to_owned()
+}
+
+#[tokio::test]
+async fn a_host_with_another_certificate_than_vcenter_knows_is_not_accepted() {
+    let site = Site::shared().await;
+    let host = site.host(WITHOUT_VNC).await;
+    let (vm, _screen) = host.machine("impostor").await;
+    let impostor = self_signed(&site.gateway.run, "impostor", &[&host.name]);
+    host.serve(&impostor, Answer::Relay).await;
+    let reason = assert_not_accepted(site, &vm, &host).await;
+    assert!(reason.contains("CERTIFICATE_VERIFY_FAILED"), "{reason}");
+    host.serve(&host.identity, Answer::Relay).await;
+    site.open(&site.token(&vm).await).await;
+}
+
+#[tokio::test]
+async fn a_host_with_a_new_certificate_is_accepted_at_once_and_the_old_one_no_more() {
+    let site = Site::shared().await;
+    let host = site.host(WITHOUT_VNC).await;
+    let (vm, _screen) = host.machine("renewed").await;
+    site.open(&site.token(&vm).await).await;
+
+    let renewed = self_signed(&site.gateway.run, "renewed", &[&host.name]);
+    host.register(&renewed).await;
+    host.serve(&renewed, Answer::Relay).await;
+    site.open(&site.token(&vm).await).await;
+
+    host.serve(&host.identity, Answer::Relay).await;
+    assert_not_accepted(site, &vm, &host).await;
+}
+
+#[tokio::test]
+async fn a_host_of_the_same_vcenter_cannot_stand_in_for_another() {
+    let site = Site::shared().await;
+    let host = site.host_with(&["esx-a.example.com"]).await;
+    let other = site.host_with(&["esx-b.example.com"]).await;
+    let (vm, _screen) = host.machine("impersonated").await;
+    let (other_vm, _other_screen) = other.machine("impersonator").await;
+    site.open(&site.token(&vm).await).await;
+    site.open(&site.token(&other_vm).await).await;
+    let state = host.state().await;
+    assert_eq!(state.upgrades[0].server_name, "esx-a.example.com", "SNI");
+
+    host.serve(&other.identity, Answer::Relay).await;
+    let reason = assert_not_accepted(site, &vm, &host).await;
+    assert!(reason.contains("CERTIFICATE_VERIFY_FAILED"), "{reason}");
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_a_refusal_that_says_so() {
+    let site = Site::shared().await;
+    let host = site.host(WITHOUT_VNC).await;
+    let (vm, _screen) = host.machine("expired").await;
+    let token = site.token(&vm).await;
+    let expired = expired(&site.gateway.run, "expired-host", &[&host.name]);
+    host.register(&expired).await;
+    host.serve(&expired, Answer::Relay).await;
+    let refusal = site.assert_refused(&token, 409, "console_unavailable").await;
+    assert!(refusal["message"].as_str().expect("text").contains("expired"), "{refusal}");
+    let status = site.gateway.authority.status(&token).await;
+    status.assert_refused(409, "console_unavailable");
+    assert_eq!(host.state().await.tickets, 0);
+}
+
+#[tokio::test]
+async fn a_host_whose_certificate_vcenter_does_not_know_is_refused() {
+    let site = Site::shared().await;
+    let host = site.host(WITHOUT_VNC).await;
+    let (vm, _screen) = host.machine("unknown").await;
+    let token = site.token(&vm).await;
+    let certificate = Some("-----BEGIN CERTIFICATE-----\nAAAA\n".to_owned());
+    host.describe(HostSettings { certificate, ..HostSettings::default() }).await;
+    let refusal = site.assert_refused(&token, 409, "console_unavailable").await;
+    assert!(refusal["message"].as_str().expect("text").contains("certificate"), "{refusal}");
+    assert_eq!(host.state().await.tickets, 0);
+}
+
+#[tokio::test]
+async fn a_host_name_in_the_ticket_need_not_resolve() {
+    let site = Site::shared().await;
+    let host = site.host_with(&[UNRESOLVABLE]).await;
+    let (vm, _screen) = host.machine("unresolvable").await;
+    for name in [UNRESOLVABLE, "", "127.0.0.300"] {
+        let ticket_host = Some(name.to_owned());
+        host.describe(HostSettings { ticket_host, ..HostSettings::default() }).await;
+        site.open(&site.token(&vm).await).await;
+    }
+    for request in host.state().await.upgrades {
+        assert_eq!(request.header("host"), [host.address.to_string()], "the name that resolved");
+        assert_eq!(request.server_name, UNRESOLVABLE, "the certificate's name");
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_vcenter_has_by_name_is_found_by_name() {
+    let site = Site::shared().await;
+    let ip = "127.0.0.1".parse().expect("an address");
+    let identity = self_signed(&site.gateway.run, "named", &["localhost", "esx-named.example.com"]);
+    let host = site.host_named("localhost", ip, WITHOUT_VNC, identity).await;
+    let (vm, _screen) = host.machine("by-name").await;
+    site.open(&site.token(&vm).await).await;
+    let state = host.state().await;
+    let expected = format!("localhost:{}", host.address.port());
+    assert_eq!(state.upgrades[0].header("host"), [expected]);
+    assert_eq!(state.upgrades[0].server_name, "esx-named.example.com", "localhost is anybody");
+}
+
+#[tokio::test]
+async fn a_ticket_without_a_port_is_for_https_s_port() {
+    let site = Site::shared().await;
+    let host = site.host(WITH_VNC).await;
+    let (vm, _screen) = host.machine("without-port").await;
+    let omit = HostSettings { omit_ticket_port: Some(true), ..HostSettings::default() };
+    host.describe(omit).await;
+    // Version 6.7 tells no URL either, and nothing listens on port 443 here.
+    let answer = site.send(&site.token(&vm).await).await;
+    assert_eq!((answer.status, answer.code().as_str()), (503, "console_unreachable"));
+    let target = SocketAddr::new(host.ip, 443).to_string();
+    assert_eq!(site.entry(&answer).await["target"], target.as_str());
+
+    // The URL of newer hosts has it.
+    let newer = HostSettings { version: Some(WITHOUT_VNC.to_owned()), ..HostSettings::default() };
+    host.describe(newer).await;
+    site.open(&site.token(&vm).await).await;
+}
+
+#[tokio::test]
+async fn the_authority_writes_the_hosts_before_anybody_asks_for_a_console() {
+    let run = Run::new("webmks-file");
+    let ca = Ca::new(&run);
+    let (vcenter, esxi) = webmks::start(&run, &ca).await;
+    let ip = unused_address();
+    let identity = self_signed(&run, "esx", &[&ip.to_string()]);
+    let name = ip.to_string();
+    esxi.add_host_named(&vcenter, &name, ip, WITHOUT_VNC, &identity).await;
+    let config = Config::new(&run, &vcenter, "https://127.0.0.1:1");
+    let _authority = Authority::start(&run, config).await;
+    let file = run.path(ESXI_HOSTS);
+    assert!(file.exists(), "Envoy could not start");
+    let pin = sha256(&identity);
+    until("the host in the file", LIMIT, async || {
+        let text = std::fs::read_to_string(&file).expect("read the file");
+        let secret: Value = serde_json::from_str(&text).expect("whole JSON at any moment");
+        let pins = &secret["resources"][0]["validation_context"]["verify_certificate_hash"];
+        let pins = pins.as_array().expect("a list");
+        assert!(!pins.is_empty(), "an empty list accepts everybody");
+        pins.iter().any(|listed| listed == pin.as_str()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_envoy_that_starts_first_accepts_nobody() {
+    let run = Run::new("webmks-first");
+    let ca = Ca::new(&run);
+    let (vcenter, esxi) = webmks::start(&run, &ca).await;
+    // The authority knows nothing of the file, so that it stays the shipped one.
+    let keyless = |config: Config| {
+        let file = run.path(ESXI_HOSTS).display().to_string();
+        config.with(&format!("host_certificates = {file:?}\n"), "")
+    };
+    let gateway = Gateway::over(run.clone(), ca, vcenter, keyless, &[]).await;
+    let site = Site { gateway, esxi };
+    let host = site.host(WITHOUT_VNC).await;
+    let (vm, _screen) = host.machine("first").await;
+    let reason = assert_not_accepted(&site, &vm, &host).await;
+    assert!(reason.contains("CERTIFICATE_VERIFY_FAILED"), "{reason}");
+}
+
+/// The simple alternative that the configuration's README describes.
+#[tokio::test]
+async fn a_certificate_authority_in_the_file_is_enough() {
+    let run = Run::new("webmks-ca");
+    let ca = Ca::new(&run);
+    let by_ca = serde_json::json!({"resources": [{
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+        "name": "vncgate_esxi_hosts",
+        "validation_context": {"trusted_ca": {"filename": ca.path()}},
+    }]});
+    run.write(ESXI_HOSTS, by_ca.to_string());
+    let (vcenter, esxi) = webmks::start(&run, &ca).await;
+    let signed = |name: &str| ca.issue_for(name, &[name]);
+    let names = ["esx-1.example.com", "esx-2.example.com"];
+    let [first, second] = names.map(signed);
+    let keyless = |config: Config| {
+        let file = run.path(ESXI_HOSTS).display().to_string();
+        config.with(&format!("host_certificates = {file:?}\n"), "")
+    };
+    let gateway = Gateway::over(run.clone(), ca, vcenter, keyless, &[]).await;
+    let site = Site { gateway, esxi };
+    let ip = unused_address();
+    let host = site.host_named(&ip.to_string(), ip, WITHOUT_VNC, first).await;
+    let (vm, _screen) = host.machine("by-ca").await;
+    site.open(&site.token(&vm).await).await;
+
+    // Signed by the same authority for another host.
+    host.serve(&second, Answer::Relay).await;
+    assert_not_accepted(&site, &vm, &host).await;
+    let nobody_s = self_signed(&site.gateway.run, "self-signed", &[names[0]]);
+    host.serve(&nobody_s, Answer::Relay).await;
+    assert_not_accepted(&site, &vm, &host).await;
+}
+
+fn sha256(identity: &Identity) -> String {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+    let der = CertificateDer::from_pem_slice(pem(identity).as_bytes()).expect("PEM");
+    Sha256::digest(&der).iter().map(|byte| format!("{byte:02x}")).collect()
+}

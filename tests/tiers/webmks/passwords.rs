@@ -1,0 +1,230 @@
+//! VNC consoles with a password, and VNC servers that say odd things: the gateway logs in, the browser does
+//! not know of it.
+
+use crate::fixture::{LIMIT, Site, receive};
+use futures_util::future::join_all;
+use futures_util::{SinkExt, StreamExt};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use vncgate_test_support::process::until;
+use vncgate_test_support::rfb_script::{
+    NONE, PASSWORD, Script, ScriptedRfb, Step, VNC_AUTHENTICATION,
+};
+use vncgate_test_support::screen::Qemu;
+use vncgate_test_support::webmks::WITH_VNC;
+use vncgate_test_support::websocket::Connection;
+use vncgate_test_support::workspace::free_port;
+
+/// RFB's security type that only Apple's servers have.
+const APPLE: u8 = 30;
+
+/// A browser with noVNC: it offers the newest version and no password.
+struct Browser {
+    websocket: WebSocketStream<Connection>,
+    /// What has arrived and was not read yet: a message need not begin where the server's does.
+    arrived: Vec<u8>,
+}
+
+impl Browser {
+    async fn read(&mut self, length: usize) -> Vec<u8> {
+        while self.arrived.len() < length {
+            let bytes = receive(&mut self.websocket).await;
+            self.arrived.extend_from_slice(&bytes);
+        }
+        self.arrived.drain(..length).collect()
+    }
+
+    async fn send(&mut self, bytes: &[u8]) {
+        self.websocket.send(Message::binary(bytes.to_vec())).await.expect("send");
+    }
+
+    /// The handshake up to and with ServerInit (RFC 6143, 7.1 to 7.3). Returns the desktop's name.
+    async fn log_in(&mut self) -> String {
+        let version = self.read(12).await;
+        self.send(&version).await;
+        if version == b"RFB 003.003\n" {
+            assert_eq!(self.read(4).await, [0, 0, 0, NONE], "the one type");
+        } else {
+            assert_eq!(self.read(2).await, [1, NONE], "the types");
+            self.send(&[NONE]).await;
+        }
+        if version == b"RFB 003.008\n" {
+            assert_eq!(self.read(4).await, [0; 4], "SecurityResult");
+        }
+        self.send(&[1]).await;
+        let init = self.read(24).await;
+        let length = u32::from_be_bytes(init[20..].try_into().expect("four bytes"));
+        let name = self.read(length.try_into().expect("a short name")).await;
+        String::from_utf8(name).expect("text")
+    }
+
+    /// Answers the server's version and returns the reason for which the session then ends.
+    async fn reason_of_end(&mut self) -> String {
+        let mut answered = false;
+        loop {
+            let message = tokio::time::timeout(LIMIT, self.websocket.next()).await.expect("an end");
+            match message {
+                Some(Ok(Message::Binary(bytes))) if !answered && bytes.starts_with(b"RFB") => {
+                    answered = true;
+                    self.send(&bytes).await;
+                }
+                Some(Ok(Message::Binary(_))) => {}
+                Some(Ok(Message::Close(Some(close)))) => return close.reason.to_string(),
+                None
+                | Some(
+                    Ok(Message::Close(None))
+                    | Err(
+                        Error::ConnectionClosed
+                        | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake),
+                    ),
+                ) => return String::new(),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+/// A browser at a machine whose VNC server is at `screen` and whose configuration has that password.
+async fn browser_at(site: &Site, name: &str, screen: SocketAddr, password: &str) -> Browser {
+    let vcenter = &site.gateway.vcenter;
+    let vm = vcenter.create_vm(name, screen.ip(), screen.port());
+    vcenter.set_extra_config(name, "RemoteDisplay.vnc.password", password);
+    let websocket = site.open(&site.token(&vm).await).await;
+    Browser { websocket, arrived: Vec::new() }
+}
+
+/// A host of a version with VNC.
+async fn host(site: &Site) -> IpAddr {
+    site.host(WITH_VNC).await.ip
+}
+
+#[tokio::test]
+async fn the_gateway_logs_in_to_a_guest_with_a_password() {
+    let site = Site::start("password").await;
+    let ip = host(&site).await;
+    let address = SocketAddr::new(ip, free_port(ip));
+    let secret = "s3cr3t-x";
+    let _guest = Qemu::start_with_password(&site.gateway.run, address, secret).await;
+    let mut browser = browser_at(&site, "with-password", address, secret).await;
+    assert_eq!(browser.log_in().await, "QEMU");
+
+    let metrics = site.gateway.authority.internal("/metrics").await.text().await.expect("text");
+    for (name, log) in [
+        ("Envoy", site.gateway.envoy.log()),
+        ("the authority", site.gateway.authority.log()),
+        ("the metrics", metrics),
+    ] {
+        assert!(!log.contains(secret), "the password in the log of {name}");
+    }
+}
+
+#[tokio::test]
+async fn each_version_of_rfb_is_spoken() {
+    let site = Site::shared().await;
+    let ip = host(site).await;
+    for minor in [3, 7, 8] {
+        let script = Script::new(minor, &[VNC_AUTHENTICATION]).in_single_bytes();
+        let server = ScriptedRfb::start(ip, script).await;
+        let name = format!("rfb-3-{minor}");
+        let mut browser = browser_at(site, &name, server.address(), PASSWORD).await;
+        assert_eq!(browser.log_in().await, "scripted");
+        browser.send(b"typed").await;
+        assert_eq!(browser.read(5).await, b"typed");
+        assert_eq!(server.logins()[0].authenticated, Some(true));
+    }
+}
+
+#[tokio::test]
+async fn a_password_that_is_not_asked_for_does_no_harm() {
+    let site = Site::shared().await;
+    let ip = host(site).await;
+    let server = ScriptedRfb::start(ip, Script::new(8, &[NONE])).await;
+    let mut browser = browser_at(site, "not-asked", server.address(), PASSWORD).await;
+    assert_eq!(browser.log_in().await, "scripted");
+}
+
+#[tokio::test]
+async fn a_login_that_fails_says_why() {
+    let site = Site::shared().await;
+    let ip = host(site).await;
+    let (login, close) = (VNC_AUTHENTICATION, "the console has closed");
+    let garbage = || Script::new(8, &[login]).send_instead(Step::Version, *b"SSH-2.0-x\r\n\r");
+    let endless = || Script::new(8, &[login]).send_instead(Step::Result, vec![0xff; 4096]);
+    for (name, script, password, reason) in [
+        ("wrong", Script::new(8, &[login]), "wrong", "the console did not accept its password"),
+        ("wrong-3", Script::new(3, &[login]), "wrong", "the console did not accept its password"),
+        (
+            "apple",
+            Script::new(8, &[APPLE]),
+            PASSWORD,
+            "the console offers no security type that is known",
+        ),
+        (
+            "no-type",
+            Script::new(8, &[]),
+            PASSWORD,
+            "the console offers no security type that is known",
+        ),
+        ("garbage", garbage(), PASSWORD, "the console does not speak RFB"),
+        ("endless", endless(), PASSWORD, "more was sent than an RFB handshake has"),
+        ("closes", Script::new(8, &[login]).close_at(Step::Challenge), PASSWORD, close),
+    ] {
+        let server = ScriptedRfb::start(ip, script).await;
+        let name = format!("login-{name}");
+        let mut browser = browser_at(site, &name, server.address(), password).await;
+        assert_eq!(browser.reason_of_end().await, reason, "{name}");
+    }
+    // The gateway has not suffered from any of it.
+    let server = ScriptedRfb::start(ip, Script::new(8, &[login])).await;
+    let mut browser = browser_at(site, "login-good", server.address(), PASSWORD).await;
+    assert_eq!(browser.log_in().await, "scripted");
+}
+
+#[tokio::test]
+async fn a_login_that_stalls_is_given_up() {
+    let site = Site::shared().await;
+    let ip = host(site).await;
+    let too_long = "the console took too long to begin";
+    let stalls = [
+        // Envoy lets the filter send a Close only once the console has said something.
+        ("version", Step::Version, ""),
+        ("security", Step::Security, too_long),
+        ("challenge", Step::Challenge, too_long),
+        ("result", Step::Result, too_long),
+    ];
+    let mut sessions = Vec::new();
+    for (name, step, reason) in stalls {
+        let script = Script::new(8, &[VNC_AUTHENTICATION]).silent_at(step);
+        let server = ScriptedRfb::start(ip, script).await;
+        let name = format!("stalls-{name}");
+        let browser = browser_at(site, &name, server.address(), PASSWORD).await;
+        sessions.push((name, server, browser, reason));
+    }
+    let all_open = Instant::now();
+    join_all(sessions.into_iter().map(|(name, server, mut browser, reason)| async move {
+        assert_eq!(browser.reason_of_end().await, reason, "{name}");
+        assert!(all_open.elapsed() < LIMIT, "{name}: after {:?}", all_open.elapsed());
+        until("the end at the server", LIMIT, async || (!server.logins().is_empty()).then_some(()))
+            .await;
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_falls_silent_in_its_handshake_holds_only_its_own_browser() {
+    let site = Site::shared().await;
+    let ip = host(site).await;
+    let silent = Script::new(8, &[VNC_AUTHENTICATION]).silent_at(Step::Challenge);
+    let server = ScriptedRfb::start(ip, silent).await;
+    let mut browser = browser_at(site, "login-silent", server.address(), PASSWORD).await;
+    let version = browser.read(12).await;
+    browser.send(&version).await;
+    let silence = tokio::time::timeout(Duration::from_secs(1), browser.websocket.next()).await;
+    assert!(silence.is_err(), "{silence:?}");
+    browser.websocket.close(None).await.expect("close");
+    until("the end at the server", LIMIT, async || (!server.logins().is_empty()).then_some(()))
+        .await;
+}
