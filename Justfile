@@ -11,6 +11,11 @@ just := just_executable() + " --justfile " + quote(justfile())
 # For tiers whose tests mostly wait for timeouts: more tests at once than there are cores.
 waiting := "--test-threads 8"
 
+wasm_filter := "--package vncgate-filter --target wasm32-unknown-unknown --profile filter"
+
+# The documentation is for people who read the code, so it shows private items and may link to them.
+rustdoc := "--deny warnings --allow rustdoc::private-intra-doc-links"
+
 deny := quote(justfile_directory() / ".cache/cargo-deny/bin/cargo-deny")
 counted := quote(justfile_directory() / "tests/setup/counted")
 
@@ -28,16 +33,16 @@ setup: (_debian "qemu-system-x86 chromium chromium-driver novnc memcached redis-
 
 # Build what is shipped: the filter (WebAssembly) and the authority
 build: _wasm-target _pages
-    cargo build --package vncgate-filter --target wasm32-unknown-unknown --profile filter
+    cargo build {{ wasm_filter }}
     cargo build --package vncgate-authority
 
 # Build what is installed: the same, with the authority optimised
 build-release: _wasm-target _pages
-    cargo build --package vncgate-filter --target wasm32-unknown-unknown --profile filter
+    cargo build {{ wasm_filter }}
     cargo build --package vncgate-authority --release
 
 # Run every tier of tests
-test: dependencies test-unit test-abi test-envoy test-vcenter test-openstack test-webmks test-stores test-sites test-security test-browser test-fuzz
+test: lint dependencies test-unit test-abi test-envoy test-vcenter test-openstack test-webmks test-stores test-sites test-security test-browser test-fuzz
     @{{ counted }} --total unit abi envoy vcenter openstack simulator webmks stores sites security browser fuzz
 
 # Unit and property tests beside the code
@@ -123,7 +128,7 @@ soak *arguments: build-release _vcsim (_envoy envoy) (_debian "memcached")
     @cargo run --quiet --release --package vncgate-soak -- {{ arguments }}
 
 _bench: _wasm-target _pages _vcsim _websockify (_envoy envoy) (_debian "memcached redis-server")
-    cargo build --package vncgate-filter --target wasm32-unknown-unknown --profile filter
+    cargo build {{ wasm_filter }}
     cargo build --release --package vncgate-authority
 
 # Format the code
@@ -131,12 +136,16 @@ fmt:
     cargo fmt --all
     gofmt -w tests/vcsim
 
-# Check formatting and run the linters
-lint: _pages
+# Check formatting, types and documentation, and run the linters; a warning is an error
+lint: _wasm-target _pages _page-types
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- --deny warnings
+    cargo clippy {{ wasm_filter }} -- --deny warnings
+    RUSTDOCFLAGS="{{ rustdoc }}" cargo doc --workspace --no-deps --document-private-items
+    RUSTDOCFLAGS="{{ rustdoc }}" cargo doc {{ wasm_filter }} --no-deps --document-private-items
     @unformatted=$(gofmt -l tests/vcsim) && [ -z "$unformatted" ] || { echo "gofmt: $unformatted"; exit 1; }
     go vet -C tests/vcsim ./...
+    tests/pages/node_modules/.bin/tsc --project tests/pages
 
 # Check the licences and sources of all dependencies, and that nothing is shipped in two versions
 dependencies: _cargo-deny
@@ -204,5 +213,10 @@ _guest:
     @ld -m elf_i386 --oformat binary -Ttext 0x7c00 -o .cache/guest/boot.img .cache/guest/boot.o
 
 # noVNC's library, which the authority embeds.
-_pages:
-    @[ authority/pages/node_modules/.package-lock.json -nt authority/pages/package-lock.json ] || npm ci --no-fund --no-audit --prefix authority/pages
+_pages: (_npm "authority/pages")
+
+# TypeScript, which checks the types in the console page's JavaScript.
+_page-types: (_npm "tests/pages")
+
+_npm folder:
+    @[ {{ folder }}/node_modules/.package-lock.json -nt {{ folder }}/package-lock.json ] || npm ci --no-fund --no-audit --prefix {{ folder }}

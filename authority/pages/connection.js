@@ -2,6 +2,8 @@
 
 import RFB from "./novnc/core/rfb.js";
 
+/** @typedef {import("./reasons.js").End} End */
+
 // From the upgrade to the first frame: the gateway's check and its connect to the ESXi host take up to
 // 5 s each, the RFB handshake three round trips more.
 const HANDSHAKE_TIMEOUT_MS = 20_000;
@@ -21,13 +23,15 @@ const ABNORMAL_CLOSURE = 1006;
  * @param {string} token
  * @param {AbortSignal} signal closes the console
  * @param {(rfb: RFB) => void} onConnected
- * @returns {Promise<{code: string, detail: string}>} `code` is one of reasons.js
+ * @returns {Promise<End>}
  */
 export function openConsole(screen, token, signal, onConnected) {
     const socket = new WebSocket(websockifyUrl(), ["binary", TOKEN_SUBPROTOCOL + token]);
     let connected = false;
-    let failure = null; // what the server or noVNC said before the end
-    let closed = null; // the socket's CloseEvent
+    /** @type {End | null} What the server or noVNC said before the end. */
+    let failure = null;
+    /** @type {CloseEvent | null} */
+    let closed = null;
 
     // Before noVNC adds its own listener, so that the code is known when noVNC reports the end.
     socket.addEventListener("close", (event) => { closed = event; });
@@ -61,6 +65,11 @@ export function openConsole(screen, token, signal, onConnected) {
     });
 }
 
+/**
+ * @param {boolean} connected
+ * @param {CloseEvent | null} closed
+ * @param {boolean} clean whether noVNC ended the session as it should end
+ */
 function endCode(connected, closed, clean) {
     // noVNC gave up while the socket was still open: what came was not RFB.
     if (closed === null && !clean) {

@@ -4,12 +4,21 @@ import { readLink } from "./link.js";
 import { runSession } from "./session.js";
 import { typeText } from "./typing.js";
 
+/**
+ * @typedef {import("./novnc/core/rfb.js").default} RFB
+ * @typedef {import("./session.js").State} State
+ * @typedef {import("./status.js").Vm} Vm
+ */
+
+/** @type {Record<string, string>} */
 const POWER_STATES = { poweredOn: "powered on", poweredOff: "powered off", suspended: "suspended" };
 
-const element = (id) => document.getElementById(id);
+const pasteDialog = element("paste-dialog", HTMLDialogElement);
+const pasteText = element("paste-text", HTMLTextAreaElement);
 const link = readLink();
 
-let rfb = null; // noVNC's session while connected
+/** @type {RFB | null} noVNC's session while connected. */
+let rfb = null;
 let fit = link.fit;
 let viewOnly = link.viewOnly;
 let abort = new AbortController(); // ends the session
@@ -31,31 +40,40 @@ function connect() {
 
 // --- What the page shows
 
-function show({ phase, vm, opened, reason, retry, rfb: session = null }) {
+/** @param {State} state */
+function show(state) {
+    const ended = state.phase === "ended";
+    const session = state.phase === "connected" ? state.rfb : null;
     const gained = session !== null && rfb === null;
     rfb = session;
 
-    document.body.dataset.reason = reason?.code ?? "";
-    showMachine(vm);
-    showPhase(phase);
-    showNotice(phase, opened, reason, retry);
+    document.body.dataset.reason = reasonIn(state)?.code ?? "";
+    showMachine(state.vm);
+    showPhase(state.phase);
+    showNotice(state);
     applyOptions();
-    const hopeless = phase === "ended" && reason.retry === "never";
+    const hopeless = ended && state.reason.retry === "never";
     element("reconnect").hidden = hopeless;
-    element("connection").disabled = hopeless;
-    element("connection").textContent = phase === "ended" ? "Reconnect" : "Disconnect";
-    if (gained) {
-        rfb.background = "transparent";
-        rfb.focus({ preventScroll: true });
+    const connection = element("connection", HTMLButtonElement);
+    connection.disabled = hopeless;
+    connection.textContent = ended ? "Reconnect" : "Disconnect";
+    if (session === null) {
+        pasteDialog.close();
+    } else if (gained) {
+        session.background = "transparent";
+        session.focus({ preventScroll: true });
     }
-    if (rfb === null) {
-        element("paste-dialog").close();
-    }
-    if (phase === "ended" && document.activeElement === document.body) {
+    if (ended && document.activeElement === document.body) {
         element("reconnect").focus();
     }
 }
 
+/** @param {State} state */
+function reasonIn(state) {
+    return state.phase === "waiting" || state.phase === "ended" ? state.reason : undefined;
+}
+
+/** @param {Vm | null} vm */
 function showMachine(vm) {
     if (vm === null) {
         return;
@@ -64,11 +82,12 @@ function showMachine(vm) {
     element("name").textContent = vm.name;
     element("name").title = vm.name;
     element("screen").setAttribute("aria-label", `Screen of ${vm.name}`);
-    element("power").textContent = POWER_STATES[vm.powerState] ?? "";
+    element("power").textContent = POWER_STATES[vm.powerState ?? ""] ?? "";
     const time = vm.expiresAt.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
     element("validity").textContent = `This link can open the console until ${time}.`;
 }
 
+/** @param {State["phase"]} phase */
 function showPhase(phase) {
     const texts = {
         connecting: "Connecting",
@@ -80,17 +99,20 @@ function showPhase(phase) {
     element("state").textContent = texts[phase];
 }
 
-function showNotice(phase, opened, reason, retry) {
+/** @param {State} state */
+function showNotice(state) {
+    const reason = reasonIn(state);
     element("notice").hidden = reason === undefined;
     if (reason === undefined) {
         return;
     }
-    element("notice-heading").textContent = opened ? "The console has ended" : "The console cannot be opened";
+    const heading = state.opened ? "The console has ended" : "The console cannot be opened";
+    element("notice-heading").textContent = heading;
     element("notice-summary").textContent = reason.summary;
     element("notice-advice").textContent = reason.advice;
-    element("notice-retry").hidden = phase !== "waiting";
-    element("notice-retry").textContent = retry
-        ? `Trying again in ${retry.seconds} s (attempt ${retry.attempt} of ${retry.of}).`
+    element("notice-retry").hidden = state.phase !== "waiting";
+    element("notice-retry").textContent = state.phase === "waiting"
+        ? `Trying again in ${state.retry.seconds} s (attempt ${state.retry.attempt} of ${state.retry.of}).`
         : "";
     const detail = reason.detail ? `: ${reason.detail}` : "";
     element("notice-code").textContent = reason.code + detail;
@@ -102,18 +124,18 @@ function applyOptions() {
         rfb.viewOnly = viewOnly;
     }
     const mayType = rfb !== null && !viewOnly;
-    element("ctrl-alt-del").disabled = !mayType;
-    element("paste").disabled = !mayType;
-    element("fit").setAttribute("aria-pressed", fit);
-    element("view-only").setAttribute("aria-pressed", viewOnly);
+    element("ctrl-alt-del", HTMLButtonElement).disabled = !mayType;
+    element("paste", HTMLButtonElement).disabled = !mayType;
+    element("fit").setAttribute("aria-pressed", String(fit));
+    element("view-only").setAttribute("aria-pressed", String(viewOnly));
 }
 
 // --- What the person does
 
 function wireButtons() {
     onClick("ctrl-alt-del", () => {
-        rfb.sendCtrlAltDel();
-        rfb.focus();
+        rfb?.sendCtrlAltDel();
+        rfb?.focus();
     });
     onClick("fit", () => {
         fit = !fit;
@@ -132,18 +154,22 @@ function wireButtons() {
         }
     });
     onClick("reconnect", connect);
-    onClick("paste", () => element("paste-dialog").showModal());
+    onClick("paste", () => pasteDialog.showModal());
     onClick("paste-type", typePastedText);
     onClick("paste-clipboard", () => {
-        rfb?.clipboardPasteFrom(element("paste-text").value);
-        element("paste-dialog").close();
+        rfb?.clipboardPasteFrom(pasteText.value);
+        pasteDialog.close();
     });
-    element("paste-dialog").addEventListener("close", whenPasteDialogCloses);
+    pasteDialog.addEventListener("close", whenPasteDialogCloses);
     document.addEventListener("fullscreenchange", () => {
-        element("full-screen").setAttribute("aria-pressed", document.fullscreenElement !== null);
+        element("full-screen").setAttribute("aria-pressed", String(document.fullscreenElement !== null));
     });
 }
 
+/**
+ * @param {string} id
+ * @param {() => void} action
+ */
 function onClick(id, action) {
     element(id).addEventListener("click", action);
 }
@@ -160,20 +186,23 @@ async function toggleFullScreen() {
 }
 
 async function typePastedText() {
-    const button = element("paste-type");
+    if (rfb === null) {
+        return;
+    }
+    const button = element("paste-type", HTMLButtonElement);
     button.disabled = true;
     typing = new AbortController();
-    await typeText(rfb, element("paste-text").value, typing.signal, (typed, of) => {
+    await typeText(rfb, pasteText.value, typing.signal, (typed, of) => {
         element("paste-progress").textContent = `Typed ${typed} of ${of}`;
     });
     button.disabled = false;
-    element("paste-dialog").close();
+    pasteDialog.close();
 }
 
 function whenPasteDialogCloses() {
     typing.abort();
     // It may have been a password.
-    element("paste-text").value = "";
+    pasteText.value = "";
     element("paste-progress").textContent = "";
     rfb?.focus();
 }
@@ -194,4 +223,22 @@ function leaveScreenByCtrlAlt() {
             setTimeout(() => element("fit").focus());
         }
     }, { capture: true });
+}
+
+// --- What console.html has
+
+/**
+ * The element of this id.
+ *
+ * @template {HTMLElement} [T=HTMLElement]
+ * @param {string} id
+ * @param {new () => T} [type]
+ * @returns {T}
+ */
+function element(id, type) {
+    const found = document.getElementById(id);
+    if (!(found instanceof (type ?? HTMLElement))) {
+        throw new Error(`console.html has no such element: ${id}`);
+    }
+    return /** @type {T} */ (found);
 }

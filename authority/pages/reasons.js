@@ -109,11 +109,18 @@ const REASONS = {
 };
 
 /**
- * @param {{code: string, detail: string}} end `detail` is in the words of the server that ended it
- * @returns {{code: string, detail: string} & Explanation} for a code that this page does not know, the
- *     words of the server
+ * Why a connection ended or did not begin: a code, and the words of the server that ended it.
+ *
+ * @typedef {{code: string, detail: string}} End
+ * @typedef {End & {summary: string, advice: string, retry: Explanation["retry"]}} Reason
+ */
+
+/**
+ * @param {End} end
+ * @returns {Reason} for a code that this page does not know, the words of the server
  */
 export function reasonOf({ code, detail }) {
+    /** @type {Explanation} */
     const known = Object.hasOwn(REASONS, code) ? REASONS[code] : {
         summary: "The console cannot be opened.",
         advice: null,

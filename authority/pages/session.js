@@ -4,6 +4,19 @@ import { openConsole } from "./connection.js";
 import { reasonOf } from "./reasons.js";
 import { askStatus } from "./status.js";
 
+/**
+ * @typedef {import("./novnc/core/rfb.js").default} RFB
+ * @typedef {import("./reasons.js").End} End
+ * @typedef {import("./reasons.js").Reason} Reason
+ * @typedef {import("./status.js").Vm} Vm
+ * @typedef {{seconds: number, attempt: number, of: number}} Retry
+ *
+ * What the page is to show. `opened`: this session has shown the console before.
+ * @typedef {{vm: Vm | null, opened: boolean} & Phase} State
+ * @typedef {{phase: "connecting"} | {phase: "connected", rfb: RFB} |
+ *           {phase: "waiting", reason: Reason, retry: Retry} | {phase: "ended", reason: Reason}} Phase
+ */
+
 // Seconds before each automatic attempt: a minute in all, enough for a restart of the machine or of the
 // gateway; then the person decides.
 const RETRY_DELAYS_S = [1, 2, 4, 8, 15, 30];
@@ -12,28 +25,30 @@ const RETRY_DELAYS_S = [1, 2, 4, 8, 15, 30];
 // or two would take it from each other for ever.
 const STABLE_MS = 10_000;
 
+/** @type {End} */
+const CLOSED_BY_USER = { code: "closed_by_user", detail: "" };
+
 /**
  * Keeps the console open until it ends for good or `signal` is aborted.
  *
  * @param {string | null} token
  * @param {HTMLElement} screen
  * @param {AbortSignal} signal
- * @param {(state: object) => void} show gets each new state:
- *     `{phase: "connecting"}`, `{phase: "connected", rfb}`, `{phase: "waiting", reason, retry}`,
- *     `{phase: "ended", reason}`; `vm` is in it once it is known, and `opened` tells whether this
- *     session has shown the console before.
+ * @param {(state: State) => void} show gets each new state
  */
 export async function runSession(token, screen, signal, show) {
+    /** @type {Vm | null} */
     let vm = null;
     let opened = false;
     let openedAt = Infinity;
     let attempt = 0;
-    const tell = (state) => show({ vm, opened, ...state });
+    /** @param {Phase} phase */
+    const tell = (phase) => show({ vm, opened, ...phase });
 
     while (true) {
         tell({ phase: "connecting" });
         const end = await connect();
-        const reason = reasonOf(signal.aborted ? { code: "closed_by_user", detail: "" } : end);
+        const reason = reasonOf(signal.aborted ? CLOSED_BY_USER : end);
 
         if (reason.retry !== "auto" || attempt === RETRY_DELAYS_S.length) {
             tell({ phase: "ended", reason });
@@ -45,14 +60,21 @@ export async function runSession(token, screen, signal, show) {
         await delay(seconds * 1000, signal);
     }
 
-    // One attempt. Resolves with the reason why there is no console, or no longer.
+    /**
+     * One attempt.
+     *
+     * @returns {Promise<End>} the reason why there is no console, or no longer
+     */
     async function connect() {
         if (token === null) {
             return { code: "no_token", detail: "" };
         }
-        const refused = await checkToken();
-        if (refused || signal.aborted) {
+        const refused = await checkToken(token);
+        if (refused) {
             return refused;
+        }
+        if (signal.aborted) {
+            return CLOSED_BY_USER;
         }
         tell({ phase: "connecting" });
         openedAt = Infinity;
@@ -61,20 +83,26 @@ export async function runSession(token, screen, signal, show) {
             attempt = 0;
         }
         // Only the authority knows whether the machine was powered off, moved, or the link ran out.
-        return await checkToken() ?? end;
+        return await checkToken(token) ?? end;
     }
 
-    // Resolves with the authority's refusal, if it refuses.
-    async function checkToken() {
+    /**
+     * @param {string} token
+     * @returns {Promise<End | null>} the authority's refusal, if it refuses
+     */
+    async function checkToken(token) {
         const status = await askStatus(token, signal);
-        if (status.vm) {
+        if ("vm" in status) {
             vm = status.vm;
-        } else if (vm) {
+            return null;
+        }
+        if (vm) {
             vm = { ...vm, powerState: null }; // as it was before
         }
         return status.refusal;
     }
 
+    /** @param {RFB} rfb */
     function onConnected(rfb) {
         openedAt = performance.now();
         opened = true;
@@ -82,6 +110,11 @@ export async function runSession(token, screen, signal, show) {
     }
 }
 
+/**
+ * @param {number} ms
+ * @param {AbortSignal} signal ends the delay early
+ * @returns {Promise<void>}
+ */
 function delay(ms, signal) {
     return new Promise((resolve) => {
         const timer = setTimeout(resolve, ms);

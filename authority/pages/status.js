@@ -1,5 +1,11 @@
 // What the authority says of a token: GET /console/status.
 
+/**
+ * @typedef {import("./reasons.js").End} End
+ * @typedef {{name: string, powerState: string | null, expiresAt: Date}} Vm `powerState` is null when it is not
+ *     known now
+ */
+
 // More than the authority gives vCenter, after which it answers `vcenter_unavailable` itself.
 const STATUS_TIMEOUT_MS = 20_000;
 
@@ -9,9 +15,8 @@ const STATUS_TIMEOUT_MS = 20_000;
  *
  * @param {string} token
  * @param {AbortSignal} signal
- * @returns {Promise<{vm: {name: string, powerState: string, expiresAt: Date}} |
- *                   {refusal: {code: string, detail: string}}>} never rejects for a server that is away
- *     or answers nonsense: that is a refusal as well.
+ * @returns {Promise<{vm: Vm} | {refusal: End}>} never rejects for a server that is away or answers nonsense:
+ *     that is a refusal as well.
  */
 export async function askStatus(token, signal) {
     let response, body;
@@ -25,11 +30,15 @@ export async function askStatus(token, signal) {
         });
         body = await response.text();
     } catch (error) {
-        return refusal("unreachable", error.message);
+        return refusal("unreachable", error instanceof Error ? error.message : String(error));
     }
     return parseStatus(response, body);
 }
 
+/**
+ * @param {Response} response
+ * @param {string} body
+ */
 function parseStatus(response, body) {
     let answer;
     try {
@@ -49,6 +58,10 @@ function parseStatus(response, body) {
     return refusal("unexpected_answer", `HTTP status ${response.status}`);
 }
 
+/**
+ * @param {string} code
+ * @param {string} detail
+ */
 function refusal(code, detail) {
     return { refusal: { code, detail } };
 }

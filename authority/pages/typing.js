@@ -3,6 +3,8 @@
 import KeyTable from "./novnc/core/input/keysym.js";
 import keysyms from "./novnc/core/input/keysymdef.js";
 
+/** @typedef {import("./novnc/core/rfb.js").default} RFB */
+
 // A console's keyboard buffer is as small as 16 events (PS/2) and drops what comes too fast. A guest that
 // polls its keyboard at 50 Hz keeps up with this.
 const KEY_INTERVAL_MS = 25;
@@ -37,6 +39,7 @@ export async function typeText(rfb, text, signal, onProgress) {
     }
 }
 
+/** @param {string} text */
 function keyPresses(text) {
     const presses = [];
     for (const character of text.replace(/\r\n?/g, "\n")) {
@@ -45,7 +48,7 @@ function keyPresses(text) {
         } else if (character === "\t") {
             presses.push({ keysym: KeyTable.XK_Tab, shift: false });
         } else if (!/\p{Cc}/u.test(character)) {
-            const keysym = keysyms.lookup(character.codePointAt(0));
+            const keysym = keysyms.lookup(/** @type {number} */ (character.codePointAt(0)));
             presses.push({ keysym, shift: SHIFTED_ON_US_KEYBOARD.test(character) });
         }
     }

@@ -20,7 +20,7 @@
 //! |---|---|
 //! | [`catalogue`] | the measures and their figures |
 //! | [`run`] | runs them in rounds |
-//! | [`measure`] | how each is measured |
+//! | [`mod@measure`] | how each is measured |
 //! | [`contender`] | who is compared |
 //! | [`testbed`] | all parts, running: [`backend`], [`listeners`] (Envoy's), [`websockify`], [`stand_in`] |
 //! | [`connection`] | a client's session: [`frame`], [`http2`] |

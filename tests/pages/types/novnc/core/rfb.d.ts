@@ -1,0 +1,1 @@
+export { default } from "@novnc/novnc/lib/rfb";
