@@ -24,16 +24,16 @@ use vncgate_test_support::template::substitute;
 use vncgate_test_support::vcsim::Vcsim;
 use vncgate_test_support::workspace::{checkout, free_port};
 
-/// The commands and the configuration that the README has for several sites, with the addresses of this machine.
+/// The commands and the configuration of docs/sites.md, with the addresses of this machine.
 #[tokio::test]
-async fn the_readme_makes_two_sites() {
+async fn the_documented_commands_make_two_sites() {
     const SITE_A: &str = "authority.site-a.example.com";
     const SITE_B: &str = "authority.site-b.example.com";
-    let readme = std::fs::read_to_string(checkout().join("README.md")).expect("the README");
+    let page = std::fs::read_to_string(checkout().join("docs/sites.md")).expect("the page");
     let block = |language: &str, content: &str| {
-        let mut blocks = readme.split("```").skip(1).step_by(2);
+        let mut blocks = page.split("```").skip(1).step_by(2);
         let found = blocks.find(|block| block.starts_with(language) && block.contains(content));
-        found.expect("a block of the README").trim_start_matches(language).to_owned()
+        found.expect("a block of the page").trim_start_matches(language).to_owned()
     };
     let (commands, toml) = (block("sh\n", "peer-ca.key"), block("toml\n", "[[site]]"));
     let bash = |run: &Run, commands: &str| {
