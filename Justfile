@@ -42,12 +42,16 @@ build-release: _wasm-target _pages
     cargo build --package vncgate-authority --release
 
 # Run every tier of tests
-test: lint dependencies test-unit test-abi test-envoy test-vcenter test-openstack test-webmks test-stores test-sites test-security test-browser test-fuzz
-    @{{ counted }} --total unit abi envoy vcenter openstack simulator webmks stores sites security browser fuzz
+test: lint dependencies test-unit test-docs test-abi test-envoy test-vcenter test-openstack test-webmks test-stores test-sites test-security test-browser test-fuzz
+    @{{ counted }} --total unit docs abi envoy vcenter openstack simulator webmks stores sites security browser fuzz
 
 # Unit and property tests beside the code
 test-unit: _pages
     @{{ counted }} unit cargo test --no-fail-fast --package vncgate-api --package vncgate-filter-core --package vncgate-authority --package vncgate-bench --package vncgate-soak
+
+# The documentation against the code: links, names, keys and codes
+test-docs: _pages
+    @{{ counted }} docs cargo test --no-fail-fast --package vncgate-tiers --test docs
 
 # The built filter under wasmtime, with a small proxy-wasm host
 test-abi: build

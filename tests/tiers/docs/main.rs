@@ -1,0 +1,13 @@
+//! The documentation says what the code says: every link leads to a file, every name is one that exists, and every
+//! table of keys and codes is complete. Nothing is started and nothing has to be built but this test.
+//!
+//! - [`references`]: links, paths, recipes and names of tests in every page;
+//! - [`configuration`]: docs/configuration.md has every key of authority and filter, with default and range;
+//! - [`errors`]: docs/errors.md has every refusal and close code, with its status;
+//! - [`architecture`]: docs/architecture.md has the budget of a session.
+
+mod architecture;
+mod configuration;
+mod errors;
+mod pages;
+mod references;
