@@ -1,15 +1,15 @@
-//! Envoy's way in: the functions that the proxy-wasm ABI 0.2.1 has a module export.
+//! The functions that Envoy calls: the module's exports under the proxy-wasm ABI 0.2.1.
 //!
-//! Envoy may call the module while the module calls Envoy. Bytes that are put into a body and are more than
-//! its buffer limit end their stream at once, and the stream's `proxy_on_done` and `proxy_on_delete` come
-//! before the host call has returned, within a callback of the same stream. So nothing here stays borrowed
-//! while a callback runs. (The SDK for Rust keeps its streams borrowed and panics then, which would end
-//! every session of the worker.)
+//! Envoy may call the module while the module calls Envoy. A write that makes a body larger than its buffer limit
+//! ends the stream at once: `proxy_on_done` and `proxy_on_delete` come before the host call has returned, within
+//! a callback of the same stream. So nothing here stays borrowed while a callback runs. (The SDK for Rust keeps
+//! its streams borrowed and panics then, which would end every session of the worker; see
+//! `docs/decisions/0001-own-abi-layer-or-sdk.md`.)
 //!
-//! `proxy_on_log` is left out: what the access log shows is filter state by then.
+//! `proxy_on_log` is left out, since everything that the access log shows is filter state by then.
 #![allow(unsafe_code)]
 
-use crate::hostcalls::{self as host, Action, LogLevel};
+use crate::hostcalls::{self, Action, LogLevel};
 use crate::root::Root;
 use crate::stream::Stream;
 use std::cell::RefCell;
@@ -17,44 +17,44 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 thread_local! {
-    // One for each instance of a plugin: two listeners with the filter may share a VM.
+    // One per instance of the plugin: two listeners with the filter may share a VM.
     static ROOTS: RefCell<BTreeMap<u32, Rc<Root>>> = const { RefCell::new(BTreeMap::new()) };
     static STREAMS: RefCell<BTreeMap<u32, Rc<Stream>>> = const { RefCell::new(BTreeMap::new()) };
 }
 
 type Contexts<T> = std::thread::LocalKey<RefCell<BTreeMap<u32, Rc<T>>>>;
 
-/// The context of this id. `None` would be Envoy's mistake: it creates each before it calls it.
+/// Returns the context of this id. Envoy creates each context before it calls it, so there always is one.
 fn find<T>(contexts: &'static Contexts<T>, id: u32) -> Option<Rc<T>> {
     contexts.with(|contexts| contexts.try_borrow().ok()?.get(&id).cloned())
 }
 
-fn change<T, R: Default>(
+fn update<T, R: Default>(
     contexts: &'static Contexts<T>,
-    change: impl FnOnce(&mut BTreeMap<u32, Rc<T>>) -> R,
+    update: impl FnOnce(&mut BTreeMap<u32, Rc<T>>) -> R,
 ) -> R {
-    let changed =
-        contexts.with(|contexts| contexts.try_borrow_mut().map(|mut map| change(&mut map)));
-    changed.unwrap_or_default()
+    let updated =
+        contexts.with(|contexts| contexts.try_borrow_mut().map(|mut map| update(&mut map)));
+    updated.unwrap_or_default()
 }
 
 /// Names the version of the ABI.
 #[unsafe(no_mangle)]
 extern "C" fn proxy_abi_version_0_2_1() {}
 
-/// Memory for what Envoy returns; [`host`] frees it.
+/// Allocates memory for what a host call returns; `hostcalls` frees it.
 #[unsafe(export_name = "malloc")]
 extern "C" fn allocate(len: usize) -> *mut u8 {
-    // Envoy writes all of it before anything reads it.
+    // Envoy fills the memory before anything reads it.
     Box::into_raw(Box::<[u8]>::new_uninit_slice(len)).cast()
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_context_create(id: u32, root_id: u32) {
     if root_id == 0 {
-        change(&ROOTS, |roots| roots.insert(id, Rc::default()));
+        update(&ROOTS, |roots| roots.insert(id, Rc::default()));
     } else if let Some(root) = find(&ROOTS, root_id) {
-        change(&STREAMS, |streams| streams.insert(id, Rc::new(root.stream(id))));
+        update(&STREAMS, |streams| streams.insert(id, Rc::new(root.create_stream(id))));
     }
 }
 
@@ -65,20 +65,20 @@ extern "C" fn proxy_on_vm_start(_root_id: u32, _configuration_len: usize) -> boo
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_configure(root_id: u32, _configuration_len: usize) -> bool {
-    find(&ROOTS, root_id).is_some_and(|root| root.configure())
+    find(&ROOTS, root_id).is_some_and(|root| root.on_configure())
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_tick(root_id: u32) {
     if let Some(root) = find(&ROOTS, root_id) {
-        root.tick();
+        root.on_tick();
     }
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_queue_ready(root_id: u32, _queue: u32) {
     if let Some(root) = find(&ROOTS, root_id) {
-        root.wake_up();
+        root.on_queue_ready();
     }
 }
 
@@ -90,17 +90,17 @@ extern "C" fn proxy_on_http_call_response(
     body_len: usize,
     _trailers: usize,
 ) {
-    let caller = find(&ROOTS, root_id).and_then(|root| root.caller(token));
-    // A browser that has left meanwhile has no stream any more.
-    let Some(stream) = caller.and_then(|id| find(&STREAMS, id)) else { return };
-    match host::set_effective_context(stream.context_id()) {
+    let context_id = find(&ROOTS, root_id).and_then(|root| root.take_call(token));
+    // The browser may have left, and its stream with it.
+    let Some(stream) = context_id.and_then(|id| find(&STREAMS, id)) else { return };
+    match stream.make_effective() {
         Ok(()) => stream.on_call_response(headers, body_len),
-        // Only for a stream that is gone, whose `proxy_on_delete` would have come before.
-        Err(error) => host::log(LogLevel::Error, &format!("answer to a call: {error}")),
+        // Envoy does not know the stream, but has not had it deleted.
+        Err(error) => hostcalls::log(LogLevel::Error, &format!("reply to a call: {error}")),
     }
 }
 
-/// Without its context a stream is not ours to judge, so it goes no further.
+/// Calls back a stream. A stream without its context goes no further.
 fn on_stream(id: u32, callback: impl FnOnce(&Stream) -> Action) -> Action {
     find(&STREAMS, id).map_or(Action::Pause, |stream| callback(&stream))
 }
@@ -135,7 +135,7 @@ extern "C" fn proxy_on_done(id: u32) -> bool {
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_delete(id: u32) {
-    // What is removed is dropped after the maps are free again.
-    let _stream = change(&STREAMS, |streams| streams.remove(&id));
-    let _root = change(&ROOTS, |roots| roots.remove(&id));
+    // The contexts are dropped at the end of this function, when the maps are free again.
+    let _stream = update(&STREAMS, |streams| streams.remove(&id));
+    let _root = update(&ROOTS, |roots| roots.remove(&id));
 }

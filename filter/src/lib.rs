@@ -1,12 +1,38 @@
-//! The proxy-wasm shell: carries Envoy's events into [`vncgate_filter_core::session`] and its commands out.
+//! The proxy-wasm shell of the filter: carries Envoy's events into [`vncgate_filter_core::session`] and its
+//! commands out.
 //!
-//! - `exports`: the functions that Envoy calls
-//! - `root`: the plugin as a whole, once per worker
-//! - `stream`: one request, step by step
-//! - `timer`: what happens to a stream outside of its own callbacks
-//! - `self_queue`: being called again as soon as a callback is over
-//! - `metrics`: counters and gauges
-//! - `hostcalls`: every call to Envoy, each with its failure as a value
+//! # One console session
+//!
+//! 1. Envoy creates a context for the stream (`exports`), and `stream` reads the request's headers. The
+//!    session has the authority asked, and the request waits.
+//! 2. The reply comes to the root context, which finds the stream that made the call. A grant becomes filter
+//!    state, and the request goes on to the target.
+//! 3. The target has answered. The stream makes the response a `101`, and the session is open: it joins the
+//!    `registry`, the `keepalive` and the `begin_timeout`.
+//! 4. Bytes come in both directions. The session says what to do with them, and `body` does it. If a session
+//!    has to act outside of its own callbacks, the `worker` lets it: at a tick, or at a wake-up that the
+//!    `self_queue` requested.
+//! 5. The stream is gone: Envoy calls `proxy_on_done` and `proxy_on_delete`, perhaps within a call of the stream
+//!    to Envoy.
+//!
+//! # How to read it
+//!
+//! Each module imports only modules that stand below it.
+//!
+//! | module | job |
+//! |---|---|
+//! | `exports` | the functions that Envoy calls |
+//! | `root` | the plugin as a whole, once per worker |
+//! | `stream` | one request, step by step |
+//! | `worker` | what the streams of one worker share, and the owner of its one tick |
+//! | `registry` | the open sessions |
+//! | `keepalive` | when they get a keepalive tick |
+//! | `begin_timeout` | when the time is over that a console has to begin |
+//! | `body` | the one writer of Envoy's bodies |
+//! | `handle` | a session, its stream, and its name in the log |
+//! | `self_queue` | has Envoy call again as soon as the running callback is over |
+//! | `metrics` | counters and gauges |
+//! | `hostcalls` | every call to Envoy, each with its failure as a value |
 #![cfg(target_arch = "wasm32")]
 #![deny(
     clippy::panic,
@@ -18,10 +44,15 @@
     clippy::todo
 )]
 
+mod begin_timeout;
+mod body;
 mod exports;
+mod handle;
 mod hostcalls;
+mod keepalive;
 mod metrics;
+mod registry;
 mod root;
 mod self_queue;
 mod stream;
-mod timer;
+mod worker;

@@ -1,23 +1,22 @@
-//! Step 4: the question to the authority, and what its answer means.
+//! Step 4: the check request to the authority, and what its reply means.
 
 use crate::refusal::Refusal;
 use serde::de::DeserializeOwned;
 use vncgate_api::{CheckRequest, Grant};
 
-/// Longest answer of the authority that is read, in bytes. A grant takes about 300; anything near
-/// this limit is not the authority.
+/// Longest reply that is read, in bytes. A grant takes about 300.
 pub const REPLY_LEN_MAX: usize = 16 * 1024;
 
-/// The body of `POST /v1/check`.
+/// Writes the body of `POST /v1/check`.
 ///
 /// # Errors
 ///
-/// [`Refusal::Internal`] if the request cannot be written as JSON, which its types exclude.
-pub fn request_body(request: &CheckRequest<'_>) -> Result<Vec<u8>, Refusal> {
+/// [`Refusal::Internal`] if the request cannot be written as JSON. Its types rule that out.
+pub fn write_request(request: &CheckRequest<'_>) -> Result<Vec<u8>, Refusal> {
     serde_json::to_vec(request).map_err(|_| Refusal::Internal)
 }
 
-/// What came of the call, as Envoy reports it.
+/// How the call ended, as Envoy reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply<'a> {
     /// The authority answered with this status and body.
@@ -27,21 +26,21 @@ pub enum Reply<'a> {
         /// Body, at most [`REPLY_LEN_MAX`] bytes of it.
         body: &'a [u8],
     },
-    /// No answer: not reachable, timed out, or reset.
+    /// The authority was not reachable, or the call timed out or was reset.
     Failed,
 }
 
-/// Reads the authority's answer. Only an answer that follows the check API in every respect opens
-/// a console; a refusal must carry the status that belongs to its code.
+/// Reads the authority's reply. Only a reply that follows the check API in every respect opens a console. A
+/// refusal must have the status that belongs to its code.
 ///
 /// # Errors
 ///
-/// The authority's own refusal, or [`Refusal::AuthorityUnavailable`] for everything that is not an
-/// answer of the check API.
+/// The authority's own refusal, or [`Refusal::AuthorityUnavailable`] for a reply that is not one of the check
+/// API.
 pub fn read_reply(reply: Reply<'_>) -> Result<Grant, Refusal> {
     match reply {
-        Reply::Answer { status: 200, body } => read(body).ok_or(Refusal::AuthorityUnavailable),
-        Reply::Answer { status, body } => match read::<vncgate_api::Refusal>(body) {
+        Reply::Answer { status: 200, body } => parse(body).ok_or(Refusal::AuthorityUnavailable),
+        Reply::Answer { status, body } => match parse::<vncgate_api::Refusal>(body) {
             Some(refusal) if refusal.code.status() == status => Err(Refusal::Authority(refusal)),
             _ => Err(Refusal::AuthorityUnavailable),
         },
@@ -49,8 +48,8 @@ pub fn read_reply(reply: Reply<'_>) -> Result<Grant, Refusal> {
     }
 }
 
-/// RFC 8259 8.1: JSON is UTF-8. Of fields that it does not know, serde_json would let anything pass.
-fn read<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
+/// Parses JSON, which is UTF-8 (RFC 8259 8.1). serde_json alone accepts any bytes in fields that it skips.
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
     serde_json::from_str(std::str::from_utf8(body).ok()?).ok()
 }
 

@@ -13,40 +13,39 @@
 //! }
 //! ```
 //!
-//! Only `authority.cluster` is required. A fault makes Envoy refuse the configuration.
+//! Only `authority.cluster` is required. Envoy refuses a configuration with a fault.
 
-use crate::upgrade::{Origin, host_name};
+use crate::origin::{Origin, parse_host};
 use serde::Deserialize;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// How long the authority may take by default. It asks vCenter on the way, whose answer normally
-/// takes milliseconds; a browser's user gives up after a few seconds.
+/// How long the authority may take to answer, by default. It asks vCenter, which normally answers within
+/// milliseconds, and a user gives up after a few seconds.
 const AUTHORITY_TIMEOUT_DEFAULT_MS: u64 = 5_000;
 
-/// The longest time that the authority may be given: a paused request holds a browser's connection.
+/// Longest `authority.timeout_ms`: a request that waits holds a browser's connection.
 const AUTHORITY_TIMEOUT_MAX_MS: u64 = 60_000;
 
-/// The cookie that nova-novncproxy reads.
+/// The cookie that nova-novncproxy reads the token from.
 const COOKIE_NAME_DEFAULT: &str = "token";
 
-/// How long a VNC console may take to begin by default. Its host speaks first and takes milliseconds; the
+/// How long a VNC console may take to begin, by default. Its host speaks first, within milliseconds. The
 /// shipped configuration gives a WebMKS host the same time.
 const CONSOLE_TIMEOUT_DEFAULT_MS: u64 = 10_000;
 
-/// The longest time that a console may be given: until then a host that says nothing holds a browser and a
-/// connection.
+/// Longest `console_timeout_ms`: a host that sends nothing holds a browser and a connection for that long.
 const CONSOLE_TIMEOUT_MAX_MS: u64 = 60_000;
 
-/// How long a browser may be silent by default before it is sent a Ping: less than the 60 seconds after
-/// which common load balancers drop an idle connection.
+/// How long a browser may be silent before it is sent a Ping, by default. Common load balancers drop a
+/// connection that is idle for 60 seconds.
 const PING_INTERVAL_DEFAULT_MS: u64 = 30_000;
 
-/// Bounds of the interval: each Ping costs the worker some microseconds, and what is silent for more
-/// than an hour is dropped on the way whatever is sent after it.
+/// Bounds of the ping interval. Each Ping costs the worker some microseconds, and middleboxes have dropped a
+/// connection that was idle for more than an hour.
 const PING_INTERVAL_RANGE_MS: std::ops::RangeInclusive<u64> = 100..=3_600_000;
 
-/// How many sessions one client may have on a worker by default: more consoles than an office behind one
+/// How many sessions one client may have on a worker, by default: more consoles than an office behind one
 /// address has open, and a small part of the 10,000 connections that the shipped Envoy accepts.
 const SESSIONS_PER_CLIENT_DEFAULT: u32 = 256;
 
@@ -57,22 +56,22 @@ pub struct Config {
     pub authority_cluster: String,
     /// How long the authority may take to answer a check.
     pub authority_timeout: Duration,
-    /// Names that consoles are opened at, in lower case and without a port; empty: any. What makes an
-    /// origin the gateway's own is its `Host`, so a name that others can point here must not count.
+    /// Host names that consoles are opened at, in lower case and without a port; empty: any. A page counts as
+    /// the gateway's own by its `Host`, so a name that others can point at the gateway must not be accepted.
     pub hosts: Vec<String>,
     /// Origins other than the gateway's own that may open consoles.
     pub allowed_origins: Vec<Origin>,
-    /// Upgrades below this path are consoles; others pass untouched.
+    /// Upgrades below this path open consoles; others pass untouched.
     pub path_prefix: String,
     /// Name of the cookie that may carry the token.
     pub cookie_name: String,
     /// How long a VNC console may take to begin: to its first byte, and through its login if it has a
     /// password.
     pub console_timeout: Duration,
-    /// A browser that is silent for this long is sent a Ping, and its session ends after twice as
-    /// long. `None`: never.
+    /// A browser that is silent for this long is sent a Ping, and its session ends after twice as long.
+    /// `None`: neither happens.
     pub ping_interval: Option<Duration>,
-    /// How many sessions one client may have on a worker. `None`: as many as it likes.
+    /// How many sessions one client may have on a worker. `None`: no limit.
     pub sessions_per_client: Option<NonZeroU32>,
 }
 
@@ -133,8 +132,8 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Every fault found, one sentence each. Malformed JSON, an unknown field or a missing one is a
-    /// single fault, since nothing behind it can be read.
+    /// Every fault, one sentence each. Malformed JSON, an unknown field or a missing field is reported alone,
+    /// since the rest cannot be read.
     pub fn parse(json: &[u8]) -> Result<Self, Vec<String>> {
         let raw: Raw = serde_json::from_slice(json).map_err(|fault| vec![fault.to_string()])?;
         let mut faults = Vec::new();
@@ -149,7 +148,7 @@ impl Config {
             ));
         }
         for name in &raw.hosts {
-            if host_name(name) != Some(name.as_str()) {
+            if parse_host(name) != Some(name.as_str()) {
                 faults.push(format!("hosts: {name:?} is not a host name without a port"));
             }
         }

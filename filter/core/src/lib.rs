@@ -1,8 +1,8 @@
-//! The vncgate filter: opens the consoles of virtual machines over WebSocket, inside Envoy.
+//! The vncgate filter without Envoy: opens the consoles of virtual machines over WebSocket.
 //!
 //! # One console session
 //!
-//! The whole product serves six steps; this crate is steps 3, 4 and 6.
+//! The whole product serves six steps. The filter is steps 3, 4 and 6.
 //!
 //! ```text
 //! caller ──1 issue──▶ authority ──2 look up──▶ vCenter          (console URL with a token)
@@ -11,30 +11,44 @@
 //!                      Envoy/filter ──6 tunnel: WebSocket ⇄ raw RFB──▶ ESXi
 //! ```
 //!
-//! 3. A browser asks for a WebSocket ([`upgrade`]): method, version, key, origin, subprotocol and
-//!    the console token are read, or the request is refused ([`refusal`]) with a status and a reason.
-//!    What is not a WebSocket upgrade passes untouched. A client that has its share of sessions
-//!    ([`clients`]) is refused.
-//! 4. The filter asks the authority whether the token is good and where the console is ([`check`]).
-//!    The answer, a target, becomes Envoy filter state: the router dials exactly that address.
-//! 6. Envoy has connected. The filter answers `101` and turns WebSocket frames into raw bytes one way
-//!    and raw bytes into WebSocket frames the other way ([`tunnel`], [`websocket`]), until either side
-//!    ends. Where the console has a VNC password, the filter first logs in itself ([`rfb`]). A console
-//!    that is a WebSocket already (WebMKS) is passed through.
+//! 3. A browser asks for a WebSocket. [`upgrade`] reads method, version, key, origin, subprotocol and the
+//!    console token, or refuses the request with a status and a reason ([`refusal`]). A request that is not a
+//!    WebSocket upgrade passes untouched. A client that already has its share of sessions ([`clients`]) is
+//!    refused.
+//! 4. The filter asks the authority whether the token is valid and where the console is ([`check`]). The
+//!    target in the answer becomes Envoy filter state, and the router dials exactly that address.
+//! 6. Envoy has connected. The filter answers `101` and turns WebSocket frames into raw bytes one way and raw
+//!    bytes into WebSocket frames the other way ([`tunnel`], [`websocket`]), until either side ends. If the
+//!    console has a VNC password, the filter first logs in itself ([`rfb`]). A console that is a WebSocket
+//!    already (WebMKS) is passed through.
 //!
 //! # How to read it
 //!
-//! [`session::Session`] is the one state machine: it is told what happened and answers what to do.
-//! It knows neither Envoy nor time, does no I/O, and is tested natively. The `shell` (compiled for
-//! WebAssembly only) carries events in and commands out, and is the only place that knows Envoy.
+//! [`session::Session`] is the one state machine: it is told what happened and answers what to do. It knows
+//! neither Envoy nor time, does no I/O, and is tested natively. The crate `vncgate-filter` is the shell around
+//! it: compiled for WebAssembly only, it carries events in and commands out, and it alone knows Envoy.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`session`] | the state machine of a session |
+//! | [`upgrade`] | step 3: reads the browser's request |
+//! | [`check`] | step 4: the authority's API |
+//! | [`tunnel`] | step 6: both directions of an open console |
+//! | [`rfb`] | the login to a console that has a password |
+//! | [`websocket`] | frames |
+//! | [`outputs`] | what a session wants done with Envoy's bodies |
+//! | [`clients`] | how many sessions each client has |
+//! | [`config`] | the plugin configuration |
+//! | [`refusal`] | why a request is refused, and what the browser is told |
+//! | [`headers`], [`origin`] | values of a request |
 //!
 //! # What it never does
 //!
 //! - It never panics: a trap would end every session on the Envoy worker. Panicking operations are
 //!   denied by lint.
 //! - It never connects to an address that a client named: targets come from the authority only.
-//! - It never copies a byte of a screen: a frame header is put before what Envoy has buffered. (Of the
-//!   server's bytes it reads those of its own login only.)
+//! - It never copies a byte of a screen: a frame header is put before what Envoy has buffered. It reads the
+//!   server's bytes only while it logs in.
 //! - It never lets a token into a log, a metric, an error or the `:path` that the access log shows.
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -53,6 +67,9 @@
 pub mod check;
 pub mod clients;
 pub mod config;
+pub mod headers;
+pub mod origin;
+pub mod outputs;
 pub mod refusal;
 pub mod rfb;
 pub mod session;

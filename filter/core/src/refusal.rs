@@ -1,44 +1,44 @@
-//! Every reason to say no before the tunnel exists, and what each looks like to the browser, to the
-//! log and to the metrics. A total function: no reason can be added without all three.
+//! Every reason to refuse a request, and what the browser, the access log and the metrics show for it. Each is a
+//! total function, so a new reason cannot lack one of them.
 
 use std::borrow::Cow;
 use vncgate_api::RefusalCode;
 
-/// Seconds after which another try makes sense when something was down (`Retry-After`).
+/// Seconds until a retry makes sense after an outage (`Retry-After`).
 const RETRY_AFTER_SECONDS: &str = "5";
 
 /// Why a WebSocket upgrade is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// RFC 6455 4.1: the method of an opening handshake is `GET`.
+    /// The method is not `GET` (RFC 6455 4.1).
     MethodNotGet,
     /// The request's path is longer than [`crate::upgrade::PATH_LEN_MAX`].
     PathTooLong,
-    /// RFC 6455 4.4: only version 13 is spoken.
+    /// The WebSocket version is not 13 (RFC 6455 4.4).
     WebSocketVersion,
-    /// RFC 6455 4.1: the key is missing or is not 16 bytes in base64. HTTP/1.1 only.
+    /// The key is missing or is not 16 bytes in base64 (RFC 6455 4.1). HTTP/1.1 only.
     WebSocketKey,
     /// Subprotocols were offered and `binary` is not one of them.
     Subprotocol,
-    /// The request is for a name that consoles are not opened at.
+    /// The request is for a host name that consoles are not opened at.
     Host,
-    /// The page that opened the WebSocket is not one of ours (RFC 6455 10.2).
+    /// The page that opened the WebSocket may not open consoles (RFC 6455 10.2).
     Origin,
-    /// No token in subprotocol, query or cookie.
+    /// Neither subprotocol, query nor cookie has a token.
     TokenMissing,
-    /// A token of a form that is never issued.
+    /// The token has a form that is never issued.
     TokenMalformed,
-    /// The client has as many sessions on this worker as it may.
+    /// The client already has as many sessions on this worker as it may have.
     SessionLimit,
-    /// The authority said no.
+    /// The authority refused the token.
     Authority(vncgate_api::Refusal),
-    /// The authority did not answer in time, or not in the form of the check API.
+    /// The authority did not reply in time, or its reply is not one of the check API.
     AuthorityUnavailable,
     /// Envoy could not connect to the target.
     ConsoleUnreachable,
-    /// The target answered a WebSocket upgrade with something else than `101`.
+    /// The target did not answer a WebSocket upgrade with `101`.
     ConsoleRefused,
-    /// Envoy refused something that the filter needs; the log says what.
+    /// A call to Envoy failed. The log says which.
     Internal,
 }
 
@@ -80,7 +80,7 @@ impl Refusal {
         }
     }
 
-    /// The sentence for the person at the browser.
+    /// The sentence for the user at the browser.
     pub fn message(&self) -> &str {
         match self {
             Self::MethodNotGet => "A WebSocket is opened with GET.",
@@ -103,11 +103,11 @@ impl Refusal {
         }
     }
 
-    /// The header that the status calls for.
+    /// The header that belongs to the status.
     pub fn header(&self) -> Option<(&'static str, Cow<'static, str>)> {
         match (self, self.status()) {
             (_, 405) => Some(("allow", "GET".into())),
-            // RFC 6455 4.4: name the version that is understood.
+            // RFC 6455 4.4: names the supported version.
             (_, 426) => Some(("sec-websocket-version", "13".into())),
             (Self::Authority(vncgate_api::Refusal { retry_after: Some(seconds), .. }), _) => {
                 Some(("retry-after", seconds.to_string().into()))
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_pass_says_when_to_try_again() {
+    fn an_outage_says_when_to_retry() {
         for refusal in every_refusal() {
             let says_when = refusal.header().is_some_and(|(name, _)| name == "retry-after");
             assert_eq!(says_when, refusal.status() == 503, "{refusal:?}");

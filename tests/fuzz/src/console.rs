@@ -1,4 +1,4 @@
-//! An open console between a browser and a server, both by the book but for what ends a session.
+//! An open console between a browser and a server. Both conform, except for what ends a session.
 
 use crate::envoy::Stream;
 use crate::peer;
@@ -10,15 +10,15 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use tungstenite::protocol::frame::{Frame, FrameHeader};
 use tungstenite::{Error, Message};
 use vncgate_filter_core::session::Session;
-use vncgate_filter_core::tunnel::BEATS_TO_END;
+use vncgate_filter_core::tunnel::TICKS_TO_END;
 
 /// Every frame of the browser is masked with this key.
 const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
 
-/// Pongs between two chunks of the server, and more for each beat: a browser that never reads must not
-/// fill Envoy's memory.
+/// Most bytes of Pongs between two chunks of the server, and for each keepalive tick: a browser that never
+/// reads must not fill Envoy's memory.
 const PONGS_PER_CHUNK: usize = 8 * 1024;
-const PONGS_PER_BEAT: usize = 512;
+const PONGS_PER_TICK: usize = 512;
 
 /// What happens on an open console.
 #[derive(Arbitrary, Debug)]
@@ -31,12 +31,12 @@ pub enum Event {
     Server(Vec<u8>),
     /// The server closes its connection.
     ServerEnds,
-    /// The timer's tick.
-    Tick,
-    /// Half a ping interval is over.
-    Beat,
-    /// The time that the console has to begin is over.
-    Timeout,
+    /// A wake-up, if one is due.
+    WakeUp,
+    /// A keepalive tick.
+    KeepaliveTick,
+    /// The end of the time that the console has to begin.
+    BeginTimeout,
 }
 
 /// What a browser sends.
@@ -58,53 +58,53 @@ pub enum Sent {
     Undefined(u8),
 }
 
-/// An open console with what both sides have said.
+/// An open console with everything that both sides have sent.
 pub struct Console {
     stream: Stream,
     server: Server,
     browser: Browser,
     login: Option<Script>,
-    beats: usize,
+    keepalive_ticks: usize,
 }
 
 #[derive(Default)]
 struct Server {
-    /// What it has said.
-    said: Vec<u8>,
-    /// What it has still to say for a login.
+    /// What it has sent.
+    sent: Vec<u8>,
+    /// What it has still to send for a login.
     login: Vec<u8>,
     chunks: usize,
     ended: bool,
-    /// It did not begin in its time.
+    /// It did not begin in time.
     timed_out: bool,
 }
 
 #[derive(Default)]
 struct Browser {
-    /// What it has made and not sent.
+    /// Frames that it has made but not sent.
     wire: Vec<u8>,
-    /// What the server is to get of it.
+    /// The payload that the server has to receive.
     payload: Vec<u8>,
     pings: Vec<Vec<u8>>,
     in_message: bool,
     /// It has made a frame that ends the session.
     ended: bool,
-    /// That frame has arrived, and the stream was held then, so that a Close is owed.
+    /// That frame has arrived while the response body was held, so the browser has to receive a Close.
     owed_close: bool,
-    /// Beats since its last byte.
-    silent_beats: u8,
-    given_up: bool,
+    /// Keepalive ticks since its last byte.
+    silent_ticks: u8,
+    unresponsive: bool,
 }
 
 impl Console {
-    /// A console that is open; `login`: what both sides say in a login, and all that they say.
+    /// Creates an open console. `login`: everything that both sides send, if there is a login.
     pub fn new(session: Session, login: Option<Script>) -> Self {
         let mut console = Self {
             stream: Stream::new(session),
             server: Server::default(),
             browser: Browser::default(),
             login,
-            beats: 0,
+            keepalive_ticks: 0,
         };
         if let Some(script) = &console.login {
             console.server.login = script.server();
@@ -113,7 +113,7 @@ impl Console {
         console
     }
 
-    /// Plays the events, and then what is left of each side.
+    /// Plays the events, and then the rest that each side has to send.
     pub fn play(mut self, events: &[Event]) {
         for event in events {
             match event {
@@ -121,9 +121,9 @@ impl Console {
                 Event::Arrive(len) => self.arrive(usize::from(*len)),
                 Event::Server(bytes) => self.server(bytes),
                 Event::ServerEnds => self.server_ends(),
-                Event::Tick => self.stream.tick(),
-                Event::Beat => self.beat(),
-                Event::Timeout => self.timeout(),
+                Event::WakeUp => self.stream.wake_up(),
+                Event::KeepaliveTick => self.keepalive_tick(),
+                Event::BeginTimeout => self.begin_timeout(),
             }
         }
         self.arrive(usize::MAX);
@@ -131,10 +131,10 @@ impl Console {
         self.server(&left);
         // A wake-up may ask for one more: what is held goes first, then the stream.
         for _ in 0..3 {
-            self.stream.tick();
+            self.stream.wake_up();
         }
-        assert!(!self.stream.wakes(), "wake-ups without end");
-        self.judge();
+        assert!(!self.stream.is_wake_up_due(), "wake-ups without end");
+        self.assert_received();
     }
 
     fn arrive(&mut self, len: usize) {
@@ -146,7 +146,7 @@ impl Console {
         if self.browser.ended && self.browser.wire.is_empty() {
             self.browser.owed_close = self.stream.response.buffering;
         }
-        self.browser.silent_beats = 0;
+        self.browser.silent_ticks = 0;
         self.stream.browser(&chunk);
     }
 
@@ -163,7 +163,7 @@ impl Console {
         };
         if !bytes.is_empty() {
             self.server.chunks += 1;
-            self.server.said.extend_from_slice(&bytes);
+            self.server.sent.extend_from_slice(&bytes);
             self.stream.server(&bytes, false);
         }
     }
@@ -176,48 +176,48 @@ impl Console {
         }
     }
 
-    fn beat(&mut self) {
+    fn keepalive_tick(&mut self) {
         if self.stream.gone {
             return;
         }
-        self.beats += 1;
-        self.browser.silent_beats += 1;
-        self.stream.beat();
+        self.keepalive_ticks += 1;
+        self.browser.silent_ticks += 1;
+        self.stream.keepalive_tick();
         if self.stream.gone {
-            assert!(self.browser.silent_beats >= BEATS_TO_END, "given up while it spoke");
-            self.browser.given_up = true;
+            assert!(self.browser.silent_ticks >= TICKS_TO_END, "ended although it sent something");
+            self.browser.unresponsive = true;
         }
     }
 
-    fn timeout(&mut self) {
+    fn begin_timeout(&mut self) {
         if self.stream.gone {
             return;
         }
         let can_be_told = self.stream.response.buffering;
-        if self.stream.give_up_unless_begun() {
+        if self.stream.begin_timeout() {
             let begun = self.login.is_none() && self.server.chunks > 0;
-            assert!(!begun, "given up after it began");
+            assert!(!begun, "timed out after it began");
             self.server.timed_out = true;
             self.browser.owed_close |= can_be_told;
         }
     }
 
-    /// Holds what both sides got to what the other said.
-    fn judge(&self) {
+    /// Asserts that each side received what the other sent.
+    fn assert_received(&self) {
         let (received, pongs, close) = self.browser_received();
         let to_server = &self.stream.request.out;
         let complete = !self.browser.ended
             && !self.server.ended
-            && !self.browser.given_up
+            && !self.browser.unresponsive
             && !self.server.timed_out;
         match &self.login {
-            Some(script) if complete => script.hold(&received, to_server),
+            Some(script) if complete => script.assert_received(&received, to_server),
             Some(_) => {}
             None => {
-                assert!(self.server.said.starts_with(&received), "another's bytes for the browser");
+                assert!(self.server.sent.starts_with(&received), "another's bytes for the browser");
                 assert!(self.browser.payload.starts_with(to_server), "other bytes for the server");
-                if !self.browser.ended && !self.browser.given_up && !self.server.timed_out {
-                    assert_eq!(received.len(), self.server.said.len(), "bytes for the browser");
+                if !self.browser.ended && !self.browser.unresponsive && !self.server.timed_out {
+                    assert_eq!(received.len(), self.server.sent.len(), "bytes for the browser");
                 }
                 if complete {
                     assert_eq!(to_server.len(), self.browser.payload.len(), "bytes for the server");
@@ -226,16 +226,17 @@ impl Console {
         }
         assert!(complete || self.stream.gone, "the session does not end");
         assert!(!complete || !self.stream.gone, "the session ends");
-        if (self.browser.owed_close || self.server.ended) && !self.browser.given_up {
+        if (self.browser.owed_close || self.server.ended) && !self.browser.unresponsive {
             assert!(close, "no Close");
         }
         assert!(is_subsequence(&pongs, &self.browser.pings), "Pongs of no Ping");
         let pong_bytes: usize = pongs.iter().map(|pong| pong.len() + 2).sum();
-        let budget = (self.server.chunks + 1) * PONGS_PER_CHUNK + self.beats * PONGS_PER_BEAT;
+        let budget =
+            (self.server.chunks + 1) * PONGS_PER_CHUNK + self.keepalive_ticks * PONGS_PER_TICK;
         assert!(pong_bytes <= budget, "{pong_bytes} bytes of Pongs");
     }
 
-    /// Binary payload, Pongs, and whether there was a Close: as a browser reads them.
+    /// What the browser reads: binary payload, Pongs, and whether there was a Close.
     fn browser_received(&self) -> (Vec<u8>, Vec<Vec<u8>>, bool) {
         let mut browser = peer(Role::Client, &self.stream.response.out);
         let (mut payload, mut pongs, mut close) = (Vec::new(), Vec::new(), false);
@@ -262,7 +263,7 @@ impl Browser {
             return;
         }
         match sent {
-            // A login's script says all that is said.
+            // A login's script has everything that is sent.
             Sent::Binary(_) | Sent::Fragment(_) if login => {}
             Sent::Binary(bytes) => self.make_data(true, bytes),
             Sent::Fragment(bytes) => self.make_data(false, bytes),

@@ -1,10 +1,10 @@
 //! How Envoy's filter manager treats the bodies of one stream, as far as a session can tell: the same rules
 //! as in `tests/envoy-sim`, which has them for the built module.
 //!
-//! What a callback resumes goes on when the callback is over; a reset takes effect at once.
+//! A body that a callback resumes goes on when the callback is over. A reset takes effect at once.
 
+use vncgate_filter_core::outputs::{Edit, Outputs};
 use vncgate_filter_core::session::Session;
-use vncgate_filter_core::tunnel::{Edit, Outputs};
 use vncgate_filter_core::websocket::FrameHeader;
 
 /// One direction's body.
@@ -32,91 +32,91 @@ pub struct Stream {
     pub request: Body,
     /// The stream is gone.
     pub gone: bool,
-    /// A wake-up is due. Asked for twice before it comes, it comes once.
-    wake: bool,
+    /// A wake-up is due. Two requests before it comes make one.
+    wake_up: bool,
 }
 
 impl Stream {
-    /// A stream whose headers have passed.
+    /// Creates a stream whose headers have passed.
     pub fn new(session: Session) -> Self {
         let (response, request) = Default::default();
-        Self { session, response, request, gone: false, wake: false }
+        Self { session, response, request, gone: false, wake_up: false }
     }
 
-    /// The server sent.
+    /// Passes the server's bytes to the session.
     pub fn server(&mut self, bytes: &[u8], end: bool) {
         if self.gone {
             return;
         }
         let seen = self.response.begin(bytes, end);
         let outputs = if self.session.reads_server_bytes() {
-            self.session.login_bytes(&seen, end)
+            self.session.handle_login_bytes(&seen, end)
         } else {
-            self.session.server_bytes(seen.len(), end)
+            self.session.handle_server_bytes(seen.len(), end)
         };
         let hold = outputs.to_browser.hold;
-        self.deliver(outputs);
+        self.carry_out(outputs);
         self.after_call();
         self.response.finish(hold);
         self.gone |= self.response.ended;
     }
 
-    /// The browser sent.
+    /// Passes the browser's bytes to the session.
     pub fn browser(&mut self, bytes: &[u8]) {
         if self.gone {
             return;
         }
         let mut seen = self.request.begin(bytes, false);
-        let outputs = self.session.browser_bytes(&mut seen);
+        let outputs = self.session.handle_browser_bytes(&mut seen);
         *self.request.body() = seen;
         let hold = outputs.to_server.hold;
-        self.deliver(outputs);
+        self.carry_out(outputs);
         self.after_call();
         self.request.finish(hold);
     }
 
-    /// A tick of the timer: the wake-up, if it is due.
-    pub fn tick(&mut self) {
-        if std::mem::take(&mut self.wake) && !self.gone {
-            let outputs = self.session.wake();
-            self.deliver(outputs);
+    /// Wakes the session up, if that is due.
+    pub fn wake_up(&mut self) {
+        if std::mem::take(&mut self.wake_up) && !self.gone {
+            let outputs = self.session.handle_wake_up();
+            self.carry_out(outputs);
             self.after_call();
         }
     }
 
-    /// Half a ping interval is over.
-    pub fn beat(&mut self) {
+    /// Gives the session a keepalive tick.
+    pub fn keepalive_tick(&mut self) {
         if !self.gone {
-            let outputs = self.session.beat();
-            self.deliver(outputs);
+            let outputs = self.session.handle_keepalive_tick();
+            self.carry_out(outputs);
             self.after_call();
         }
     }
 
-    /// The time to begin is over. Whether the session was given up.
-    pub fn give_up_unless_begun(&mut self) -> bool {
-        let Some(outputs) = self.session.give_up_unless_begun() else { return false };
-        self.deliver(outputs);
+    /// Ends the console's time to begin. Returns whether the session timed out.
+    pub fn begin_timeout(&mut self) -> bool {
+        let Some(outputs) = self.session.handle_begin_timeout() else { return false };
+        self.carry_out(outputs);
         self.after_call();
         true
     }
 
-    /// Whether a tick is due.
-    pub fn wakes(&self) -> bool {
-        self.wake && !self.gone
+    /// Whether a wake-up is due.
+    pub fn is_wake_up_due(&self) -> bool {
+        self.wake_up && !self.gone
     }
 
-    fn deliver(&mut self, outputs: Outputs) {
+    fn carry_out(&mut self, outputs: Outputs) {
         self.response.edit(outputs.to_browser);
         self.request.edit(outputs.to_server);
-        self.wake |= outputs.wake;
+        self.wake_up |= outputs.wake_up;
         self.gone |= outputs.reset;
     }
 
     fn after_call(&mut self) {
         for body in [&mut self.response, &mut self.request] {
             if std::mem::take(&mut body.resume) && !self.gone {
-                body.pass_held();
+                body.release();
             }
         }
         self.gone |= self.response.ended;
@@ -124,7 +124,7 @@ impl Stream {
 }
 
 impl Body {
-    /// A callback for this body begins: the bytes that it sees.
+    /// Begins a callback for this body. Returns the bytes that it sees.
     fn begin(&mut self, bytes: &[u8], end: bool) -> Vec<u8> {
         self.end_seen |= end;
         if self.buffering {
@@ -140,7 +140,7 @@ impl Body {
     ///
     /// # Panics
     ///
-    /// Where Envoy has none: the filter would end the stream with an error.
+    /// When Envoy has no body: the filter would end the stream with an error.
     fn body(&mut self) -> &mut Vec<u8> {
         if self.buffering {
             &mut self.held
@@ -171,14 +171,14 @@ impl Body {
             self.held.extend(chunk);
         } else if self.stopped {
             self.held.extend(chunk);
-            self.pass_held();
+            self.release();
         } else {
             self.out.extend(chunk);
             self.ended |= self.end_seen;
         }
     }
 
-    fn pass_held(&mut self) {
+    fn release(&mut self) {
         self.stopped = false;
         self.out.append(&mut self.held);
         self.ended |= self.end_seen;

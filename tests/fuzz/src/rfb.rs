@@ -1,4 +1,4 @@
-//! The filter's login to a console with a password: both sides by the book in any split, or hostile.
+//! The filter's login to a console with a password: both sides conforming, in any split, or hostile.
 
 use arbitrary::Arbitrary;
 use des::Des;
@@ -9,20 +9,20 @@ use vncgate_filter_core::rfb::SecurityHandshake;
 /// The password of every console here.
 pub const PASSWORD: &str = "pass word";
 
-/// Bytes of a handshake that may wait: what a side sends too early has to fit in it.
+/// Most bytes that a side sends before the handshake is over: they have to fit into what the filter keeps.
 const EARLY_MAX: usize = 400;
 
 /// Both sides of a login.
 #[derive(Arbitrary, Debug)]
 pub enum Input<'a> {
-    /// Both keep to RFC 6143; `turns` says who sends how much next.
+    /// Both conform to RFC 6143. `turns` says which side sends how much next.
     Conforming {
-        /// What both sides say.
+        /// What both sides send.
         script: Script,
-        /// Low bit: who; the rest: how many bytes.
+        /// The low bit is the side, the rest the number of bytes.
         turns: Vec<u8>,
     },
-    /// Anything: pairs of who, and one byte.
+    /// Pairs of a side and any byte.
     Hostile(&'a [u8]),
 }
 
@@ -37,7 +37,7 @@ pub enum Version {
     V3_8,
 }
 
-/// What a conforming server and a conforming browser say.
+/// What a conforming server and a conforming browser send.
 #[derive(Arbitrary, Clone, Debug)]
 pub struct Script {
     version: Version,
@@ -56,7 +56,7 @@ impl Script {
         }
     }
 
-    /// All that the server says.
+    /// Everything that the server sends.
     pub fn server(&self) -> Vec<u8> {
         let types = match self.version {
             Version::V3_3 => vec![0, 0, 0, 2],
@@ -69,18 +69,18 @@ impl Script {
         [self.version().as_slice(), &types, &self.challenge, &[0; 4], data].concat()
     }
 
-    /// All that the browser says.
+    /// Everything that the browser sends.
     pub fn browser(&self) -> Vec<u8> {
         let choice: &[u8] = if self.version == Version::V3_3 { &[] } else { &[1] };
         [self.version().as_slice(), choice, early(&self.browser_data)].concat()
     }
 
-    /// Holds what each side got to what it had to get.
+    /// Asserts that each side received what it has to receive.
     ///
     /// # Panics
     ///
     /// Where it differs.
-    pub fn hold(&self, to_browser: &[u8], to_server: &[u8]) {
+    pub fn assert_received(&self, to_browser: &[u8], to_server: &[u8]) {
         let offer: &[u8] = match self.version {
             Version::V3_3 => &[0, 0, 0, 1],
             Version::V3_7 => &[1, 1],
@@ -103,7 +103,7 @@ fn early(data: &[u8]) -> &[u8] {
     &data[..data.len().min(EARLY_MAX)]
 }
 
-/// What the response was made from, for the one who knows the password (RFC 6143 7.2.2).
+/// Decrypts a response with the password (RFC 6143 7.2.2): the challenge that it answers.
 fn decrypt(response: [u8; 16]) -> [u8; 16] {
     let mut key = [0; 8];
     for (key, byte) in key.iter_mut().zip(PASSWORD.bytes()) {
@@ -136,7 +136,7 @@ fn conforming(login: &mut SecurityHandshake, script: &Script, turns: &[u8]) {
     let (server, browser) = (script.server(), script.browser());
     let (mut from_server, mut from_browser) = (server.as_slice(), browser.as_slice());
     let (mut to_server, mut to_browser) = (Vec::new(), Vec::new());
-    // What no turn takes is sent at once, at last.
+    // The last turns send the rest.
     for turn in turns.iter().copied().chain([u8::MAX; 8]).chain([u8::MAX - 1; 8]) {
         let (side, len) = if turn & 1 == 0 {
             (&mut from_server, usize::from(turn >> 1))
@@ -145,21 +145,27 @@ fn conforming(login: &mut SecurityHandshake, script: &Script, turns: &[u8]) {
         };
         let (chunk, rest) = side.split_at(len.min(side.len()));
         *side = rest;
-        let step =
-            if turn & 1 == 0 { login.server_bytes(chunk) } else { login.browser_bytes(chunk) };
+        let step = if turn & 1 == 0 {
+            login.handle_server_bytes(chunk)
+        } else {
+            login.handle_browser_bytes(chunk)
+        };
         assert_eq!(step.failed, None);
         to_server.extend(step.to_server);
         to_browser.extend(step.to_browser);
     }
     assert!(login.is_done());
-    script.hold(&to_browser, &to_server);
+    script.assert_received(&to_browser, &to_server);
 }
 
 fn hostile(login: &mut SecurityHandshake, bytes: &[u8]) {
     let mut failed = false;
     for [who, byte] in bytes.as_chunks().0 {
-        let step =
-            if who & 1 == 0 { login.server_bytes(&[*byte]) } else { login.browser_bytes(&[*byte]) };
+        let step = if who & 1 == 0 {
+            login.handle_server_bytes(&[*byte])
+        } else {
+            login.handle_browser_bytes(&[*byte])
+        };
         assert!(step.failed.is_none() || !failed, "fails once");
         failed |= step.failed.is_some();
         assert!(!(failed && login.is_done()), "a failed login passes bytes");

@@ -1,4 +1,4 @@
-//! One session from its request to its end, with events in any order: what a browser and a server may see.
+//! One session from its request to its end, with events in any order: checks what a browser and a server see.
 
 use crate::console::{Console, Event};
 use crate::rfb::{PASSWORD, Script};
@@ -6,8 +6,9 @@ use arbitrary::Arbitrary;
 use std::sync::LazyLock;
 use vncgate_filter_core::check::Reply;
 use vncgate_filter_core::config::Config;
+use vncgate_filter_core::headers::Headers;
 use vncgate_filter_core::session::{OnResponse, Request, Session};
-use vncgate_filter_core::upgrade::{Headers, HttpVersion};
+use vncgate_filter_core::upgrade::HttpVersion;
 
 static CONFIG: LazyLock<Config> = LazyLock::new(|| {
     Config::parse(br#"{"authority": {"cluster": "a"}}"#)
@@ -22,19 +23,19 @@ pub struct Input {
     events: Vec<Event>,
 }
 
-/// What happens before the console is open, in any order: Envoy would not, and nothing may come of it.
+/// Events before the console is open, in any order, also in one that Envoy never has.
 #[derive(Arbitrary, Debug)]
 enum Before {
     Request { upgrade: bool },
     Granted,
     Refused,
-    NoAnswer,
+    NoReply,
     Response(u16),
     Browser(Vec<u8>),
     Server(u16, bool),
-    Wake,
-    Beat,
-    Timeout,
+    WakeUp,
+    KeepaliveTick,
+    BeginTimeout,
     End,
 }
 
@@ -53,8 +54,8 @@ fn open(with_password: bool) -> Session {
     let mut session = Session::default();
     upgrade(&mut session, true);
     let body = grant(with_password.then_some(PASSWORD));
-    assert!(session.check_reply(Reply::Answer { status: 200, body: &body }).is_ok());
-    assert!(matches!(session.response(200), OnResponse::Switch(_)));
+    assert!(session.handle_check_reply(Reply::Answer { status: 200, body: &body }).is_ok());
+    assert!(matches!(session.handle_response(200), OnResponse::Switch(_)));
     session
 }
 
@@ -68,7 +69,7 @@ fn upgrade(session: &mut Session, upgrade: bool) {
         headers.push(("upgrade", "websocket"));
     }
     let headers = headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-    session.request(
+    session.handle_request(
         &Request {
             headers: &Headers(headers),
             http_version: HttpVersion::Http2OrLater,
@@ -93,38 +94,41 @@ fn grant(password: Option<&str>) -> Vec<u8> {
 /// grant nothing of the browser gets through.
 fn out_of_order(events: &[Before]) {
     let mut session = Session::default();
-    let (mut asked, mut granted) = (false, false);
+    let (mut requested, mut granted) = (false, false);
     for event in events {
         match event {
-            // Envoy asks once for each stream.
-            Before::Request { upgrade: true } if asked => {}
+            // Envoy has one request for each stream.
+            Before::Request { upgrade: true } if requested => {}
             Before::Request { upgrade: is_upgrade } => {
-                asked |= is_upgrade;
+                requested |= is_upgrade;
                 upgrade(&mut session, *is_upgrade);
             }
             Before::Granted => {
                 let reply = Reply::Answer { status: 200, body: &grant(None) };
-                granted |= session.check_reply(reply).is_ok();
-                assert!(asked || !granted, "a grant of nothing asked");
+                granted |= session.handle_check_reply(reply).is_ok();
+                assert!(requested || !granted, "a grant without a request");
             }
             Before::Refused => {
                 let body = br#"{"code":"token_invalid","message":"no"}"#;
-                assert!(session.check_reply(Reply::Answer { status: 403, body }).is_err());
+                assert!(session.handle_check_reply(Reply::Answer { status: 403, body }).is_err());
             }
-            Before::NoAnswer => assert!(session.check_reply(Reply::Failed).is_err()),
+            Before::NoReply => assert!(session.handle_check_reply(Reply::Failed).is_err()),
             Before::Response(status) => {
-                let switched = matches!(session.response(*status), OnResponse::Switch(_));
+                let switched = matches!(session.handle_response(*status), OnResponse::Switch(_));
                 assert!(!switched || granted && *status == 200, "an upgrade without a grant");
             }
             Before::Browser(bytes) => {
                 let mut chunk = bytes.clone();
-                session.browser_bytes(&mut chunk);
-                assert!(granted || session.is_passing() || chunk.is_empty(), "bytes for nobody");
+                session.handle_browser_bytes(&mut chunk);
+                assert!(
+                    granted || session.is_passing() || chunk.is_empty(),
+                    "bytes before the grant"
+                );
             }
-            Before::Server(len, end) => drop(session.server_bytes(usize::from(*len), *end)),
-            Before::Wake => drop(session.wake()),
-            Before::Beat => drop(session.beat()),
-            Before::Timeout => drop(session.give_up_unless_begun()),
+            Before::Server(len, end) => drop(session.handle_server_bytes(usize::from(*len), *end)),
+            Before::WakeUp => drop(session.handle_wake_up()),
+            Before::KeepaliveTick => drop(session.handle_keepalive_tick()),
+            Before::BeginTimeout => drop(session.handle_begin_timeout()),
             Before::End => drop(session.end()),
         }
     }

@@ -6,8 +6,8 @@ use tungstenite::protocol::Role;
 use tungstenite::{Error, Message};
 use vncgate_filter_core::websocket::{CloseCode, Deframer, End, PENDING_PONGS_MAX};
 
-/// What stands behind a frame that is cut off, so that tungstenite, which looks at a frame when it is
-/// complete, judges what the filter judges by its header. It announces no message: longer frames stay cut off.
+/// Bytes that complete a frame which is cut off. The filter judges a frame by its header, tungstenite when it is
+/// complete. The filler begins no message, and longer frames stay cut off.
 const FILLER: [u8; 4096] = [0; 4096];
 
 /// A close code of the registry that RFC 6455 11.7 sets up.
@@ -72,7 +72,7 @@ fn chunks(wire: &[u8], lens: [u8; 4]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Holds `ours` to what tungstenite reads from the same bytes.
+/// Compares `ours` with what tungstenite reads from the same bytes.
 fn compare(ours: &Read, wire: &[u8]) {
     let wire = match ours.end {
         Some(End::Failed(..)) => [wire, &FILLER].concat(),
@@ -98,7 +98,7 @@ fn compare(ours: &Read, wire: &[u8]) {
             Err(error) => break Some(Err(error)),
         }
     };
-    // Fragments pass before their message is complete. And the filter stops earlier where it stops.
+    // The filter passes fragments before their message is complete, and stops earlier on an error.
     let failed = matches!(ours.end, Some(End::Failed(..)));
     assert!(ours.payload.starts_with(&payload) || failed, "another payload");
     if ours.pongs.len() < PENDING_PONGS_MAX && !failed {
@@ -114,14 +114,14 @@ fn compare(ours: &Read, wire: &[u8]) {
             (Some(End::Closed(Some(code))), Some(close)) => {
                 assert_eq!(u16::from(close.code), code.0, "another close code");
             }
-            // tungstenite puts 1002 in the place of a code that may not be sent.
+            // tungstenite replaces a code that may not be sent by 1002.
             (Some(End::Failed(CloseCode::PROTOCOL_ERROR, _)), Some(close)) => {
                 assert_eq!(u16::from(close.code), 1002, "{:?}", ours.end);
             }
             (_, close) => panic!("{:?} for {close:?}", ours.end),
         },
         Some(Err(Error::Utf8(_))) => {
-            // A close frame may be wrong in its code as well, which the filter looks at first.
+            // The code of a Close frame may be wrong as well, and the filter checks it first.
             let in_close = fails_with(ours, CloseCode::INVALID_PAYLOAD)
                 || fails_with(ours, CloseCode::PROTOCOL_ERROR);
             assert!(in_close, "{:?}", ours.end);
@@ -129,11 +129,11 @@ fn compare(ours: &Read, wire: &[u8]) {
         Some(Err(Error::Protocol(
             tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
         ))) => {
-            // The filler has not completed the frame, so tungstenite has no opinion.
+            // The filler has not completed the frame, so tungstenite has not read it.
             assert!(ours.end.is_none() || failed, "{:?} where nothing ends", ours.end);
         }
         Some(Err(Error::Protocol(error))) => assert!(failed, "{:?} for {error}", ours.end),
-        // A frame or a message too long for tungstenite, which keeps them whole.
+        // A frame or a message that is too long for tungstenite, which keeps it whole.
         Some(Err(Error::Capacity(_))) => {}
         Some(Err(error)) => panic!("unexpected: {error}"),
     }
@@ -143,8 +143,8 @@ fn fails_with(ours: &Read, code: CloseCode) -> bool {
     matches!(ours.end, Some(End::Failed(failed_with, _)) if failed_with == code)
 }
 
-/// Where the filter ends what tungstenite takes: text, and lengths that are not in their shortest form,
-/// which RFC 6455 5.2 demands. A control frame's length in a longer form is too long at the first look.
+/// Whether the filter refuses what tungstenite accepts: text, and a length that is not in its shortest form, which
+/// RFC 6455 5.2 demands. A control frame with a length in a longer form counts as too long.
 fn is_stricter(ours: &Read) -> bool {
     const LENGTHS: [&str; 2] =
         ["payload length out of its form's range", "control frame over 125 bytes"];

@@ -1,12 +1,14 @@
-//! An upgrade request: what is let through must be an upgrade by RFC 6455, of an allowed page, with a token
-//! that is nowhere else any more.
+//! An upgrade request: an accepted one must be an upgrade by RFC 6455, from an allowed page, and its token must
+//! not be left in the path.
 
 use arbitrary::Arbitrary;
 use std::sync::LazyLock;
 use tungstenite::handshake::derive_accept_key;
 use url::Url;
 use vncgate_filter_core::config::Config;
-use vncgate_filter_core::upgrade::{Headers, HttpVersion, Origin, Upgrade, read};
+use vncgate_filter_core::headers::Headers;
+use vncgate_filter_core::origin::Origin;
+use vncgate_filter_core::upgrade::{HttpVersion, Upgrade, read};
 
 static CONFIG: LazyLock<Config> = LazyLock::new(|| {
     let json =
@@ -32,32 +34,32 @@ pub fn run(input: Input<'_>) {
     let headers = Headers(lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect());
     let version = if input.http1 { HttpVersion::Http1 } else { HttpVersion::Http2OrLater };
     match read(&headers, version, &CONFIG) {
-        Ok(upgrade) => hold_to_the_rules(&upgrade, &headers, version),
+        Ok(upgrade) => assert_valid(&upgrade, &headers, version),
         Err(refusal) => assert!((400..600).contains(&refusal.status())),
     }
 }
 
-fn hold_to_the_rules(upgrade: &Upgrade, headers: &Headers, version: HttpVersion) {
+fn assert_valid(upgrade: &Upgrade, headers: &Headers, version: HttpVersion) {
     assert_eq!(headers.first(":method"), Some("GET"));
     assert_eq!(headers.first("sec-websocket-version"), Some("13"));
     let key = headers.first("sec-websocket-key").filter(|_| version == HttpVersion::Http1);
     let accept = key.map(|key| derive_accept_key(key.as_bytes()));
     assert_eq!(upgrade.handshake.accept, accept, "accept key");
-    hold_origin(headers);
+    assert_origin_allowed(headers);
 
     let url_safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     assert!(!upgrade.token.is_empty() && upgrade.token.bytes().all(url_safe));
     let query = upgrade.path.split_once('?').map_or("", |(_, query)| query);
-    let names = query.split('&').filter_map(|part| url_decoded_name(part));
-    assert!(names.into_iter().all(|name| name != "token"), "a token left in {}", upgrade.path);
+    let mut names = query.split('&').filter_map(decode_name);
+    assert!(names.all(|name| name != "token"), "a token left in {}", upgrade.path);
 }
 
-fn url_decoded_name(parameter: &str) -> Option<String> {
+fn decode_name(parameter: &str) -> Option<String> {
     url::form_urlencoded::parse(parameter.as_bytes()).next().map(|(name, _)| name.into_owned())
 }
 
-/// RFC 6454, as the URL standard's parser understands origins.
-fn hold_origin(headers: &Headers) {
+/// Holds the origin (RFC 6454) to what the URL standard's parser reads.
+fn assert_origin_allowed(headers: &Headers) {
     let Some(origin) = headers.first("origin") else { return };
     assert!(Origin::parse(origin).is_some());
     let Ok(url) = Url::parse(origin) else { return };

@@ -1,0 +1,31 @@
+//! What a session wants done with the bodies of its stream.
+
+use crate::websocket::FrameHeader;
+
+/// What to do with a stream's bodies.
+#[derive(Debug, Default)]
+pub struct Outputs {
+    /// What to do with the response body.
+    pub to_browser: Edit,
+    /// What to do with the request body.
+    pub to_server: Edit,
+    /// Wake the session up as soon as Envoy allows, outside of this stream's callbacks.
+    pub wake_up: bool,
+    /// End the stream on both sides.
+    pub reset: bool,
+}
+
+/// What to do with the bytes of a body that Envoy holds, in this order.
+#[derive(Debug, Default)]
+pub struct Edit {
+    /// Drop them.
+    pub discard: bool,
+    /// Put this header before them.
+    pub header: Option<FrameHeader>,
+    /// Append these bytes.
+    pub append: Vec<u8>,
+    /// Let all of them go.
+    pub resume: bool,
+    /// In a callback for this body: hold it from here on.
+    pub hold: bool,
+}

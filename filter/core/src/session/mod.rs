@@ -1,0 +1,244 @@
+//! The state machine of a session: the shell tells it what happened, and it answers what to do.
+//!
+//! ```text
+//! Passing                              no console's request: Envoy treats it as it would without the filter
+//! Checking ─▶ Connecting ─▶ Open ─▶ Ended      VNC: frames are unwrapped
+//!     ├───────────┴─▶ Refused
+//!     └─▶ Relaying ─▶ Relayed ─▶ Ended         WebMKS: a WebSocket already, passed through
+//! ```
+
+use crate::check::{self, Reply};
+use crate::config::Config;
+use crate::headers::Headers;
+use crate::outputs::Outputs;
+use crate::refusal::Refusal;
+use crate::tunnel::Tunnel;
+use crate::upgrade::{self, Handshake, HttpVersion};
+use vncgate_api::{CheckRequest, Grant, Target};
+
+/// One stream of Envoy: a console session, or a request that is not for a console.
+#[derive(Default)]
+pub struct Session {
+    state: State,
+}
+
+#[derive(Default)]
+enum State {
+    #[default]
+    Passing,
+    Checking(Handshake),
+    Connecting(Handshake, Tunnel),
+    Open(Tunnel),
+    Relaying(Handshake),
+    Relayed,
+    Refused,
+    Ended,
+}
+
+/// A browser's request, as the shell reads it from Envoy.
+pub struct Request<'a> {
+    /// All headers.
+    pub headers: &'a Headers,
+    /// How the browser reached Envoy.
+    pub http_version: HttpVersion,
+    /// The browser's IP address.
+    pub client_address: &'a str,
+}
+
+/// What to do with a request.
+#[derive(Default)]
+pub enum OnRequest {
+    /// Let it pass: it does not open a console.
+    #[default]
+    Pass,
+    /// Answer it with this refusal.
+    Refuse(Refusal),
+    /// Have the authority check its token, and let it wait.
+    Check {
+        /// Body of the check call.
+        body: Vec<u8>,
+        /// `:path` without the token, for the access log.
+        path: String,
+    },
+}
+
+/// What to do with the target's response.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub enum OnResponse {
+    /// Let it pass.
+    #[default]
+    Pass,
+    /// The console is connected: answer `101` with this handshake.
+    Switch(Handshake),
+    /// The console is connected and has answered `101` itself. Remove from its response what this handshake
+    /// does not have.
+    Relay(Handshake),
+    /// The console is not connected: answer with this refusal.
+    Refuse(Refusal),
+}
+
+impl Session {
+    /// Step 3: handles the headers of a request.
+    pub fn handle_request(&mut self, request: &Request<'_>, config: &Config) -> OnRequest {
+        let path = request.headers.first(":path").unwrap_or_default();
+        if !upgrade::is_console_upgrade(request.headers.first("upgrade"), path, config) {
+            return OnRequest::Pass;
+        }
+        let checked =
+            upgrade::read(request.headers, request.http_version, config).and_then(|upgrade| {
+                let body = check::write_request(&CheckRequest {
+                    token: upgrade.token.into(),
+                    client_address: request.client_address.into(),
+                    request_id: request.headers.first("x-request-id").unwrap_or_default().into(),
+                })?;
+                Ok((upgrade.handshake, upgrade.path, body))
+            });
+        match checked {
+            Ok((handshake, path, body)) => {
+                self.state = State::Checking(handshake);
+                OnRequest::Check { body, path }
+            }
+            Err(refusal) => {
+                self.state = State::Refused;
+                OnRequest::Refuse(refusal)
+            }
+        }
+    }
+
+    /// Step 4: handles the authority's reply, or its absence. The shell makes a grant filter state before it
+    /// resumes the request.
+    ///
+    /// # Errors
+    ///
+    /// The refusal to answer the browser with.
+    pub fn handle_check_reply(&mut self, reply: Reply<'_>) -> Result<Grant, Refusal> {
+        let State::Checking(handshake) = std::mem::replace(&mut self.state, State::Refused) else {
+            return Err(Refusal::Internal);
+        };
+        let grant = check::read_reply(reply)?;
+        self.state = match grant.target {
+            Target::Vnc { ref password, .. } => {
+                State::Connecting(handshake, Tunnel::new(password.clone()))
+            }
+            Target::Webmks { .. } => State::Relaying(handshake),
+        };
+        Ok(grant)
+    }
+
+    /// Step 6: handles the target's response. A VNC target is connected at `200`, which Envoy makes up for a TCP
+    /// upstream. A WebMKS target answers `101` itself.
+    pub fn handle_response(&mut self, status: u16) -> OnResponse {
+        match std::mem::replace(&mut self.state, State::Refused) {
+            State::Connecting(handshake, tunnel) if status == 200 => {
+                self.state = State::Open(tunnel);
+                OnResponse::Switch(handshake)
+            }
+            State::Relaying(handshake) if status == 101 => {
+                self.state = State::Relayed;
+                OnResponse::Relay(handshake)
+            }
+            State::Connecting(..) => OnResponse::Refuse(Refusal::ConsoleUnreachable),
+            State::Relaying(_) => OnResponse::Refuse(Refusal::ConsoleRefused),
+            other => {
+                self.state = other;
+                OnResponse::Pass
+            }
+        }
+    }
+
+    /// Step 6: handles a response that Envoy made in the target's place, because it could not connect.
+    pub fn handle_connect_failure(&mut self) -> OnResponse {
+        match self.state {
+            State::Connecting(..) | State::Relaying(_) => {
+                self.state = State::Refused;
+                OnResponse::Refuse(Refusal::ConsoleUnreachable)
+            }
+            _ => OnResponse::Pass,
+        }
+    }
+
+    /// Handles bytes from the browser. Replaces them with the bytes for the target.
+    pub fn handle_browser_bytes(&mut self, chunk: &mut Vec<u8>) -> Outputs {
+        match &mut self.state {
+            // A client may send frames before it has received the 101.
+            State::Connecting(_, tunnel) | State::Open(tunnel) => {
+                tunnel.handle_browser_bytes(chunk)
+            }
+            State::Passing | State::Relaying(_) | State::Relayed => Outputs::default(),
+            State::Checking(_) | State::Refused | State::Ended => {
+                chunk.clear();
+                Outputs::default()
+            }
+        }
+    }
+
+    /// Whether the filter itself logs in, so that it has to read the server's bytes.
+    pub fn reads_server_bytes(&self) -> bool {
+        matches!(&self.state, State::Open(tunnel) if tunnel.reads_server_bytes())
+    }
+
+    /// Handles bytes from the server: Envoy holds `held_len` of them that are not framed yet. `end`: the server
+    /// has closed its connection.
+    pub fn handle_server_bytes(&mut self, held_len: usize, end: bool) -> Outputs {
+        match &mut self.state {
+            State::Open(tunnel) => tunnel.handle_server_bytes(held_len, end),
+            _ => Outputs::default(),
+        }
+    }
+
+    /// Handles bytes from the server while [`Session::reads_server_bytes`]. `held` is everything that Envoy holds.
+    pub fn handle_login_bytes(&mut self, held: &[u8], end: bool) -> Outputs {
+        match &mut self.state {
+            State::Open(tunnel) => tunnel.handle_login_bytes(held, end),
+            _ => Outputs::default(),
+        }
+    }
+
+    /// Handles the wake-up that [`Outputs::wake_up`] asked for.
+    pub fn handle_wake_up(&mut self) -> Outputs {
+        match &mut self.state {
+            State::Open(tunnel) => tunnel.handle_wake_up(),
+            _ => Outputs::default(),
+        }
+    }
+
+    /// Handles a keepalive tick, of which each ping interval has two.
+    pub fn handle_keepalive_tick(&mut self) -> Outputs {
+        match &mut self.state {
+            State::Open(tunnel) => tunnel.handle_keepalive_tick(),
+            _ => Outputs::default(),
+        }
+    }
+
+    /// Handles the end of the time that a console has to begin. Returns `None` if it has begun.
+    pub fn handle_begin_timeout(&mut self) -> Option<Outputs> {
+        match &mut self.state {
+            State::Open(tunnel) => tunnel.handle_begin_timeout(),
+            _ => None,
+        }
+    }
+
+    /// Whether the request is not for a console.
+    pub fn is_passing(&self) -> bool {
+        matches!(self.state, State::Passing)
+    }
+
+    /// Whether the stream's bytes pass untouched: no console's request, or a console that is a WebSocket.
+    pub fn passes_bytes(&self) -> bool {
+        matches!(self.state, State::Passing | State::Relaying(_) | State::Relayed)
+    }
+
+    /// Whether [`Session::end`] was called.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.state, State::Ended)
+    }
+
+    /// Ends the session with its stream. Returns whether a console was open on it.
+    pub fn end(&mut self) -> bool {
+        let state = std::mem::replace(&mut self.state, State::Ended);
+        matches!(state, State::Open(_) | State::Relayed)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,305 @@
+//! One stream: Envoy's callbacks in, the session's commands out.
+//!
+//! | module | job |
+//! |---|---|
+//! | `target` | the request that goes to the console's target |
+//! | `response` | the headers of the response to the browser |
+
+mod response;
+mod target;
+
+use crate::body::Event;
+use crate::handle::SessionHandle;
+use crate::hostcalls::{self, Action, BufferType, HostError, LogLevel, MapType};
+use crate::worker::Worker;
+use std::cell::Cell;
+use std::rc::Rc;
+use vncgate_api::Grant;
+use vncgate_filter_core::check::{REPLY_LEN_MAX, Reply};
+use vncgate_filter_core::clients::SessionPermit;
+use vncgate_filter_core::config::Config;
+use vncgate_filter_core::headers::is_for_browser_only;
+use vncgate_filter_core::outputs::Outputs;
+use vncgate_filter_core::refusal::Refusal;
+use vncgate_filter_core::session::{OnRequest, OnResponse, Request, Session};
+use vncgate_filter_core::upgrade::HttpVersion;
+
+/// Envoy's `response.code_details` of a response that came from the target.
+const VIA_UPSTREAM: &str = "via_upstream";
+
+/// The stream context of one HTTP request.
+pub(crate) struct Stream {
+    config: Option<Rc<Config>>,
+    worker: Rc<Worker>,
+    session: Rc<SessionHandle>,
+    /// Counts this session among those of its client.
+    permit: Cell<Option<SessionPermit>>,
+    /// Names of request headers that a VNC target does not need.
+    unneeded_headers: Cell<Vec<String>>,
+    /// The body that replaces Envoy's own when the target cannot be reached.
+    refusal_body: Cell<Option<String>>,
+}
+
+impl Stream {
+    pub(crate) fn new(context_id: u32, config: Option<Rc<Config>>, worker: Rc<Worker>) -> Self {
+        let session = Rc::new(SessionHandle::new(context_id));
+        let (permit, unneeded_headers, refusal_body) = Default::default();
+        Self { config, worker, session, permit, unneeded_headers, refusal_body }
+    }
+
+    /// Envoy has the request's headers.
+    pub(crate) fn on_request_headers(&self) -> Action {
+        let outcome = self.read_request().unwrap_or_else(|error| {
+            self.session.log_error("request", error);
+            OnRequest::Refuse(Refusal::Internal)
+        });
+        match outcome {
+            OnRequest::Pass => return Action::Continue,
+            OnRequest::Refuse(refusal) => self.refuse(&refusal),
+            OnRequest::Check { body, path } => {
+                if let Err(error) = self.send_check(&body, &path) {
+                    self.session.log_error("check call", error);
+                    self.session.step(Session::end);
+                    self.refuse(&Refusal::AuthorityUnavailable);
+                }
+            }
+        }
+        Action::Pause
+    }
+
+    fn read_request(&self) -> Result<OnRequest, HostError> {
+        if hostcalls::read_header(MapType::Request, "upgrade")?.is_none() {
+            return Ok(OnRequest::Pass);
+        }
+        let Some(config) = self.config.clone() else {
+            return Ok(OnRequest::Refuse(Refusal::Internal));
+        };
+        let headers = hostcalls::read_headers(MapType::Request)?;
+        self.session.set_name(headers.first("x-request-id").unwrap_or("without x-request-id"));
+        let http_version = match hostcalls::read_property("request\0protocol")?.as_str() {
+            "HTTP/1.1" | "HTTP/1.0" => HttpVersion::Http1,
+            _ => HttpVersion::Http2OrLater,
+        };
+        let address = hostcalls::read_property("source\0address")?;
+        let client_address = strip_port(&address);
+        let request = Request { headers: &headers, http_version, client_address };
+        let outcome = self.session.step(|session| session.handle_request(&request, &config));
+        if matches!(outcome, OnRequest::Check { .. }) {
+            match self.worker.clients.acquire(client_address, config.sessions_per_client) {
+                Ok(permit) => {
+                    self.permit.set(permit);
+                    let names = headers.0.into_iter().map(|(name, _)| name);
+                    self.unneeded_headers
+                        .set(names.filter(|name| is_for_browser_only(name)).collect());
+                }
+                Err(refusal) => {
+                    self.session.step(Session::end);
+                    return Ok(OnRequest::Refuse(refusal));
+                }
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn send_check(&self, body: &[u8], path: &str) -> Result<(), HostError> {
+        let Some(config) = &self.config else { return Ok(()) };
+        hostcalls::set_header(MapType::Request, ":path", path)?;
+        let (cluster, timeout) = (&config.authority_cluster, config.authority_timeout);
+        let token = hostcalls::call_authority(cluster, body, timeout)?;
+        self.worker.add_call(token, self.session.context_id());
+        Ok(())
+    }
+
+    /// Makes the stream the one that the following calls act on. Fails if Envoy has deleted it.
+    pub(crate) fn make_effective(&self) -> Result<(), HostError> {
+        hostcalls::set_effective_context(self.session.context_id())
+    }
+
+    /// The check call has ended. `headers` is the number of the reply's headers: 0 if there is no reply.
+    pub(crate) fn on_call_response(&self, headers: usize, body_len: usize) {
+        let answer = read_answer(headers, body_len);
+        let reply = match &answer {
+            Some((status, body)) => Reply::Answer { status: *status, body },
+            None => Reply::Failed,
+        };
+        match self.session.step(|session| Some(session.handle_check_reply(reply))) {
+            Some(Ok(grant)) => {
+                if let Err(error) = self.connect(&grant) {
+                    self.session.log_error("connect", error);
+                    self.session.step(Session::end);
+                    self.refuse(&Refusal::Internal);
+                }
+            }
+            Some(Err(refusal)) => self.refuse(&refusal),
+            None => {}
+        }
+    }
+
+    fn connect(&self, grant: &Grant) -> Result<(), HostError> {
+        self.session.set_name(&grant.session);
+        target::connect(grant, &self.unneeded_headers.take())
+    }
+
+    /// Envoy has bytes of the browser.
+    pub(crate) fn on_request_body(&self, len: usize) -> Action {
+        if len == 0 || self.session.step(|session| session.passes_bytes()) {
+            return Action::Continue;
+        }
+        let outputs = hostcalls::read_buffer(BufferType::HttpRequestBody, len);
+        let outputs = outputs.and_then(|mut chunk| {
+            let outputs = self.session.step(|session| session.handle_browser_bytes(&mut chunk));
+            hostcalls::replace_buffer(BufferType::HttpRequestBody, &chunk).map(|()| outputs)
+        });
+        self.carry_out(outputs, Event::RequestBody)
+    }
+
+    /// Envoy has the response's headers. `end`: no body follows.
+    pub(crate) fn on_response_headers(&self, end: bool) -> Action {
+        if self.session.step(|session| session.is_passing()) {
+            return Action::Continue;
+        }
+        let status = hostcalls::read_header(MapType::Response, ":status")
+            .ok()
+            .flatten()
+            .and_then(|status| status.parse().ok())
+            .unwrap_or_default();
+        // A response that Envoy makes itself is always an error.
+        let is_from_target = matches!(status, 101 | 200)
+            || hostcalls::read_property("response\0code_details").as_deref() == Ok(VIA_UPSTREAM);
+        let outcome = self.session.step(|session| match is_from_target {
+            true => session.handle_response(status),
+            false => session.handle_connect_failure(),
+        });
+        let done = match outcome {
+            OnResponse::Pass => Ok(()),
+            OnResponse::Switch(handshake) => self
+                .worker
+                .open_session(&self.session)
+                .and_then(|()| response::switch_protocols(&handshake)),
+            OnResponse::Relay(handshake) => self
+                .worker
+                .open_session(&self.session)
+                .and_then(|()| response::trim_handshake(&handshake)),
+            // The host's own body is not for the browser, and a response without a body cannot be given one.
+            OnResponse::Refuse(refusal) if is_from_target || end => {
+                if is_from_target {
+                    self.record_host_status(status);
+                }
+                self.refuse(&refusal);
+                return Action::Pause;
+            }
+            OnResponse::Refuse(refusal) => {
+                self.record(&refusal);
+                let body = refusal.body();
+                let written = response::write_refusal(&refusal, body.len());
+                self.refusal_body.set(Some(body));
+                written
+            }
+        };
+        if let Err(error) = done {
+            self.session.abort("response", error);
+            return Action::Pause;
+        }
+        Action::Continue
+    }
+
+    /// Envoy has bytes of the target. `end`: the last ones.
+    pub(crate) fn on_response_body(&self, len: usize, end: bool) -> Action {
+        if self.session.step(|session| session.passes_bytes()) {
+            return Action::Continue;
+        }
+        if let Some(body) = self.refusal_body.take() {
+            // It replaces the first bytes of Envoy's body. Those that may follow are dropped.
+            self.refusal_body.set(Some(String::new()));
+            if let Err(error) =
+                hostcalls::replace_buffer(BufferType::HttpResponseBody, body.as_bytes())
+            {
+                self.session.abort("refusal", error);
+            }
+            return Action::Continue;
+        }
+        self.carry_out(self.handle_server_bytes(len, end), Event::ResponseBody)
+    }
+
+    fn handle_server_bytes(&self, len: usize, end: bool) -> Result<Outputs, HostError> {
+        if self.session.step(|session| session.reads_server_bytes()) {
+            let held = match len {
+                0 => Vec::new(),
+                len => hostcalls::read_buffer(BufferType::HttpResponseBody, len)?,
+            };
+            Ok(self.session.step(|session| session.handle_login_bytes(&held, end)))
+        } else {
+            Ok(self.session.step(|session| session.handle_server_bytes(len, end)))
+        }
+    }
+
+    /// Carries out the outputs of a body's callback, or ends a stream whose body could not be read.
+    fn carry_out(&self, outputs: Result<Outputs, HostError>, event: Event) -> Action {
+        match outputs {
+            Ok(outputs) => self.worker.carry_out(outputs, event, &self.session),
+            Err(error) => {
+                self.session.abort("body", error);
+                Action::Pause
+            }
+        }
+    }
+
+    /// The stream is gone. One of its own callbacks may still be running.
+    pub(crate) fn on_done(&self) {
+        drop(self.permit.take());
+        if self.session.step(Session::end) {
+            self.worker.close_session(&self.session);
+        }
+    }
+
+    fn refuse(&self, refusal: &Refusal) {
+        self.record(refusal);
+        let mut headers = vec![("content-type", "application/json"), ("cache-control", "no-store")];
+        let header = refusal.header();
+        headers.extend(header.as_ref().map(|(name, value)| (*name, value.as_ref())));
+        let details = format!("vncgate_{}", refusal.code());
+        let body = refusal.body();
+        let sent =
+            hostcalls::send_local_response(refusal.status(), &details, &headers, body.as_bytes());
+        if let Err(error) = sent {
+            self.session.log_error("refusal not sent", error);
+        }
+    }
+
+    fn record(&self, refusal: &Refusal) {
+        self.worker.metrics.count_refusal(refusal.code());
+        // For the access log only; the refusal itself does not depend on it.
+        if let Err(error) = hostcalls::set_property("vncgate.refusal", refusal.code()) {
+            self.session.log_error("vncgate.refusal", error);
+        }
+        self.session.log(LogLevel::Info, &format!("refused: {}", refusal.code()));
+    }
+
+    /// Records the status of the console's host in the access log. The browser is shown the refusal's own.
+    fn record_host_status(&self, status: u16) {
+        if let Err(error) = hostcalls::set_property("vncgate.host_status", &status.to_string()) {
+            self.session.log_error("vncgate.host_status", error);
+        }
+        let message = format!("the console's host answered the upgrade with {status}");
+        self.session.log(LogLevel::Warn, &message);
+    }
+}
+
+/// Reads the authority's status and body. `None` if there is no reply, or it cannot be one of the check API.
+fn read_answer(headers: usize, body_len: usize) -> Option<(u16, Vec<u8>)> {
+    if headers == 0 || body_len > REPLY_LEN_MAX {
+        return None;
+    }
+    let status = hostcalls::read_header(MapType::CallResponse, ":status").ok()??;
+    let body = match body_len {
+        0 => Vec::new(),
+        len => hostcalls::read_buffer(BufferType::HttpCallResponseBody, len).ok()?,
+    };
+    Some((status.parse().ok()?, body))
+}
+
+/// The IP address of Envoy's `ip:port` or `[ip]:port`.
+fn strip_port(address: &str) -> &str {
+    let ip = address.rsplit_once(':').map_or(address, |(ip, _)| ip);
+    ip.trim_start_matches('[').trim_end_matches(']')
+}
