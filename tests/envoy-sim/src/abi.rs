@@ -1,8 +1,8 @@
 //! The numbers of the proxy-wasm 0.2.1 ABI.
 
-/// What a host function answers.
+/// The result of a host function.
 ///
-/// A filter may be given any of these by any call, so tests inject every one.
+/// Any call may return any of these to a filter, so tests inject every one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Status {
@@ -10,7 +10,7 @@ pub enum Status {
     Ok = 0,
     /// No such thing: header, property, metric, foreign function.
     NotFound = 1,
-    /// The call makes no sense now: a map or buffer of another callback, an unknown cluster.
+    /// The call is not possible now: a map or buffer of another callback, an unknown cluster.
     BadArgument = 2,
     /// A value could not be written out.
     SerializationFailure = 3,

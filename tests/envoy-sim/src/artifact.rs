@@ -1,4 +1,4 @@
-//! Where the built filter lies.
+//! Where the built filter is.
 
 use crate::vm::Filter;
 use std::path::PathBuf;

@@ -3,48 +3,47 @@
 use crate::headers::HeaderMap;
 use std::time::Duration;
 
-/// A call that the filter has made and nobody has answered yet.
+/// A call that the filter has made and that has no answer yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// What the answer is recognised by.
+    /// Connects the answer with the call.
     pub(crate) token: u32,
-    /// The cluster that was called.
+    /// The cluster that the call goes to.
     pub cluster: String,
     /// Request headers, `:method`, `:path`, `:authority` and `content-length` among them.
     pub headers: HeaderMap,
     /// Request body.
     pub body: Vec<u8>,
-    /// How long Envoy would wait for the whole answer. Zero is for ever.
+    /// How long Envoy waits for the whole answer. Zero: without a limit.
     pub timeout: Duration,
 }
 
 /// How a call ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallAnswer {
-    /// Headers and a body, from the upstream or made by Envoy in its place.
+    /// Headers and a body, from the upstream or from Envoy itself.
     Response {
         /// Response headers with `:status`.
         headers: HeaderMap,
         /// Response body.
         body: Vec<u8>,
     },
-    /// The stream was reset half-way. The filter sees a response of no headers.
+    /// The stream was reset. The filter sees a response without headers.
     Reset,
 }
 
 impl CallAnswer {
-    /// An answer of the upstream with a JSON body.
+    /// The upstream's answer, with a JSON body.
     pub fn json(status: u16, body: impl AsRef<[u8]>) -> Self {
         Self::response(status, "application/json", body)
     }
 
-    /// What Envoy answers in the upstream's place when the call's timeout has passed: not a
-    /// failure but a `504`.
+    /// Envoy's own answer when the call's timeout has passed: a `504`, not a failure.
     pub fn timed_out() -> Self {
         Self::response(504, "text/plain", "upstream request timeout")
     }
 
-    /// What Envoy answers in the upstream's place when it cannot connect: not a failure but a `503`.
+    /// Envoy's own answer when it cannot connect: a `503`, not a failure.
     pub fn connection_refused() -> Self {
         let reason = "upstream connect error or disconnect/reset before headers. \
             reset reason: remote connection failure";

@@ -1,8 +1,8 @@
-//! What the host functions mean: the rules of Envoy's `Context`, free of WebAssembly.
+//! The semantics of the host functions: the rules of Envoy's `Context`, without WebAssembly.
 //!
 //! Every operation works on the *effective* context: the one whose callback runs, until
-//! `proxy_set_effective_context` names another for the rest of that callback. Whatever would call
-//! the filter again (resuming, replying, resetting) is put off until the callback has returned.
+//! `proxy_set_effective_context` names another for the rest of that callback. Operations
+//! that call the filter again (resuming, replying, resetting) wait until the callback has returned.
 
 use crate::abi::{BufferType, Direction, LogLevel, MapType, Status};
 use crate::call::{Call, ClusterHealth};
@@ -20,13 +20,13 @@ pub(crate) const ROOT_CONTEXT: u32 = 1;
 /// A line that the filter has logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogLine {
-    /// How bad it is.
+    /// Its severity.
     pub level: LogLevel,
-    /// What it says.
+    /// Its text.
     pub message: String,
 }
 
-/// Why a stream is over.
+/// Why a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// The response has been sent to its end.
@@ -43,7 +43,7 @@ pub enum End {
     FilterFailed,
 }
 
-/// Work that the filter asked for and that waits for its callback to return.
+/// Work that the filter requested and that waits for its callback to return.
 #[derive(Debug)]
 pub(crate) enum Deferred {
     Continue(Direction),
@@ -109,9 +109,9 @@ pub(crate) struct State {
     shared_data: HashMap<Vec<u8>, (Vec<u8>, u32)>,
     /// Shared queues, by token.
     queues: Vec<Queue>,
-    /// Tokens of queues that something was put into, as Envoy's dispatcher has them posted.
+    /// A token for each value that was put into a queue: Envoy posts these events to its dispatcher.
     pub(crate) ready_queues: VecDeque<u32>,
-    /// Calls that nobody has taken yet, with the stream that made them.
+    /// Calls that have not been taken, with the stream that made each.
     pub(crate) calls: Vec<(u32, Call)>,
     next_call_token: u32,
     /// The first token that this VM could have been given.
@@ -156,7 +156,7 @@ impl State {
         }
     }
 
-    /// What is left when the VM is gone: Envoy's side of everything, none of the VM's own.
+    /// The state that outlives the VM: everything that belongs to Envoy.
     pub(crate) fn outliving_its_vm(self) -> Self {
         Self {
             guest: None,
@@ -355,7 +355,7 @@ impl State {
         self.shared_data.get(key).cloned().ok_or(Status::NotFound)
     }
 
-    /// Stores a value unless somebody else has since `cas` was read. A `cas` of 0 stores in any case, and
+    /// Stores a value unless it has changed since `cas` was read. A `cas` of 0 stores in any case, and
     /// any stores a value that was not there.
     ///
     /// # Errors
@@ -374,7 +374,7 @@ impl State {
         Ok(())
     }
 
-    /// The queue of that name, made if there is none.
+    /// Returns the queue of that name. Creates it if it does not exist.
     pub(crate) fn register_queue(&mut self, name: Vec<u8>) -> u32 {
         let known = self.queues.iter().position(|queue| queue.name == name);
         let index = known.unwrap_or_else(|| {

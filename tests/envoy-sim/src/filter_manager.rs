@@ -1,10 +1,10 @@
 //! How Envoy's HTTP filter manager moves a stream through one filter.
 //!
-//! A body that a callback of the headers paused waits unseen; a body that a callback of the body
-//! paused is seen in full by the next one. Both go on from where they stopped once the stream is
-//! resumed. A reply of the filter replaces the upstream's response while none has begun: it then
-//! passes the filter's own response callbacks. When one has begun, all that is left is a reset. A body
-//! that grows over its limit ends the stream, within the filter's own call if that is where it grows.
+//! If a headers callback pauses, the body waits and the filter does not see it. If a body callback
+//! pauses, the next one sees the whole body that waits. Both go on from where they stopped once the
+//! stream is resumed. A reply of the filter replaces the upstream's response if that has not begun, and
+//! passes the filter's own response callbacks. If it has begun, the stream is reset. A body that grows
+//! over its limit ends the stream, within the filter's own host call if that made it grow.
 
 use crate::abi::Direction;
 use crate::call::{Call, CallAnswer};
@@ -15,12 +15,12 @@ use crate::vm::{Filter, StartError, Trapped, Vm};
 use std::time::Duration;
 use wasmtime::WasmParams;
 
-/// What a callback wants done with what it was shown.
+/// What a callback wants done with the headers or bytes that it was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
     Continue,
     Pause,
-    /// The filter replied in this callback: what it was shown is dropped.
+    /// The filter replied in this callback, so they are dropped.
     Drop,
 }
 
@@ -56,8 +56,8 @@ impl FilterManager {
         stream.expect("a stream is kept as long as its handle")
     }
 
-    /// Replaces a VM that has trapped: `failure_policy: FAIL_RELOAD`. Streams of the old one fail
-    /// when they are next touched.
+    /// Replaces a VM that has trapped: `failure_policy: FAIL_RELOAD`. Streams of the old VM fail at
+    /// their next callback.
     pub(crate) fn reload_if_trapped(&mut self) -> Result<(), StartError> {
         if self.vm.trap().is_none() {
             return Ok(());
@@ -118,7 +118,7 @@ impl FilterManager {
         self.complete_if_sent(id);
     }
 
-    /// Envoy itself answers in the upstream's place.
+    /// Envoy itself makes the response.
     pub(crate) fn local_reply(&mut self, id: u32, headers: HeaderMap, body: Vec<u8>) {
         let stream = self.stream(id);
         match stream.response.as_mut() {
@@ -133,7 +133,7 @@ impl FilterManager {
         }
     }
 
-    /// The answer to a call has arrived, or its failure. Calls of a VM that is gone are cancelled.
+    /// A call has ended, with an answer or a failure. Calls of a VM that is gone are cancelled.
     pub(crate) fn answer(&mut self, call: &Call, answer: CallAnswer) {
         if call.token < self.state().first_call_token {
             return;
@@ -152,7 +152,7 @@ impl FilterManager {
         }
     }
 
-    /// Lets time pass: what was posted to the dispatcher runs, and the timer fires whenever it is due.
+    /// Lets time pass: runs what was posted to the dispatcher, and fires the timer whenever it is due.
     pub(crate) fn advance(&mut self, time: Duration) {
         let until = self.state().now + time;
         self.run_posted();
@@ -182,7 +182,7 @@ impl FilterManager {
         }
     }
 
-    /// Ends a stream: the filter logs it and forgets it.
+    /// Ends a stream, and has the filter log and delete it.
     pub(crate) fn destroy(&mut self, id: u32, end: End) {
         if self.stream(id).ended.is_some() {
             return;
@@ -218,7 +218,7 @@ impl FilterManager {
         self.vm.call(context, function, arguments)
     }
 
-    /// Calls the filter for a stream, then does what it asked for. None when the filter is gone.
+    /// Calls the filter for a stream, then does what it requested. None when the filter is gone.
     fn callback<P: WasmParams>(
         &mut self,
         id: u32,
@@ -242,7 +242,7 @@ impl FilterManager {
         Some(action)
     }
 
-    /// Does what a callback that has returned asked for.
+    /// Does what a callback that has returned requested.
     fn run_deferred(&mut self) {
         self.state().stop_iteration = false;
         while let Some((id, work)) = self.state().deferred.pop_front() {
@@ -349,7 +349,7 @@ impl FilterManager {
         }
     }
 
-    /// Lets a direction go on: headers that have not left yet, then what was held back.
+    /// Resumes a direction: headers that have not left yet, then the bytes that were held.
     fn resume(&mut self, id: u32, direction: Direction) {
         let Some(half) = self.stream(id).half(direction) else {
             return;
@@ -377,7 +377,7 @@ impl FilterManager {
         }
     }
 
-    /// A callback of the request direction is over: sends the reply that waited for it.
+    /// Sends the reply that waited for a callback of the request direction to return.
     fn finish_decoding(&mut self, id: u32) {
         let stream = self.stream(id);
         stream.decoding = false;
@@ -416,7 +416,7 @@ impl FilterManager {
     }
 }
 
-/// A response that goes to the client past the filter.
+/// A response that goes to the client without passing the filter.
 fn sent(headers: HeaderMap, body: &[u8]) -> Half {
     let mut half = Half::new(headers, true);
     half.headers_continued = true;

@@ -39,7 +39,7 @@ pub(crate) struct Half {
     pub(crate) buffering: bool,
     /// The sender has sent everything.
     pub(crate) end_seen: bool,
-    /// Body bytes that left the filter and nobody has taken yet.
+    /// Body bytes that left the filter and have not been taken.
     pub(crate) out: Vec<u8>,
     /// Everything has left the filter.
     pub(crate) out_ended: bool,
@@ -78,7 +78,7 @@ impl Half {
 /// dropped and `data` is put before the rest; at or after the end `data` is appended.
 ///
 /// # Errors
-/// [`Status::BadArgument`] for a place in the middle.
+/// [`Status::BadArgument`] for a position in the middle.
 pub(crate) fn replace(
     body: &mut Vec<u8>,
     start: usize,

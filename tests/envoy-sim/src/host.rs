@@ -78,8 +78,8 @@ impl Host {
         self.manager().answer(call, answer);
     }
 
-    /// Lets time pass, or none: what the filter has put into queues is announced to it, and its timer fires
-    /// whenever it is due.
+    /// Lets time pass, or none. Announces to the filter what it has put into queues, and fires its timer
+    /// whenever that is due.
     pub fn advance(&self, time: Duration) {
         self.manager().advance(time);
     }
@@ -91,7 +91,7 @@ impl Host {
         state.next_tick().map(|due| due.saturating_sub(state.now))
     }
 
-    /// Makes a host call that is yet to come fail, in place of any fault that was to strike before.
+    /// Makes a later host call fail. Replaces a fault that has not struck yet.
     pub fn inject(&self, fault: Fault) {
         self.manager().state().recorder.inject(fault);
     }
@@ -106,7 +106,7 @@ impl Host {
         self.manager().state().recorder.struck()
     }
 
-    /// Why the filter trapped, with its name for the place. None when it runs.
+    /// Why the filter trapped, with the function that did. None while it runs.
     pub fn trap(&self) -> Option<String> {
         self.manager().vm().trap().map(str::to_owned)
     }
@@ -116,7 +116,7 @@ impl Host {
         self.manager().state().logs.clone()
     }
 
-    /// Every line that the filter has logged since this was last asked.
+    /// Every line that the filter has logged since the last call of this function.
     pub fn take_logs(&self) -> Vec<LogLine> {
         std::mem::take(&mut self.manager().state().logs)
     }
@@ -131,7 +131,7 @@ impl Host {
         self.manager().state().metrics.samples(histogram)
     }
 
-    /// Every callback since this was last asked.
+    /// Every callback since the last call of this function.
     pub fn take_callbacks(&self) -> Vec<Callback> {
         self.manager().state().recorder.take()
     }
@@ -163,7 +163,7 @@ impl Host {
 
 /// One HTTP stream: a client on one side, an upstream on the other, the filter between them.
 ///
-/// Dropping it forgets the stream without a word to the filter.
+/// Dropping it forgets the stream without telling the filter.
 pub struct Stream {
     host: Host,
     id: u32,
@@ -183,7 +183,7 @@ impl Stream {
         self.with(|stream| stream.request.headers.clone())
     }
 
-    /// The call that the filter made first and that nobody has taken yet.
+    /// Takes the filter's oldest call that has not been taken.
     pub fn take_call(&self) -> Option<Call> {
         let mut manager = self.host.manager();
         let calls = &mut manager.state().calls;
@@ -228,7 +228,7 @@ impl Stream {
         self.upstream_sends_last(&[])
     }
 
-    /// The upstream cannot be connected to: Envoy answers in its place.
+    /// The upstream cannot be connected to: Envoy makes the response.
     pub fn upstream_refuses(&self) {
         let reason = "upstream connect error or disconnect/reset before headers. \
             reset reason: remote connection failure";
@@ -271,7 +271,7 @@ impl Stream {
         self.host.manager().destroy(self.id, End::ClientGone);
     }
 
-    /// What has reached the client since this was last asked.
+    /// What has reached the client since the last call of this function.
     pub fn client_received(&self) -> Vec<u8> {
         self.with(|stream| {
             let response = stream.response.as_mut();
@@ -279,7 +279,7 @@ impl Stream {
         })
     }
 
-    /// What has reached the upstream since this was last asked.
+    /// What has reached the upstream since the last call of this function.
     pub fn upstream_received(&self) -> Vec<u8> {
         self.with(|stream| std::mem::take(&mut stream.request.out))
     }
@@ -289,7 +289,7 @@ impl Stream {
         self.with(|stream| stream.request.out_ended)
     }
 
-    /// The head of the response as it went to the client. None while there is none.
+    /// The head of the response that went to the client. None before it did.
     pub fn response(&self) -> Option<Response> {
         self.with(|stream| {
             let response = stream.response.as_ref()?;
@@ -302,7 +302,7 @@ impl Stream {
         })
     }
 
-    /// Why the stream is over. None while it lives.
+    /// Why the stream ended. None before it did.
     pub fn end(&self) -> Option<End> {
         self.with(|stream| stream.ended)
     }

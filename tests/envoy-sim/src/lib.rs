@@ -1,9 +1,9 @@
-//! A small proxy-wasm host that runs the built filter as Envoy would, in one thread and without a
+//! A small proxy-wasm host that runs the built filter as Envoy does, in one thread and without a
 //! network.
 //!
 //! [`Filter`] is the compiled module, [`Host`] an imagined Envoy worker that has started it, and
-//! [`Stream`] one HTTP stream through it. A test plays everybody else: the client, the upstream, and
-//! whoever answers the calls that the filter makes.
+//! [`Stream`] one HTTP stream through it. A test plays the rest: the client, the upstream, and
+//! the server that answers the filter's calls.
 //!
 //! ```text
 //! client ── Stream::client_sends ──▶ ┌────────┐ ──▶ returned ────────── upstream
@@ -30,8 +30,8 @@
 //! | `filter_manager` | how a stream moves through the filter |
 //! | `half` | one direction of a stream |
 //! | `headers`, `metrics`, `call`, `abi` | values |
-//! | `trace` | counts, and faults put in |
-//! | `artifact` | where the built filter lies |
+//! | `trace` | counts, and injected faults |
+//! | `artifact` | where the built filter is |
 //! | `host` | what tests drive |
 
 mod abi;

@@ -1,4 +1,4 @@
-//! What happened in each callback: the host calls it made, the work it did, and faults put in.
+//! What happened in each callback: its host calls, its cost, and injected faults.
 
 use crate::abi::{BufferType, Status};
 
@@ -59,7 +59,7 @@ pub struct Fault {
     pub lasting: bool,
 }
 
-/// Collects [`Callback`]s and puts [`Fault`]s in.
+/// Collects [`Callback`]s and injects [`Fault`]s.
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
     callbacks: Vec<Callback>,

@@ -181,7 +181,7 @@ fn a_held_response_takes_bytes_at_any_time() {
     );
     let stream = host.stream(get());
     stream.upstream_responds(ok());
-    // Nothing is held yet: there is no body to change.
+    // Envoy holds nothing yet, so there is no body to change.
     assert_eq!(stream.client_sends(b"early"), b"early");
     assert_eq!(told(&host), ["2"]);
     // Resuming in the callback lets go what was there before it: nothing, the first time.
@@ -240,7 +240,7 @@ fn a_reply_to_a_response_that_has_begun_is_a_reset() {
     let reply = r#"(drop (call $reply (i32.const 500) (i32.const 0) (i32.const 0)
         (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 0) (i32.const -1)))"#;
 
-    // In the callback of its headers nothing has been sent: the reply takes its place, unseen.
+    // In the callback for its headers nothing has been sent yet, so the reply replaces the response.
     let in_headers = host(&format!(
         r#"(func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
             (call $tell (i32.const 1)) {reply} i32.const 0)"#

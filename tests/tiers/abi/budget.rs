@@ -1,12 +1,12 @@
-//! What the filter may cost at most. The figures are the same on every machine; a change that needs more
-//! raises the budget here and says why.
+//! What the filter may cost at most. The figures are the same on every machine. A change that needs more raises
+//! the budget here and says why.
 
 use crate::story::*;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use vncgate_envoy_sim::{Callback, Host, built_filter_path};
 
-/// Every worker of Envoy compiles the module when it starts and after a trap, so its size is time in
-/// which no console opens. In bytes; a tenth above what it was when this was written.
+/// Size of the module in bytes, with a tenth to spare. Every worker of Envoy compiles the module when it starts and
+/// after a trap, and opens no console meanwhile.
 const MODULE_LEN_MAX: u64 = 375_000;
 
 /// The module's memory for an open session, in bytes; it grows by pages of 64 KiB. Envoy's own objects
@@ -28,7 +28,7 @@ const fn budget(function: &'static str, host_calls: usize, fuel: u64) -> Budget 
     Budget { function, host_calls, fuel }
 }
 
-/// The callbacks that the host made since it was last asked are those, and cost no more.
+/// Asserts that the host's callbacks since the last check are these, and cost no more.
 #[track_caller]
 fn assert_within(host: &Host, budgets: &[Budget]) {
     let callbacks = host.take_callbacks();
@@ -83,7 +83,7 @@ fn a_session_costs_what_it_did() {
 #[test]
 fn an_open_session_takes_little_memory() {
     const SESSIONS: usize = 2000;
-    // All of one client's.
+    // They all belong to one client.
     let host = configured(
         r#"{"authority": {"cluster": "vncgate_authority_internal"}, "sessions_per_client": 0}"#,
     );

@@ -1,4 +1,4 @@
-//! A client has so many sessions and no more, and gets each place back however its session ends.
+//! A client has at most its limit of sessions, and gets each permit back however the session ends.
 
 use crate::story::*;
 use std::time::Duration;
@@ -17,7 +17,7 @@ fn host_for(sessions_per_client: u32) -> Host {
 
 #[track_caller]
 fn assert_refused(host: &Host, browser: &Stream) {
-    assert_eq!(browser.take_call(), None, "nobody is asked");
+    assert_eq!(browser.take_call(), None, "the authority is not asked");
     assert_eq!(browser.response().expect("an answer").status, 429);
     let body: serde_json::Value = serde_json::from_slice(&browser.client_received()).expect("JSON");
     assert_eq!(body["code"], "session_limit");
@@ -30,7 +30,7 @@ fn assert_refused(host: &Host, browser: &Stream) {
 fn a_client_has_as_many_sessions_as_the_limit_says() {
     let host = host_for(3);
     let open: Vec<_> = (0..2).map(|_| greeted(&host)).collect();
-    // One that the authority has yet to answer for counts as well.
+    // A session whose check has no reply yet counts as well.
     let (waiting, call) = asked(&host, upgrade());
     for _ in 0..3 {
         assert_refused(&host, &host.stream(upgrade()));
@@ -42,14 +42,14 @@ fn a_client_has_as_many_sessions_as_the_limit_says() {
     assert_eq!(host.metrics()["vncgate.sessions.active"], 3);
     assert_eq!(host.metrics()["vncgate.refusals.session_limit"], 4);
 
-    // What is none of the filter's does not count.
+    // Requests that are not for a console do not count.
     let page = HeaderMap::from([(":method", "GET"), (":path", "/console.html")]);
     assert!(host.request(page).upstream_request().is_some());
     drop(open);
 }
 
 #[test]
-fn a_place_is_free_again_however_the_session_ends() {
+fn a_permit_is_returned_however_the_session_ends() {
     let ends: [(&str, Story); 8] = [
         ("the browser vanishes", |host| greeted(host).client_disconnects()),
         ("the console vanishes", |host| greeted(host).upstream_resets()),

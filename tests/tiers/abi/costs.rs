@@ -1,6 +1,6 @@
-//! What a byte costs, and that nothing is left behind.
+//! What a byte costs, and that a session leaves nothing behind.
 //!
-//! The figures are exact, and the same on every machine: a change of them is a change of the filter.
+//! The figures are exact and the same on every machine, so a changed figure means a changed filter.
 
 use crate::story::*;
 use std::time::Duration;

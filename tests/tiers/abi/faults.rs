@@ -1,5 +1,5 @@
-//! A host whose calls fail. Envoy has its reasons to refuse a call, and new versions may find more:
-//! the filter must neither trap, nor let a request past the authority, nor corrupt a byte stream.
+//! A host whose calls fail. Envoy refuses calls for various reasons, and new versions may add more. The
+//! filter must neither trap, nor let a request past the authority, nor corrupt a byte stream.
 
 use crate::story::{
     TARGET, assert_sound, configured, connected, frame, grant, greeted, read_messages, refusal,
@@ -16,30 +16,30 @@ const FROM_CONSOLE: [&[u8]; 3] = [b"RFB 003.008\n", b"\x01\x01", b"\x00\x00\x00\
 /// Bytes that the browser sends in [`a_session`].
 const FROM_BROWSER: [&[u8]; 3] = [b"RFB 003.008\n", b"\x01", b"\x01"];
 
-/// Enough time for a silent browser to be sent a Ping: short, because a timer that cannot be set any
-/// more may go on firing each millisecond.
+/// Enough time for a silent browser to be sent a Ping. It is short, because a timer that can no longer be
+/// set may go on firing each millisecond.
 const PING_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The ways in which a session ends.
 const ENDS: [fn(&Stream) -> Vec<u8>; 3] = [leave, close, end_of_console];
 
 fn host() -> Host {
-    // One session at a time: a place that a failed one kept would be missed by the next.
+    // One session at a time, so that a permit which a failed one keeps shuts out the next.
     configured(
         r#"{"authority": {"cluster": "vncgate_authority_internal"}, "ping_interval_ms": 100,
             "sessions_per_client": 1}"#,
     )
 }
 
-/// Everything that each side got, whatever became of the session.
+/// Everything that each side received.
 struct Witness {
     browser: Stream,
     to_browser: Vec<u8>,
     to_console: Vec<u8>,
 }
 
-/// A session that goes as far as it can: granted, greeted, talked, pinged, and ended by `end`, which
-/// returns what that sends to the browser.
+/// Plays a session as far as it gets: grant, greeting, bytes both ways, Pings, and `end`, which returns what
+/// that sends to the browser.
 fn a_session(host: &Host, answer: CallAnswer, end: impl Fn(&Stream) -> Vec<u8>) -> Witness {
     let browser = host.stream(upgrade());
     if let Some(call) = browser.take_call() {
@@ -68,8 +68,8 @@ fn a_session(host: &Host, answer: CallAnswer, end: impl Fn(&Stream) -> Vec<u8>) 
     Witness { browser, to_browser, to_console }
 }
 
-/// Whether the router has the request and takes it to a console. What has no target is a request for
-/// the authority's pages, whose answer is a `404`.
+/// Whether the router takes the request to a console. It takes a request without a target to the authority's
+/// pages, which answer `404`.
 fn goes_to_console(browser: &Stream) -> bool {
     browser.upstream_request().is_some() && browser.property("vncgate.target").is_some()
 }
@@ -85,7 +85,11 @@ fn assert_harmless(host: &Host, witness: &Witness, case: &str) {
         assert_eq!(witness.browser.property("vncgate.target").as_deref(), Some("vnc"), "{case}");
         assert_eq!(witness.browser.property("vncgate.address").as_deref(), Some(TARGET), "{case}");
     } else if let Some(request) = witness.browser.upstream_request() {
-        assert_eq!(request, upgrade(), "{case}: a request that is none of ours passes untouched");
+        assert_eq!(
+            request,
+            upgrade(),
+            "{case}: a request that is not for a console passes untouched"
+        );
     }
     let opened = witness.browser.response().is_some_and(|response| response.status == 101);
     if opened {
@@ -118,14 +122,14 @@ fn fail_every_call(lasting: bool, run: impl Fn(&Host) -> Witness) {
 }
 
 #[test]
-fn one_failing_call_of_a_session_harms_nobody() {
+fn one_failing_call_of_a_session_does_no_harm() {
     for end in ENDS {
         fail_every_call(false, |host| a_session(host, grant(), end));
     }
 }
 
 #[test]
-fn a_host_that_fails_for_good_harms_nobody() {
+fn a_host_that_keeps_failing_does_no_harm() {
     for end in ENDS {
         fail_every_call(true, |host| a_session(host, grant(), end));
     }

@@ -1,4 +1,4 @@
-//! A console with a VNC password (RFC 6143 7.2.2): the filter logs in, the browser is not asked.
+//! A console with a VNC password (RFC 6143 7.2.2): the filter logs in, and the browser needs no password.
 
 use crate::story::*;
 use std::time::Duration;
@@ -33,7 +33,7 @@ fn connect(host: &Host) -> Stream {
     browser
 }
 
-/// A browser and a console, and everything that each has got.
+/// A browser and a console, and everything that each has received.
 struct Both<'a> {
     host: &'a Host,
     browser: &'a Stream,
@@ -154,7 +154,7 @@ fn after_the_login_bytes_go_by_at_once() {
     let host = host();
     let browser = connect(&host);
     log_in(&host, &browser);
-    // No time passes here: nothing waits for a timer any more.
+    // No time passes here, so nothing waits for a timer.
     assert_eq!(browser.client_sends(&frame(OpCode::Data(Data::Binary), b"key")), b"key");
     assert_eq!(messages(&browser.upstream_sends(b"screen")), [binary(b"screen")]);
     assert_eq!(browser.client_sends(&frame(OpCode::Control(Control::Ping), b"ping")), b"");
@@ -279,7 +279,7 @@ fn a_login_that_stalls_is_said_and_ends_the_session() {
         host.advance(Duration::from_secs(10));
         both.settle();
         let received = messages(&both.to_browser);
-        // A console that never spoke has left no way to send a Close.
+        // A console that has sent nothing has left no way to send a Close.
         let code = received.last().and_then(|message| match message {
             Message::Close(Some(close)) => Some(u16::from(close.code)),
             _ => None,
@@ -304,9 +304,9 @@ fn a_login_that_is_over_has_no_end_to_come() {
     assert_password_is_kept(&host);
 }
 
-/// A host call that fails may end the session; it never sends either side a byte that is not its own.
+/// A host call that fails may end the session, but never sends either side wrong bytes.
 #[test]
-fn a_failing_call_harms_nobody() {
+fn a_failing_call_sends_no_wrong_bytes() {
     let console_expects = [VERSION, &[2], &RESPONSE, b"\x01"].concat();
     let browser_expects = [VERSION, &[1, 1], OK, b"ServerInit"].concat();
     for status in Status::FAILURES {

@@ -4,13 +4,13 @@
 //! |---|---|
 //! | `configuration` | what the filter needs of its host, and which configurations it takes |
 //! | `session` | a console from the upgrade to its end |
-//! | `refusals` | every way to be refused, and requests that are none of the filter's |
+//! | `refusals` | every way to be refused, and requests that are not for a console |
 //! | `tunnel` | frames and bytes once a console is open |
 //! | `login` | a console with a password |
 //! | `webmks` | a console that is a WebSocket already |
 //! | `clients` | how many sessions one client has |
 //! | `budget` | what the filter may cost at most |
-//! | `costs` | what a byte costs, and that nothing is left behind |
+//! | `costs` | what a byte costs, and that a session leaves nothing behind |
 //! | `faults` | a host whose calls fail |
 
 mod budget;

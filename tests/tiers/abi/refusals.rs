@@ -1,4 +1,4 @@
-//! Every way to be refused, and requests that are none of the filter's.
+//! Every way to be refused, and requests that are not for a console.
 
 use crate::story::*;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
@@ -8,7 +8,7 @@ use vncgate_envoy_sim::{CallAnswer, ClusterHealth, End, HeaderMap, Host, Stream}
 /// Seconds that a `503` asks the browser to wait.
 const RETRY_AFTER: &str = "5";
 
-/// Fails unless the browser got this status, with the code in body, access log and metrics.
+/// Asserts that the browser got this status, with the code in body, access log and metrics.
 fn assert_refused(host: &Host, browser: &Stream, status: u16, code: &str) {
     let response = browser.response().unwrap_or_else(|| panic!("{code}: no response"));
     assert_eq!(response.status, status, "{code}");
@@ -69,7 +69,7 @@ fn a_bad_upgrade_is_refused_without_asking_anybody() {
     ] {
         let host = host();
         let browser = host.stream(headers);
-        assert_eq!(browser.take_call(), None, "{code}: nobody is asked");
+        assert_eq!(browser.take_call(), None, "{code}: the authority is not asked");
         assert_refused(&host, &browser, status, code);
     }
 }
@@ -123,7 +123,7 @@ fn an_origin_that_the_configuration_names_may_open_consoles() {
     assert!(browser.take_call().is_some(), "no origin is no browser page");
 }
 
-/// A name that leads here by an attacker's DNS makes its page look like one of ours.
+/// An attacker's DNS name that leads here makes the attacker's page look like the gateway's own.
 #[test]
 fn a_name_that_is_not_ours_opens_nothing() {
     let host = configured(

@@ -13,7 +13,7 @@ fn a_token_opens_a_console() {
     let host = host();
     let browser = host.stream(upgrade());
 
-    // The authority is asked, and the request waits.
+    // The filter asks the authority, and the request waits.
     let call = browser.take_call().expect("the authority is asked");
     assert_eq!(call.cluster, CLUSTER);
     assert_eq!(call.headers.get(":method").as_deref(), Some("POST"));
@@ -27,7 +27,7 @@ fn a_token_opens_a_console() {
     assert_eq!(browser.upstream_request(), None);
     assert_eq!(browser.response(), None);
 
-    // The router learns the target by filter state, and nobody learns the token.
+    // The router gets the target by filter state, and the token is not passed on.
     host.answer(&call, grant());
     let request = browser.upstream_request().expect("the request goes on");
     assert_eq!(request.get(":path").as_deref(), Some("/websockify"));
@@ -35,7 +35,7 @@ fn a_token_opens_a_console() {
         assert!(!value.windows(TOKEN.len()).any(|part| part == TOKEN.as_bytes()), "{name:?}");
     }
     for name in ["origin", "sec-websocket-key", "sec-websocket-protocol"] {
-        assert_eq!(request.get(name), None, "{name} is nobody's business any more");
+        assert_eq!(request.get(name), None, "{name} is not passed on");
     }
     for name in [":method", ":authority", "connection", "upgrade", "x-request-id"] {
         assert_eq!(request.get(name), upgrade().get(name), "{name}");
@@ -163,7 +163,7 @@ fn bytes_that_come_before_the_grant_wait_for_it() {
 }
 
 #[test]
-fn bytes_that_come_before_a_refusal_reach_nobody() {
+fn bytes_that_come_before_a_refusal_are_dropped() {
     let host = host();
     let (browser, call) = asked(&host, upgrade());
     browser.client_sends(&frame(OpCode::Data(Data::Binary), b"early"));
@@ -261,7 +261,7 @@ fn a_browser_may_leave_at_any_time() {
     let browser = connect(&host);
     browser.client_disconnects();
 
-    // This one was to be woken.
+    // This session waits for a wake-up.
     let browser = connect(&host);
     browser.upstream_sends(b"RFB 003.008\n");
     browser.client_disconnects();
@@ -289,7 +289,7 @@ fn sessions_do_not_disturb_each_other() {
     let (second, call) = asked(&host, upgrade());
     let third = connect(&host);
     third.upstream_sends(b"third");
-    // A breach of the protocol ends its own session alone.
+    // A protocol error ends only its own session.
     first.client_sends(&frame(OpCode::Data(Data::Text), b"text"));
     host.answer(&call, grant());
     second.upstream_responds(connected());

@@ -1,4 +1,4 @@
-//! The people in these stories: a browser with a token, an authority that knows it, a console.
+//! What the tests have in common: a browser with a token, an authority that knows it, a console.
 
 use std::io::{Cursor, Read, Write};
 use std::time::Duration;
@@ -17,11 +17,11 @@ pub(crate) const SESSION: &str = "0190f3a2-session";
 pub(crate) const INSTANCE: &str = "502f7c1e-instance";
 pub(crate) const TARGET: &str = "127.0.0.2:5901";
 
-/// The key of RFC 6455 1.3, whose accept value stands there too.
+/// The key of RFC 6455 1.3, and its accept value.
 pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 pub(crate) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// Any mask will do; this one changes every byte.
+/// A mask that changes every byte.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// An Envoy worker with the filter, configured as the shipped configuration does.
@@ -100,7 +100,7 @@ pub(crate) fn refusal(code: RefusalCode) -> CallAnswer {
     CallAnswer::json(code.status(), body)
 }
 
-/// What Envoy makes up when it has connected to a console's port.
+/// The response that Envoy makes up once it has connected to a console's port.
 pub(crate) fn connected() -> HeaderMap {
     HeaderMap::from([(":status", "200")])
 }
@@ -130,7 +130,7 @@ pub(crate) fn greeted(host: &Host) -> Stream {
     browser
 }
 
-/// Lets as much time pass as the filter needs to wake a stream. Returns what reaches this browser.
+/// Lets enough time pass for a wake-up. Returns what reaches this browser.
 pub(crate) fn wake(host: &Host, browser: &Stream) -> Vec<u8> {
     host.advance(Duration::from_millis(10));
     browser.client_received()
@@ -174,7 +174,7 @@ pub(crate) fn read_messages(bytes: &[u8]) -> (Vec<Message>, usize) {
     (messages, bytes.len() - understood)
 }
 
-/// How long an unmasked message is with its headers (RFC 6455 5.2). A long one begins with empty fragments.
+/// Length of an unmasked message with its headers (RFC 6455 5.2). A long one begins with empty fragments.
 fn framed_length(message: &Message) -> usize {
     let payload = match message {
         // tungstenite's `Close` has the code apart from the reason.
@@ -189,7 +189,7 @@ fn framed_length(message: &Message) -> usize {
     header + payload
 }
 
-/// Bytes to read. What tungstenite wants to answer goes nowhere.
+/// Bytes to read. What tungstenite answers is dropped.
 struct Wire(Cursor<Vec<u8>>);
 
 impl Read for Wire {
@@ -208,7 +208,7 @@ impl Write for Wire {
     }
 }
 
-/// Fails when the filter has trapped or has told anybody the token.
+/// Asserts that the filter has not trapped and has not leaked the token.
 pub(crate) fn assert_sound(host: &Host) {
     assert_eq!(host.trap(), None);
     for line in host.logs() {

@@ -229,7 +229,7 @@ fn pings_while_the_console_is_silent_are_kept_within_a_bound() {
 }
 
 #[test]
-fn a_pong_that_nobody_asked_for_is_ignored() {
+fn an_unsolicited_pong_is_ignored() {
     let host = host();
     let browser = greeted(&host);
     assert_eq!(browser.client_sends(&frame(PONG, b"hello")), b"");
@@ -322,13 +322,13 @@ fn a_silent_browser_is_pinged_and_a_dead_one_is_given_up() {
     let browser = greeted(&host);
     host.advance(PING_INTERVAL);
     assert!(matches!(&messages(&browser.client_received())[..], [Message::Ping(_)]));
-    // What the console says is no sign of the browser.
+    // Bytes of the console do not show that the browser is alive.
     browser.upstream_sends(b"frame");
     host.advance(PING_INTERVAL);
     assert_eq!(browser.end(), Some(End::ResetByFilter));
     assert_eq!(host.metrics()["vncgate.sessions.active"], 0);
     host.advance(PING_INTERVAL);
-    assert_eq!(host.next_tick(), None, "nobody is left to ping");
+    assert_eq!(host.next_tick(), None, "no session is left to ping");
     assert_sound(&host);
 }
 
@@ -389,7 +389,7 @@ fn a_console_that_never_speaks_is_given_up() {
     assert_eq!(later.end(), Some(End::ResetByFilter));
     assert_eq!(host.metrics()["vncgate.sessions.active"], 0);
     host.advance(PING_INTERVAL);
-    assert_eq!(host.next_tick(), None, "nobody is left");
+    assert_eq!(host.next_tick(), None, "no session is left");
     assert_sound(&host);
 }
 
@@ -433,7 +433,7 @@ fn a_half_closed_http2_stream_still_receives() {
     assert_sound(&host);
 }
 
-/// The code of the Close frame that is all that the browser got.
+/// The code of the Close frame, which must be all that the browser received.
 fn close_code(browser: &Stream) -> Option<u16> {
     match &messages(&browser.client_received())[..] {
         [Message::Close(Some(close))] => Some(close.code.into()),

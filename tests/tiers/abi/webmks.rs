@@ -1,10 +1,10 @@
-//! A WebMKS console (ESXi 7 and later): a WebSocket already, passed through as it is.
+//! A WebMKS console (ESXi 7 and later): a WebSocket already, passed through unchanged.
 
 use crate::story::*;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use vncgate_envoy_sim::{CallAnswer, End, HeaderMap, Host, Stream};
 
-/// A ticket may hold what base64 and a path hold; it must arrive as it is.
+/// A ticket with the characters of base64 and of a path, which must arrive unchanged.
 const TICKET: &str = "cst-++//a1==--tp-AA:BB";
 
 fn grant() -> CallAnswer {
@@ -18,7 +18,7 @@ fn grant() -> CallAnswer {
     )
 }
 
-/// What an ESXi host answers.
+/// The response of an ESXi host.
 fn accepted() -> HeaderMap {
     HeaderMap::from([
         (":status", "101"),
