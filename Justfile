@@ -47,7 +47,7 @@ test: lint dependencies test-unit test-docs test-abi test-envoy test-vcenter tes
 
 # Unit and property tests beside the code
 test-unit: _pages
-    @{{ counted }} unit cargo test --no-fail-fast --package vncgate-api --package vncgate-filter-core --package vncgate-authority --package vncgate-bench --package vncgate-soak
+    @{{ counted }} unit cargo test --no-fail-fast --package vncgate-api --package vncgate-filter-core --package vncgate-authority --package vncgate-load
 
 # The documentation against the code: links, names, keys and codes
 test-docs: _pages
@@ -121,15 +121,15 @@ test-fuzz: _cargo-fuzz
 
 # Measure vncgate beside Envoy's tcp_proxy, websockify and direct TCP; all of it, or the measures named
 bench *arguments: _bench
-    cargo run --quiet --release --package vncgate-bench -- run {{ arguments }}
+    cargo run --quiet --release --package vncgate-load --bin vncgate-bench -- run {{ arguments }}
 
 # What changed between two results files of the benchmark
 bench-compare old new:
-    @cargo run --quiet --release --package vncgate-bench -- compare {{ old }} {{ new }}
+    @cargo run --quiet --release --package vncgate-load --bin vncgate-bench -- compare {{ old }} {{ new }}
 
 # Keep 2,000 sessions open while parts of the gateway are killed and started again: MINUTES (10), --sessions N
 soak *arguments: build-release _vcsim (_envoy envoy) (_debian "memcached")
-    @cargo run --quiet --release --package vncgate-soak -- {{ arguments }}
+    @cargo run --quiet --release --package vncgate-load --bin vncgate-soak -- {{ arguments }}
 
 _bench: _wasm-target _pages _vcsim _websockify (_envoy envoy) (_debian "memcached redis-server")
     cargo build {{ wasm_filter }}

@@ -68,7 +68,7 @@ impl Qemu {
         let mut process = Process::start(run, &format!("qemu-{}", address.port()), &command);
         process
             .ready(async || {
-                greeting(address).await.ok().filter(|greeting| greeting == b"RFB 003.008\n")
+                greeting(address).await.ok().filter(|greeting| greeting == super::RFB_VERSION)
             })
             .await;
         Self { _process: process, address }

@@ -1,0 +1,196 @@
+//! What a console session needs besides a proxy: vCenter with a machine, the authority with a store of
+//! tokens, a token.
+
+use crate::cores;
+use crate::vcenter_cache::VcenterCache;
+use anyhow::{Context, Result};
+use std::net::{IpAddr, SocketAddr};
+use vncgate_load::usage;
+use vncgate_test_support::authority::{Authority, Config};
+use vncgate_test_support::certificate::Ca;
+use vncgate_test_support::process::Run;
+use vncgate_test_support::stores::Store;
+use vncgate_test_support::vcsim::{Vcsim, Vm};
+
+/// How vCenter answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Vcenter {
+    /// Each question anew.
+    Live,
+    /// At once, from memory.
+    Cached,
+}
+
+/// Where the authority keeps tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tokens {
+    /// In its own process.
+    Memory,
+    /// In memcached.
+    Memcached,
+    /// In Redis.
+    Redis,
+}
+
+/// What a backend consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Setup {
+    /// How vCenter answers.
+    pub(crate) vcenter: Vcenter,
+    /// Where tokens are.
+    pub(crate) tokens: Tokens,
+}
+
+impl Setup {
+    /// As most measures have it.
+    pub(crate) const USUAL: Self = Self { vcenter: Vcenter::Live, tokens: Tokens::Memory };
+}
+
+/// The running parts. Dropped in the order of the path.
+#[derive(Debug)]
+pub(crate) struct Backend {
+    authority: Authority,
+    _store: Option<Store>,
+    vcenter: Vcsim,
+    /// Opens the console of the machine, as often as wanted.
+    pub(crate) token: String,
+}
+
+/// Where the authority's time goes: seconds since it started, and how many times.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Spent {
+    /// In answering checks.
+    pub(crate) checks: Timing,
+    /// In waiting for vCenter.
+    pub(crate) vcenter_calls: Timing,
+}
+
+/// Sum and count of a histogram.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Timing {
+    seconds: f64,
+    count: f64,
+}
+
+impl Timing {
+    /// The mean, in milliseconds, of what came after `before`.
+    pub(crate) fn mean_ms_since(self, before: Self) -> f64 {
+        1e3 * (self.seconds - before.seconds) / self.count_since(before)
+    }
+
+    /// How many came after `before`.
+    pub(crate) fn count_since(self, before: Self) -> f64 {
+        self.count - before.count
+    }
+}
+
+impl Backend {
+    /// Starts everything, for a console at `console` and a gateway at `gateway`. vCenter and the store run
+    /// on the load's core, the authority on that of proxies.
+    ///
+    /// # Errors
+    ///
+    /// When a part is not what this expects.
+    ///
+    /// # Panics
+    ///
+    /// With its log when a part does not start.
+    pub(crate) async fn start(
+        run: &Run,
+        ca: &Ca,
+        setup: Setup,
+        console: SocketAddr,
+        gateway: &str,
+    ) -> Result<Self> {
+        let simulator = Vcsim::start(run, ca).await;
+        simulator.add_host(console.ip());
+        let vm = simulator.create_vm("bench", console.ip(), console.port());
+        // The whole benchmark uses one token.
+        let mut config = Config::new(run, &simulator, gateway)
+            .with(r#"token_ttl = "10m""#, r#"token_ttl = "2h""#);
+        let store = match setup.tokens {
+            Tokens::Memory => None,
+            Tokens::Memcached => Some(Store::memcached(run).await),
+            Tokens::Redis => Some(Store::redis(run).await),
+        };
+        if let Some(store) = &store {
+            let tokens = format!("store = {:?}\nurl = {:?}", store.kind(), store.url());
+            config = config.with(r#"#store = "memory""#, &tokens);
+        }
+        if setup.vcenter == Vcenter::Cached {
+            let cache = VcenterCache::start(ca, &simulator.url()).await?;
+            config = config.with(&simulator.url(), &cache.url());
+        }
+        let mut authority = Authority::start(run, config).await;
+        cores::pin_process(authority.process().id(), cores::PROXY)?;
+        let token = authority.api().console(&vm).await.token;
+        Ok(Self { authority, _store: store, vcenter: simulator, token })
+    }
+
+    /// Adds a host with machines to the inventory. Nobody listens where their consoles are.
+    pub(crate) async fn add_machines(&self, host: IpAddr, count: usize) -> Vec<Vm> {
+        self.vcenter.add_host(host);
+        self.vcenter.create_vms(&host.to_string(), count).await
+    }
+
+    /// A token for the console of a machine.
+    pub(crate) async fn issue(&self, vm: &Vm) -> String {
+        self.authority.api().console(vm).await.token
+    }
+
+    /// The authority's public listener.
+    pub(crate) fn public(&self) -> SocketAddr {
+        self.authority.config().public()
+    }
+
+    /// The authority's internal listener.
+    pub(crate) fn internal(&self) -> SocketAddr {
+        self.authority.config().internal()
+    }
+
+    /// The authority's process.
+    pub(crate) fn authority_id(&mut self) -> u32 {
+        self.authority.process().id()
+    }
+
+    /// CPU seconds of the vCenters, this one's and any other that this program has started.
+    ///
+    /// # Errors
+    ///
+    /// When one is gone.
+    pub(crate) fn vcenter_cpu_seconds() -> Result<f64> {
+        usage::children_named("vcsim")?.into_iter().map(usage::cpu_seconds).sum()
+    }
+
+    /// CPU seconds of the stores, this one's and any other that this program has started.
+    ///
+    /// # Errors
+    ///
+    /// When one is gone.
+    pub(crate) fn store_cpu_seconds() -> Result<f64> {
+        let stores = [usage::children_named("memcached")?, usage::children_named("redis-server")?];
+        stores.into_iter().flatten().map(usage::cpu_seconds).sum()
+    }
+
+    /// The authority's own account of its time.
+    ///
+    /// # Errors
+    ///
+    /// When it does not give one.
+    pub(crate) async fn spent(&self) -> Result<Spent> {
+        let metrics = self.authority.internal("/metrics").await.text().await?;
+        let total = |name: &str| {
+            let lines = metrics.lines().filter(|line| line.starts_with(name));
+            let values = lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
+            values.reduce(|sum, value| sum + value).with_context(|| format!("no metric {name}"))
+        };
+        let timing = |name: &str| {
+            let seconds = total(&format!("{name}_seconds_sum"))?;
+            anyhow::Ok(Timing { seconds, count: total(&format!("{name}_seconds_count"))? })
+        };
+        Ok(Spent {
+            checks: timing("vncgate_check_duration")?,
+            vcenter_calls: timing("vncgate_vcenter_call_duration")?,
+        })
+    }
+}

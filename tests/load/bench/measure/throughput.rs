@@ -1,0 +1,150 @@
+//! Bytes a second, one way, through some sessions at once.
+
+use super::{Measured, Meter};
+use crate::connection::Connection;
+use crate::contender::Contender;
+use crate::stand_in::{Exchange, Role, WRITE_LEN};
+use crate::testbed::Testbed;
+use anyhow::{Context, Result, ensure};
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use vncgate_load::pattern::{self, PERIOD, Stream};
+
+/// Before the measurement, so that TCP's windows and every buffer have grown.
+const WARM_UP: Duration = Duration::from_millis(300);
+
+/// How long the bytes that are under way at the end may take. Long, since to lose them is a failure.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+
+/// Which way the bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// In writes of 64 KiB.
+    ServerToClient,
+    /// In writes of the sizes of a recorded console.
+    Updates,
+    /// In messages of 64 KiB.
+    ClientToServer,
+}
+
+/// Measures `seconds` of `sessions` sessions.
+///
+/// # Errors
+///
+/// When bytes are lost or wrong, or a session breaks.
+pub(crate) async fn measure(
+    testbed: &Testbed,
+    contender: Contender,
+    direction: Direction,
+    sessions: usize,
+    window: Duration,
+) -> Result<Measured> {
+    let role = match direction {
+        Direction::ServerToClient => Role::Bulk,
+        Direction::Updates => Role::Updates,
+        Direction::ClientToServer => Role::Sink,
+    };
+    let arrived = Rc::<Cell<u64>>::default();
+    let (stop, stopped) = watch::channel(());
+    let mut running = JoinSet::new();
+    for _ in 0..sessions {
+        let (command, exchange) = testbed.stand_in.command(role);
+        let connection = testbed.session(contender, command).await?;
+        let (arrived, stopped) = (Rc::clone(&arrived), stopped.clone());
+        match role {
+            Role::Sink => running.spawn_local(send(connection, exchange, arrived, stopped)),
+            _ => running.spawn_local(receive(connection, exchange, arrived, stopped)),
+        };
+    }
+
+    sleep(WARM_UP).await;
+    let before = arrived.get();
+    let meter = Meter::start(testbed)?;
+    sleep(window).await;
+    let bytes = arrived.get() - before;
+    let cost = meter.stop(testbed)?;
+
+    // The sessions look at it; none has to.
+    let _ = stop.send(());
+    let drained = timeout(DRAIN_LIMIT, async {
+        while let Some(session) = running.join_next().await {
+            session.context("a session's task")??;
+        }
+        anyhow::Ok(())
+    });
+    drained.await.context("bytes were lost at the end")??;
+    testbed.stand_in.finish()?;
+    let gigabytes = bytes as f64 / 1e9;
+    let figures = [
+        ("bytes_per_second".to_owned(), bytes as f64 / cost.seconds),
+        ("cpu_seconds_per_gb".to_owned(), cost.of(contender.peer) / gigabytes),
+    ];
+    Ok(Measured { figures: figures.into(), cost })
+}
+
+async fn receive(
+    mut connection: Connection,
+    exchange: Rc<Exchange>,
+    arrived: Rc<Cell<u64>>,
+    mut stopped: watch::Receiver<()>,
+) -> Result<()> {
+    let mut arriving = Stream::default();
+    let mut running = true;
+    while running || !exchange.stopped.get() || arriving.position() < exchange.written.get() {
+        tokio::select! {
+            received = connection.receive(|payload| Ok(arriving.verify(payload)?)) => {
+                let len = received?.context("the server's end came early")?;
+                arrived.set(arrived.get() + len as u64);
+            }
+            _ = stopped.changed(), if running => {
+                running = false;
+                let stop = connection.message(&[0]);
+                connection.send(&stop).await?;
+            }
+            () = exchange.changed.notified() => {}
+        }
+    }
+    ensure!(arriving.position() == exchange.written.get(), "more arrived than was sent");
+    Ok(())
+}
+
+async fn send(
+    mut connection: Connection,
+    exchange: Rc<Exchange>,
+    arrived: Rc<Cell<u64>>,
+    stopped: watch::Receiver<()>,
+) -> Result<()> {
+    // A period of the pattern, masked beforehand: the measurement is the proxy's work, not ours.
+    let messages: Vec<_> = (0..PERIOD / WRITE_LEN)
+        .map(|index| connection.message(pattern::at((index * WRITE_LEN) as u64, WRITE_LEN)))
+        .collect();
+    let mut counted = 0;
+    let mut count = || {
+        let read = exchange.read.get();
+        arrived.set(arrived.get() + read - counted);
+        counted = read;
+    };
+    let mut sent = 0;
+    for message in messages.iter().cycle() {
+        if stopped.has_changed().unwrap_or(true) {
+            break;
+        }
+        connection.send(message).await?;
+        sent += WRITE_LEN as u64;
+        count();
+    }
+    while exchange.read.get() < sent {
+        tokio::select! {
+            () = exchange.changed.notified() => {}
+            end = connection.receive(|_| Ok(())) => {
+                end?.context("the session ended before its last bytes had arrived")?;
+            }
+        }
+    }
+    count();
+    Ok(())
+}
