@@ -10,10 +10,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 use tokio::net::TcpStream;
-use vncgate_test_support::screen::TcpServer;
-
-/// What the target says first: a ProtocolVersion message (RFC 6143 7.1.1).
-pub(crate) const GREETING: &[u8; 12] = b"RFB 003.008\n";
+use vncgate_test_support::screen::{RFB_VERSION, TcpServer};
 
 /// The greeting as a WebSocket message: final, binary, 12 bytes.
 const GREETING_FRAME_HEADER: [u8; 2] = [0x82, 12];
@@ -24,7 +21,7 @@ const HEAD_LEN_MAX: usize = 16 * 1024;
 /// An echo server that greets.
 pub(crate) async fn start_target() -> TcpServer {
     TcpServer::start(IpAddr::V4(Ipv4Addr::LOCALHOST), async |mut connection: TcpStream| {
-        if connection.write_all(GREETING).await.is_err() {
+        if connection.write_all(RFB_VERSION).await.is_err() {
             return;
         }
         let (mut from, mut to) = connection.split();
@@ -85,9 +82,9 @@ async fn read_head(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
 }
 
 async fn take_greeting(gateway: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
-    let mut frame = [0; GREETING_FRAME_HEADER.len() + GREETING.len()];
+    let mut frame = [0; GREETING_FRAME_HEADER.len() + RFB_VERSION.len()];
     gateway.read_exact(&mut frame).await?;
     assert_eq!(frame[..2], GREETING_FRAME_HEADER, "the session begins with one binary message");
-    assert_eq!(frame[2..], GREETING[..], "the session begins with the server's greeting");
+    assert_eq!(frame[2..], RFB_VERSION[..], "the session begins with the server's greeting");
     Ok(())
 }

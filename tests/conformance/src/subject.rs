@@ -5,11 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::sync::Arc;
 use tokio::net::TcpStream;
-use vncgate_test_support::certificate::Ca;
-use vncgate_test_support::envoy::{Envoy, Settings};
+use vncgate_test_support::envoy::Envoy;
 use vncgate_test_support::process::{Process, Run};
 use vncgate_test_support::screen::TcpServer;
-use vncgate_test_support::scripted::{Script, ScriptedAuthority};
+use vncgate_test_support::scripted::{Script, ScriptedAuthority, ScriptedGateway};
 use vncgate_test_support::websocket;
 use vncgate_test_support::workspace::{cached, free_port};
 
@@ -17,28 +16,21 @@ use vncgate_test_support::workspace::{cached, free_port};
 /// same target, so that nothing but WebSocket decides an outcome.
 pub(crate) struct Gateway {
     relay: TcpServer,
-    _envoy: Envoy,
+    _envoy: Arc<Envoy>,
     _authority: ScriptedAuthority,
     _target: TcpServer,
 }
 
 impl Gateway {
     pub(crate) async fn start() -> Self {
-        let run = Run::new("conformance");
-        let ca = Arc::new(Ca::new(&run));
         let target = relay::start_target().await;
-        let authority = ScriptedAuthority::start(Script::grant(target.address())).await;
-        let settings = Settings {
-            listen: Envoy::free_address(),
-            authority_public: authority.address(),
-            authority_internal: authority.address(),
-            changes: &[],
-        };
-        let envoy = Envoy::start(&run, &ca, &settings).await;
-        let address = envoy.address();
+        let script = Script::grant(target.address());
+        let ScriptedGateway { envoy, authority } = ScriptedGateway::start(script, &[]).await;
+        let envoy = Arc::new(envoy);
+        let subject = Arc::clone(&envoy);
         let relay = relay::start(move || {
-            let ca = Arc::clone(&ca);
-            async move { websocket::connect(address, &ca, &["http/1.1"]).await }
+            let envoy = Arc::clone(&subject);
+            async move { websocket::connect(&envoy, &["http/1.1"]).await }
         })
         .await;
         Self { relay, _envoy: envoy, _authority: authority, _target: target }

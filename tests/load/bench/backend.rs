@@ -87,14 +87,8 @@ impl Timing {
 impl Backend {
     /// Starts everything, for a console at `console` and a gateway at `gateway`. vCenter and the store run
     /// on the load's core, the authority on that of proxies.
-    ///
-    /// # Errors
-    ///
-    /// When a part is not what this expects.
-    ///
-    /// # Panics
-    ///
-    /// With its log when a part does not start.
+    /// Fails when a part is not what this expects.
+    /// Panics with its log when a part does not start.
     pub(crate) async fn start(
         run: &Run,
         ca: &Ca,
@@ -114,8 +108,7 @@ impl Backend {
             Tokens::Redis => Some(Store::redis(run).await),
         };
         if let Some(store) = &store {
-            let tokens = format!("store = {:?}\nurl = {:?}", store.kind(), store.url());
-            config = config.with(r#"#store = "memory""#, &tokens);
+            config = config.with_store(store);
         }
         if setup.vcenter == Vcenter::Cached {
             let cache = VcenterCache::start(ca, &simulator.url()).await?;
@@ -123,7 +116,7 @@ impl Backend {
         }
         let mut authority = Authority::start(run, config).await;
         cores::pin_process(authority.process().id(), cores::PROXY)?;
-        let token = authority.api().console(&vm).await.token;
+        let token = authority.issue(&vm).await;
         Ok(Self { authority, _store: store, vcenter: simulator, token })
     }
 
@@ -135,7 +128,7 @@ impl Backend {
 
     /// A token for the console of a machine.
     pub(crate) async fn issue(&self, vm: &Vm) -> String {
-        self.authority.api().console(vm).await.token
+        self.authority.issue(vm).await
     }
 
     /// The authority's public listener.
@@ -154,31 +147,22 @@ impl Backend {
     }
 
     /// CPU seconds of the vCenters, this one's and any other that this program has started.
-    ///
-    /// # Errors
-    ///
-    /// When one is gone.
+    /// Fails when one is gone.
     pub(crate) fn vcenter_cpu_seconds() -> Result<f64> {
         usage::children_named("vcsim")?.into_iter().map(usage::cpu_seconds).sum()
     }
 
     /// CPU seconds of the stores, this one's and any other that this program has started.
-    ///
-    /// # Errors
-    ///
-    /// When one is gone.
+    /// Fails when one is gone.
     pub(crate) fn store_cpu_seconds() -> Result<f64> {
         let stores = [usage::children_named("memcached")?, usage::children_named("redis-server")?];
         stores.into_iter().flatten().map(usage::cpu_seconds).sum()
     }
 
     /// The authority's own account of its time.
-    ///
-    /// # Errors
-    ///
-    /// When it does not give one.
+    /// Fails when it does not give one.
     pub(crate) async fn spent(&self) -> Result<Spent> {
-        let metrics = self.authority.internal("/metrics").await.text().await?;
+        let metrics = self.authority.metrics().await;
         let total = |name: &str| {
             let lines = metrics.lines().filter(|line| line.starts_with(name));
             let values = lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());

@@ -19,10 +19,7 @@ pub(crate) struct Caller {
 
 impl Caller {
     /// Connects.
-    ///
-    /// # Errors
-    ///
-    /// When nobody listens.
+    /// Fails when nobody listens.
     pub(crate) async fn connect(address: SocketAddr) -> Result<Self> {
         let connection = TcpStream::connect(address).await.context("connect to the authority")?;
         connection.set_nodelay(true)?;
@@ -30,10 +27,7 @@ impl Caller {
     }
 
     /// Sends a request and waits for its answer.
-    ///
-    /// # Errors
-    ///
-    /// When it is not granted.
+    /// Fails when it is not granted.
     pub(crate) async fn call(&mut self, request: &str) -> Result<()> {
         let Self { connection, answer } = self;
         connection.write_all(request.as_bytes()).await?;

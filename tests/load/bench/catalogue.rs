@@ -175,10 +175,7 @@ impl Measure {
     }
 
     /// Measures one contender once.
-    ///
-    /// # Errors
-    ///
-    /// When a session breaks, or its bytes are wrong.
+    /// Fails when a session breaks, or its bytes are wrong.
     pub(crate) async fn run(
         &self,
         testbed: &Rc<Testbed>,

@@ -41,10 +41,7 @@ impl Connection {
 
     /// Waits for bytes and hands the payload among them to `deliver`. The number of payload bytes, or
     /// `None` at the end of the session. May be dropped while it waits; nothing is lost.
-    ///
-    /// # Errors
-    ///
-    /// When the connection fails, the peer breaks the protocol, or `deliver` finds a fault.
+    /// Fails when the connection fails, the peer breaks the protocol, or `deliver` finds a fault.
     pub(crate) async fn receive(
         &mut self,
         mut deliver: impl FnMut(&[u8]) -> Result<()>,
@@ -65,10 +62,7 @@ impl Connection {
     }
 
     /// Waits for exactly these bytes.
-    ///
-    /// # Errors
-    ///
-    /// When others come, or the session ends.
+    /// Fails when others come, or the session ends.
     pub(crate) async fn expect(&mut self, mut expected: &[u8]) -> Result<()> {
         while !expected.is_empty() {
             let take = |payload: &[u8]| {
@@ -89,10 +83,7 @@ impl Connection {
     }
 
     /// Sends a [`Self::message`].
-    ///
-    /// # Errors
-    ///
-    /// When the connection fails.
+    /// Fails when the connection fails.
     pub(crate) async fn send(&mut self, message: &[u8]) -> Result<()> {
         self.stream.write_all(message).await.context("send")?;
         self.stream.flush().await.context("send")

@@ -23,10 +23,7 @@ pub(crate) fn pin_load() -> Result<()> {
 }
 
 /// Moves all threads of a process to a core; threads and processes that it starts follow.
-///
-/// # Errors
-///
-/// When the process is gone.
+/// Fails when the process is gone.
 pub(crate) fn pin_process(id: u32, core: usize) -> Result<()> {
     for task in fs::read_dir(format!("/proc/{id}/task")).context("list a process's threads")? {
         let id = task?.file_name().to_string_lossy().parse().context("a thread's id")?;

@@ -48,10 +48,7 @@ pub(crate) enum Deframed {
 
 impl Deframer {
     /// Hands the payload in `chunk`, in place, to `deliver`.
-    ///
-    /// # Errors
-    ///
-    /// When the server sends anything but binary messages and a Close, and what `deliver` answers.
+    /// Fails when the server sends anything but binary messages and a Close, and what `deliver` answers.
     pub(crate) fn read(
         &mut self,
         mut chunk: &[u8],

@@ -28,10 +28,7 @@ const ESXI_CLUSTER: &str = "    - name: vncgate_esxi_vnc\n";
 
 /// Literals of the shipped configuration and what to put in their place, as the harness takes them.
 /// `identity` is that of the TCP proxy behind TLS.
-///
-/// # Panics
-///
-/// When the shipped text is not as this expects it.
+/// Panics when the shipped text is not as this expects it.
 pub(crate) fn changes(
     addresses: Addresses,
     identity: &Identity,

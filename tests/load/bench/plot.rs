@@ -22,10 +22,7 @@ const INK: &str = "#24292f";
 const FAINT: &str = "#57606a";
 
 /// Writes the picture of a measure to `NAME.svg` in a directory, if the results have any of it.
-///
-/// # Errors
-///
-/// When the file cannot be written.
+/// Fails when the file cannot be written.
 pub(crate) fn write(results: &Results, measure: &Measure, directory: &Path) -> Result<()> {
     let figure = FIGURES.iter().find(|figure| figure.name == measure.main_figure);
     let figure = figure.context("a measure's main figure is in the list")?;

@@ -39,10 +39,7 @@ pub(crate) struct Sample {
 
 impl Results {
     /// A run that begins now.
-    ///
-    /// # Errors
-    ///
-    /// When the machine is not a Linux, or a tool that tells a version is missing.
+    /// Fails when the machine is not a Linux, or a tool that tells a version is missing.
     pub(crate) fn begin() -> Result<Self> {
         let mut environment = Environment::now()?;
         // "Redis server v=7.0.15 sha=..."
@@ -57,10 +54,7 @@ impl Results {
     }
 
     /// Reads a results file.
-    ///
-    /// # Errors
-    ///
-    /// When it is not one.
+    /// Fails when it is not one.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let text = fs::read(path).with_context(|| format!("read {}", path.display()))?;
         serde_json::from_slice(&text)
@@ -68,10 +62,7 @@ impl Results {
     }
 
     /// Writes a results file, a line for each sample.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be written.
+    /// Fails when it cannot be written.
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
         results::write(path, self, "measure")
     }

@@ -14,10 +14,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 /// Runs measures of some peers and returns all samples. Needs a `LocalSet`.
-///
-/// # Errors
-///
-/// When a measurement fails: a session that broke, bytes that were lost.
+/// Fails when a measurement fails: a session that broke, bytes that were lost.
 pub(crate) async fn run(measures: &[&Measure], peers: &[Peer]) -> Result<Results> {
     raise_descriptor_limit()?;
     cores::pin_load()?;

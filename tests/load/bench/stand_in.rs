@@ -91,10 +91,7 @@ struct Shared {
 
 impl StandIn {
     /// Starts a stand-in on a free port of `ip`. Needs a `LocalSet`.
-    ///
-    /// # Errors
-    ///
-    /// When `ip` is not an address of this machine.
+    /// Fails when `ip` is not an address of this machine.
     pub(crate) async fn start(ip: IpAddr) -> Result<Self> {
         let listener = TcpListener::bind((ip, 0)).await.context("listen as an ESXi host")?;
         let address = listener.local_addr()?;

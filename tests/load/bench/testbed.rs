@@ -49,14 +49,8 @@ pub(crate) struct Testbed {
 
 impl Testbed {
     /// Starts everything, each part on its core. Needs a `LocalSet`.
-    ///
-    /// # Errors
-    ///
-    /// When a part is not what this expects.
-    ///
-    /// # Panics
-    ///
-    /// With its log when a part of the harness does not start.
+    /// Fails when a part is not what this expects.
+    /// Panics with its log when a part of the harness does not start.
     pub(crate) async fn start(setup: Setup) -> Result<Self> {
         let run = Run::new("bench");
         let ca = Ca::new(&run);
@@ -102,10 +96,7 @@ impl Testbed {
     }
 
     /// Opens a session and reads the server's version, its first bytes.
-    ///
-    /// # Errors
-    ///
-    /// When any part refuses.
+    /// Fails when any part refuses.
     pub(crate) async fn connect(&self, contender: Contender) -> Result<Connection> {
         let mut connection = self.open(contender).await?;
         connection.expect(RFB_VERSION).await?;
@@ -113,10 +104,7 @@ impl Testbed {
     }
 
     /// Opens a session that does what `command` says.
-    ///
-    /// # Errors
-    ///
-    /// When any part refuses.
+    /// Fails when any part refuses.
     pub(crate) async fn session(
         &self,
         contender: Contender,
@@ -165,10 +153,7 @@ impl Testbed {
     }
 
     /// CPU seconds that each part has used so far.
-    ///
-    /// # Errors
-    ///
-    /// When a part is gone.
+    /// Fails when a part is gone.
     pub(crate) fn cpu_seconds(&self) -> Result<BTreeMap<String, f64>> {
         let mut seconds = BTreeMap::from([
             (LOAD.to_owned(), usage::own_cpu_seconds()?),
@@ -182,20 +167,14 @@ impl Testbed {
     }
 
     /// Bytes of memory that the parts of a peer use, see [`usage::memory`].
-    ///
-    /// # Errors
-    ///
-    /// When a part is gone.
+    /// Fails when a part is gone.
     pub(crate) fn memory(&self, peer: Peer) -> Result<u64> {
         let is_part = |(name, _): &(&str, u32)| parts_of(peer).contains(name);
         self.processes.into_iter().filter(is_part).map(|(_, id)| usage::memory(id)).sum()
     }
 
     /// The authority's own account of its time.
-    ///
-    /// # Errors
-    ///
-    /// When it does not give one.
+    /// Fails when it does not give one.
     pub(crate) async fn spent(&self) -> Result<Spent> {
         self.backend.spent().await
     }

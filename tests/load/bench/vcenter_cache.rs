@@ -3,19 +3,15 @@
 //! the simulator.
 
 use anyhow::{Context, Result, ensure};
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
-use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::TlsConnector;
-use vncgate_test_support::certificate::{Ca, Identity};
+use vncgate_test_support::certificate::Ca;
 
 /// Longest SOAP message, in bytes.
 const MESSAGE_LEN_MAX: usize = 1024 * 1024;
@@ -48,14 +44,11 @@ struct Answer {
 
 impl VcenterCache {
     /// Starts a cache before the vCenter at an `https` URL. Needs a `LocalSet`.
-    ///
-    /// # Errors
-    ///
-    /// When the URL has no IP address and port, or TLS cannot be set up.
+    /// Fails when the URL has no IP address and port, or TLS cannot be set up.
     pub(crate) async fn start(ca: &Ca, vcenter_url: &str) -> Result<Self> {
         let vcenter = vcenter_url.trim_start_matches("https://").trim_end_matches("/sdk");
         let vcenter = vcenter.parse().with_context(|| format!("not an address: {vcenter}"))?;
-        let acceptor = TlsAcceptor::from(server(&ca.issue("vcenter-cache"))?);
+        let acceptor = TlsAcceptor::from(ca.issue("vcenter-cache").tls_server());
         let client = TlsConnector::from(ca.tls_client(&[]));
         let listener = TcpListener::bind((IpAddr::V4(Ipv4Addr::LOCALHOST), 0)).await?;
         let address = listener.local_addr()?;
@@ -232,17 +225,6 @@ fn content_length(head: &[u8]) -> Result<usize> {
     let length = headers.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
     let (_, length) = length.context("a message without Content-Length")?;
     length.trim().parse().context("a Content-Length")
-}
-
-fn server(identity: &Identity) -> Result<Arc<ServerConfig>> {
-    let certificate = CertificateDer::from_pem_file(&identity.certificate)?;
-    let key = PrivateKeyDer::from_pem_file(&identity.key)?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)?;
-    Ok(Arc::new(config))
 }
 
 #[cfg(test)]

@@ -17,10 +17,7 @@ pub(crate) struct Websockify {
 
 impl Websockify {
     /// Starts a websockify that leads `token` to `target`.
-    ///
-    /// # Panics
-    ///
-    /// With its log when it does not start.
+    /// Panics with its log when it does not start.
     pub(crate) async fn start(
         run: &Run,
         identity: &Identity,
@@ -52,10 +49,7 @@ impl Websockify {
 }
 
 /// The version that runs.
-///
-/// # Errors
-///
-/// When it is not installed.
+/// Fails when it is not installed.
 pub(crate) fn version() -> Result<String> {
     let print = "import importlib.metadata as m; print(m.version('websockify'))";
     let output = python().args(["-c", print]).output().context("run python3")?;

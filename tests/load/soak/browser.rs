@@ -88,10 +88,7 @@ impl Listeners {
     }
 
     /// Asks for a WebSocket, as noVNC does.
-    ///
-    /// # Errors
-    ///
-    /// When the response is missing, or not as HTTP and RFC 6455 have it.
+    /// Fails when the response is missing, or not as HTTP and RFC 6455 have it.
     pub(crate) async fn upgrade(&self, transport: Transport, request: &Request) -> Result<Answer> {
         let address = match transport {
             Transport::Cleartext => self.cleartext,

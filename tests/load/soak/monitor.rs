@@ -45,10 +45,7 @@ pub(crate) struct Sample {
 
 impl Sample {
     /// A look now.
-    ///
-    /// # Errors
-    ///
-    /// When Envoy is gone. The authority may be, in an outage: then there is no sample.
+    /// Fails when Envoy is gone. The authority may be, in an outage: then there is no sample.
     pub(crate) fn take(site: &Site, seconds: f64) -> Result<Option<Self>> {
         let Ok(authority) = Usage::of(site.authority_id()) else { return Ok(None) };
         Ok(Some(Self {
@@ -108,10 +105,7 @@ pub(crate) struct Left {
 
 impl Left {
     /// Waits until nothing is left, as long as connections may stay idle.
-    ///
-    /// # Errors
-    ///
-    /// When Envoy or the authority is gone.
+    /// Fails when Envoy or the authority is gone.
     pub(crate) async fn behind(site: &Site, envoy_before: usize) -> Result<Self> {
         let deadline = Instant::now() + IDLE_LIMIT;
         loop {

@@ -79,10 +79,7 @@ impl Outage {
 
     /// Goes through this outage: the part fails for at least `duration`, all live sessions do a round
     /// meanwhile, and after it new consoles open.
-    ///
-    /// # Errors
-    ///
-    /// When something is not as it has to be.
+    /// Fails when something is not as it has to be.
     pub(crate) async fn go_through(
         self,
         site: &Site,

@@ -57,10 +57,7 @@ impl Obstacle {
     ];
 
     /// Connects against this obstacle, or in an outage with what can be asked then.
-    ///
-    /// # Errors
-    ///
-    /// When the answer is another than it has to be.
+    /// Fails when the answer is another than it has to be.
     pub(crate) async fn meet(self, site: &Site, transport: Transport) -> Result<()> {
         let parts = site.parts.read().await;
         let expect = |request: Request, status: u16, code: &'static str| async move {
@@ -145,10 +142,7 @@ async fn token_of(site: &Site, vm: &Vm) -> Result<Request> {
 }
 
 /// Connects and compares the answer with the refusal that it has to be.
-///
-/// # Errors
-///
-/// When it is another.
+/// Fails when it is another.
 pub(crate) async fn expect_refusal(
     site: &Site,
     transport: Transport,

@@ -121,10 +121,7 @@ impl Results {
     }
 
     /// Writes the file, a line for each sample.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be written.
+    /// Fails when it cannot be written.
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
         results::write(path, self, "seconds")
     }

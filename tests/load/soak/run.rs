@@ -65,14 +65,8 @@ const OPENED_TOLD: usize = 250;
 
 impl Plan {
     /// Does what it says.
-    ///
-    /// # Errors
-    ///
-    /// When the run cannot go on. What merely goes wrong is in the results.
-    ///
-    /// # Panics
-    ///
-    /// With its log when a part does not start.
+    /// Fails when the run cannot go on. What merely goes wrong is in the results.
+    /// Panics with its log when a part does not start.
     pub(crate) async fn run(self) -> Result<Results> {
         // A session is a client and a console here, and as much in Envoy, which inherits the limit.
         let visitors = (self.sessions / SESSIONS_PER_VISITOR).max(VISITORS_MIN);

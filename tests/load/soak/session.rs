@@ -111,10 +111,7 @@ pub(crate) struct Session {
 
 impl Session {
     /// Begins a session on a WebSocket that the gateway has opened, and has bytes go both ways.
-    ///
-    /// # Errors
-    ///
-    /// When the console is not there, or another one than meant.
+    /// Fails when the console is not there, or another one than meant.
     pub(crate) async fn begin(
         socket: WebSocket,
         transport: Transport,
@@ -153,10 +150,7 @@ impl Session {
     }
 
     /// Listens until it is time to say something. May be dropped meanwhile; nothing is lost.
-    ///
-    /// # Errors
-    ///
-    /// When the session ends or a byte is not the right one.
+    /// Fails when the session ends or a byte is not the right one.
     pub(crate) async fn listen(&mut self) -> Result<()> {
         let pause = pace::pause(self.exchange.gap, &mut self.random);
         let deadline = Instant::now() + pause;
@@ -167,10 +161,7 @@ impl Session {
     }
 
     /// Does one of the things that browsers do.
-    ///
-    /// # Errors
-    ///
-    /// When the connection is gone.
+    /// Fails when the connection is gone.
     pub(crate) async fn say_something(&mut self) -> Result<()> {
         match self.random.u8(0..10) {
             0 | 1 => self.send_fragments().await,
@@ -180,10 +171,7 @@ impl Session {
     }
 
     /// Both sides send something. Returns when each has all that the other has sent.
-    ///
-    /// # Errors
-    ///
-    /// When it does not arrive, or arrives altered.
+    /// Fails when it does not arrive, or arrives altered.
     pub(crate) async fn round(&mut self) -> Result<()> {
         self.send_burst().await?;
         self.send_ping().await?;
@@ -192,10 +180,7 @@ impl Session {
     }
 
     /// Ends the session. Returns when the console's end has ended too.
-    ///
-    /// # Errors
-    ///
-    /// When it ends in another way, or bytes that had to arrive are missing.
+    /// Fails when it ends in another way, or bytes that had to arrive are missing.
     pub(crate) async fn end(mut self, ending: Ending) -> Result<()> {
         match ending {
             Ending::Close => {

@@ -96,10 +96,7 @@ pub(crate) struct Parts {
 
 impl Parts {
     /// Has the vCenter that was stopped be there again, with its machines.
-    ///
-    /// # Errors
-    ///
-    /// When a machine comes back as another.
+    /// Fails when a machine comes back as another.
     pub(crate) async fn restart_vcenter(&mut self) -> Result<()> {
         self.vcenter.start_again().await;
         let again = Inventory::tell(self.inventory.entries.clone(), &self.vcenter);
@@ -135,14 +132,8 @@ pub(crate) struct Site {
 
 impl Site {
     /// Starts everything.
-    ///
-    /// # Errors
-    ///
-    /// When a console cannot listen.
-    ///
-    /// # Panics
-    ///
-    /// With its log when a part does not start.
+    /// Fails when a console cannot listen.
+    /// Panics with its log when a part does not start.
     pub(crate) async fn start() -> Result<Self> {
         let run = Run::new("soak");
         let ca = Ca::new(&run);
@@ -179,9 +170,8 @@ impl Site {
         let store = Store::memcached(&run).await;
         let tls = Envoy::free_address();
         let cleartext = Envoy::free_address();
-        let tokens = format!("store = {:?}\nurl = {:?}", store.kind(), store.url());
         let config = Config::new(&run, &vcenter, &format!("https://{tls}"))
-            .with(r#"#store = "memory""#, &tokens)
+            .with_store(&store)
             .with("#single_use = false", "single_use = true");
         let mut authority = Authority::start(&run, config).await;
         let id = authority.process().id();
@@ -226,10 +216,7 @@ impl Site {
     }
 
     /// Starts the authority that was killed.
-    ///
-    /// # Errors
-    ///
-    /// When it ends at once.
+    /// Fails when it ends at once.
     pub(crate) async fn restart_authority(&self, parts: &mut Parts) -> Result<()> {
         parts.authority.start_again().await;
         let id = parts.authority.process().id();
@@ -239,10 +226,7 @@ impl Site {
     }
 
     /// Asks for a token of a machine's, as a portal does: through Envoy.
-    ///
-    /// # Errors
-    ///
-    /// When there is none.
+    /// Fails when there is none.
     pub(crate) async fn token(&self, vm: &Vm) -> Result<String> {
         let answer = self.api.try_request_console(&vm.instance_uuid).await;
         let answer = answer.context("ask for a console")?;
@@ -256,10 +240,7 @@ impl Site {
     }
 
     /// Asks for a WebSocket, and counts it if it opens.
-    ///
-    /// # Errors
-    ///
-    /// When there is no answer.
+    /// Fails when there is no answer.
     pub(crate) async fn upgrade(&self, transport: Transport, request: &Request) -> Result<Answer> {
         let answer = self.listeners.upgrade(transport, request).await?;
         if let Answer::Open(_) = &answer {

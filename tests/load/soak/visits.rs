@@ -28,10 +28,7 @@ pub(crate) struct Wish {
 }
 
 /// Opens a session.
-///
-/// # Errors
-///
-/// When it is refused, or the console is not there.
+/// Fails when it is refused, or the console is not there.
 pub(crate) async fn begin(site: &Site, transport: Transport, request: &Request) -> Result<Session> {
     let socket = match site.upgrade(transport, request).await? {
         Answer::Open(socket) => *socket,
@@ -49,10 +46,7 @@ pub(crate) async fn begin(site: &Site, transport: Transport, request: &Request) 
 }
 
 /// Ends a session in one of the ways there are.
-///
-/// # Errors
-///
-/// When it ends in another.
+/// Fails when it ends in another.
 pub(crate) async fn end(site: &Site, session: Session, ending: Ending) -> Result<()> {
     let (name, exchange) = (session.name(), Arc::clone(session.exchange()));
     let ended = session.end(ending).await;

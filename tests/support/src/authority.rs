@@ -1,19 +1,23 @@
 //! The built `vncgate-authority` and its configuration.
 
 use crate::answer::Answer;
-use crate::certificate::http_client;
-use crate::console_api::{API_TOKEN_SHA256, ConsoleApi, HYPERVISOR};
+use crate::certificate::plain_http_client;
+use crate::console_api::{API_TOKEN, API_TOKEN_SHA256, ConsoleApi, HYPERVISOR};
 use crate::envoy::ESXI_HOSTS;
 use crate::process::{Process, Run, run_to_end};
+use crate::stores::Store;
 use crate::template::substitute;
-use crate::vcsim::{PASSWORD, Vcsim};
+use crate::vcsim::{PASSWORD, Vcsim, Vm};
 use crate::workspace::{self, free_port};
-use rustls::RootCertStore;
+use reqwest::{Method, RequestBuilder};
 use serde_json::json;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Where console URLs lead when there is no gateway: nothing listens there.
+pub const NO_GATEWAY: &str = "https://127.0.0.1:1";
 
 /// A configuration that an [`Authority`] starts with.
 #[derive(Clone, Debug)]
@@ -53,6 +57,23 @@ novnc_url = "https://consoles.example.com/"#,
         Self { public, internal, text }
     }
 
+    /// The same with another token store.
+    pub fn with_store(self, store: &Store) -> Self {
+        let tokens = format!("store = {:?}\nurl = {:?}", store.kind(), store.url());
+        self.with(r#"#store = "memory""#, &tokens)
+    }
+
+    /// The same with one more line in `[console]`.
+    pub fn with_console(self, line: &str) -> Self {
+        self.with("token_ttl = \"10m\"", &format!("token_ttl = \"10m\"\n{line}"))
+    }
+
+    /// The same with `[vcenter.enable_vnc]` and these ports.
+    pub fn with_enable_vnc(self, ports: &str) -> Self {
+        self.with("#[vcenter.enable_vnc]", "[vcenter.enable_vnc]")
+            .with("#ports = \"5900-6105\"", &format!("ports = {ports:?}"))
+    }
+
     /// The same with one literal of its text replaced, for tests of other settings.
     pub fn with(mut self, literal: &str, replacement: &str) -> Self {
         self.text = substitute(&self.text, &[(literal, replacement.to_owned())]);
@@ -82,7 +103,7 @@ pub struct Authority {
 impl Authority {
     /// Starts the authority and waits until it is healthy.
     pub async fn start(run: &Run, config: Config) -> Self {
-        let http = http_client(RootCertStore::empty());
+        let http = plain_http_client();
         let process = launch(run, &config, &http).await;
         Self { process, config, run: run.clone(), http }
     }
@@ -125,6 +146,34 @@ impl Authority {
     pub async fn internal(&self, path: &str) -> reqwest::Response {
         let url = format!("http://{}{path}", self.config.internal);
         self.http.get(url).send().await.expect("the internal listener answers")
+    }
+
+    /// What it has counted, as Prometheus reads it.
+    pub async fn metrics(&self) -> String {
+        self.internal("/metrics").await.text().await.expect("metrics")
+    }
+
+    /// The value of a counter, by its name and labels; 0 when there is none.
+    pub async fn count(&self, metric: &str) -> u64 {
+        let metrics = self.metrics().await;
+        let line = metrics.lines().find_map(|line| line.strip_prefix(metric));
+        line.map_or(0, |count| count.trim().parse().expect("a count"))
+    }
+
+    /// The listeners, for an Envoy before it.
+    pub fn listeners(&self) -> (SocketAddr, SocketAddr) {
+        (self.config.public, self.config.internal)
+    }
+
+    /// A request to the public listener, without Envoy before it, with [`API_TOKEN`].
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let url = format!("http://{}{path}", self.config.public);
+        self.http.request(method, url).header("X-Auth-Token", API_TOKEN)
+    }
+
+    /// A new token for the console of a machine.
+    pub async fn issue(&self, vm: &Vm) -> String {
+        self.api().console(vm).await.token
     }
 
     /// Stops answering without closing anything.

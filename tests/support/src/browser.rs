@@ -5,7 +5,8 @@ mod vga;
 pub use vga::TextScreen;
 
 use crate::gateway::Gateway;
-use crate::process::{Process, Run, until};
+use crate::process::{Process, Run};
+use crate::wait::{LIMIT, until};
 use crate::workspace::{checkout, free_port};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use fantoccini::wd::{Capabilities, WebDriverCompatibleCommand};
@@ -21,10 +22,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 use tokio::net::TcpStream;
-
-/// How long a page may take to show what is waited for. Two or three browsers run side by side on a
-/// machine of two cores.
-pub const PAGE_LIMIT: Duration = Duration::from_secs(30);
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -118,14 +115,14 @@ impl Browser {
     ///
     /// # Panics
     ///
-    /// With the text that it shows instead, after [`PAGE_LIMIT`].
+    /// With the text that it shows instead, after [`LIMIT`].
     pub async fn screen_shows(
         &self,
         what: &str,
         condition: impl Fn(&TextScreen) -> bool,
     ) -> TextScreen {
         let mut last = None;
-        let deadline = tokio::time::Instant::now() + PAGE_LIMIT;
+        let deadline = tokio::time::Instant::now() + LIMIT;
         while tokio::time::Instant::now() < deadline {
             last = self.console_screen().await;
             if let Some(screen) = last.take_if(|screen| condition(screen)) {
@@ -138,7 +135,7 @@ impl Browser {
 
     /// Waits until a script of the page returns `true`.
     pub async fn page_shows(&self, what: &str, script: &str) {
-        until(what, PAGE_LIMIT, async || (self.script(script).await == true).then_some(())).await;
+        until(what, async || self.script(script).await == true).await;
     }
 
     /// What the page and the browser have written to the JavaScript console since the last call: errors,

@@ -3,17 +3,18 @@
 
 use crate::process::Run;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig, WantsVerifier};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// A certificate authority of one run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ca {
     run: Run,
-    issuer: Issuer<'static, KeyPair>,
+    issuer: Arc<Issuer<'static, KeyPair>>,
     pem: String,
     path: PathBuf,
 }
@@ -37,7 +38,7 @@ impl Ca {
         let key = KeyPair::generate().expect("generate the CA's key");
         let pem = params.self_signed(&key).expect("sign the CA's certificate").pem();
         let path = run.write("ca.pem", &pem);
-        Self { run: run.clone(), issuer: Issuer::new(params, key), pem, path }
+        Self { run: run.clone(), issuer: Arc::new(Issuer::new(params, key)), pem, path }
     }
 
     /// The CA's certificate, for clients that take a file.
@@ -89,10 +90,9 @@ impl Ca {
 
     /// The same with a certificate to show.
     pub fn tls_client_with(&self, identity: &Identity) -> Arc<ClientConfig> {
-        let certificate = CertificateDer::from_pem_file(&identity.certificate).expect("a PEM file");
-        let key = PrivateKeyDer::from_pem_file(&identity.key).expect("a PEM file");
+        let (certificates, key) = identity.read();
         let config = tls_builder().with_root_certificates(self.roots());
-        Arc::new(config.with_client_auth_cert(vec![certificate], key).expect("its key"))
+        Arc::new(config.with_client_auth_cert(certificates, key).expect("its key"))
     }
 
     /// An HTTP client that trusts this CA alone.
@@ -108,11 +108,41 @@ impl Ca {
     }
 }
 
-/// An HTTP client that trusts the given certificates; none is fine for plain `http`.
+impl Identity {
+    /// The certificate as PEM text.
+    pub fn pem(&self) -> String {
+        std::fs::read_to_string(&self.certificate).expect("the certificate was written")
+    }
+
+    /// The certificate, and its private key.
+    fn read(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let certificate = CertificateDer::from_pem_file(&self.certificate).expect("a PEM file");
+        let key = PrivateKeyDer::from_pem_file(&self.key).expect("a PEM file");
+        (vec![certificate], key)
+    }
+
+    /// A TLS server that shows this certificate and asks clients for none.
+    pub fn tls_server(&self) -> Arc<ServerConfig> {
+        let (certificates, key) = self.read();
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("ring supports them")
+            .with_no_client_auth()
+            .with_single_cert(certificates, key);
+        Arc::new(config.expect("a certificate and its key"))
+    }
+}
+
+/// An HTTP client for plain `http`.
+pub fn plain_http_client() -> reqwest::Client {
+    http_client(RootCertStore::empty())
+}
+
+/// An HTTP client that trusts the given certificates.
 ///
 /// It shows what the parts answer: it follows no redirects and knows no proxies. It keeps no idle
 /// connections either: each test has a runtime of its own, and a client may outlive several.
-pub fn http_client(roots: RootCertStore) -> reqwest::Client {
+fn http_client(roots: RootCertStore) -> reqwest::Client {
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls_client(roots))
         .redirect(reqwest::redirect::Policy::none())
@@ -127,7 +157,7 @@ fn tls_client(roots: RootCertStore) -> ClientConfig {
 }
 
 fn tls_builder() -> ConfigBuilder<ClientConfig, WantsVerifier> {
-    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("ring supports them")
 }

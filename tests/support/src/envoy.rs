@@ -3,7 +3,10 @@
 use crate::certificate::Ca;
 use crate::process::{Process, Run};
 use crate::template::substitute;
+use crate::wait::until_some;
+use crate::websocket::{Answer, Upgrade, WebSocket};
 use crate::workspace::{self, cached, free_port};
+use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
@@ -22,6 +25,7 @@ pub struct Envoy {
     process: Process,
     address: SocketAddr,
     admin: SocketAddr,
+    ca: Ca,
     http: reqwest::Client,
 }
 
@@ -83,7 +87,75 @@ impl Envoy {
         process
             .ready(async || http.get(&ready).send().await.ok()?.status().is_success().then_some(()))
             .await;
-        Self { process, address: settings.listen, admin, http }
+        Self { process, address: settings.listen, admin, ca: ca.clone(), http }
+    }
+
+    /// Starts another Envoy, in a run and with a CA of its own, before an authority with these listeners.
+    pub async fn before(
+        name: &str,
+        (authority_public, authority_internal): (SocketAddr, SocketAddr),
+        changes: &[(&str, String)],
+    ) -> Self {
+        let run = Run::new(name);
+        let listen = Self::free_address();
+        let settings = Settings { listen, authority_public, authority_internal, changes };
+        Self::start(&run, &Ca::new(&run), &settings).await
+    }
+
+    /// The CA that signed its certificate.
+    pub fn ca(&self) -> &Ca {
+        &self.ca
+    }
+
+    /// A WebSocket upgrade without any token.
+    pub fn upgrade(&self) -> Upgrade {
+        Upgrade::new(self)
+    }
+
+    /// A WebSocket upgrade as the console page sends it.
+    pub fn upgrade_with(&self, token: &str) -> Upgrade {
+        Upgrade::with_token(self, token)
+    }
+
+    /// Asks for a console as the console page does, and returns the answer.
+    pub async fn send(&self, token: &str) -> Answer {
+        self.upgrade_with(token).send().await
+    }
+
+    /// Opens a console as the console page does.
+    ///
+    /// # Panics
+    ///
+    /// With the answer when the gateway refuses it.
+    pub async fn open(&self, token: &str) -> WebSocket {
+        self.upgrade_with(token).open().await
+    }
+
+    /// A plain request for this path and query.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.url()))
+    }
+
+    /// The same by GET.
+    pub fn get(&self, path: &str) -> RequestBuilder {
+        self.request(Method::GET, path)
+    }
+
+    /// Whether its log has a trap of a filter.
+    pub fn has_trapped(&self) -> bool {
+        let log = self.log();
+        ["wasm trap", "in-VM backtrace", "Function: proxy_on"].iter().any(|it| log.contains(it))
+    }
+
+    /// Waits for the entry of the access log about a request, and of `event` if one is given.
+    pub async fn entry(&self, event: Option<&str>, request_id: &str) -> Value {
+        until_some(&format!("{event:?} of {request_id} in the access log"), async || {
+            self.access_log().into_iter().find(|entry| {
+                event.is_none_or(|event| entry["event"] == event)
+                    && entry["request_id"] == request_id
+            })
+        })
+        .await
     }
 
     /// Where browsers connect.

@@ -3,12 +3,11 @@
 //! One process plays all hosts of a vCenter; `tests/vcsim/hostd` says how a host behaves. It is not the
 //! vCenter's process, so that a vCenter can fail while consoles stay open.
 
-use crate::certificate::{Identity, http_client};
+use crate::certificate::{Identity, plain_http_client};
 use crate::process::{Process, Run};
 use crate::vcsim::{Vm, announced};
 use crate::workspace::cached;
 use rcgen::{CertificateParams, DnType, KeyPair, date_time_ymd};
-use rustls::RootCertStore;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::HashMap;
@@ -106,7 +105,7 @@ impl Esxi {
                 TcpStream::connect(control).await.ok().map(|_| control)
             })
             .await;
-        let http = http_client(RootCertStore::empty());
+        let http = plain_http_client();
         Self { process, control: format!("http://{control}"), http }
     }
 

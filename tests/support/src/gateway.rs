@@ -6,9 +6,13 @@ use crate::console_api::ConsoleApi;
 use crate::envoy::{Envoy, Settings};
 use crate::esxi::Esxi;
 use crate::process::Run;
-use crate::vcsim::Vcsim;
+use crate::vcsim::{Vcsim, Vm};
 use crate::webmks;
-use std::net::{IpAddr, Ipv4Addr};
+use crate::websocket::WebSocket;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// The addresses, and so the names, of the vCenter's two ESXi hosts.
 pub const ESXI_HOSTS: [IpAddr; 2] =
@@ -19,14 +23,16 @@ pub const ESXI_HOSTS: [IpAddr; 2] =
 pub struct Gateway {
     /// Where browsers connect.
     pub envoy: Envoy,
-    /// Who knows the tokens.
+    /// Issues and checks tokens.
     pub authority: Authority,
-    /// Who knows the machines.
+    /// Has the machines.
     pub vcenter: Vcsim,
-    /// Who signed Envoy's and vCenter's certificates.
+    /// Signed the certificates of Envoy and vCenter.
     pub ca: Ca,
     /// The files of this run.
     pub run: Run,
+    /// The machine of each console that [`Gateway::token_for`] was asked for.
+    machines: Mutex<BTreeMap<SocketAddr, Vm>>,
 }
 
 impl Gateway {
@@ -89,11 +95,44 @@ impl Gateway {
             changes: envoy,
         };
         let envoy = Envoy::start(&run, &ca, &settings).await;
-        Self { envoy, authority, vcenter, ca, run }
+        Self { envoy, authority, vcenter, ca, run, machines: Mutex::default() }
     }
 
     /// The console API as its callers reach it: through Envoy.
     pub fn api(&self) -> ConsoleApi {
         ConsoleApi::new(self.envoy.url(), self.ca.http_client())
+    }
+
+    /// A new token for the console of a machine, from the API as its callers reach it.
+    pub async fn issue(&self, vm: &Vm) -> String {
+        self.api().console(vm).await.token
+    }
+
+    /// A new machine whose console is at `console`.
+    pub fn machine_at(&self, console: SocketAddr) -> Vm {
+        static MACHINES: AtomicUsize = AtomicUsize::new(0);
+        // Not "vm-N": govc would take that for the id of another machine.
+        let name = format!("machine-{}", MACHINES.fetch_add(1, Ordering::Relaxed));
+        self.vcenter.create_vm(&name, console.ip(), console.port())
+    }
+
+    /// A token for the machine whose console is at `console`. The machine is created at the first call: a port of
+    /// a host belongs to one machine only.
+    pub async fn token_for(&self, console: SocketAddr) -> String {
+        let vm = {
+            let mut machines = self.machines.lock().unwrap_or_else(PoisonError::into_inner);
+            machines.entry(console).or_insert_with(|| self.machine_at(console)).clone()
+        };
+        self.issue(&vm).await
+    }
+
+    /// Opens the console at `console` as the console page does.
+    pub async fn open(&self, console: SocketAddr) -> WebSocket {
+        self.envoy.open(&self.token_for(console).await).await
+    }
+
+    /// Another Envoy before the same authority, with literals of its configuration changed.
+    pub async fn envoy_with(&self, changes: &[(&str, String)]) -> Envoy {
+        Envoy::before("envoy", self.authority.listeners(), changes).await
     }
 }

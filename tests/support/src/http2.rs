@@ -1,7 +1,7 @@
 //! Browsers over HTTP/2: WebSockets by extended CONNECT (RFC 8441), many on one connection.
 
-use crate::certificate::Ca;
 use crate::envoy::Envoy;
+use crate::wait::until;
 use crate::websocket::connect;
 use bytes::{Buf, Bytes};
 use h2::client::SendRequest;
@@ -11,7 +11,6 @@ use http::{Method, Request, Response};
 use std::io;
 use std::pin::Pin;
 use std::task::{self, Poll, ready};
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
@@ -28,16 +27,14 @@ pub type Http2WebSocket = WebSocketStream<Http2Stream>;
 
 impl Http2 {
     /// Connects, and waits until Envoy says that it takes extended CONNECT.
-    pub async fn connect(envoy: &Envoy, ca: &Ca) -> Self {
-        let connection = connect(envoy.address(), ca, &["h2"]).await;
+    pub async fn connect(envoy: &Envoy) -> Self {
+        let connection = connect(envoy, &["h2"]).await;
         let (requests, connection) =
             h2::client::handshake(connection).await.expect("HTTP/2 with Envoy");
         tokio::spawn(connection);
-        crate::process::until(
-            "SETTINGS_ENABLE_CONNECT_PROTOCOL",
-            Duration::from_secs(5),
-            async || requests.is_extended_connect_protocol_enabled().then_some(()),
-        )
+        until("SETTINGS_ENABLE_CONNECT_PROTOCOL", async || {
+            requests.is_extended_connect_protocol_enabled()
+        })
         .await;
         Self { requests, authority: envoy.address().to_string() }
     }

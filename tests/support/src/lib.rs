@@ -17,12 +17,12 @@
 //!   [`listener`]: more listeners of it;
 //! - [`gateway`]: all of these, wired together;
 //! - [`websocket`]: browsers, well-behaved and not, over HTTP/1.1; [`http2`]: the same over HTTP/2;
-//!   [`wire`]: what the sessions of many of them are on.
+//!   [`session`]: what tests send and receive once a console is open; [`wire`]: the connections of load.
 //!
 //! Beside them, [`scripted`]: an authority, the gateway's own or another site's, that does what the real one
 //! never does.
 //!
-//! Below them: [`process`] (children that cannot outlive the tests), [`certificate`] (one CA for each
+//! Below them: [`wait`] (time limits), [`process`] (children that cannot outlive the tests), [`certificate`] (one CA for each
 //! run), [`workspace`] (where built and downloaded things are), [`template`]
 //! (shipped files with a few values replaced).
 //!
@@ -44,9 +44,11 @@ pub mod process;
 pub mod rfb_script;
 pub mod screen;
 pub mod scripted;
+pub mod session;
 pub mod stores;
 pub mod template;
 pub mod vcsim;
+pub mod wait;
 pub mod webmks;
 pub mod websocket;
 pub mod wire;

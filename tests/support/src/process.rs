@@ -1,5 +1,6 @@
 //! Children that cannot outlive the tests, with their output in files that a failure shows.
 
+use crate::wait::POLL_INTERVAL;
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 use std::fs::{self, File};
@@ -13,9 +14,6 @@ use tempfile::TempDir;
 /// How long any part may take to start. Envoy compiles the filter meanwhile, on a machine that may be
 /// busy with a build.
 pub const START_LIMIT: Duration = Duration::from_secs(60);
-
-/// How often [`until`] looks again.
-const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How much of a log a failing test shows, in bytes from its end.
 const SHOWN_LOG: usize = 8 * 1024;
@@ -205,26 +203,6 @@ pub fn run_to_end(command: &mut Command) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8(output.stdout).expect("its output is text")
-}
-
-/// Polls until `condition` answers something, for conditions that hold a moment later.
-///
-/// # Panics
-///
-/// Naming `what` was awaited, when `limit` is over.
-pub async fn until<T>(
-    what: &str,
-    limit: Duration,
-    mut condition: impl AsyncFnMut() -> Option<T>,
-) -> T {
-    let deadline = Instant::now() + limit;
-    loop {
-        if let Some(answer) = condition().await {
-            return answer;
-        }
-        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
-        tokio::time::sleep(POLL_INTERVAL).await;
-    }
 }
 
 /// The same command under util-linux's `setpriv`, which has the kernel kill it with its parent: a test

@@ -3,11 +3,9 @@
 //! For what the real authority never does. Everything else is tested with [`crate::authority`].
 
 use crate::certificate::Identity;
+use crate::envoy::Envoy;
 use crate::screen::TcpServer;
-use rustls::ServerConfig;
-use rustls::crypto::ring;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use crate::websocket::Answer;
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -38,6 +36,9 @@ impl Script {
     }
 }
 
+/// A token of the right form; a scripted authority takes any.
+pub const TOKEN: &str = "11111111-2222-4333-8444-555555555555";
+
 /// A running scripted authority.
 #[derive(Debug)]
 pub struct ScriptedAuthority {
@@ -58,30 +59,29 @@ pub struct Request {
 impl ScriptedAuthority {
     /// Starts an authority that follows `script` until told otherwise.
     pub async fn start(script: Script) -> Self {
-        let script = Arc::new(Mutex::new(script));
-        let requests = Arc::default();
-        let (told, asked) = (Arc::clone(&script), Arc::clone(&requests));
-        let server = TcpServer::start(IpAddr::V4(Ipv4Addr::LOCALHOST), move |connection| {
-            let (told, asked) = (Arc::clone(&told), Arc::clone(&asked));
-            // Envoy may close its connection at any time.
-            async move { serve(connection, &told, &asked).await.unwrap_or_default() }
-        })
-        .await;
-        Self { server, script, requests }
+        Self::start_with(script, None).await
     }
 
     /// Starts another site's authority: with TLS, and this certificate.
     pub async fn start_site(script: Script, identity: &Identity) -> Self {
-        let script = Arc::new(Mutex::new(script));
-        let requests = Arc::default();
-        let (told, asked) = (Arc::clone(&script), Arc::clone(&requests));
-        let tls = TlsAcceptor::from(Arc::new(tls_server(identity)));
+        Self::start_with(script, Some(TlsAcceptor::from(identity.tls_server()))).await
+    }
+
+    async fn start_with(script: Script, tls: Option<TlsAcceptor>) -> Self {
+        let shared = (Arc::new(Mutex::new(script)), Arc::<Mutex<Vec<Request>>>::default());
+        let (script, requests) = shared.clone();
         let server = TcpServer::start(IpAddr::V4(Ipv4Addr::LOCALHOST), move |connection| {
-            let (tls, told, asked) = (tls.clone(), Arc::clone(&told), Arc::clone(&asked));
+            let (tls, (script, requests)) = (tls.clone(), shared.clone());
             async move {
-                // A client that does not like the certificate leaves.
-                let Ok(connection) = tls.accept(connection).await else { return };
-                serve(connection, &told, &asked).await.unwrap_or_default();
+                // The client may close its connection at any time, the first when it does not trust the
+                // certificate.
+                let _ = match tls {
+                    None => serve(connection, &script, &requests).await,
+                    Some(tls) => match tls.accept(connection).await {
+                        Ok(connection) => serve(connection, &script, &requests).await,
+                        Err(error) => Err(error),
+                    },
+                };
             }
         })
         .await;
@@ -114,15 +114,29 @@ impl ScriptedAuthority {
     }
 }
 
-fn tls_server(identity: &Identity) -> ServerConfig {
-    let certificate = CertificateDer::from_pem_file(&identity.certificate).expect("our own PEM");
-    let key = PrivateKeyDer::from_pem_file(&identity.key).expect("our own PEM");
-    ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("ring supports them")
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .expect("a certificate and its key")
+/// An Envoy before a scripted authority.
+#[derive(Debug)]
+pub struct ScriptedGateway {
+    /// Where browsers connect.
+    pub envoy: Envoy,
+    /// Grants and refuses as told.
+    pub authority: ScriptedAuthority,
+}
+
+impl ScriptedGateway {
+    /// Starts both parts, literals of Envoy's configuration changed.
+    pub async fn start(script: Script, changes: &[(&str, String)]) -> Self {
+        let authority = ScriptedAuthority::start(script).await;
+        let address = authority.address();
+        let envoy = Envoy::before("scripted", (address, address), changes).await;
+        Self { envoy, authority }
+    }
+
+    /// Asks for a console, of which the authority says what `script` has.
+    pub async fn send(&self, script: Script) -> Answer {
+        self.authority.follow(script);
+        self.envoy.send(TOKEN).await
+    }
 }
 
 async fn serve(

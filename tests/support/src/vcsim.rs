@@ -1,6 +1,6 @@
 //! A vCenter: govmomi's simulator with TLS and one login, built and changed through `govc`.
 
-use crate::certificate::{Ca, Identity};
+use crate::certificate::{Ca, Identity, plain_http_client};
 use crate::process::{Process, Run, run_to_end};
 use crate::workspace::cached;
 use serde::Deserialize;
@@ -126,7 +126,7 @@ impl Vcsim {
 
     /// Creates many virtual machines on a host at once, powered on, each with a console port of its own.
     pub async fn create_vms(&self, host: &str, count: usize) -> Vec<Vm> {
-        let http = crate::certificate::http_client(rustls::RootCertStore::empty());
+        let http = plain_http_client();
         let url = format!("http://{}/hosts/{host}/machines", self.control);
         let request = http.post(url).json(&json!({"count": count}));
         let answer = request.send().await.expect("the vCenter answers");

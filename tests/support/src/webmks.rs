@@ -1,6 +1,6 @@
 //! A vCenter whose hosts have WebMKS consoles.
 
-use crate::certificate::{Ca, Identity};
+use crate::certificate::{Ca, Identity, plain_http_client};
 use crate::esxi::{Answer, Esxi, self_signed};
 use crate::process::Run;
 use crate::vcsim::{Options, USERNAME, Vcsim, Vm};
@@ -58,7 +58,7 @@ impl Esxi {
         let address = self.set_host(name, ip, identity, Answer::Relay).await;
         let settings = HostSettings {
             version: Some(version.to_owned()),
-            certificate: Some(pem(identity)),
+            certificate: Some(identity.pem()),
             ..HostSettings::default()
         };
         vcenter.set_host(name, &settings).await;
@@ -82,7 +82,7 @@ impl Esxi {
 impl Vcsim {
     /// Changes what the vCenter says of a host. Those who wait for updates are told.
     pub async fn set_host(&self, name: &str, settings: &HostSettings) {
-        let http = crate::certificate::http_client(rustls::RootCertStore::empty());
+        let http = plain_http_client();
         let url = format!("http://{}/hosts/{name}", self.control);
         let answer = http.put(url).json(settings).send().await.expect("the vCenter answers");
         assert_eq!(answer.status(), 204, "the vCenter knows no host {name}");
@@ -94,9 +94,4 @@ impl Vcsim {
         let path = format!("/DC0/vm/{vm}");
         self.govc(&["permissions.set", "-principal", USERNAME, "-role", "ReadOnly", &path]);
     }
-}
-
-/// The certificate of an identity as PEM text.
-pub fn pem(identity: &Identity) -> String {
-    std::fs::read_to_string(&identity.certificate).expect("the certificate was written")
 }

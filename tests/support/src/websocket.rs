@@ -1,9 +1,10 @@
 //! Browsers, well-behaved and not: upgrades to the gateway over HTTP/1.1, byte by byte where a test wants.
 
-use crate::certificate::Ca;
 use crate::envoy::Envoy;
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
@@ -21,30 +22,29 @@ const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 /// An answer larger than this is not one of the gateway's.
 const MAX_ANSWER: usize = 64 * 1024;
 
+/// An opened WebSocket of a browser.
+pub type WebSocket = WebSocketStream<Connection>;
+
 /// The address that a client has unless a test gives it one of its own.
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// Opens a TLS connection to `address`, offering the given ALPN protocols.
-pub async fn connect(address: SocketAddr, ca: &Ca, alpn: &[&str]) -> Connection {
-    connect_from(LOOPBACK, address, ca, alpn).await
+/// Opens a TLS connection to Envoy, offering the given ALPN protocols.
+pub async fn connect(envoy: &Envoy, alpn: &[&str]) -> Connection {
+    connect_from(LOOPBACK, envoy, alpn).await
 }
 
 /// The same from another loopback address: another client, to the gateway.
-pub async fn connect_from(
-    client: IpAddr,
-    address: SocketAddr,
-    ca: &Ca,
-    alpn: &[&str],
-) -> Connection {
+pub async fn connect_from(client: IpAddr, envoy: &Envoy, alpn: &[&str]) -> Connection {
+    open(client, envoy.address(), envoy.ca().tls_client(alpn)).await
+}
+
+async fn open(client: IpAddr, address: SocketAddr, tls: Arc<ClientConfig>) -> Connection {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind(SocketAddr::new(client, 0)).expect("an address of 127.0.0.0/8");
     let tcp = socket.connect(address).await.expect("connect to Envoy");
     tcp.set_nodelay(true).expect("set TCP_NODELAY");
     let name = ServerName::IpAddress(address.ip().into());
-    TlsConnector::from(ca.tls_client(alpn))
-        .connect(name, tcp)
-        .await
-        .expect("TLS handshake with Envoy")
+    TlsConnector::from(tls).connect(name, tcp).await.expect("TLS handshake with Envoy")
 }
 
 /// A WebSocket upgrade request, at first as a browser on the gateway's own page sends it.
@@ -52,6 +52,7 @@ pub async fn connect_from(
 pub struct Upgrade {
     client: IpAddr,
     address: SocketAddr,
+    tls: Arc<ClientConfig>,
     method: String,
     path: String,
     headers: Vec<(String, String)>,
@@ -73,6 +74,7 @@ impl Upgrade {
         Self {
             client: LOOPBACK,
             address,
+            tls: envoy.ca().tls_client(&["http/1.1"]),
             method: "GET".to_owned(),
             path: "/websockify".to_owned(),
             headers: headers.map(|(name, value)| (name.to_owned(), value)).into(),
@@ -118,8 +120,8 @@ impl Upgrade {
     }
 
     /// Sends the request on a connection of its own and reads the answer.
-    pub async fn send(&self, ca: &Ca) -> Answer {
-        let mut connection = connect_from(self.client, self.address, ca, &["http/1.1"]).await;
+    pub async fn send(&self) -> Answer {
+        let mut connection = open(self.client, self.address, Arc::clone(&self.tls)).await;
         let mut request = format!("{} {} HTTP/1.1\r\n", self.method, self.path);
         for (name, value) in &self.headers {
             request.push_str(&format!("{name}: {value}\r\n"));
@@ -134,8 +136,8 @@ impl Upgrade {
     /// # Panics
     ///
     /// With the answer when it is not a correct 101.
-    pub async fn open(&self, ca: &Ca) -> WebSocketStream<Connection> {
-        self.send(ca).await.into_websocket().await
+    pub async fn open(&self) -> WebSocket {
+        self.send().await.into_websocket().await
     }
 }
 
@@ -209,6 +211,12 @@ impl Answer {
         body["code"].as_str().expect("a code").to_owned()
     }
 
+    /// Asserts that the gateway refused the upgrade with this status and code.
+    #[track_caller]
+    pub fn assert_refused(&self, status: u16, code: &str) {
+        assert_eq!((self.status, self.code().as_str()), (status, code), "{}", self.body);
+    }
+
     /// The opened connection, for frames that no library would send, and what came with the 101.
     ///
     /// # Panics
@@ -228,7 +236,7 @@ impl Answer {
     /// # Panics
     ///
     /// When this is not a correct 101.
-    pub async fn into_websocket(self) -> WebSocketStream<Connection> {
+    pub async fn into_websocket(self) -> WebSocket {
         let (connection, early) = self.into_raw();
         WebSocketStream::from_partially_read(connection, early, Role::Client, None).await
     }

@@ -1,49 +1,18 @@
 //! The authority is down, slow or talks nonsense: the gateway refuses, says so, and lets nobody in.
 
-use crate::fixture::{ESXI, GREETING, LIMIT, next, receive, token_for};
-use futures_util::SinkExt;
+use crate::fixture::ESXI;
 use serde_json::json;
-use std::net::SocketAddr;
-use tokio_tungstenite::tungstenite::{Bytes, Message};
+use tokio_tungstenite::tungstenite::Message;
 use vncgate_api::RefusalCode;
-use vncgate_test_support::certificate::Ca;
-use vncgate_test_support::envoy::{Envoy, Settings};
+use vncgate_test_support::gateway::ESXI_HOSTS;
 use vncgate_test_support::gateway::Gateway;
-use vncgate_test_support::process::Run;
+use vncgate_test_support::screen::RFB_VERSION;
 use vncgate_test_support::screen::{RfbServer, TcpServer};
-use vncgate_test_support::scripted::{Script, ScriptedAuthority};
+use vncgate_test_support::scripted::Script;
+use vncgate_test_support::scripted::{ScriptedGateway, TOKEN};
+use vncgate_test_support::session::{assert_echoes, next};
+use vncgate_test_support::wait::LIMIT;
 use vncgate_test_support::websocket::{Answer, Upgrade};
-
-const TOKEN: &str = "11111111-2222-4333-8444-555555555555";
-
-/// An Envoy before a scripted authority.
-struct Scripted {
-    envoy: Envoy,
-    authority: ScriptedAuthority,
-    ca: Ca,
-    _run: Run,
-}
-
-impl Scripted {
-    async fn start(changes: &[(&str, String)]) -> Self {
-        let run = Run::new("scripted");
-        let ca = Ca::new(&run);
-        let authority = ScriptedAuthority::start(Script::Silence).await;
-        let settings = Settings {
-            listen: Envoy::free_address(),
-            authority_public: authority.address(),
-            authority_internal: authority.address(),
-            changes,
-        };
-        let envoy = Envoy::start(&run, &ca, &settings).await;
-        Self { envoy, authority, ca, _run: run }
-    }
-
-    async fn upgrade(&self, script: Script) -> Answer {
-        self.authority.follow(script);
-        Upgrade::with_token(&self.envoy, TOKEN).send(&self.ca).await
-    }
-}
 
 #[track_caller]
 fn assert_unavailable(answer: &Answer, why: &str) {
@@ -53,7 +22,7 @@ fn assert_unavailable(answer: &Answer, why: &str) {
 
 #[tokio::test]
 async fn nonsense_is_a_refusal() {
-    let gateway = Scripted::start(&[]).await;
+    let gateway = ScriptedGateway::start(Script::Silence, &[]).await;
     let console = RfbServer::start(ESXI).await;
     let Script::Answer(_, grant) = Script::grant(console.address()) else { unreachable!() };
     let with_target = |target: serde_json::Value| {
@@ -100,27 +69,27 @@ async fn nonsense_is_a_refusal() {
         ),
         ("unknown refusal", Script::Answer(403, json!({"code": "bad_hair_day", "message": "No."}))),
     ] {
-        assert_unavailable(&gateway.upgrade(script).await, name);
+        assert_unavailable(&gateway.send(script).await, name);
     }
 
-    let answer = gateway.upgrade(Script::grant(console.address())).await;
+    let answer = gateway.send(Script::grant(console.address())).await;
     assert_eq!(answer.status, 101, "a proper grant opens the console: {}", answer.body);
 }
 
 #[tokio::test]
 async fn a_slow_authority_is_given_up() {
-    let gateway =
-        Scripted::start(&[(r#""timeout_ms": 5000"#, r#""timeout_ms": 300"#.to_owned())]).await;
-    assert_unavailable(&gateway.upgrade(Script::Silence).await, "silence");
+    let timeout = (r#""timeout_ms": 5000"#, r#""timeout_ms": 300"#.to_owned());
+    let gateway = ScriptedGateway::start(Script::Silence, &[timeout]).await;
+    assert_unavailable(&gateway.send(Script::Silence).await, "silence");
 }
 
 #[tokio::test]
 async fn every_refusal_of_the_authority_reaches_the_browser_as_it_is() {
-    let gateway = Scripted::start(&[]).await;
+    let gateway = ScriptedGateway::start(Script::Silence, &[]).await;
     for code in RefusalCode::ALL {
         let message = format!("Because of {}.", code.as_str());
         let refusal = json!({"code": code, "message": message});
-        let answer = gateway.upgrade(Script::Answer(code.status(), refusal)).await;
+        let answer = gateway.send(Script::Answer(code.status(), refusal)).await;
         assert_eq!((answer.status, answer.code().as_str()), (code.status(), code.as_str()));
         assert!(answer.body.contains(&message), "{}", answer.body);
         assert_eq!(answer.header("retry-after").is_some(), code.status() == 503, "{code:?}");
@@ -129,13 +98,13 @@ async fn every_refusal_of_the_authority_reaches_the_browser_as_it_is() {
 
 #[tokio::test]
 async fn the_question_names_the_client_that_envoy_saw_and_the_request_id_of_the_log() {
-    let gateway = Scripted::start(&[]).await;
+    let gateway = ScriptedGateway::start(Script::Silence, &[]).await;
     let console = RfbServer::start(ESXI).await;
     gateway.authority.follow(Script::grant(console.address()));
     let answer = Upgrade::with_token(&gateway.envoy, TOKEN)
         .header("X-Forwarded-For", "203.0.113.9")
         .header("X-Request-Id", "chosen-by-the-client")
-        .send(&gateway.ca)
+        .send()
         .await;
     assert_eq!(answer.status, 101);
 
@@ -148,10 +117,10 @@ async fn the_question_names_the_client_that_envoy_saw_and_the_request_id_of_the_
 
 #[tokio::test]
 async fn questions_share_a_kept_alive_connection() {
-    let gateway = Scripted::start(&[]).await;
+    let gateway = ScriptedGateway::start(Script::Silence, &[]).await;
     let console = RfbServer::start(ESXI).await;
     for _ in 0..20 {
-        assert_eq!(gateway.upgrade(Script::grant(console.address())).await.status, 101);
+        assert_eq!(gateway.send(Script::grant(console.address())).await.status, 101);
     }
     let connections =
         gateway.envoy.stat("cluster.vncgate_authority_internal.upstream_cx_total").await;
@@ -161,15 +130,15 @@ async fn questions_share_a_kept_alive_connection() {
 
 #[tokio::test]
 async fn a_client_that_leaves_during_the_check_harms_nobody() {
-    let gateway = Scripted::start(&[]).await;
+    let gateway = ScriptedGateway::start(Script::Silence, &[]).await;
     let console = RfbServer::start(ESXI).await;
     for _ in 0..20 {
         gateway.authority.follow(Script::Silence);
-        let upgrade = Upgrade::with_token(&gateway.envoy, TOKEN);
-        let impatient = upgrade.send(&gateway.ca);
+        let upgrade = gateway.envoy.upgrade_with(TOKEN);
+        let impatient = upgrade.send();
         assert!(tokio::time::timeout(LIMIT / 400, impatient).await.is_err(), "nobody answers");
     }
-    let answer = gateway.upgrade(Script::grant(console.address())).await;
+    let answer = gateway.send(Script::grant(console.address())).await;
     assert_eq!(answer.status, 101, "{}", answer.body);
 }
 
@@ -177,39 +146,33 @@ async fn a_client_that_leaves_during_the_check_harms_nobody() {
 async fn live_sessions_outlive_the_authority_and_new_ones_are_refused() {
     let mut gateway = Gateway::start("outage").await;
     let echo = TcpServer::echo(ESXI).await;
-    let token = token_for(&gateway, echo.address()).await;
-    let upgrade = Upgrade::with_token(&gateway.envoy, &token);
-    let mut browser = upgrade.open(&gateway.ca).await;
+    let token = gateway.token_for(echo.address()).await;
+    let upgrade = gateway.envoy.upgrade_with(&token);
+    let mut browser = upgrade.open().await;
 
     gateway.authority.kill();
-    assert_unavailable(&upgrade.send(&gateway.ca).await, "the authority is down");
-    browser.send(Message::binary("still here")).await.expect("send");
-    assert_eq!(receive(&mut browser, 10).await, b"still here");
+    assert_unavailable(&upgrade.send().await, "the authority is down");
+    assert_echoes(&mut browser, "still here").await;
 
     // The token store is the authority's memory: a restart forgets, and forgets safely.
     gateway.authority.start_again().await;
-    let answer = upgrade.send(&gateway.ca).await;
-    assert_eq!((answer.status, answer.code().as_str()), (403, "token_invalid"));
-    let token = token_for(&gateway, echo.address()).await;
-    Upgrade::with_token(&gateway.envoy, &token).open(&gateway.ca).await;
+    upgrade.send().await.assert_refused(403, "token_invalid");
+    gateway.open(echo.address()).await;
 }
 
 #[tokio::test]
 async fn a_console_that_moved_is_refused_and_one_that_did_not_is_not() {
     let gateway = Gateway::start("moved").await;
     let console = RfbServer::start(ESXI).await;
-    let address: SocketAddr = console.address();
-    let vm = gateway.vcenter.create_vm("wanderer", address.ip(), address.port());
-    let token = gateway.api().console(&vm).await.token;
-    let upgrade = Upgrade::with_token(&gateway.envoy, &token);
-    let mut browser = upgrade.open(&gateway.ca).await;
-    assert_eq!(next(&mut browser).await, Message::Binary(Bytes::from_static(GREETING)));
+    let vm = gateway.machine_at(console.address());
+    let token = gateway.issue(&vm).await;
+    let upgrade = gateway.envoy.upgrade_with(&token);
+    let mut browser = upgrade.open().await;
+    assert_eq!(next(&mut browser).await, Message::binary(RFB_VERSION.as_slice()));
 
-    gateway.vcenter.migrate(&vm.name, vncgate_test_support::gateway::ESXI_HOSTS[1]);
-    let answer = upgrade.send(&gateway.ca).await;
-    assert_eq!((answer.status, answer.code().as_str()), (409, "console_moved"));
+    gateway.vcenter.migrate(&vm.name, ESXI_HOSTS[1]);
+    upgrade.send().await.assert_refused(409, "console_moved");
 
     gateway.vcenter.power_off(&vm.name);
-    let answer = upgrade.send(&gateway.ca).await;
-    assert_eq!((answer.status, answer.code().as_str()), (409, "console_unavailable"));
+    upgrade.send().await.assert_refused(409, "console_unavailable");
 }

@@ -1,15 +1,16 @@
 //! An open console: bytes both ways, in any framing, and its end from either side.
 
-use crate::fixture::{
-    ESXI, LIMIT, assert_ends, close_of, frame, gateway, next, noise, open, receive, rest_of,
-    session, within,
-};
+use crate::fixture::{ESXI, gateway, session};
 use futures_util::{SinkExt, StreamExt};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 use vncgate_test_support::screen::TcpServer;
+use vncgate_test_support::session::{
+    assert_ends, close_of, frame, next, noise, read, receive, rest_of, send_raw,
+};
+use vncgate_test_support::wait::{LIMIT, within};
 
 const BINARY: u8 = 0x82;
 const FIRST_FRAGMENT: u8 = 0x02;
@@ -25,12 +26,9 @@ async fn a_frame_may_arrive_byte_by_byte() {
     let (mut browser, mut console) = session(gateway().await).await;
     let wire = [frame(BINARY, b"key"), frame(PING, b"?"), frame(BINARY, &noise(1, 300))].concat();
     for byte in wire {
-        browser.get_mut().write_all(&[byte]).await.expect("send a byte");
-        browser.get_mut().flush().await.expect("flush");
+        send_raw(&mut browser, &[byte]).await;
     }
-    let mut received = vec![0; 303];
-    within("the payload", console.read_exact(&mut received)).await.expect("read");
-    assert_eq!(received, [&b"key"[..], &noise(1, 300)].concat());
+    assert_eq!(read(&mut console, 303).await, [&b"key"[..], &noise(1, 300)].concat());
 }
 
 #[tokio::test]
@@ -44,10 +42,8 @@ async fn a_fragmented_message_is_joined_around_control_frames() {
         frame(LAST_FRAGMENT, b"ef"),
     ]
     .concat();
-    browser.get_mut().write_all(&wire).await.expect("send");
-    let mut received = [0; 6];
-    within("the payload", console.read_exact(&mut received)).await.expect("read");
-    assert_eq!(&received, b"abcdef");
+    send_raw(&mut browser, &wire).await;
+    assert_eq!(read(&mut console, 6).await, b"abcdef");
     assert_eq!(next(&mut browser).await, Message::Pong(Bytes::from_static(b"still there?")));
 }
 
@@ -65,9 +61,7 @@ async fn a_pong_nobody_asked_for_is_ignored() {
     let (mut browser, mut console) = session(gateway().await).await;
     browser.send(Message::Pong(Bytes::from_static(b"here"))).await.expect("send");
     browser.send(Message::binary("typed")).await.expect("send");
-    let mut received = [0; 5];
-    within("the payload", console.read_exact(&mut received)).await.expect("read");
-    assert_eq!(&received, b"typed");
+    assert_eq!(read(&mut console, 5).await, b"typed");
 }
 
 #[tokio::test]
@@ -116,7 +110,7 @@ async fn a_large_download_arrives_unaltered() {
         connection.shutdown().await.expect("close");
     })
     .await;
-    let mut browser = open(gateway, &server).await;
+    let mut browser = gateway.open(server.address()).await;
     assert!(receive(&mut browser, LARGE).await == noise(2, LARGE), "bytes were altered");
     assert_eq!(close_of(&mut browser).await.0, 1000);
 }
@@ -137,9 +131,7 @@ async fn a_large_upload_arrives_unaltered() {
         }
         browser
     });
-    let mut received = vec![0; LARGE];
-    within("the upload", console.read_exact(&mut received)).await.expect("read");
-    assert!(received == noise(3, LARGE), "bytes were altered");
+    assert!(read(&mut console, LARGE).await == noise(3, LARGE), "bytes were altered");
     drop(upload.await.expect("the upload ends"));
 }
 
@@ -147,7 +139,7 @@ async fn a_large_upload_arrives_unaltered() {
 async fn large_transfers_both_ways_at_once_arrive_unaltered_with_pings_between() {
     let gateway = gateway().await;
     let echo = TcpServer::echo(ESXI).await;
-    let (mut to_console, mut from_console) = open(gateway, &echo).await.split();
+    let (mut to_console, mut from_console) = gateway.open(echo.address()).await.split();
     let sender = tokio::spawn(async move {
         for (index, chunk) in noise(4, LARGE / 4).chunks(10_000).enumerate() {
             to_console.send(Message::binary(chunk.to_vec())).await.expect("send");
@@ -199,14 +191,14 @@ async fn many_sessions_at_once_keep_to_themselves() {
     const BYTES: usize = 256 * 1024;
     let gateway = gateway().await;
     let echo = TcpServer::echo(ESXI).await;
-    let token = crate::fixture::token_for(gateway, echo.address()).await;
+    let token = gateway.token_for(echo.address()).await;
 
     let mut sessions = tokio::task::JoinSet::new();
     for seed in 0..SESSIONS {
-        let upgrade = vncgate_test_support::websocket::Upgrade::with_token(&gateway.envoy, &token);
+        let upgrade = gateway.envoy.upgrade_with(&token);
         sessions.spawn(async move {
             let data = noise(seed, BYTES);
-            let mut browser = upgrade.open(&gateway.ca).await;
+            let mut browser = upgrade.open().await;
             for chunk in data.chunks(5000) {
                 browser.send(Message::binary(chunk.to_vec())).await.expect("send");
                 assert!(

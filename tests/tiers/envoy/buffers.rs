@@ -1,16 +1,16 @@
 //! Buffer limits that are too small for what a console sends: its own session may end, nobody else's.
 
-use crate::fixture::{Console, GREETING, LIMIT, frame, gateway, next, noise, token_for, within};
+use crate::fixture::ESXI;
+use crate::fixture::gateway;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::{Bytes, Message};
-use vncgate_test_support::certificate::Ca;
-use vncgate_test_support::envoy::{Envoy, Settings};
+use tokio_tungstenite::tungstenite::Message;
 use vncgate_test_support::http2::Http2;
-use vncgate_test_support::process::{Run, until};
-use vncgate_test_support::websocket::Upgrade;
+use vncgate_test_support::screen::RFB_VERSION;
+use vncgate_test_support::session::{Console, frame, next, noise};
+use vncgate_test_support::wait::{until, within};
 
 /// As much as Envoy reads from a console at once (`per_connection_buffer_limit_bytes` of its cluster).
 const READ: usize = 262_144;
@@ -48,45 +48,37 @@ async fn a_session_that_does_not_fit_ends_alone() {
 /// sessions Envoy ended.
 async fn sessions_that_end(misfit: &Misfit) -> usize {
     let gateway = gateway().await;
-    let run = Run::new("buffers");
-    let ca = Ca::new(&run);
     let (name, _) = misfit.literal.split_once(": ").expect("a name and a value");
-    let settings = Settings {
-        listen: Envoy::free_address(),
-        authority_public: gateway.authority.config().public(),
-        authority_internal: gateway.authority.config().internal(),
-        changes: &[(misfit.literal, format!("{name}: {}", misfit.limit))],
-    };
-    let envoy = Envoy::start(&run, &ca, &settings).await;
+    let limit = format!("{name}: {}", misfit.limit);
+    let envoy = gateway.envoy_with(&[(misfit.literal, limit)]).await;
 
-    let console = Console::start(GREETING).await;
-    let token = token_for(gateway, console.server().address()).await;
+    let console = Console::start(ESXI, RFB_VERSION).await;
+    let token = gateway.token_for(console.address()).await;
     let mut bystanders = Vec::new();
     for _ in 0..BYSTANDERS {
-        let mut browser = Upgrade::with_token(&envoy, &token).open(&ca).await;
-        assert_eq!(next(&mut browser).await, Message::Binary(Bytes::from_static(GREETING)));
+        let mut browser = envoy.open(&token).await;
+        assert_eq!(next(&mut browser).await, Message::binary(RFB_VERSION.as_slice()));
         bystanders.push((browser, console.accept().await));
     }
     for _ in 0..BYSTANDERS / 2 {
         if misfit.http2 {
-            let browser = Http2::connect(&envoy, &ca).await;
+            let browser = Http2::connect(&envoy).await;
             flood(browser.open(&token).await.expect("a console"), &console).await;
         } else {
-            flood(Upgrade::with_token(&envoy, &token).open(&ca).await, &console).await;
+            flood(envoy.open(&token).await, &console).await;
         }
     }
 
     let active = "wasmcustom.vncgate.sessions.active";
-    until("the end of the flooded sessions", LIMIT, async || {
-        (envoy.stat(active).await == BYSTANDERS as u64).then_some(())
+    until("the end of the flooded sessions", async || {
+        envoy.stat(active).await == BYSTANDERS as u64
     })
     .await;
     for (browser, console) in &mut bystanders {
         console.write_all(b"still there").await.expect("write");
         assert_eq!(next(browser).await, Message::binary("still there"), "limit {}", misfit.limit);
     }
-    let log = envoy.log();
-    assert!(!log.contains("Function: proxy_on"), "the filter trapped: {log}");
+    assert!(!envoy.has_trapped(), "the filter trapped: {}", envoy.log());
     let too_large = |entry: &serde_json::Value| entry["details"] == "response_payload_too_large";
     envoy.access_log().iter().filter(|entry| too_large(entry)).count()
 }

@@ -1,10 +1,9 @@
 //! What is no console: plain HTTP passes untouched, and no request can choose where Envoy connects.
 
-use crate::fixture::{ESXI, gateway, receive, token_for};
-use futures_util::SinkExt;
+use crate::fixture::{ESXI, gateway};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_tungstenite::tungstenite::Message;
 use vncgate_test_support::screen::TcpServer;
+use vncgate_test_support::session::assert_echoes;
 use vncgate_test_support::websocket::{Upgrade, connect};
 
 #[tokio::test]
@@ -66,26 +65,25 @@ async fn no_header_chooses_the_target() {
     let forbidden = TcpServer::echo(ESXI).await;
     let target = forbidden.address().to_string();
 
-    let mut plain = gateway.ca.http_client().get(format!("{}/console.html", gateway.envoy.url()));
-    let mut upgrade = Upgrade::with_token(&gateway.envoy, "00000000-0000-4000-8000-000000000000");
+    let mut plain = gateway.envoy.get("/console.html");
+    let mut upgrade = gateway.envoy.upgrade_with("00000000-0000-4000-8000-000000000000");
     for (name, value) in steering_headers(&target) {
         plain = plain.header(&name, &value);
         upgrade = upgrade.header(&name, &value);
     }
     assert_eq!(plain.send().await.expect("an answer").status(), 200, "served by the authority");
-    assert_eq!(upgrade.send(&gateway.ca).await.code(), "token_invalid");
+    assert_eq!(upgrade.send().await.code(), "token_invalid");
     assert_eq!(forbidden.accepted(), 0);
 
     // With a good token the session goes where the token says.
     let echo = TcpServer::echo(ESXI).await;
-    let token = token_for(gateway, echo.address()).await;
-    let mut upgrade = Upgrade::with_token(&gateway.envoy, &token);
+    let token = gateway.token_for(echo.address()).await;
+    let mut upgrade = gateway.envoy.upgrade_with(&token);
     for (name, value) in steering_headers(&target) {
         upgrade = upgrade.header(&name, &value);
     }
-    let mut browser = upgrade.open(&gateway.ca).await;
-    browser.send(Message::binary("typed")).await.expect("send");
-    assert_eq!(receive(&mut browser, 5).await, b"typed");
+    let mut browser = upgrade.open().await;
+    assert_echoes(&mut browser, "typed").await;
     assert_eq!((forbidden.accepted(), echo.accepted()), (0, 1));
 }
 
@@ -103,7 +101,7 @@ async fn no_request_line_chooses_the_target() {
         ),
         format!("GET / HTTP/1.0\r\nHost: {target}\r\n\r\n"),
     ] {
-        let mut connection = connect(gateway.envoy.address(), &gateway.ca, &["http/1.1"]).await;
+        let mut connection = connect(&gateway.envoy, &["http/1.1"]).await;
         connection.write_all(request.as_bytes()).await.expect("send");
         let mut answer = [0; 12];
         connection.read_exact(&mut answer).await.expect("an answer");
@@ -122,7 +120,7 @@ async fn hop_by_hop_tricks_do_not_hide_an_upgrade_from_the_filter() {
         let upgrade = Upgrade::new(&gateway.envoy)
             .header("Connection", connection)
             .header("Origin", "https://evil.example.com");
-        let answer = upgrade.send(&gateway.ca).await;
+        let answer = upgrade.send().await;
         assert!(
             matches!(answer.status, 400 | 403),
             "{connection}: {} {}",

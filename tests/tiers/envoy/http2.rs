@@ -1,21 +1,22 @@
 //! Consoles over HTTP/2: extended CONNECT (RFC 8441), several on one connection.
 
-use crate::fixture::{
-    Console, ESXI, GREETING, assert_ends, close_of, frame, gateway, next, noise, receive, rest_of,
-    token_for,
-};
+use crate::fixture::{ESXI, gateway};
 use futures_util::SinkExt;
 use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 use vncgate_test_support::http2::Http2;
+use vncgate_test_support::screen::RFB_VERSION;
 use vncgate_test_support::screen::TcpServer;
+use vncgate_test_support::session::{
+    Console, assert_ends, close_of, frame, next, noise, receive, rest_of,
+};
 
 #[tokio::test]
 async fn several_consoles_share_a_connection() {
     let gateway = gateway().await;
-    let browser = Http2::connect(&gateway.envoy, &gateway.ca).await;
+    let browser = Http2::connect(&gateway.envoy).await;
     let echo = TcpServer::echo(ESXI).await;
-    let token = token_for(gateway, echo.address()).await;
+    let token = gateway.token_for(echo.address()).await;
 
     let mut sessions = Vec::new();
     for _ in 0..10 {
@@ -35,9 +36,9 @@ async fn several_consoles_share_a_connection() {
 async fn a_large_transfer_arrives_unaltered() {
     const LENGTH: usize = 8 * 1024 * 1024;
     let gateway = gateway().await;
-    let browser = Http2::connect(&gateway.envoy, &gateway.ca).await;
+    let browser = Http2::connect(&gateway.envoy).await;
     let echo = TcpServer::echo(ESXI).await;
-    let session = browser.open(&token_for(gateway, echo.address()).await).await.expect("a console");
+    let session = browser.open(&gateway.token_for(echo.address()).await).await.expect("a console");
 
     let (mut to_console, mut from_console) = futures_util::StreamExt::split(session);
     let sender = tokio::spawn(async move {
@@ -61,7 +62,7 @@ async fn a_large_transfer_arrives_unaltered() {
 #[tokio::test]
 async fn a_refusal_has_its_status_and_its_reason() {
     let gateway = gateway().await;
-    let browser = Http2::connect(&gateway.envoy, &gateway.ca).await;
+    let browser = Http2::connect(&gateway.envoy).await;
     let (status, body) =
         browser.open("00000000-0000-4000-8000-000000000000").await.expect_err("a refusal");
     assert_eq!(status, 403);
@@ -71,13 +72,13 @@ async fn a_refusal_has_its_status_and_its_reason() {
 #[tokio::test]
 async fn the_end_of_one_console_leaves_the_others_open() {
     let gateway = gateway().await;
-    let browser = Http2::connect(&gateway.envoy, &gateway.ca).await;
-    let console = Console::start(GREETING).await;
-    let token = token_for(gateway, console.server().address()).await;
+    let browser = Http2::connect(&gateway.envoy).await;
+    let console = Console::start(ESXI, RFB_VERSION).await;
+    let token = gateway.token_for(console.address()).await;
     let mut open = Vec::new();
     for _ in 0..4 {
         let mut session = browser.open(&token).await.expect("a console");
-        assert_eq!(next(&mut session).await, Message::Binary(Bytes::from_static(GREETING)));
+        assert_eq!(next(&mut session).await, Message::binary(RFB_VERSION.as_slice()));
         open.push((session, console.accept().await));
     }
     let [pinging, closing, malformed, closed] = &mut open[..] else { unreachable!() };

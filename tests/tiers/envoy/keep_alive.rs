@@ -1,41 +1,31 @@
 //! Silent browsers are asked whether they are there; those that are not release their console.
 
-use crate::fixture::{Console, GREETING, gateway, next, rest_of, token_for, within};
+use crate::fixture::ESXI;
+use crate::fixture::gateway;
 use std::time::{Duration, Instant};
-use tokio::io::AsyncReadExt;
-use tokio_tungstenite::tungstenite::{Bytes, Message};
-use vncgate_test_support::certificate::Ca;
-use vncgate_test_support::envoy::{Envoy, Settings};
+use tokio_tungstenite::tungstenite::Message;
+use vncgate_test_support::envoy::Envoy;
 use vncgate_test_support::gateway::Gateway;
-use vncgate_test_support::process::Run;
-use vncgate_test_support::websocket::Upgrade;
+use vncgate_test_support::screen::RFB_VERSION;
+use vncgate_test_support::session::{Console, next, rest_of};
 
 const PING_INTERVAL: Duration = Duration::from_millis(400);
 
 /// An Envoy of its own before the shared authority, with a short ping interval.
-async fn pinging(gateway: &Gateway) -> (Envoy, Ca) {
-    let run = Run::new("keep-alive");
-    let ca = Ca::new(&run);
-    let settings = Settings {
-        listen: Envoy::free_address(),
-        authority_public: gateway.authority.config().public(),
-        authority_internal: gateway.authority.config().internal(),
-        changes: &[(
-            r#""allowed_origins": []"#,
-            format!(r#""allowed_origins": [], "ping_interval_ms": {}"#, PING_INTERVAL.as_millis()),
-        )],
-    };
-    (Envoy::start(&run, &ca, &settings).await, ca)
+async fn pinging(gateway: &Gateway) -> Envoy {
+    let interval = PING_INTERVAL.as_millis();
+    let settings = format!(r#""allowed_origins": [], "ping_interval_ms": {interval}"#);
+    gateway.envoy_with(&[(r#""allowed_origins": []"#, settings)]).await
 }
 
 #[tokio::test]
 async fn a_silent_browser_that_answers_pings_keeps_its_session() {
     let gateway = gateway().await;
-    let (envoy, ca) = pinging(gateway).await;
-    let console = Console::start(GREETING).await;
-    let token = token_for(gateway, console.server().address()).await;
-    let mut browser = Upgrade::with_token(&envoy, &token).open(&ca).await;
-    assert_eq!(next(&mut browser).await, Message::Binary(Bytes::from_static(GREETING)));
+    let envoy = pinging(gateway).await;
+    let console = Console::start(ESXI, RFB_VERSION).await;
+    let token = gateway.token_for(console.address()).await;
+    let mut browser = envoy.open(&token).await;
+    assert_eq!(next(&mut browser).await, Message::binary(RFB_VERSION.as_slice()));
 
     // Reading is answering: the library sends the Pong.
     let begun = Instant::now();
@@ -49,18 +39,16 @@ async fn a_silent_browser_that_answers_pings_keeps_its_session() {
 #[tokio::test]
 async fn a_browser_that_is_gone_without_a_word_releases_its_console() {
     let gateway = gateway().await;
-    let (envoy, ca) = pinging(gateway).await;
-    let console = Console::start(GREETING).await;
-    let token = token_for(gateway, console.server().address()).await;
+    let envoy = pinging(gateway).await;
+    let console = Console::start(ESXI, RFB_VERSION).await;
+    let token = gateway.token_for(console.address()).await;
     // Its connection stays open, as that of a machine that lost its network does.
-    let (mut browser, _) = Upgrade::with_token(&envoy, &token).send(&ca).await.into_raw();
+    let (mut browser, _) = envoy.send(&token).await.into_raw();
     let mut host_side = console.accept().await;
     let begun = Instant::now();
     assert_eq!(rest_of(&mut host_side).await, b"");
     let elapsed = begun.elapsed();
     assert!(elapsed >= PING_INTERVAL, "given up after {elapsed:?} already");
     assert!(elapsed < PING_INTERVAL * 8, "given up after {elapsed:?} only");
-    let mut rest = Vec::new();
-    // With or without a TLS goodbye.
-    let _ = within("the end of the browser's connection", browser.read_to_end(&mut rest)).await;
+    rest_of(&mut browser).await;
 }

@@ -1,54 +1,45 @@
 //! What an operator sees: each session and each refusal in the access log, and no token anywhere.
 
-use crate::fixture::{ESXI, LIMIT, next, token_for};
-use serde_json::Value;
+use crate::fixture::ESXI;
 use std::net::SocketAddr;
 use tokio_tungstenite::tungstenite::Message;
 use vncgate_test_support::gateway::Gateway;
-use vncgate_test_support::process::until;
 use vncgate_test_support::screen::RfbServer;
-use vncgate_test_support::websocket::Upgrade;
+use vncgate_test_support::session::next;
 use vncgate_test_support::workspace::free_port;
 
-/// The entry of a request, once it is written.
-async fn entry(gateway: &Gateway, event: &str, request_id: &str) -> Value {
-    until(&format!("{event} of {request_id} in the access log"), LIMIT, async || {
-        let log = gateway.envoy.access_log();
-        log.into_iter().find(|entry| entry["event"] == event && entry["request_id"] == request_id)
-    })
-    .await
-}
+/// The access log's event of a session that has opened.
+const OPENED: &str = "DownstreamTunnelSuccessfullyEstablished";
 
 #[tokio::test]
 async fn sessions_and_refusals_are_logged_and_tokens_are_not() {
     let gateway = Gateway::start("log").await;
     let console = RfbServer::start(ESXI).await;
-    let address = console.address();
-    let vm = gateway.vcenter.create_vm("logged", address.ip(), address.port());
-    let token = gateway.api().console(&vm).await.token;
+    let vm = gateway.machine_at(console.address());
+    let token = gateway.issue(&vm).await;
     let unknown = "12345678-90ab-4cde-8f01-234567890abc";
-    let unreachable = token_for(&gateway, SocketAddr::new(ESXI, free_port(ESXI))).await;
-    let upgrade = || Upgrade::new(&gateway.envoy);
+    let unreachable = gateway.token_for(SocketAddr::new(ESXI, free_port(ESXI))).await;
+    let upgrade = || gateway.envoy.upgrade();
 
     // Sessions, the token in each of its places.
     for upgrade in [
-        Upgrade::with_token(&gateway.envoy, &token),
+        gateway.envoy.upgrade_with(&token),
         upgrade().path(&format!("/websockify?token={token}")),
         upgrade().path(&format!("/?a=b&token=old&token={token}&c=d")),
         upgrade().path(&format!("/websockify?%74oken={token}")),
         upgrade().header("Cookie", &format!("token={token}")),
     ] {
-        let answer = upgrade.send(&gateway.ca).await;
+        let answer = upgrade.send().await;
         let request_id = answer.header("x-request-id").expect("a request id").to_owned();
         let mut browser = answer.into_websocket().await;
         assert!(matches!(next(&mut browser).await, Message::Binary(_)));
 
-        let opened = entry(&gateway, "DownstreamTunnelSuccessfullyEstablished", &request_id).await;
+        let opened = gateway.envoy.entry(Some(OPENED), &request_id).await;
         assert_eq!(opened["instance"], vm.instance_uuid);
-        assert_eq!(opened["target"], address.to_string());
+        assert_eq!(opened["target"], console.address().to_string());
         assert_eq!(opened["status"], 101);
         browser.close(None).await.expect("close");
-        let ended = entry(&gateway, "DownstreamEnd", &request_id).await;
+        let ended = gateway.envoy.entry(Some("DownstreamEnd"), &request_id).await;
         assert_eq!(ended["session"], opened["session"]);
         assert_eq!(ended["instance"], vm.instance_uuid);
         assert!(ended["bytes_sent"].as_u64() > Some(0));
@@ -60,23 +51,23 @@ async fn sessions_and_refusals_are_logged_and_tokens_are_not() {
     for (upgrade, refusal) in [
         (upgrade().path(&format!("/%2f?token={token}")), None),
         (
-            Upgrade::with_token(&gateway.envoy, &token).header("Origin", "https://evil.example"),
+            gateway.envoy.upgrade_with(&token).header("Origin", "https://evil.example"),
             Some("origin"),
         ),
         (upgrade().path(&format!("/{}?token={token}", "a".repeat(7000))), Some("path_too_long")),
         (upgrade().path(&format!("/?token={token}!")), Some("token_invalid")),
         (upgrade().path(&format!("/?token={unknown}")), Some("token_invalid")),
-        (Upgrade::with_token(&gateway.envoy, unknown), Some("token_invalid")),
+        (gateway.envoy.upgrade_with(unknown), Some("token_invalid")),
         (upgrade().header("Cookie", &format!("token={unknown}")), Some("token_invalid")),
         (upgrade().path(&format!("/?token={unreachable}")), Some("console_unreachable")),
     ] {
-        let answer = upgrade.send(&gateway.ca).await;
+        let answer = upgrade.send().await;
         assert!(answer.status >= 400, "{upgrade:?}");
         let Some(request_id) = answer.header("x-request-id") else {
             assert_eq!(refusal, None, "only what Envoy itself refuses has no request id");
             continue;
         };
-        let refused = entry(&gateway, "DownstreamEnd", request_id).await;
+        let refused = gateway.envoy.entry(Some("DownstreamEnd"), request_id).await;
         assert_eq!(refused["refusal"].as_str(), refusal, "{upgrade:?}");
         assert_eq!(refused["status"], answer.status);
     }
@@ -84,13 +75,13 @@ async fn sessions_and_refusals_are_logged_and_tokens_are_not() {
     let url = format!("{}/vnc.html?token={token}", gateway.envoy.url());
     let answer = gateway.ca.http_client().get(url).send().await.expect("an answer");
     let request_id = answer.headers()["x-request-id"].to_str().expect("an id").to_owned();
-    entry(&gateway, "DownstreamEnd", &request_id).await;
+    gateway.envoy.entry(Some("DownstreamEnd"), &request_id).await;
 
     for (name, log) in [
         ("Envoy", gateway.envoy.log()),
         ("the authority", gateway.authority.log()),
         ("vCenter", gateway.vcenter.log()),
-        ("the metrics", gateway.authority.internal("/metrics").await.text().await.expect("text")),
+        ("the metrics", gateway.authority.metrics().await),
         ("Envoy's stats", format!("{:?}", gateway.envoy.stats("").await)),
     ] {
         assert!(!log.is_empty(), "{name} says something");
@@ -98,7 +89,5 @@ async fn sessions_and_refusals_are_logged_and_tokens_are_not() {
             assert!(!log.contains(secret), "a token in the log of {name}");
         }
     }
-    for trap in ["wasm trap", "in-VM backtrace", "Function: proxy_on"] {
-        assert!(!gateway.envoy.log().contains(trap), "the filter trapped");
-    }
+    assert!(!gateway.envoy.has_trapped(), "the filter trapped");
 }

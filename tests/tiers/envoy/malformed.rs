@@ -1,16 +1,15 @@
 //! Frames that no browser sends. Each ends its own session with the code that RFC 6455 names, nothing of it
 //! reaches the host, and nobody else notices.
 
-use crate::fixture::{
-    ESXI, LIMIT, assert_ends, close_of, frame, gateway, open, receive, rest_of, session,
-};
-use futures_util::SinkExt;
+use crate::fixture::{ESXI, gateway, session};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::Message;
 use vncgate_test_support::screen::TcpServer;
+use vncgate_test_support::session::{
+    assert_echoes, assert_ends, close_of, frame, read, rest_of, send_raw,
+};
+use vncgate_test_support::wait::LIMIT;
 
 const PROTOCOL_ERROR: u16 = 1002;
 const UNSUPPORTED_DATA: u16 = 1003;
@@ -75,12 +74,11 @@ async fn each_malformed_frame_ends_its_session_with_its_code_and_no_other_sessio
     let stop = Arc::new(AtomicBool::new(false));
     let mut bystanders = tokio::task::JoinSet::new();
     for _ in 0..8 {
-        let mut browser = open(gateway, &echo).await;
+        let mut browser = gateway.open(echo.address()).await;
         let stop = Arc::clone(&stop);
         bystanders.spawn(async move {
             while !stop.load(Ordering::Relaxed) {
-                browser.send(Message::binary("undisturbed")).await.expect("send");
-                assert_eq!(receive(&mut browser, 11).await, b"undisturbed");
+                assert_echoes(&mut browser, "undisturbed").await;
                 tokio::time::sleep(LIMIT / 1000).await;
             }
         });
@@ -91,8 +89,7 @@ async fn each_malformed_frame_ends_its_session_with_its_code_and_no_other_sessio
         offenders.spawn(async move {
             let (mut browser, mut console) = session(gateway).await;
             let wire = [frame(0x82, b"good"), wire, frame(0x82, b"after the end")].concat();
-            browser.get_mut().write_all(&wire).await.expect("send");
-            browser.get_mut().flush().await.expect("flush");
+            send_raw(&mut browser, &wire).await;
             let (found, reason) = close_of(&mut browser).await;
             assert_eq!(found, code, "{name}: {reason}");
             assert!(!reason.is_empty(), "{name} has a reason");
@@ -114,9 +111,8 @@ async fn a_malformed_frame_before_the_console_has_spoken_ends_the_session_too() 
         rest_of(&mut connection).await;
     })
     .await;
-    let mut browser = open(gateway, &silent).await;
-    browser.get_mut().write_all(&frame(0x81, b"text")).await.expect("send");
-    browser.get_mut().flush().await.expect("flush");
+    let mut browser = gateway.open(silent.address()).await;
+    send_raw(&mut browser, &frame(0x81, b"text")).await;
     assert_ends(&mut browser).await;
 }
 
@@ -128,14 +124,11 @@ async fn an_announced_length_costs_nothing() {
         let (mut browser, console) = session(gateway).await;
         // 2^63 - 1 bytes are to come.
         let header = [0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
-        browser.get_mut().write_all(&header).await.expect("send");
-        browser.get_mut().write_all(b"raw").await.expect("send");
-        browser.get_mut().flush().await.expect("flush");
+        send_raw(&mut browser, &header).await;
+        send_raw(&mut browser, b"raw").await;
         sessions.push((browser, console));
     }
     for (_, console) in &mut sessions {
-        let mut received = [0; 3];
-        tokio::io::AsyncReadExt::read_exact(console, &mut received).await.expect("read");
-        assert_eq!(&received, b"raw");
+        assert_eq!(read(console, 3).await, b"raw");
     }
 }

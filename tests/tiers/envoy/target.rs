@@ -1,9 +1,6 @@
 //! The ESXi host misbehaves: its port is closed, resets, or says nothing.
 
-use crate::fixture::{
-    Console, ESXI, LIMIT, assert_ends, frame, gateway, next, open, rest_of, session, token_for,
-    within,
-};
+use crate::fixture::{ESXI, gateway, session};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -11,17 +8,17 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
-use vncgate_test_support::process::until;
 use vncgate_test_support::screen::TcpServer;
-use vncgate_test_support::websocket::Upgrade;
+use vncgate_test_support::session::{Console, assert_ends, frame, next, rest_of, send_raw};
+use vncgate_test_support::wait::{LIMIT, until_some, within};
 use vncgate_test_support::workspace::free_port;
 
 #[tokio::test]
 async fn a_closed_port_is_a_refusal_with_a_reason() {
     let gateway = gateway().await;
-    let token = token_for(gateway, SocketAddr::new(ESXI, free_port(ESXI))).await;
-    let answer = Upgrade::with_token(&gateway.envoy, &token).send(&gateway.ca).await;
-    assert_eq!((answer.status, answer.code().as_str()), (503, "console_unreachable"));
+    let token = gateway.token_for(SocketAddr::new(ESXI, free_port(ESXI))).await;
+    let answer = gateway.envoy.send(&token).await;
+    answer.assert_refused(503, "console_unreachable");
     assert!(answer.header("retry-after").is_some());
     assert!(!answer.body.contains("127.0.0."), "no address of a host leaves: {}", answer.body);
 }
@@ -40,10 +37,10 @@ async fn a_host_that_drops_packets_is_given_up_after_the_connect_timeout() {
         queued.push(connection.expect("connect"));
     }
 
-    let token = token_for(gateway, address).await;
+    let token = gateway.token_for(address).await;
     let asked = Instant::now();
-    let answer = Upgrade::with_token(&gateway.envoy, &token).send(&gateway.ca).await;
-    assert_eq!((answer.status, answer.code().as_str()), (503, "console_unreachable"));
+    let answer = gateway.envoy.send(&token).await;
+    answer.assert_refused(503, "console_unreachable");
     assert!((4..15).contains(&asked.elapsed().as_secs()), "after {:?}", asked.elapsed());
 }
 
@@ -78,9 +75,9 @@ async fn a_silent_console_outlives_every_default_timeout() {
 #[tokio::test]
 async fn a_console_that_never_speaks_is_given_up() {
     let gateway = gateway().await;
-    let console = Console::start(b"").await;
+    let console = Console::start(ESXI, b"").await;
     let begun = Instant::now();
-    let mut browser = open(gateway, console.server()).await;
+    let mut browser = gateway.open(console.address()).await;
     let mut host_side = console.accept().await;
     // It is no sign of the console.
     browser.send(Message::binary("typed")).await.expect("send");
@@ -88,8 +85,8 @@ async fn a_console_that_never_speaks_is_given_up() {
     assert_ends(&mut browser).await;
     let elapsed = begun.elapsed();
     assert!((9..19).contains(&elapsed.as_secs()), "after {elapsed:?}");
-    let target = console.server().address().to_string();
-    let timeout = until("the reason in the access log", LIMIT, async || {
+    let target = console.address().to_string();
+    let timeout = until_some("the reason in the access log", async || {
         let log = gateway.envoy.access_log();
         let ended = |entry: &Value| entry["target"] == *target && entry["event"] == "DownstreamEnd";
         log.into_iter().find(ended).map(|entry| entry["timeout"].clone())
@@ -108,9 +105,8 @@ async fn a_browser_that_leaves_a_silent_console_releases_it() {
         async move { ended.send(rest_of(&mut connection).await).expect("the test waits") }
     })
     .await;
-    let mut browser = open(gateway, &mute).await;
-    browser.get_mut().write_all(&frame(0x88, &1000_u16.to_be_bytes())).await.expect("send");
-    browser.get_mut().flush().await.expect("flush");
+    let mut browser = gateway.open(mute.address()).await;
+    send_raw(&mut browser, &frame(0x88, &1000_u16.to_be_bytes())).await;
     assert_eq!(within("Envoy's end of the connection", ends.recv()).await, Some(Vec::new()));
     assert_ends(&mut browser).await;
 }
@@ -123,7 +119,7 @@ async fn a_console_that_talks_and_leaves_at_once_is_heard() {
             connection.write_all(b"too many viewers").await.expect("write");
         })
         .await;
-        let mut browser = open(gateway, &brief).await;
+        let mut browser = gateway.open(brief.address()).await;
         assert_eq!(next(&mut browser).await, Message::binary("too many viewers"), "round {round}");
         assert!(matches!(next(&mut browser).await, Message::Close(Some(_))), "round {round}");
     }
@@ -142,7 +138,7 @@ async fn an_endless_console_is_cut_off_with_its_browser() {
         }
     })
     .await;
-    let mut browser = open(gateway, &endless).await;
+    let mut browser = gateway.open(endless.address()).await;
     for _ in 0..100 {
         assert!(matches!(next(&mut browser).await, Message::Binary(_)));
     }

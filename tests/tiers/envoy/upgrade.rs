@@ -1,35 +1,30 @@
 //! The opening handshake: where the token may be, who may open a console, and how a refusal looks.
 
-use crate::fixture::{ESXI, gateway, receive, token_for};
-use futures_util::SinkExt;
-use tokio_tungstenite::tungstenite::Message;
-use vncgate_test_support::certificate::Ca;
-use vncgate_test_support::envoy::{Envoy, Settings};
-use vncgate_test_support::process::Run;
+use crate::fixture::{ESXI, gateway};
 use vncgate_test_support::screen::TcpServer;
+use vncgate_test_support::session::assert_echoes;
 use vncgate_test_support::websocket::Upgrade;
 
 #[tokio::test]
 async fn a_token_among_the_subprotocols_opens_the_console() {
     let gateway = gateway().await;
     let echo = TcpServer::echo(ESXI).await;
-    let token = token_for(gateway, echo.address()).await;
+    let token = gateway.token_for(echo.address()).await;
 
-    let answer = Upgrade::with_token(&gateway.envoy, &token).send(&gateway.ca).await;
+    let answer = gateway.envoy.send(&token).await;
     assert_eq!(answer.status, 101);
     assert_eq!(answer.header("sec-websocket-protocol"), Some("binary"), "the token is not echoed");
 
     let mut browser = answer.into_websocket().await;
-    browser.send(Message::binary("typed")).await.expect("send");
-    assert_eq!(receive(&mut browser, 5).await, b"typed");
+    assert_echoes(&mut browser, "typed").await;
 }
 
 #[tokio::test]
 async fn stock_pages_bring_the_token_in_the_query_or_in_a_cookie() {
     let gateway = gateway().await;
     let echo = TcpServer::echo(ESXI).await;
-    let token = token_for(gateway, echo.address()).await;
-    let upgrade = || Upgrade::new(&gateway.envoy);
+    let token = gateway.token_for(echo.address()).await;
+    let upgrade = || gateway.envoy.upgrade();
 
     for upgrade in [
         upgrade().path(&format!("/websockify?token={token}")),
@@ -39,9 +34,8 @@ async fn stock_pages_bring_the_token_in_the_query_or_in_a_cookie() {
         upgrade().header("Cookie", &format!("lang=en; token={token}")),
         upgrade().header("Cookie", &format!("token={token}")).without("Origin"),
     ] {
-        let mut browser = upgrade.open(&gateway.ca).await;
-        browser.send(Message::binary("typed")).await.expect("send");
-        assert_eq!(receive(&mut browser, 5).await, b"typed");
+        let mut browser = upgrade.open().await;
+        assert_echoes(&mut browser, "typed").await;
     }
 }
 
@@ -49,12 +43,12 @@ async fn stock_pages_bring_the_token_in_the_query_or_in_a_cookie() {
 async fn a_client_that_offers_no_subprotocol_is_answered_none() {
     let gateway = gateway().await;
     let echo = TcpServer::echo(ESXI).await;
-    let token = token_for(gateway, echo.address()).await;
+    let token = gateway.token_for(echo.address()).await;
 
     let upgrade = Upgrade::new(&gateway.envoy)
         .path(&format!("/websockify?token={token}"))
         .without("Sec-WebSocket-Protocol");
-    let answer = upgrade.send(&gateway.ca).await;
+    let answer = upgrade.send().await;
     assert_eq!(answer.status, 101);
     assert_eq!(answer.header("sec-websocket-protocol"), None);
 }
@@ -63,9 +57,9 @@ async fn a_client_that_offers_no_subprotocol_is_answered_none() {
 async fn a_handshake_that_breaks_a_rule_is_refused_with_its_reason() {
     let gateway = gateway().await;
     let echo = TcpServer::echo(ESXI).await;
-    let token = token_for(gateway, echo.address()).await;
-    let good = || Upgrade::with_token(&gateway.envoy, &token);
-    let without_token = || Upgrade::new(&gateway.envoy);
+    let token = gateway.token_for(echo.address()).await;
+    let good = || gateway.envoy.upgrade_with(&token);
+    let without_token = || gateway.envoy.upgrade();
     let unknown = "00000000-0000-4000-8000-000000000000";
     let own_port = gateway.envoy.address().port();
 
@@ -89,40 +83,26 @@ async fn a_handshake_that_breaks_a_rule_is_refused_with_its_reason() {
         (good().header("Origin", &format!("http://127.0.0.1:{own_port}")), 403, "origin"),
         (good().header("Origin", "https://127.0.0.1"), 403, "origin"),
     ] {
-        let answer = upgrade.send(&gateway.ca).await;
+        let answer = upgrade.send().await;
         assert_eq!((answer.status, answer.code().as_str()), (status, code), "{upgrade:?}");
         assert_eq!(answer.header("content-type"), Some("application/json"), "{upgrade:?}");
         assert_eq!(answer.header("cache-control"), Some("no-store"), "{upgrade:?}");
     }
     assert_eq!(echo.accepted(), 0, "no refused request reached a host");
 
-    let answer = good().header("Sec-WebSocket-Version", "8").send(&gateway.ca).await;
+    let answer = good().header("Sec-WebSocket-Version", "8").send().await;
     assert_eq!(answer.header("sec-websocket-version"), Some("13"), "RFC 6455, 4.4");
-    let answer = good().method("POST").send(&gateway.ca).await;
+    let answer = good().method("POST").send().await;
     assert_eq!(answer.header("allow"), Some("GET"));
 }
 
 #[tokio::test]
 async fn a_portal_on_another_host_opens_consoles_once_it_is_allowed() {
     let gateway = gateway().await;
-    let run = Run::new("origins");
-    let ca = Ca::new(&run);
-    let envoy = Envoy::start(
-        &run,
-        &ca,
-        &Settings {
-            listen: Envoy::free_address(),
-            authority_public: gateway.authority.config().public(),
-            authority_internal: gateway.authority.config().internal(),
-            changes: &[(
-                r#""allowed_origins": []"#,
-                r#""allowed_origins": ["https://portal.example.com"]"#.to_owned(),
-            )],
-        },
-    )
-    .await;
+    let origins = r#""allowed_origins": ["https://portal.example.com"]"#.to_owned();
+    let envoy = gateway.envoy_with(&[(r#""allowed_origins": []"#, origins)]).await;
     let echo = TcpServer::echo(ESXI).await;
-    let token = token_for(gateway, echo.address()).await;
+    let token = gateway.token_for(echo.address()).await;
 
     for (origin, status) in [
         ("https://portal.example.com", 101),
@@ -130,7 +110,7 @@ async fn a_portal_on_another_host_opens_consoles_once_it_is_allowed() {
         ("https://portal.example.com:8443", 403),
         ("https://portal.example.com.evil.example", 403),
     ] {
-        let answer = Upgrade::with_token(&envoy, &token).header("Origin", origin).send(&ca).await;
+        let answer = envoy.upgrade_with(&token).header("Origin", origin).send().await;
         assert_eq!(answer.status, status, "{origin}");
     }
 }

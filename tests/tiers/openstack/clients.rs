@@ -9,7 +9,6 @@ use vncgate_test_support::browser::{Browser, TextScreen};
 use vncgate_test_support::gateway::ESXI_HOSTS;
 use vncgate_test_support::keystone::{installed, python};
 use vncgate_test_support::screen::Qemu;
-use vncgate_test_support::websocket::Upgrade;
 use vncgate_test_support::workspace::checkout;
 
 fn printed(output: Output) -> String {
@@ -21,8 +20,8 @@ fn printed(output: Output) -> String {
 /// The URL opens the console: the gateway brings what the ESXi host says first.
 async fn assert_opens(cloud: &Cloud, url: &str) {
     let (_, token) = url.rsplit_once("token=").expect("a token in the URL");
-    let upgrade = Upgrade::with_token(&cloud.gateway.envoy, token);
-    let mut console = upgrade.open(&cloud.gateway.ca).await;
+    let upgrade = cloud.gateway.envoy.upgrade_with(token);
+    let mut console = upgrade.open().await;
     let first = console.next().await.expect("an open console").expect("a frame");
     assert_eq!(first, Message::Binary(b"RFB 003.008\n".as_slice().into()));
 }

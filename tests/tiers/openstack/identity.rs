@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::time::{Duration, Instant};
 use vncgate_test_support::gateway::ESXI_HOSTS;
 use vncgate_test_support::keystone::Scope;
-use vncgate_test_support::process::until;
+use vncgate_test_support::wait::until_some;
 
 fn names(listed: &Value) -> Vec<&str> {
     let servers = listed["servers"].as_array().expect("servers").iter();
@@ -147,6 +147,6 @@ async fn a_keystone_that_falls_silent_is_waited_for_as_long_as_configured() {
     cloud.keystone.thaw();
     for token in unanswered {
         let answered = async || (cloud.console(token, &cloud.ours).await.0 == 200).then_some(());
-        until("Keystone is asked again", LIMIT, answered).await;
+        until_some("Keystone is asked again", answered).await;
     }
 }

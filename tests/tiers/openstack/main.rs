@@ -1,4 +1,7 @@
-//! OpenStack's own clients and the real Keystone against the whole gateway.
+//! OpenStack's own clients against the whole gateway.
+//!
+//! Real parts: Keystone, novaclient, openstackclient, Chromium, QEMU, Envoy with the built filter, the built
+//! authority. vCenter is govmomi's simulator.
 
 mod api;
 mod bad_input;

@@ -1,25 +1,25 @@
 //! What opens a console without a token, WebMKS tickets and VNC passwords, is in no log and no metric, and no
 //! browser gets it.
 
-use crate::fixture::{LIMIT, within};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use tokio_tungstenite::tungstenite::Message;
 use vncgate_test_support::authority::Config;
 use vncgate_test_support::console_api::API_TOKEN;
 use vncgate_test_support::esxi::{Answer, Esxi, self_signed};
+use vncgate_test_support::gateway::ESXI_HOSTS;
 use vncgate_test_support::gateway::Gateway;
 use vncgate_test_support::http2::Http2;
-use vncgate_test_support::process::until;
 use vncgate_test_support::rfb_script::{PASSWORD, Script, ScriptedRfb, Step, VNC_AUTHENTICATION};
 use vncgate_test_support::screen::TcpServer;
+use vncgate_test_support::session::assert_echoes;
 use vncgate_test_support::vcsim::Vm;
+use vncgate_test_support::wait::{until, within};
 use vncgate_test_support::webmks::{WITH_VNC, WITHOUT_VNC};
-use vncgate_test_support::websocket::Upgrade;
 
-const OLD_HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
-const NEW_HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3));
+const OLD_HOST: IpAddr = ESXI_HOSTS[0];
+const NEW_HOST: IpAddr = ESXI_HOSTS[1];
 
 /// How each ticket of the stand-ins for ESXi hosts begins.
 const TICKET: &str = "cst-";
@@ -33,11 +33,7 @@ const MACHINE_PASSWORD: &str = "RemoteDisplay.vnc.password";
 /// that somebody might read who must not open consoles.
 #[tokio::test]
 async fn cve_2015_9543_tickets_and_passwords_in_logs() {
-    let enable_vnc = |config: Config| {
-        config
-            .with("#[vcenter.enable_vnc]", "[vcenter.enable_vnc]")
-            .with("#ports = \"5900-6105\"", "ports = \"5910-5919\"")
-    };
+    let enable_vnc = |config: Config| config.with_enable_vnc("5910-5919");
     let (gateway, esxi) = Gateway::start_webmks("console-secrets", enable_vnc).await;
     esxi.add_host(&gateway.vcenter, OLD_HOST, WITH_VNC).await;
     let mut shown = Vec::new();
@@ -45,14 +41,14 @@ async fn cve_2015_9543_tickets_and_passwords_in_logs() {
     tickets(&gateway, &esxi, &mut shown).await;
     let password = passwords(&gateway, &mut shown).await;
 
-    until("every session in the access log", LIMIT, async || {
+    until("every session in the access log", async || {
         let log = gateway.envoy.access_log();
         let ended =
             |entry: &&Value| entry["event"] == "DownstreamEnd" && entry["path"] == "/websockify";
-        (log.iter().filter(ended).count() == 12).then_some(())
+        log.iter().filter(ended).count() == 12
     })
     .await;
-    let metrics = gateway.authority.internal("/metrics").await.text().await.expect("text");
+    let metrics = gateway.authority.metrics().await;
     for (name, text) in [
         ("Envoy's logs", gateway.envoy.log()),
         ("the authority's log", gateway.authority.log()),
@@ -76,15 +72,13 @@ async fn tickets(gateway: &Gateway, esxi: &Esxi, shown: &mut Vec<String>) {
     esxi.add_host_named(vcenter, &host, NEW_HOST, WITHOUT_VNC, &identity).await;
     let screen = TcpServer::echo(NEW_HOST).await;
     let vm = esxi.create_vm(vcenter, "webmks", &host, screen.address()).await;
-    let token = gateway.api().console(&vm).await.token;
+    let token = gateway.issue(&vm).await;
     shown.push(gateway.authority.status(&token).await.body.to_string());
 
-    let mut browser = Upgrade::with_token(&gateway.envoy, &token).open(&gateway.ca).await;
-    browser.send(Message::binary("typed")).await.expect("send");
-    let echo = within("an echo", browser.next()).await;
-    assert_eq!(echo.expect("an open console").expect("a frame"), Message::binary("typed"));
+    let mut browser = gateway.envoy.open(&token).await;
+    assert_echoes(&mut browser, "typed").await;
     browser.close(None).await.expect("close");
-    let over_http_2 = Http2::connect(&gateway.envoy, &gateway.ca).await;
+    let over_http_2 = Http2::connect(&gateway.envoy).await;
     let mut browser = over_http_2.open(&token).await.expect("a console");
     browser.close(None).await.expect("close");
     while within("the end of the session", browser.next()).await.is_some_and(|next| next.is_ok()) {}
@@ -96,7 +90,7 @@ async fn tickets(gateway: &Gateway, esxi: &Esxi, shown: &mut Vec<String>) {
         (&impostor, Answer::Relay, "console_unreachable"),
     ] {
         esxi.set_host(&host, NEW_HOST, identity, answer).await;
-        let refused = Upgrade::with_token(&gateway.envoy, &token).send(&gateway.ca).await;
+        let refused = gateway.envoy.send(&token).await;
         assert_eq!(refused.code(), code);
         shown.push(refused.body);
     }
@@ -122,16 +116,16 @@ async fn passwords(gateway: &Gateway, shown: &mut Vec<String>) -> String {
         let vm = gateway.vcenter.create_vm(name, address.ip(), address.port());
         gateway.vcenter.set_extra_config(name, MACHINE_PASSWORD, password);
         shown.push(session(gateway, &vm).await);
-        until("a login", LIMIT, async || (!server.logins().is_empty()).then_some(())).await;
+        until("a login", async || !server.logins().is_empty()).await;
     }
 
     // No VNC server comes of that here, and the session is refused.
     let vm = gateway.vcenter.create_vm_without_vnc("switched-on", &OLD_HOST.to_string());
-    let token = gateway.api().console(&vm).await.token;
-    let refused = Upgrade::with_token(&gateway.envoy, &token).send(&gateway.ca).await;
+    let token = gateway.issue(&vm).await;
+    let refused = gateway.envoy.send(&token).await;
     assert_eq!(refused.code(), "console_unreachable");
     shown.push(refused.body);
-    let listed = gateway.ca.http_client().get(format!("{}/v1/vms", gateway.envoy.url()));
+    let listed = gateway.envoy.get("/v1/vms");
     let listed = listed.header("X-Auth-Token", API_TOKEN).send().await.expect("an answer");
     shown.push(listed.text().await.expect("text"));
     let info = gateway.vcenter.govc(&["vm.info", "-json", "-e", &vm.name]);
@@ -143,8 +137,8 @@ async fn passwords(gateway: &Gateway, shown: &mut Vec<String>) -> String {
 
 /// A browser's session up to its end, or to the beginning of the desktop. Returns all that it was shown.
 async fn session(gateway: &Gateway, vm: &Vm) -> String {
-    let token = gateway.api().console(vm).await.token;
-    let mut browser = Upgrade::with_token(&gateway.envoy, &token).open(&gateway.ca).await;
+    let token = gateway.issue(vm).await;
+    let mut browser = gateway.envoy.open(&token).await;
     let mut shown = gateway.authority.status(&token).await.body.to_string();
     let mut received = Vec::new();
     while let Some(Ok(message)) = within("the console's turn", browser.next()).await {

@@ -1,18 +1,17 @@
 //! Pages of others open no console, and no URL makes our page open another server.
 
-use crate::fixture::{ESXI, assert_echoes, envoy_with, gateway, token_for};
+use crate::fixture::{ESXI, gateway};
 use vncgate_test_support::screen::TcpServer;
-use vncgate_test_support::websocket::Upgrade;
+use vncgate_test_support::session::assert_echoes;
 
 /// A page on another site opened a console with the cookie of its visitor.
 #[tokio::test]
 async fn cve_2015_0259_cross_site_websocket_hijacking() {
     let gateway = gateway().await;
     let console = TcpServer::echo(ESXI).await;
-    let token = token_for(gateway, console.address()).await;
+    let token = gateway.token_for(console.address()).await;
     let own = gateway.envoy.address();
-    let visitor =
-        || Upgrade::new(&gateway.envoy).header("Cookie", &format!("lang=en; token={token}"));
+    let visitor = || gateway.envoy.upgrade().header("Cookie", &format!("lang=en; token={token}"));
 
     for origin in [
         "https://evil.example",
@@ -25,19 +24,19 @@ async fn cve_2015_0259_cross_site_websocket_hijacking() {
         &format!("https://evil.example/https://{own}"),
         &format!("https://{own}@evil.example"),
     ] {
-        let answer = visitor().header("Origin", origin).send(&gateway.ca).await;
+        let answer = visitor().header("Origin", origin).send().await;
         assert_eq!((answer.status, answer.code().as_str()), (403, "origin"), "{origin:?}");
     }
     // What a client says of its own connection does not make a wrong scheme right.
     let answer = visitor()
         .header("Origin", &format!("http://{own}"))
         .header("X-Forwarded-Proto", "http")
-        .send(&gateway.ca)
+        .send()
         .await;
-    assert_eq!((answer.status, answer.code().as_str()), (403, "origin"));
+    answer.assert_refused(403, "origin");
     assert_eq!(console.accepted(), 0);
 
-    assert_echoes(&mut visitor().open(&gateway.ca).await).await;
+    assert_echoes(&mut visitor().open().await, "typed").await;
 }
 
 /// A name that anybody points at the gateway (DNS rebinding) is both `Host` and `Origin`, and so looks like
@@ -46,13 +45,11 @@ async fn cve_2015_0259_cross_site_websocket_hijacking() {
 async fn lp_2158919_host_poisons_the_allow_list() {
     let gateway = gateway().await;
     let console = TcpServer::echo(ESXI).await;
-    let token = token_for(gateway, console.address()).await;
+    let token = gateway.token_for(console.address()).await;
     let names = r#""allowed_origins": [], "hosts": ["consoles.example.com"]"#.to_owned();
-    let (envoy, ca) = envoy_with(gateway, &[(r#""allowed_origins": []"#, names)]).await;
+    let envoy = gateway.envoy_with(&[(r#""allowed_origins": []"#, names)]).await;
     let page_at = |host: &str| {
-        Upgrade::with_token(&envoy, &token)
-            .header("Host", host)
-            .header("Origin", &format!("https://{host}"))
+        envoy.upgrade_with(&token).header("Host", host).header("Origin", &format!("https://{host}"))
     };
 
     for host in [
@@ -61,19 +58,19 @@ async fn lp_2158919_host_poisons_the_allow_list() {
         "consoles.example.com.evil.example",
         "consoles.example.com@evil.example",
     ] {
-        let answer = page_at(host).send(&ca).await;
+        let answer = page_at(host).send().await;
         assert!(answer.status >= 400, "{host}");
         // The last is not even a host, which Envoy itself may say.
         assert!(answer.body.is_empty() || answer.code() == "host", "{host}: {}", answer.body);
     }
     let forwarded = page_at("evil.example").header("X-Forwarded-Host", "consoles.example.com");
-    assert_eq!(forwarded.send(&ca).await.code(), "host");
+    assert_eq!(forwarded.send().await.code(), "host");
     let foreign = page_at("consoles.example.com").header("Origin", "https://evil.example");
-    assert_eq!(foreign.send(&ca).await.code(), "origin");
+    assert_eq!(foreign.send().await.code(), "origin");
     assert_eq!(console.accepted(), 0);
 
-    assert_echoes(&mut page_at("consoles.example.com").open(&ca).await).await;
-    assert_echoes(&mut page_at("consoles.example.com:8443").open(&ca).await).await;
+    assert_echoes(&mut page_at("consoles.example.com").open().await, "typed").await;
+    assert_echoes(&mut page_at("consoles.example.com:8443").open().await, "typed").await;
 }
 
 /// noVNC read the server to connect to from its page's URL and showed what that server sent as HTML.

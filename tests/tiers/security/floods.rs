@@ -1,17 +1,15 @@
 //! Stalled, many and endless requests leave room for the others.
 
-use crate::fixture::{
-    ESXI, LIMIT, UNKNOWN_TOKEN, assert_echoes, assert_no_trap, assert_serves, envoy_with, gateway,
-    raw_answer_to, status_of, token_for, within,
-};
+use crate::fixture::{ESXI, UNKNOWN_TOKEN, assert_serves, gateway, raw_answer_to, status_of};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use vncgate_test_support::console_api::API_TOKEN;
 use vncgate_test_support::http2::Http2;
-use vncgate_test_support::process::until;
 use vncgate_test_support::screen::TcpServer;
+use vncgate_test_support::session::assert_echoes;
+use vncgate_test_support::wait::{until, within};
 use vncgate_test_support::websocket::{Upgrade, connect};
 
 /// Anybody could exhaust the proxy by asking often: here, by tokens that were never issued. Whoever goes on with
@@ -25,10 +23,10 @@ async fn ossn_0008_denial_of_service() {
     const GUESSER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 5, 1));
     let gateway = gateway().await;
     let console = TcpServer::echo(ESXI).await;
-    let good = token_for(gateway, console.address()).await;
-    let mut bystander = Upgrade::with_token(&gateway.envoy, &good).open(&gateway.ca).await;
+    let good = gateway.token_for(console.address()).await;
+    let mut bystander = gateway.envoy.open(&good).await;
     let calls = async || {
-        let metrics = gateway.authority.internal("/metrics").await.text().await.expect("text");
+        let metrics = gateway.authority.metrics().await;
         let calls = metrics.lines().filter(|line| line.starts_with("vncgate_vcenter_calls_total"));
         calls.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum::<u64>()
     };
@@ -36,8 +34,8 @@ async fn ossn_0008_denial_of_service() {
     let before = calls().await;
     let mut refused = [0, 0];
     for _ in 0..GUESSES / AT_ONCE {
-        let guess = Upgrade::with_token(&gateway.envoy, UNKNOWN_TOKEN).from(GUESSER);
-        let guesses = (0..AT_ONCE).map(|_| guess.send(&gateway.ca));
+        let guess = gateway.envoy.upgrade_with(UNKNOWN_TOKEN).from(GUESSER);
+        let guesses = (0..AT_ONCE).map(|_| guess.send());
         for answer in futures_util::future::join_all(guesses).await {
             let code = answer.code();
             match answer.status {
@@ -47,7 +45,7 @@ async fn ossn_0008_denial_of_service() {
             }
             assert!(matches!(code.as_str(), "token_invalid" | "too_many_attempts"), "{code}");
         }
-        assert_echoes(&mut bystander).await;
+        assert_echoes(&mut bystander, "typed").await;
     }
     // Those that were under way when the limit was reached are answered.
     assert!((MOST..MOST + AT_ONCE).contains(&refused[0]), "{refused:?} of {GUESSES}");
@@ -60,9 +58,9 @@ async fn ossn_0008_denial_of_service() {
         .from(GUESSER)
         .header("X-Forwarded-For", "192.0.2.1")
         .header("X-Envoy-External-Address", "192.0.2.1")
-        .send(&gateway.ca)
+        .send()
         .await;
-    assert_eq!((answer.status, answer.code().as_str()), (429, "too_many_attempts"));
+    answer.assert_refused(429, "too_many_attempts");
     assert!(answer.header("retry-after").is_some());
     for request in [
         format!("GET /console/status HTTP/1.1\r\nAuthorization: Bearer {good}\r\n"),
@@ -72,7 +70,7 @@ async fn ossn_0008_denial_of_service() {
             ["", "X-Forwarded-For: 192.0.2.1\r\n", "X-Envoy-External-Address: 192.0.2.1\r\n"]
         {
             let request = format!("{request}Host: x\r\n{disguise}\r\n");
-            let answer = raw_answer_to(GUESSER, &gateway.envoy, &gateway.ca, &request).await;
+            let answer = raw_answer_to(GUESSER, &gateway.envoy, &request).await;
             assert_eq!(status_of(&answer), 429, "{request}: {answer}");
         }
     }
@@ -84,8 +82,8 @@ async fn ossn_0008_denial_of_service() {
     assert_eq!(lines("too many unknown tokens", &format!("client={GUESSER} ")), 1, "{log}");
     assert_eq!(lines("session refused", &format!("client=\"{GUESSER}\"")), refused[0], "{log}");
     // A client that another one names is not refused for it.
-    assert_echoes(&mut Upgrade::with_token(&gateway.envoy, &good).open(&gateway.ca).await).await;
-    assert_no_trap(gateway);
+    assert_echoes(&mut gateway.envoy.open(&good).await, "typed").await;
+    assert!(!gateway.envoy.has_trapped(), "the filter trapped");
 }
 
 /// The same by connections: those beyond the limit are closed, those within it are served.
@@ -93,13 +91,13 @@ async fn ossn_0008_denial_of_service() {
 async fn ossn_0008_connections_beyond_the_limit() {
     let gateway = gateway().await;
     let console = TcpServer::echo(ESXI).await;
-    let token = token_for(gateway, console.address()).await;
+    let token = gateway.token_for(console.address()).await;
     let limit = "max_active_downstream_connections: 4".to_owned();
     let changes = [("max_active_downstream_connections: 10000", limit)];
-    let (envoy, ca) = envoy_with(gateway, &changes).await;
+    let envoy = gateway.envoy_with(&changes).await;
     let mut sessions = Vec::new();
     for _ in 0..4 {
-        sessions.push(Upgrade::with_token(&envoy, &token).open(&ca).await);
+        sessions.push(envoy.open(&token).await);
     }
     for _ in 0..20 {
         let mut refused = TcpStream::connect(envoy.address()).await.expect("the kernel accepts");
@@ -107,7 +105,7 @@ async fn ossn_0008_connections_beyond_the_limit() {
         assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
     }
     for session in &mut sessions {
-        assert_echoes(session).await;
+        assert_echoes(session, "typed").await;
     }
 }
 
@@ -121,36 +119,35 @@ async fn ossn_0008_sessions_of_one_client() {
     const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 5, 2));
     let gateway = gateway().await;
     let console = TcpServer::echo(ESXI).await;
-    let token = token_for(gateway, console.address()).await;
+    let token = gateway.token_for(console.address()).await;
     let limit = format!(r#""allowed_origins": [], "sessions_per_client": {PER_WORKER}"#);
-    let (envoy, ca) = envoy_with(gateway, &[(r#""allowed_origins": []"#, limit)]).await;
-    let upgrade =
-        Upgrade::with_token(&envoy, &token).from(CLIENT).header("X-Forwarded-For", "192.0.2.1");
+    let envoy = gateway.envoy_with(&[(r#""allowed_origins": []"#, limit)]).await;
+    let upgrade = envoy.upgrade_with(&token).from(CLIENT).header("X-Forwarded-For", "192.0.2.1");
 
     let open_many = async || {
         let mut sessions = Vec::new();
         for _ in 0..TRIES {
-            let answer = upgrade.send(&ca).await;
+            let answer = upgrade.send().await;
             if answer.status == 101 {
                 sessions.push(answer.into_websocket().await);
             } else {
-                assert_eq!((answer.status, answer.code().as_str()), (429, "session_limit"));
+                answer.assert_refused(429, "session_limit");
             }
         }
         let opened = sessions.len();
         assert!((PER_WORKER..=PER_WORKER * WORKERS).contains(&opened), "{opened} sessions");
         for session in &mut sessions {
-            assert_echoes(session).await;
+            assert_echoes(session, "typed").await;
         }
         sessions
     };
 
     let sessions = open_many().await;
-    let mut neighbour = Upgrade::with_token(&envoy, &token).open(&ca).await;
-    assert_echoes(&mut neighbour).await;
+    let mut neighbour = envoy.open(&token).await;
+    assert_echoes(&mut neighbour, "typed").await;
 
     // On one connection, and so on one worker, whose limit is exact.
-    let browser = Http2::connect(&envoy, &ca).await;
+    let browser = Http2::connect(&envoy).await;
     let mut shared = Vec::new();
     let refusal = loop {
         match browser.open(&token).await {
@@ -164,9 +161,9 @@ async fn ossn_0008_sessions_of_one_client() {
 
     drop(sessions);
     let others = 1 + shared.len() as u64;
-    until("the end of the dropped sessions", LIMIT, async || {
+    until("the end of the dropped sessions", async || {
         let active = envoy.stat("wasmcustom.vncgate.sessions.active").await;
-        (active == others).then_some(())
+        active == others
     })
     .await;
     open_many().await;
@@ -185,7 +182,7 @@ async fn cve_2026_7776_stalled_handshakes() {
         // The first bytes of a ClientHello.
         connection.write_all(&[0x16, 0x03, 0x01]).await.expect("send");
         in_tls.push(connection);
-        let mut connection = connect(address, &gateway.ca, &["http/1.1"]).await;
+        let mut connection = connect(&gateway.envoy, &["http/1.1"]).await;
         connection.write_all(b"GET /websockify HTTP/1.1\r\nHost: x\r\nUpgr").await.expect("send");
         in_headers.push(connection);
     }
@@ -208,7 +205,7 @@ async fn cve_2026_7776_stalled_handshakes() {
 async fn cve_2015_1779_endless_headers() {
     let gateway = gateway().await;
     for piece in ["a".repeat(1024), "x-a: b\r\n".repeat(128)] {
-        let mut connection = connect(gateway.envoy.address(), &gateway.ca, &["http/1.1"]).await;
+        let mut connection = connect(&gateway.envoy, &["http/1.1"]).await;
         connection
             .write_all(b"GET /websockify HTTP/1.1\r\nHost: x\r\nX-Long: ")
             .await

@@ -1,16 +1,16 @@
 //! Frames that no browser sends, and consoles that are no VNC servers: each ends its own session, and nobody
 //! else notices.
 
-use crate::fixture::{
-    ESXI, assert_echoes, assert_no_trap, assert_serves, gateway, open, token_for, within,
-};
+use crate::fixture::{ESXI, assert_serves, gateway};
 use futures_util::StreamExt;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
+use vncgate_test_support::screen::RFB_VERSION;
 use vncgate_test_support::screen::TcpServer;
-use vncgate_test_support::websocket::Upgrade;
+use vncgate_test_support::session::{Console, assert_echoes, close_of, next, rest_of, send_raw};
+use vncgate_test_support::wait::within;
 
 const PROTOCOL_ERROR: u16 = 1002;
 
@@ -18,31 +18,13 @@ const PROTOCOL_ERROR: u16 = 1002;
 /// the console gets nothing of it.
 async fn assert_refused(name: &str, wire: &[u8]) {
     let gateway = gateway().await;
-    let (received, mut from_browser) = mpsc::unbounded_channel();
-    let console = TcpServer::start(ESXI, move |mut connection: TcpStream| {
-        let received = received.clone();
-        async move {
-            connection.write_all(b"RFB 003.008\n").await.expect("greet");
-            let mut bytes = Vec::new();
-            // What came before a reset counts as well.
-            let _ = connection.read_to_end(&mut bytes).await;
-            received.send(bytes).expect("the test waits");
-        }
-    })
-    .await;
-    let mut browser = open(gateway, &console).await;
-    let greeting = within("the greeting", browser.next()).await;
-    assert_eq!(greeting.expect("open").expect("a frame"), Message::binary("RFB 003.008\n"));
-    browser.get_mut().write_all(wire).await.expect("send");
-    browser.get_mut().flush().await.expect("flush");
-    match within("a Close frame", browser.next()).await {
-        Some(Ok(Message::Close(Some(close)))) => {
-            assert_eq!(u16::from(close.code), PROTOCOL_ERROR, "{name}");
-        }
-        other => panic!("{name}: {other:?}"),
-    }
-    let received = within("the end of the console's connection", from_browser.recv()).await;
-    assert_eq!(received.expect("the console runs"), b"", "{name}: what the console got");
+    let console = Console::start(ESXI, RFB_VERSION).await;
+    let mut browser = gateway.open(console.address()).await;
+    let mut host_side = console.accept().await;
+    assert_eq!(next(&mut browser).await, Message::binary(RFB_VERSION.as_slice()));
+    send_raw(&mut browser, wire).await;
+    assert_eq!(close_of(&mut browser).await.0, PROTOCOL_ERROR, "{name}");
+    assert_eq!(rest_of(&mut host_side).await, b"", "{name}: what the console got");
 }
 
 /// A length near 2^63 overflowed gorilla/websocket's arithmetic.
@@ -54,7 +36,7 @@ async fn cve_2020_27813_length_overflow() {
         header.extend([0; 4]);
         assert_refused(&format!("a length of {length}"), &header).await;
     }
-    assert_no_trap(gateway().await);
+    assert!(!gateway().await.envoy.has_trapped(), "the filter trapped");
 }
 
 /// QEMU's decoder took memory for what a header announced, and had no end for fragments and control frames.
@@ -69,7 +51,7 @@ async fn cve_2015_1779_frames_against_the_rules() {
     ] {
         assert_refused(name, wire).await;
     }
-    assert_no_trap(gateway().await);
+    assert!(!gateway().await.envoy.has_trapped(), "the filter trapped");
 }
 
 /// guacd read beyond its buffers when a VNC server sent it nonsense. The gateway looks at no byte of a
@@ -79,7 +61,7 @@ async fn cve_2023_43826_hostile_vnc_server() {
     const READ: usize = 4 * 1024 * 1024;
     let gateway = gateway().await;
     let echo = TcpServer::echo(ESXI).await;
-    let mut bystander = open(gateway, &echo).await;
+    let mut bystander = gateway.open(echo.address()).await;
 
     let early_close = TcpServer::start(ESXI, async |connection: TcpStream| drop(connection)).await;
     let reset = TcpServer::start(ESXI, async |connection: TcpStream| {
@@ -92,11 +74,11 @@ async fn cve_2023_43826_hostile_vnc_server() {
     })
     .await;
     for console in [&early_close, &reset, &nonsense] {
-        let token = token_for(gateway, console.address()).await;
-        let answer = Upgrade::with_token(&gateway.envoy, &token).send(&gateway.ca).await;
+        let token = gateway.token_for(console.address()).await;
+        let answer = gateway.envoy.send(&token).await;
         if answer.status != 101 {
             // It was gone before Envoy had connected.
-            assert_eq!((answer.status, answer.code().as_str()), (503, "console_unreachable"));
+            answer.assert_refused(503, "console_unreachable");
             continue;
         }
         let mut browser = answer.into_websocket().await;
@@ -106,7 +88,7 @@ async fn cve_2023_43826_hostile_vnc_server() {
             }
         })
         .await;
-        assert_echoes(&mut bystander).await;
+        assert_echoes(&mut bystander, "typed").await;
     }
 
     let (stopped, mut stops) = mpsc::unbounded_channel();
@@ -118,7 +100,7 @@ async fn cve_2023_43826_hostile_vnc_server() {
         }
     })
     .await;
-    let mut browser = open(gateway, &endless).await;
+    let mut browser = gateway.open(endless.address()).await;
     let mut read = 0;
     while read < READ {
         match within("more", browser.next()).await {
@@ -126,9 +108,9 @@ async fn cve_2023_43826_hostile_vnc_server() {
             other => panic!("after {read} bytes: {other:?}"),
         }
     }
-    assert_echoes(&mut bystander).await;
+    assert_echoes(&mut bystander, "typed").await;
     drop(browser);
     within("the end of the endless console", stops.recv()).await.expect("the console runs");
     assert_serves(gateway).await;
-    assert_no_trap(gateway);
+    assert!(!gateway.envoy.has_trapped(), "the filter trapped");
 }

@@ -1,9 +1,6 @@
 //! The same over HTTP/2: frames without an end, and requests that name a target.
 
-use crate::fixture::{
-    ESXI, LIMIT, UNKNOWN_TOKEN, assert_echoes, assert_no_trap, assert_serves, gateway, open,
-    token_for, within,
-};
+use crate::fixture::{ESXI, UNKNOWN_TOKEN, assert_serves, gateway};
 use crate::targets::steering_headers;
 use h2::ext::Protocol;
 use http::request::Builder;
@@ -13,8 +10,11 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use vncgate_test_support::http2::Http2;
-use vncgate_test_support::process::until;
 use vncgate_test_support::screen::TcpServer;
+use vncgate_test_support::session::assert_echoes;
+use vncgate_test_support::wait::LIMIT;
+use vncgate_test_support::wait::until;
+use vncgate_test_support::wait::within;
 use vncgate_test_support::websocket::connect_from;
 
 /// Who floods: what it shows is not to be held against the others.
@@ -92,7 +92,7 @@ async fn assert_cut_off(
     next: impl Fn(u32) -> Vec<u8>,
 ) {
     let gateway = gateway().await;
-    let mut connection = connect_from(FLOODER, gateway.envoy.address(), &gateway.ca, &["h2"]).await;
+    let mut connection = connect_from(FLOODER, &gateway.envoy, &["h2"]).await;
     let flood = async {
         connection.write_all(&preface()).await?;
         connection.write_all(first).await?;
@@ -112,7 +112,7 @@ async fn assert_cut_off(
     let before = count().await;
     within(name, flood).await.expect_err("it ends with the connection");
     if counter.is_some() {
-        until(name, LIMIT, async || (count().await > before).then_some(())).await;
+        until(name, async || count().await > before).await;
     }
 }
 
@@ -122,12 +122,12 @@ async fn assert_cut_off(
 async fn cve_2023_44487_rapid_reset_and_other_floods_of_frames() {
     let gateway = gateway().await;
     let console = TcpServer::echo(ESXI).await;
-    let mut bystander = open(gateway, &console).await;
+    let mut bystander = gateway.open(console.address()).await;
     let own = gateway.envoy.address();
     // On a console, whose stream is there until the end: what comes on one that has ended Envoy passes over
     // and does not count. And first: with the next flood its client shows too many unknown tokens to open one.
     let flooded = TcpServer::echo(ESXI).await;
-    let token = token_for(gateway, flooded.address()).await;
+    let token = gateway.token_for(flooded.address()).await;
     assert_cut_off(
         "CVE-2019-9518, empty frames",
         Some("http2.inbound_empty_frames_flood"),
@@ -135,7 +135,7 @@ async fn cve_2023_44487_rapid_reset_and_other_floods_of_frames() {
         |_| frame(DATA, NO_FLAGS, 1, b""),
     )
     .await;
-    assert_echoes(&mut bystander).await;
+    assert_echoes(&mut bystander, "typed").await;
     assert_cut_off(
         "CVE-2023-44487, rapid reset",
         Some("http.vncgate.downstream_rq_too_many_premature_resets"),
@@ -150,7 +150,7 @@ async fn cve_2023_44487_rapid_reset_and_other_floods_of_frames() {
         },
     )
     .await;
-    assert_echoes(&mut bystander).await;
+    assert_echoes(&mut bystander, "typed").await;
     assert_cut_off(
         "CVE-2024-30255, CONTINUATION flood",
         Some("http2.header_overflow"),
@@ -161,7 +161,7 @@ async fn cve_2023_44487_rapid_reset_and_other_floods_of_frames() {
         },
     )
     .await;
-    assert_echoes(&mut bystander).await;
+    assert_echoes(&mut bystander, "typed").await;
     let request = upgrade(1, own, UNKNOWN_TOKEN);
     for (name, counter, first, repeated) in [
         ("CVE-2019-9512, ping flood", None, &b""[..], frame(PING, NO_FLAGS, 0, &[0; 8])),
@@ -180,17 +180,17 @@ async fn cve_2023_44487_rapid_reset_and_other_floods_of_frames() {
         ),
     ] {
         assert_cut_off(name, counter, first, |_| repeated.clone()).await;
-        assert_echoes(&mut bystander).await;
+        assert_echoes(&mut bystander, "typed").await;
     }
     assert_serves(gateway).await;
-    assert_no_trap(gateway);
+    assert!(!gateway.envoy.has_trapped(), "the filter trapped");
 }
 
 /// Headers that stall are given up after 10 s, as over HTTP/1.1.
 #[tokio::test]
 async fn cve_2026_7776_stalled_http2_headers() {
     let gateway = gateway().await;
-    let mut connection = connect_from(FLOODER, gateway.envoy.address(), &gateway.ca, &["h2"]).await;
+    let mut connection = connect_from(FLOODER, &gateway.envoy, &["h2"]).await;
     connection.write_all(&[preface(), unfinished()].concat()).await.expect("send");
     let begun = Instant::now();
     let given_up = async {
@@ -254,12 +254,12 @@ async fn ssrf_by_http2_requests() {
         let request = request.body(()).expect("a request");
         let description = format!("{request:?}");
         // One that Envoy takes for a breach of HTTP/2 costs the connection.
-        let browser = Http2::connect(&gateway.envoy, &gateway.ca).await;
+        let browser = Http2::connect(&gateway.envoy).await;
         let answer = timeout(LIMIT, browser.send(request)).await.expect("an answer");
         let status = answer.map_or(0, |(status, _)| status);
         assert!(matches!(status, 0 | 400..=499 | 501), "{description}: {status}");
     }
     assert_eq!(forbidden.accepted(), 0);
     assert_serves(gateway).await;
-    assert_no_trap(gateway);
+    assert!(!gateway.envoy.has_trapped(), "the filter trapped");
 }

@@ -1,5 +1,7 @@
-//! Each hole that a proxy of this kind has had, tried on the whole gateway: Envoy with the shipped
-//! configuration, the filter, the authority and a simulated vCenter.
+//! Each hole that a proxy of this kind has had, tried on the whole gateway.
+//!
+//! Real parts: Envoy with the shipped configuration and the built filter, the built authority. vCenter is
+//! govmomi's simulator.
 //!
 //! A test is named after its hole, by the number under which it was published:
 //!

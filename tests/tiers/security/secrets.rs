@@ -1,13 +1,12 @@
 //! Tokens are in no log, no metric and no cookie, and no answer sends a browser to another site.
 
-use crate::fixture::{ESXI, LIMIT, UNKNOWN_TOKEN, assert_no_trap, gateway, machine_at, raw_answer};
+use crate::fixture::{ESXI, UNKNOWN_TOKEN, gateway, raw_answer};
 use futures_util::StreamExt;
 use reqwest::header::{LOCATION, SET_COOKIE};
 use std::net::SocketAddr;
 use vncgate_test_support::http2::Http2;
-use vncgate_test_support::process::until;
 use vncgate_test_support::screen::RfbServer;
-use vncgate_test_support::websocket::Upgrade;
+use vncgate_test_support::wait::until;
 use vncgate_test_support::workspace::free_port;
 
 /// nova wrote tokens to its logs. Here every log and metric is read after every kind of session and of
@@ -17,33 +16,33 @@ async fn cve_2015_9543_token_in_logs() {
     let gateway = gateway().await;
     let (envoy, ca) = (&gateway.envoy, &gateway.ca);
     let console = RfbServer::start(ESXI).await;
-    let vm = machine_at(gateway, console.address());
-    let good = gateway.api().console(&vm).await.token;
-    let closed = machine_at(gateway, SocketAddr::new(ESXI, free_port(ESXI)));
-    let unreachable = gateway.api().console(&closed).await.token;
+    let vm = gateway.machine_at(console.address());
+    let good = gateway.issue(&vm).await;
+    let closed = gateway.machine_at(SocketAddr::new(ESXI, free_port(ESXI)));
+    let unreachable = gateway.issue(&closed).await;
     let console_of_off = RfbServer::start(ESXI).await;
-    let off = machine_at(gateway, console_of_off.address());
-    let unavailable = gateway.api().console(&off).await.token;
+    let off = gateway.machine_at(console_of_off.address());
+    let unavailable = gateway.issue(&off).await;
     gateway.vcenter.power_off(&off.name);
 
     let mut request_ids = Vec::new();
     for token in [&good, &unreachable, &unavailable, &UNKNOWN_TOKEN.to_owned()] {
         for upgrade in [
-            Upgrade::with_token(envoy, token),
-            Upgrade::new(envoy).path(&format!("/websockify?token={token}")),
-            Upgrade::new(envoy).path(&format!("/vnc.html?%74oken={token}&a=b")),
-            Upgrade::new(envoy).header("Cookie", &format!("token={token}")),
-            Upgrade::with_token(envoy, token).header("Origin", "https://evil.example"),
-            Upgrade::with_token(envoy, token).method("POST"),
-            Upgrade::with_token(envoy, token).header("Sec-WebSocket-Version", "8"),
-            Upgrade::new(envoy).path(&format!("/{}?token={token}", "a".repeat(7000))),
-            Upgrade::new(envoy).path(&format!("/?token={token}%00")),
-            Upgrade::new(envoy).path(&format!("/%2f?token={token}")),
-            Upgrade::new(envoy).header("Cookie", &format!("token={token}!")),
+            envoy.upgrade_with(token),
+            envoy.upgrade().path(&format!("/websockify?token={token}")),
+            envoy.upgrade().path(&format!("/vnc.html?%74oken={token}&a=b")),
+            envoy.upgrade().header("Cookie", &format!("token={token}")),
+            envoy.upgrade_with(token).header("Origin", "https://evil.example"),
+            envoy.upgrade_with(token).method("POST"),
+            envoy.upgrade_with(token).header("Sec-WebSocket-Version", "8"),
+            envoy.upgrade().path(&format!("/{}?token={token}", "a".repeat(7000))),
+            envoy.upgrade().path(&format!("/?token={token}%00")),
+            envoy.upgrade().path(&format!("/%2f?token={token}")),
+            envoy.upgrade().header("Cookie", &format!("token={token}!")),
         ] {
             let answer = upgrade
                 .header("Referer", &format!("https://{}/vnc.html?token={token}", envoy.address()))
-                .send(ca)
+                .send()
                 .await;
             request_ids.extend(answer.header("x-request-id").map(str::to_owned));
             if answer.status == 101 {
@@ -53,7 +52,7 @@ async fn cve_2015_9543_token_in_logs() {
             }
         }
         // Over HTTP/2; the session, if it is one, ends with its connection.
-        let _ = Http2::connect(envoy, ca).await.open(token).await;
+        let _ = Http2::connect(envoy).await.open(token).await;
         // Plain requests: the page's own question, a stock page's URL, the token in places of its own.
         for (path, authorization) in [
             ("/console/status".to_owned(), format!("Bearer {token}")),
@@ -68,24 +67,20 @@ async fn cve_2015_9543_token_in_logs() {
             let id = answer.headers()["x-request-id"].to_str().expect("an id");
             request_ids.push(id.to_owned());
         }
-        raw_answer(
-            &gateway.envoy,
-            &gateway.ca,
-            &format!("GET /?token={token} HTTP/1.1\r\nbroken\r\n\r\n"),
-        )
-        .await;
+        raw_answer(&gateway.envoy, &format!("GET /?token={token} HTTP/1.1\r\nbroken\r\n\r\n"))
+            .await;
     }
     // All of it is written.
-    until("every request in the access log", LIMIT, async || {
+    until("every request in the access log", async || {
         let log = envoy.access_log();
         let logged = |id: &String| {
             log.iter().any(|entry| entry["request_id"] == *id && entry["event"] == "DownstreamEnd")
         };
-        request_ids.iter().all(logged).then_some(())
+        request_ids.iter().all(logged)
     })
     .await;
 
-    let metrics = gateway.authority.internal("/metrics").await.text().await.expect("text");
+    let metrics = gateway.authority.metrics().await;
     for (name, text) in [
         ("Envoy's logs", envoy.log()),
         ("the authority's log", gateway.authority.log()),
@@ -98,7 +93,7 @@ async fn cve_2015_9543_token_in_logs() {
             assert!(!text.contains(token), "a token in {name}");
         }
     }
-    assert_no_trap(gateway);
+    assert!(!gateway.envoy.has_trapped(), "the filter trapped");
 }
 
 /// nova-novncproxy redirected `//evil.example/%2F..` to `//evil.example/%2F../`, which is another site.
@@ -119,12 +114,8 @@ async fn cve_2021_3654_open_redirect() {
         "/evil.example%0d%0aLocation:%20https://evil.example",
         "https://evil.example/node_modules",
     ] {
-        let answer = raw_answer(
-            &gateway.envoy,
-            &gateway.ca,
-            &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"),
-        )
-        .await;
+        let answer =
+            raw_answer(&gateway.envoy, &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")).await;
         let head = answer.to_ascii_lowercase();
         assert!(head.starts_with("http/1.1 4"), "{path}: {answer}");
         assert!(!head.contains("\r\nlocation:"), "{path}: {answer}");
@@ -148,8 +139,8 @@ async fn cve_2021_3654_open_redirect() {
 async fn cve_2013_7436_cookie_flags() {
     let gateway = gateway().await;
     let console = RfbServer::start(ESXI).await;
-    let vm = machine_at(gateway, console.address());
-    let token = gateway.api().console(&vm).await.token;
+    let vm = gateway.machine_at(console.address());
+    let token = gateway.issue(&vm).await;
     let http = gateway.ca.http_client();
     for path in ["/console.html", "/console.js", "/vnc.html", "/", "/console/status"] {
         let url = format!("{}{path}?token={token}", gateway.envoy.url());
@@ -160,10 +151,10 @@ async fn cve_2013_7436_cookie_flags() {
     let issued = gateway.api().request_console(&vm.instance_uuid).await;
     assert!(issued.headers().get(SET_COOKIE).is_none());
     for upgrade in [
-        Upgrade::with_token(&gateway.envoy, &token),
-        Upgrade::new(&gateway.envoy).header("Cookie", &format!("token={token}")),
-        Upgrade::new(&gateway.envoy).header("Cookie", "token=other"),
+        gateway.envoy.upgrade_with(&token),
+        gateway.envoy.upgrade().header("Cookie", &format!("token={token}")),
+        gateway.envoy.upgrade().header("Cookie", "token=other"),
     ] {
-        assert_eq!(upgrade.send(&gateway.ca).await.header("set-cookie"), None);
+        assert_eq!(upgrade.send().await.header("set-cookie"), None);
     }
 }

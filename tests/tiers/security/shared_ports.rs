@@ -3,14 +3,16 @@
 use futures_util::future::join_all;
 use serde_json::Value;
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
+use vncgate_test_support::authority::NO_GATEWAY;
 use vncgate_test_support::authority::{Authority, Config};
 use vncgate_test_support::certificate::Ca;
+use vncgate_test_support::gateway::ESXI_HOSTS;
 use vncgate_test_support::process::Run;
 use vncgate_test_support::vcsim::{Options, Vcsim, Vm};
 
-const ESXI: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+const ESXI: IpAddr = ESXI_HOSTS[0];
 
 /// How often the machines race, and how many they are.
 const ROUNDS: usize = 8;
@@ -39,7 +41,7 @@ async fn cve_2014_8750_two_machines_with_one_port() {
     for name in ["one-authority", "other-authority"] {
         let run = Run::new(name);
         run.write("ca.pem", ca.pem());
-        let config = enable_vnc(Config::new(&run, &vcenter, "https://127.0.0.1:1"));
+        let config = enable_vnc(Config::new(&run, &vcenter, NO_GATEWAY));
         authorities.push((Authority::start(&run, config).await, run));
     }
     let host = ESXI.to_string();
@@ -51,7 +53,7 @@ async fn cve_2014_8750_two_machines_with_one_port() {
         let races = machines.iter().enumerate().map(|(number, vm)| {
             let (authority, _) = &authorities[(number + round) % authorities.len()];
             async move {
-                let token = authority.api().console(vm).await.token;
+                let token = authority.issue(vm).await;
                 // While others still choose: the token opens this machine's console or none.
                 let early = authority.check(&token).await;
                 (authority, vm, token, early)
@@ -79,10 +81,7 @@ async fn cve_2014_8750_two_machines_with_one_port() {
 }
 
 fn enable_vnc(config: Config) -> Config {
-    config
-        .with("#[vcenter.enable_vnc]", "[vcenter.enable_vnc]")
-        .with("#ports = \"5900-6105\"", &format!("ports = {PORTS:?}"))
-        .with("#password = true", "password = false")
+    config.with_enable_vnc(PORTS).with("#password = true", "password = false")
 }
 
 /// The VNC port of each machine, by its name.

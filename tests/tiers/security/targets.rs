@@ -1,10 +1,8 @@
 //! No request chooses where Envoy connects, hides from the filter, or reaches the internal listener.
 
-use crate::fixture::{
-    ESXI, UNKNOWN_TOKEN, assert_echoes, assert_no_trap, assert_serves, gateway, raw_answer,
-    status_of, token_for,
-};
+use crate::fixture::{ESXI, UNKNOWN_TOKEN, assert_serves, gateway, raw_answer, status_of};
 use vncgate_test_support::screen::TcpServer;
+use vncgate_test_support::session::assert_echoes;
 use vncgate_test_support::websocket::Upgrade;
 
 /// Headers by which Envoy, a filter in it, or the WebAssembly host could be told something about a target.
@@ -44,7 +42,7 @@ pub(crate) fn steering_headers(target: &str) -> Vec<(&'static str, String)> {
 async fn header_smuggling_by_connection() {
     let gateway = gateway().await;
     let console = TcpServer::echo(ESXI).await;
-    let token = token_for(gateway, console.address()).await;
+    let token = gateway.token_for(console.address()).await;
     for connection in [
         "Upgrade, Origin",
         "Upgrade, Cookie, Origin, Host",
@@ -55,13 +53,13 @@ async fn header_smuggling_by_connection() {
     ] {
         let with = |upgrade: Upgrade| upgrade.header("Connection", connection);
         // A page that may not stays one that may not.
-        let cross_site = with(Upgrade::with_token(&gateway.envoy, &token))
-            .header("Origin", "https://evil.example");
-        let answer = cross_site.send(&gateway.ca).await;
+        let cross_site =
+            with(gateway.envoy.upgrade_with(&token)).header("Origin", "https://evil.example");
+        let answer = cross_site.send().await;
         assert!(matches!(answer.status, 400 | 403), "{connection}: {}", answer.status);
         // A token that is none stays none, even if the filter does not see it.
-        let stranger = with(Upgrade::with_token(&gateway.envoy, UNKNOWN_TOKEN));
-        let answer = stranger.send(&gateway.ca).await;
+        let stranger = with(gateway.envoy.upgrade_with(UNKNOWN_TOKEN));
+        let answer = stranger.send().await;
         assert!(matches!(answer.status, 400 | 403), "{connection}: {}", answer.status);
         assert_eq!(console.accepted(), 0, "{connection}");
     }
@@ -91,7 +89,7 @@ async fn a_request_within_a_request_reaches_nothing_else() {
         for head in ["", upgrade] {
             let request =
                 format!("GET /websockify HTTP/1.1\r\nHost: {own}\r\n{head}{framing}\r\n{inner}");
-            let answer = raw_answer(&gateway.envoy, &gateway.ca, &request).await;
+            let answer = raw_answer(&gateway.envoy, &request).await;
             let status = status_of(&answer);
             assert!(matches!(status, 0 | 400..=499 | 501), "{framing:?}: {answer}");
             // The check API's word for a question that is none.
@@ -112,11 +110,11 @@ async fn a_request_within_a_request_reaches_nothing_else() {
         // Envoy says that these are no requests, or closes.
         let request =
             format!("{nonsense}GET /v1/check HTTP/1.1\r\nHost: {own}\r\nConnection: close\r\n\r\n");
-        let status = status_of(&raw_answer(&gateway.envoy, &gateway.ca, &request).await);
+        let status = status_of(&raw_answer(&gateway.envoy, &request).await);
         assert!(matches!(status, 0 | 400..=499 | 505), "{nonsense:?}: {status}");
     }
     assert_serves(gateway).await;
-    assert_no_trap(gateway);
+    assert!(!gateway.envoy.has_trapped(), "the filter trapped");
 }
 
 /// Server-side request forgery by headers: with no token, a bad one and a good one.
@@ -132,20 +130,20 @@ async fn ssrf_by_headers() {
         let answer = plain.header(name, &value).send().await.expect("an answer");
         assert_eq!(answer.status(), 404, "{name}");
         for token in ["", UNKNOWN_TOKEN] {
-            let upgrade = Upgrade::with_token(&gateway.envoy, token).header(name, &value);
-            let status = upgrade.send(&gateway.ca).await.status;
+            let upgrade = gateway.envoy.upgrade_with(token).header(name, &value);
+            let status = upgrade.send().await.status;
             assert!(matches!(status, 400 | 403), "{name}: {status}");
         }
     }
     // With a good token the session goes where the token says.
     let console = TcpServer::echo(ESXI).await;
-    let token = token_for(gateway, console.address()).await;
+    let token = gateway.token_for(console.address()).await;
     let upgrade = steering_headers(&target)
         .iter()
-        .fold(Upgrade::with_token(&gateway.envoy, &token), |upgrade, (name, value)| {
+        .fold(gateway.envoy.upgrade_with(&token), |upgrade, (name, value)| {
             upgrade.header(name, value)
         });
-    assert_echoes(&mut upgrade.open(&gateway.ca).await).await;
+    assert_echoes(&mut upgrade.open().await, "typed").await;
     assert_eq!((forbidden.accepted(), console.accepted()), (0, 1));
 }
 
@@ -173,7 +171,7 @@ async fn ssrf_by_request_lines() {
         format!("GET /websockify?token={target} HTTP/1.1\r\nHost: x\r\n{upgrade}\r\n"),
         format!("GET / HTTP/1.0\r\nHost: {target}\r\n\r\n"),
     ] {
-        let answer = raw_answer(&gateway.envoy, &gateway.ca, &request).await;
+        let answer = raw_answer(&gateway.envoy, &request).await;
         // 200 is the authority's document at `/`, whatever host was named.
         assert!(matches!(status_of(&answer), 0 | 200 | 400..=499 | 501), "{request}: {answer}");
     }
@@ -206,7 +204,7 @@ async fn the_internal_listener_is_not_behind_envoy() {
                         question.len()
                     ),
                 ] {
-                    let answer = raw_answer(&gateway.envoy, &gateway.ca, &request).await;
+                    let answer = raw_answer(&gateway.envoy, &request).await;
                     assert!(matches!(status_of(&answer), 400 | 404 | 405), "{request}: {answer}");
                     assert!(!answer.contains("token_invalid"), "{request}: {answer}");
                 }

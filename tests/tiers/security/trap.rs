@@ -3,7 +3,7 @@
 //! The filter has no known way to trap, so the built one is given one: callbacks that execute `unreachable`
 //! when a certain argument is large, and are the filter's own otherwise.
 
-use crate::fixture::{ESXI, LIMIT, assert_echoes, has_trapped, raw_answer, status_of, within};
+use crate::fixture::{ESXI, raw_answer, status_of};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::json;
 use std::collections::HashMap;
@@ -11,20 +11,19 @@ use std::convert::Infallible;
 use std::time::Duration;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
-use vncgate_test_support::certificate::Ca;
-use vncgate_test_support::envoy::{Envoy, Settings};
-use vncgate_test_support::process::{Run, until};
+use vncgate_test_support::envoy::Envoy;
+use vncgate_test_support::process::Run;
 use vncgate_test_support::screen::TcpServer;
-use vncgate_test_support::scripted::{Script, ScriptedAuthority};
-use vncgate_test_support::websocket::Upgrade;
+use vncgate_test_support::scripted::Script;
+use vncgate_test_support::scripted::{ScriptedGateway, TOKEN};
+use vncgate_test_support::session::assert_echoes;
+use vncgate_test_support::wait::{until_some, within};
 use vncgate_test_support::workspace;
 use wasm_encoder::reencode::{Error, Reencode, utils};
 use wasm_encoder::{
     BlockType, CodeSection, ExportKind, ExportSection, Function, FunctionSection, Module,
 };
 use wasmparser::{Parser, Payload, TypeRef};
-
-const TOKEN: &str = "11111111-2222-4333-8444-555555555555";
 
 /// Callbacks of proxy-wasm 0.2.1, all their arguments, the argument that decides, and from which value on
 /// it traps.
@@ -42,7 +41,7 @@ const TRAPPING_ANSWER: i32 = 3000;
 const TRAPPING_CHUNK: i32 = 3000;
 
 /// How long a refused browser waits for its answer.
-const PATIENCE: Duration = Duration::from_secs(3);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// More than there are workers, so that each of them has trapped.
 const TRIES: usize = 6;
@@ -50,44 +49,38 @@ const TRIES: usize = 6;
 #[tokio::test]
 async fn a_trap_admits_nobody_and_the_next_request_is_served() {
     let run = Run::new("trap");
-    let ca = Ca::new(&run);
-    let authority = ScriptedAuthority::start(Script::Silence).await;
     let filter = std::fs::read(workspace::filter()).expect("read the filter");
     let trapping = run.write("trapping.wasm", with_traps(&filter));
     let shipped = workspace::filter().display().to_string();
-    let settings = Settings {
-        listen: Envoy::free_address(),
-        authority_public: authority.address(),
-        authority_internal: authority.address(),
-        changes: &[
-            (&shipped, trapping.display().to_string()),
-            // A place that outlived the trap of its session would be missed by the next one.
-            (r#""allowed_origins": []"#, r#""sessions_per_client": 1"#.to_owned()),
-        ],
-    };
-    let envoy = Envoy::start(&run, &ca, &settings).await;
+    let changes = [
+        (shipped.as_str(), trapping.display().to_string()),
+        // A place that outlived the trap of its session would be missed by the next one.
+        (r#""allowed_origins": []"#, r#""sessions_per_client": 1"#.to_owned()),
+    ];
+    let ScriptedGateway { envoy, authority } =
+        ScriptedGateway::start(Script::Silence, &changes).await;
     let console = TcpServer::echo(ESXI).await;
     let grant = Script::grant(console.address());
     let serves = async || {
         authority.follow(grant.clone());
         // A worker whose filter has trapped refuses for a moment, lest it start one after another.
-        let mut browser = until("a session by a fresh filter", LIMIT, async || {
-            let answer = Upgrade::with_token(&envoy, TOKEN).send(&ca).await;
+        let mut browser = until_some("a session by a fresh filter", async || {
+            let answer = envoy.send(TOKEN).await;
             // Nor has Envoy always heard already that the last browser has gone.
             let known = matches!(answer.status, 101 | 429 | 500 | 503);
             assert!(known, "{} {}", answer.status, answer.body);
             if answer.status == 101 { Some(answer.into_websocket().await) } else { None }
         })
         .await;
-        assert_echoes(&mut browser).await;
+        assert_echoes(&mut browser, "typed").await;
         browser
     };
     serves().await;
-    assert!(!has_trapped(&envoy), "what browsers send does not trap");
+    assert!(!envoy.has_trapped(), "what browsers send does not trap");
 
     // Before the authority is asked, and with a token that it would grant.
     let headers = "X-Many: x\r\n".repeat(TRAPPING_HEADERS.unsigned_abs() as usize);
-    assert_refuses(&envoy, &ca, &console, &headers).await;
+    assert_refuses(&envoy, &console, &headers).await;
     assert_trapped_in(&envoy, "proxy_on_request_headers");
     serves().await;
 
@@ -95,7 +88,7 @@ async fn a_trap_admits_nobody_and_the_next_request_is_served() {
     let Script::Answer(status, mut granted) = grant.clone() else { unreachable!("a grant") };
     granted["session"] = json!("s".repeat(TRAPPING_ANSWER.unsigned_abs() as usize));
     authority.follow(Script::Answer(status, granted));
-    assert_refuses(&envoy, &ca, &console, "").await;
+    assert_refuses(&envoy, &console, "").await;
     assert_trapped_in(&envoy, "proxy_on_http_call_response");
     serves().await;
 
@@ -119,7 +112,7 @@ fn assert_trapped_in(envoy: &Envoy, callback: &str) {
 }
 
 /// Asserts that upgrades are refused, or get no answer at all, and that no console hears of them.
-async fn assert_refuses(envoy: &Envoy, ca: &Ca, console: &TcpServer, headers: &str) {
+async fn assert_refuses(envoy: &Envoy, console: &TcpServer, headers: &str) {
     let before = console.accepted();
     for _ in 0..TRIES {
         for token in [format!("?token={TOKEN}"), String::new()] {
@@ -130,7 +123,7 @@ async fn assert_refuses(envoy: &Envoy, ca: &Ca, console: &TcpServer, headers: &s
                 envoy.address()
             );
             // Envoy leaves a request that the filter has paused, and then trapped, to the idle timeout.
-            let answer = timeout(PATIENCE, raw_answer(envoy, ca, &request)).await;
+            let answer = timeout(ANSWER_TIMEOUT, raw_answer(envoy, &request)).await;
             let status = answer.as_deref().map_or(0, status_of);
             assert!(matches!(status, 0 | 403 | 500 | 503), "{answer:?}");
         }

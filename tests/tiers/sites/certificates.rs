@@ -1,6 +1,6 @@
 //! Who may ask a site, and whom a site asks: holders of certificates for the hosts of the configured sites.
 
-use crate::fixture::{BERLIN, FILTER_TIMEOUT, LIMIT, Pair, Plan, Site, TOKYO, shared, site};
+use crate::fixture::{BERLIN, FILTER_TIMEOUT, Pair, Plan, Site, TOKYO, site};
 use rcgen::{ExtendedKeyUsagePurpose, date_time_ymd};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -14,14 +14,16 @@ use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use vncgate_test_support::authority::NO_GATEWAY;
 use vncgate_test_support::authority::{Authority, Config};
 use vncgate_test_support::certificate::Ca;
 use vncgate_test_support::esxi::self_signed;
-use vncgate_test_support::process::{Run, run_to_end, until};
+use vncgate_test_support::process::{Run, run_to_end};
 use vncgate_test_support::scripted::{Script, ScriptedAuthority};
 use vncgate_test_support::stores::Store;
 use vncgate_test_support::template::substitute;
 use vncgate_test_support::vcsim::Vcsim;
+use vncgate_test_support::wait::{LIMIT, until};
 use vncgate_test_support::workspace::{checkout, free_port};
 
 /// The commands and the configuration of docs/sites.md, with the addresses of this machine.
@@ -56,8 +58,8 @@ async fn the_documented_commands_make_two_sites() {
     }
     let end = "#format = \"text\"\n";
     let config = |run, vcenter, toml: &str| {
-        let config = Config::new(run, vcenter, "https://127.0.0.1:1");
-        config.with(r#"#store = "memory""#, &shared(&store)).with(end, &format!("{end}\n{toml}"))
+        let config = Config::new(run, vcenter, NO_GATEWAY);
+        config.with_store(&store).with(end, &format!("{end}\n{toml}"))
     };
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let peer = SocketAddr::new(loopback, free_port(loopback));
@@ -210,10 +212,7 @@ async fn stalled_handshakes_keep_nobody_out() {
         let end = tokio::time::timeout(2 * LIMIT, connection.read_u8()).await;
         assert!(end.expect("the end in time").is_err(), "thrown out");
     }
-    until("an answer again", LIMIT, async || {
-        (tokyo.authority.check(&token).await.status == 200).then_some(())
-    })
-    .await;
+    until("an answer again", async || tokyo.authority.check(&token).await.status == 200).await;
 }
 
 /// Whoever took the other site's address has no certificate for its name.

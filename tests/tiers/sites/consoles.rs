@@ -1,38 +1,31 @@
 //! A browser at one site's gateway, and a machine at the other site.
 
-use crate::fixture::{BERLIN, LIMIT, Pair, Plan, Site, TOKYO};
+use crate::fixture::{BERLIN, Pair, Plan, Site, TOKYO};
 use futures_util::future::join_all;
-use futures_util::{SinkExt, StreamExt};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::time::Duration;
-use tokio_tungstenite::tungstenite::Message;
 use vncgate_test_support::answer::Answer;
 use vncgate_test_support::certificate::Ca;
-use vncgate_test_support::console_api::API_TOKEN;
 use vncgate_test_support::envoy::{Envoy, Settings};
-use vncgate_test_support::process::{Run, until};
+use vncgate_test_support::process::Run;
 use vncgate_test_support::screen::TcpServer;
+use vncgate_test_support::session::assert_echoes;
 use vncgate_test_support::stores::Store;
+use vncgate_test_support::wait::{LIMIT, until, until_some};
 use vncgate_test_support::webmks::{self, WITHOUT_VNC};
-use vncgate_test_support::websocket::Upgrade;
 
-/// A gateway of the site's.
+/// A gateway of the site's, which accepts the hosts that its authority has written.
 async fn envoy(site: &Site) -> Envoy {
-    let settings = Settings {
-        listen: Envoy::free_address(),
-        authority_public: site.authority.config().public(),
-        authority_internal: site.authority.config().internal(),
-        changes: &[],
-    };
+    let (authority_public, authority_internal) = site.authority.listeners();
+    let listen = Envoy::free_address();
+    let settings = Settings { listen, authority_public, authority_internal, changes: &[] };
     Envoy::start(&site.run, &site.ca, &settings).await
 }
 
 /// Calls the console API of a site as an administrator.
 async fn call(site: &Site, method: Method, path: &str) -> Answer {
-    let url = format!("http://{}{path}", site.authority.config().public());
-    let request = site.ca.http_client().request(method, url);
-    let request = request.header("X-Auth-Token", API_TOKEN);
+    let request = site.authority.request(method, path);
     let request = request.header("OpenStack-API-Version", "compute 2.31");
     Answer::of(request.send().await.expect("the API answers")).await
 }
@@ -49,22 +42,18 @@ async fn a_token_of_one_site_opens_its_console_at_the_other_s_gateway() {
     assert_eq!((status.status, &status.body["name"]), (200, &json!("web-1")), "{}", status.body);
     assert_eq!(status.body["power_state"], "poweredOn");
 
-    let mut browser = Upgrade::with_token(&envoy, &token).open(&tokyo.ca).await;
-    browser.send(Message::binary("typed")).await.expect("send");
-    let echoed = tokio::time::timeout(LIMIT, browser.next()).await.expect("an answer in time");
-    assert_eq!(echoed.expect("an open console").expect("a frame"), Message::binary("typed"));
+    let mut browser = envoy.open(&token).await;
+    assert_echoes(&mut browser, "typed").await;
     // Once it is open, neither authority has a part in it.
     berlin.authority.freeze();
     tokyo.authority.freeze();
-    browser.send(Message::binary("again")).await.expect("send");
-    let echoed = tokio::time::timeout(LIMIT, browser.next()).await.expect("an answer in time");
-    assert_eq!(echoed.expect("an open console").expect("a frame"), Message::binary("again"));
+    assert_echoes(&mut browser, "again").await;
     berlin.authority.thaw();
     tokyo.authority.thaw();
     browser.close(None).await.expect("close");
 
     // The session has one name in every log.
-    let entry = until("the session in the access log", LIMIT, async || {
+    let entry = until_some("the session in the access log", async || {
         let log = envoy.access_log();
         log.into_iter().find(|entry| entry["instance"] == vm.instance_uuid.as_str())
     })
@@ -73,7 +62,7 @@ async fn a_token_of_one_site_opens_its_console_at_the_other_s_gateway() {
     for site in [berlin, tokyo] {
         assert!(site.authority.log().contains(session), "{}", site.authority.log());
         assert!(!site.authority.log().contains(&token), "a token in a log");
-        let metrics = site.authority.internal("/metrics").await.text().await.expect("metrics");
+        let metrics = site.authority.metrics().await;
         assert!(!metrics.contains(&token), "a token in the metrics");
     }
     assert!(!envoy.log().contains(&token), "a token in Envoy's log");
@@ -86,7 +75,7 @@ async fn a_token_of_one_site_opens_its_console_at_the_other_s_gateway() {
         (berlin, r#"vncgate_site_answers_total{site="tokyo",question="console",outcome="ok"}"#),
         (berlin, r#"vncgate_site_answers_total{site="tokyo",question="status",outcome="ok"}"#),
     ] {
-        assert_eq!(site.count(metric).await, 1, "{metric}");
+        assert_eq!(site.authority.count(metric).await, 1, "{metric}");
     }
 }
 
@@ -216,10 +205,8 @@ async fn a_webmks_console_of_one_site_opens_at_the_other_s_gateway() {
     assert_eq!(tokyo.authority.status(&token).await.body["protocol"], "webmks");
     assert_eq!(esxi.host(&name).await.tickets, 0, "a question costs no ticket");
     for _ in 0..2 {
-        let mut browser = Upgrade::with_token(&envoy, &token).open(&tokyo.ca).await;
-        browser.send(Message::binary("typed")).await.expect("send");
-        let echoed = tokio::time::timeout(LIMIT, browser.next()).await.expect("in time");
-        assert_eq!(echoed.expect("an open console").expect("a frame"), Message::binary("typed"));
+        let mut browser = envoy.open(&token).await;
+        assert_echoes(&mut browser, "typed").await;
     }
     let state = esxi.host(&name).await;
     assert_eq!((state.tickets, state.upgrades.len()), (2, 2));
@@ -268,9 +255,6 @@ async fn a_site_whose_clock_is_wrong_issues_tokens_that_are_good_for_their_time(
     let mut skewed = record;
     (skewed.issued_at, skewed.expires_at) = (fast, fast + Duration::from_secs(600));
     records.put(token_hash, skewed, Duration::from_millis(1)).await.expect("kept");
-    until("the token's end", LIMIT, async || {
-        (tokyo.authority.check(&token).await.status == 403).then_some(())
-    })
-    .await;
+    until("the token's end", async || tokyo.authority.check(&token).await.status == 403).await;
     berlin.authority.check(&token).await.assert_refused(403, "token_invalid");
 }

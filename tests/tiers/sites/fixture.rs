@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 use tokio::sync::OnceCell;
+use vncgate_test_support::authority::NO_GATEWAY;
 use vncgate_test_support::authority::{Authority, Config};
 use vncgate_test_support::certificate::{Ca, Identity};
 use vncgate_test_support::gateway::ESXI_HOSTS;
@@ -12,14 +13,8 @@ use vncgate_test_support::stores::Store;
 use vncgate_test_support::vcsim::{Vcsim, Vm};
 use vncgate_test_support::workspace::free_port;
 
-/// How long a test waits for what must come, on a machine that may be busy with a build.
-pub(crate) const LIMIT: Duration = Duration::from_secs(20);
-
 /// The filter waits 5 s for a check.
 pub(crate) const FILTER_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Where console URLs lead. Nobody listens there.
-const GATEWAY: &str = "https://127.0.0.1:1";
 
 /// What tells one site from another.
 #[derive(Debug)]
@@ -145,10 +140,10 @@ impl Plan {
     ) -> Site {
         let identity = sites.issue_for(self.place.name, &[self.place.host]);
         let Self { vcenter, place, peer, ca, run } = self;
-        let config = Config::new(&run, &vcenter, GATEWAY);
+        let config = Config::new(&run, &vcenter, NO_GATEWAY);
         let config = with_sites(config, peer, sites, &identity, others)
-            .with(r#"#store = "memory""#, &shared(store))
-            .with(r#"token_ttl = "10m""#, &format!("token_ttl = \"10m\"\n{console}"))
+            .with_store(store)
+            .with_console(console)
             .with(
                 r#"service_host = "vcenter-a""#,
                 &format!("service_host = {:?}", place.service_host),
@@ -163,11 +158,6 @@ pub(crate) fn site(name: &str, host: &str, port: u16, service_hosts: &[&str]) ->
     format!(
         "[[site]]\nname = {name:?}\nurl = \"https://{host}:{port}\"\nservice_hosts = {service_hosts:?}\n\n"
     )
-}
-
-/// What `[tokens]` says of a store.
-pub(crate) fn shared(store: &Store) -> String {
-    format!("store = {:?}\nurl = {:?}", store.kind(), store.url())
 }
 
 /// A configuration with other sites, of the lines that the shipped example has for them.
@@ -207,13 +197,6 @@ impl Site {
 
     /// A token for a machine of this site's.
     pub(crate) async fn token(&self, vm: &Vm) -> String {
-        self.authority.api().console(vm).await.token
-    }
-
-    /// The value of a counter of the authority's, by its name and labels.
-    pub(crate) async fn count(&self, metric: &str) -> u64 {
-        let metrics = self.authority.internal("/metrics").await.text().await.expect("metrics");
-        let line = metrics.lines().find_map(|line| line.strip_prefix(metric));
-        line.map_or(0, |count| count.trim().parse().expect("a count"))
+        self.authority.issue(vm).await
     }
 }

@@ -1,15 +1,16 @@
 //! The other site is down, slow, or not whom its neighbours take it for: defined refusals in bounded time, and
 //! no console of this site's that waits for it.
 
-use crate::fixture::{BERLIN, FILTER_TIMEOUT, LIMIT, OSAKA, Pair, Place, Plan, TOKYO, site};
+use crate::fixture::{BERLIN, FILTER_TIMEOUT, OSAKA, Pair, Place, Plan, TOKYO, site};
 use futures_util::future::join_all;
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 use std::time::{Duration, Instant};
 use vncgate_test_support::answer::Answer;
 use vncgate_test_support::certificate::Ca;
-use vncgate_test_support::process::{Run, until};
+use vncgate_test_support::process::Run;
 use vncgate_test_support::stores::Store;
+use vncgate_test_support::wait::until;
 
 #[tokio::test]
 async fn a_site_that_is_down_is_a_refusal_until_it_is_back() {
@@ -32,7 +33,7 @@ async fn a_site_that_is_down_is_a_refusal_until_it_is_back() {
     tokyo.authority.check(&token).await.assert_granted(BERLIN.esxi, port);
     let failed =
         r#"vncgate_site_calls_total{site="berlin",question="console",outcome="unreachable"}"#;
-    assert_eq!(tokyo.count(failed).await, 1);
+    assert_eq!(tokyo.authority.count(failed).await, 1);
 }
 
 #[tokio::test]
@@ -58,10 +59,7 @@ async fn a_site_that_hangs_is_a_refusal_before_the_filter_gives_up() {
         own.assert_granted(TOKYO.esxi, own_port);
         assert!(own_took < took, "it did not wait for the other site");
         berlin.authority.thaw();
-        until("an answer again", LIMIT, async || {
-            (tokyo.authority.check(&token).await.status == 200).then_some(())
-        })
-        .await;
+        until("an answer again", async || tokyo.authority.check(&token).await.status == 200).await;
         tokyo.authority.check(&token).await.assert_granted(BERLIN.esxi, port);
     }
     let log = tokyo.authority.log();
@@ -154,7 +152,7 @@ async fn two_sites_that_take_each_other_for_the_owner_ask_once() {
             let metric = format!(
                 r#"vncgate_site_{metric}_total{{site="{other}",question="console",outcome="{outcome}"}}"#
             );
-            assert_eq!(site.count(&metric).await, 1, "{metric}");
+            assert_eq!(site.authority.count(&metric).await, 1, "{metric}");
         }
     }
 }

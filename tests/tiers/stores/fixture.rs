@@ -16,10 +16,10 @@ use vncgate_test_support::process::Run;
 use vncgate_test_support::stores::Store;
 
 /// What the authority allows a store by default.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
+pub(crate) const STORE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// For a machine that is busy with a build: no test is about a store that is merely slow.
-const LONG_PATIENCE: Duration = Duration::from_secs(5);
+const LONG_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A life that no test sees the end of.
 pub(crate) const TTL: Duration = Duration::from_secs(600);
@@ -39,16 +39,16 @@ impl Replicas {
     pub(crate) async fn on_memcached() -> Self {
         let store = shared_memcached().await;
         Self {
-            one: Arc::new(memcached(store, LONG_PATIENCE)),
-            other: Arc::new(memcached(store, LONG_PATIENCE)),
+            one: Arc::new(memcached(store, LONG_TIMEOUT)),
+            other: Arc::new(memcached(store, LONG_TIMEOUT)),
         }
     }
 
     pub(crate) async fn on_redis() -> Self {
         let store = shared_redis().await;
         Self {
-            one: Arc::new(redis(store, LONG_PATIENCE)),
-            other: Arc::new(redis(store, LONG_PATIENCE)),
+            one: Arc::new(redis(store, LONG_TIMEOUT)),
+            other: Arc::new(redis(store, LONG_TIMEOUT)),
         }
     }
 }
@@ -65,14 +65,14 @@ pub(crate) async fn shared_redis() -> &'static Store {
     STORE.get_or_init(|| async { Store::redis(&Run::new("redis")).await }).await
 }
 
-pub(crate) fn memcached(store: &Store, patience: Duration) -> MemcachedStore {
+pub(crate) fn memcached(store: &Store, timeout: Duration) -> MemcachedStore {
     let address = store.address().to_string();
-    MemcachedStore::new(address, patience, Arc::new(Metrics::new()))
+    MemcachedStore::new(address, timeout, Arc::new(Metrics::new()))
 }
 
-pub(crate) fn redis(store: &Store, patience: Duration) -> RedisStore {
+pub(crate) fn redis(store: &Store, timeout: Duration) -> RedisStore {
     let client = ::redis::Client::open(store.url()).expect("a Redis URL");
-    RedisStore::new(client, patience, Arc::new(Metrics::new())).expect("a client for Redis")
+    RedisStore::new(client, timeout, Arc::new(Metrics::new())).expect("a client for Redis")
 }
 
 /// A token of a machine whose dates say that it is long over: they are for people.

@@ -1,5 +1,8 @@
-//! Token stores: one set of tests on memory, memcached and Redis, outages of the two on the network, and two
-//! authorities that share one.
+//! Token stores: one set of tests on memory, memcached and Redis (`contract`), outages of the two on the network
+//! (`network`), and two authorities that share one (`replicas`).
+//!
+//! Real parts: memcached, Redis, the built authority. vCenter is govmomi's simulator. `contract` and `network`
+//! call the authority's store types without an authority.
 
 mod contract;
 mod fixture;

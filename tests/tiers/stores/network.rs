@@ -2,8 +2,8 @@
 //! people's data, or asks for a password.
 
 use crate::fixture::{
-    PATIENCE, TTL, knows, listed, memcached, put, record, redis, shared_memcached, shared_redis,
-    token,
+    STORE_TIMEOUT, TTL, knows, listed, memcached, put, record, redis, shared_memcached,
+    shared_redis, token,
 };
 use futures_util::future::join_all;
 use redis::{Client, IntoConnectionInfo, TlsCertificates};
@@ -17,9 +17,10 @@ use uuid::Uuid;
 use vncgate_authority::telemetry::Metrics;
 use vncgate_authority::tokens::{MemcachedStore, RedisStore, StoreUnavailable, TokenStore};
 use vncgate_test_support::certificate::Ca;
-use vncgate_test_support::process::{Run, until};
+use vncgate_test_support::process::Run;
 use vncgate_test_support::screen::TcpServer;
 use vncgate_test_support::stores::{Guard, Store};
+use vncgate_test_support::wait::until_within;
 
 /// What a machine that is busy with a build may add to any wait.
 const SLACK: Duration = Duration::from_secs(2);
@@ -36,13 +37,13 @@ struct Outage {
 impl Outage {
     async fn of_memcached() -> Self {
         let store = Store::memcached(&Run::new("memcached")).await;
-        let client = Box::new(memcached(&store, PATIENCE));
+        let client = Box::new(memcached(&store, STORE_TIMEOUT));
         Self { store, client }
     }
 
     async fn of_redis() -> Self {
         let store = Store::redis(&Run::new("redis")).await;
-        let client = Box::new(redis(&store, PATIENCE));
+        let client = Box::new(redis(&store, STORE_TIMEOUT));
         Self { store, client }
     }
 
@@ -68,10 +69,11 @@ impl Outage {
         let started = Instant::now();
         let flood = join_all((0..FLOOD).map(|_| self.client.get(token))).await;
         assert!(flood.iter().all(Result::is_err));
-        assert!(started.elapsed() < PATIENCE + SLACK, "{:?}", started.elapsed());
+        assert!(started.elapsed() < STORE_TIMEOUT + SLACK, "{:?}", started.elapsed());
         self.store.thaw();
         // It has the flood to answer first, although nobody listens any more.
-        until("the store answers again", SLACK, async || self.client.get(token).await.ok()).await;
+        until_within("the store answers again", SLACK, async || self.client.get(token).await.ok())
+            .await;
         assert!(knows(&*self.client, token).await, "nothing was lost");
     }
 
@@ -129,7 +131,7 @@ async fn timed<T>(
 ) -> Result<T, StoreUnavailable> {
     let started = Instant::now();
     let answer = answer.await;
-    assert!(started.elapsed() < PATIENCE + SLACK, "{:?}", started.elapsed());
+    assert!(started.elapsed() < STORE_TIMEOUT + SLACK, "{:?}", started.elapsed());
     answer
 }
 
@@ -179,10 +181,10 @@ async fn somebody_who_is_no_store_is_not_believed() {
         .await;
         let address = impostor.address().to_string();
         let metrics = || Arc::new(Metrics::new());
-        let memcached = MemcachedStore::new(address.clone(), PATIENCE, metrics());
+        let memcached = MemcachedStore::new(address.clone(), STORE_TIMEOUT, metrics());
         assert!(timed(memcached.get(token())).await.is_err(), "{greeting:?}");
         let client = Client::open(format!("redis://{address}")).unwrap();
-        let redis = RedisStore::new(client, PATIENCE, metrics());
+        let redis = RedisStore::new(client, STORE_TIMEOUT, metrics());
         assert!(timed(redis.unwrap().get(token())).await.is_err(), "{greeting:?}");
     }
 }
@@ -191,14 +193,14 @@ async fn somebody_who_is_no_store_is_not_believed() {
 async fn a_token_whose_machine_s_list_was_evicted_is_no_good() {
     let instance = Uuid::new_v4();
     let (list, redis_store) = (format!("vncgate:instance:{instance}"), shared_redis().await);
-    let redis = redis(redis_store, PATIENCE);
+    let redis = redis(redis_store, STORE_TIMEOUT);
     let evicted = put(&redis, instance).await;
     redis_store.redis_cli(&["DEL", &list]);
     assert!(!knows(&redis, evicted).await, "it could not be revoked any more");
     assert_eq!(redis.take(evicted).await.unwrap(), None);
 
     let memcached_store = shared_memcached().await;
-    let memcached = memcached(memcached_store, PATIENCE);
+    let memcached = memcached(memcached_store, STORE_TIMEOUT);
     let evicted = put(&memcached, instance).await;
     assert_eq!(say(memcached_store, &format!("delete {list}\r\n")).await, "DELETED\r\n");
     assert!(!knows(&memcached, evicted).await);
@@ -210,7 +212,7 @@ async fn a_record_that_is_none_is_an_error_and_not_a_token() {
     let (instance, token) = (Uuid::new_v4(), token());
     let key = format!("vncgate:token:{token}");
     let redis_store = shared_redis().await;
-    let redis = redis(redis_store, PATIENCE);
+    let redis = redis(redis_store, STORE_TIMEOUT);
     for record in ["", "{", "{}", "[]", &format!("{{\"instance\":\"{instance}\"}}")] {
         redis_store.redis_cli(&["SET", &key, record]);
         redis_store.redis_cli(&[
@@ -221,7 +223,7 @@ async fn a_record_that_is_none_is_an_error_and_not_a_token() {
         assert!(redis.get(token).await.is_err(), "{record}");
     }
     let memcached_store = shared_memcached().await;
-    let memcached = memcached(memcached_store, PATIENCE);
+    let memcached = memcached(memcached_store, STORE_TIMEOUT);
     assert_eq!(say(memcached_store, &format!("set {key} 0 0 2\r\n{{}}\r\n")).await, "STORED\r\n");
     assert!(memcached.get(token).await.is_err());
     assert!(memcached.take(token).await.is_err());
@@ -232,7 +234,8 @@ async fn expired_tokens_leave_a_machine_s_list_at_its_next_issue() {
     const SHORT: Duration = Duration::from_secs(1);
     let instance = Uuid::new_v4();
     let (redis_store, memcached_store) = (shared_redis().await, shared_memcached().await);
-    let (redis, memcached) = (redis(redis_store, PATIENCE), memcached(memcached_store, PATIENCE));
+    let (redis, memcached) =
+        (redis(redis_store, STORE_TIMEOUT), memcached(memcached_store, STORE_TIMEOUT));
     for _ in 0..3 {
         redis.put(token(), record(instance), SHORT).await.unwrap();
         memcached.put(token(), record(instance), SHORT).await.unwrap();
@@ -254,7 +257,7 @@ async fn expired_tokens_leave_a_machine_s_list_at_its_next_issue() {
 #[tokio::test]
 async fn what_a_revocation_leaves_behind_expires_by_itself() {
     let store = shared_redis().await;
-    let client = redis(store, PATIENCE);
+    let client = redis(store, STORE_TIMEOUT);
     let instance = Uuid::new_v4();
     let token = put(&client, instance).await;
     for key in [format!("vncgate:token:{token}"), format!("vncgate:instance:{instance}")] {

@@ -1,7 +1,7 @@
 //! Two authorities with one store and one vCenter between them: either may be asked, and either may die at
 //! any moment.
 
-use crate::fixture::PATIENCE;
+use crate::fixture::STORE_TIMEOUT;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
@@ -14,21 +14,17 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use vncgate_test_support::answer::Answer;
+use vncgate_test_support::authority::NO_GATEWAY;
 use vncgate_test_support::authority::{Authority, Config};
 use vncgate_test_support::certificate::Ca;
 use vncgate_test_support::gateway::ESXI_HOSTS;
-use vncgate_test_support::process::{Run, until};
+use vncgate_test_support::process::Run;
 use vncgate_test_support::stores::Store;
 use vncgate_test_support::vcsim::{Vcsim, Vm};
+use vncgate_test_support::wait::until;
 
 const ESXI: IpAddr = ESXI_HOSTS[0];
 const PORT: u16 = 5901;
-
-/// Where console URLs lead. Nobody listens there.
-const GATEWAY: &str = "https://127.0.0.1:1";
-
-/// How long a test waits for what must come, on a machine that may be busy with a build.
-const LIMIT: Duration = Duration::from_secs(20);
 
 /// Two authorities. They are dropped before what they talk to.
 struct Pair {
@@ -68,10 +64,7 @@ impl Pair {
 }
 
 async fn start(run: &Run, vcenter: &Vcsim, store: &Store, console: &str) -> Authority {
-    let tokens = format!("store = {:?}\nurl = {:?}", store.kind(), store.url());
-    let config = Config::new(run, vcenter, GATEWAY)
-        .with(r#"#store = "memory""#, &tokens)
-        .with(r#"token_ttl = "10m""#, &format!("token_ttl = \"10m\"\n{console}"));
+    let config = Config::new(run, vcenter, NO_GATEWAY).with_store(store).with_console(console);
     Authority::start(run, config).await
 }
 
@@ -102,7 +95,7 @@ async fn either_authority_knows_the_other_s_tokens(pair: Pair) {
 
     let ready = Answer::of(other.internal("/readyz").await).await;
     assert_eq!((ready.status, &ready.body["store"]), (200, &json!("ok")));
-    let metrics = other.internal("/metrics").await.text().await.unwrap();
+    let metrics = other.metrics().await;
     let counted = r#"vncgate_store_calls_total{operation="get",outcome="ok"}"#;
     assert!(metrics.contains(counted), "{metrics}");
     if store.kind() == "redis" {
@@ -166,10 +159,7 @@ async fn a_token_outlives_the_authority_that_issued_it(pair: Pair) {
         });
         let issues: Vec<_> = issues.collect();
         // Some have been answered by then, others are on their way.
-        until("an issue has ended", LIMIT, async || {
-            issues.iter().any(JoinHandle::is_finished).then_some(())
-        })
-        .await;
+        until("an issue has ended", async || issues.iter().any(JoinHandle::is_finished)).await;
         one.kill();
         for console in join_all(issues).await.into_iter().filter_map(Result::unwrap) {
             issued.insert(console.token);
@@ -252,15 +242,12 @@ async fn an_outage_of_the_store_is_an_outage_and_not_a_yes(mut pair: Pair) {
     pair.store.freeze();
     let started = Instant::now();
     let flood = join_all((0..64).map(|_| pair.other.check(&token))).await;
-    assert!(started.elapsed() < PATIENCE + Duration::from_secs(3), "{:?}", started.elapsed());
+    assert!(started.elapsed() < STORE_TIMEOUT + Duration::from_secs(3), "{:?}", started.elapsed());
     for answer in flood {
         answer.assert_refused(503, "authority_unavailable");
     }
     pair.store.thaw();
-    until("the token is good again", LIMIT, async || {
-        (pair.other.check(&token).await.status == 200).then_some(())
-    })
-    .await;
+    until("the token is good again", async || pair.other.check(&token).await.status == 200).await;
 
     // Dies in the middle of checks.
     let checks = join_all((0..32).map(|_| pair.one.check(&token)));

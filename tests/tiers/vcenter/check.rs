@@ -5,6 +5,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 use std::net::Ipv4Addr;
 use std::time::Duration;
+use vncgate_test_support::authority::Config;
 
 #[tokio::test]
 async fn a_port_that_changed_is_a_console_that_moved() {
@@ -13,7 +14,7 @@ async fn a_port_that_changed_is_a_console_that_moved() {
     site.vcenter.set_console_port(&vm.name, port + 1000);
     site.check(&token).await.assert_refused(409, "console_moved");
     site.status(&token).await.assert_refused(409, "console_moved");
-    let renewed = site.authority.api().console(&vm).await.token;
+    let renewed = site.authority.issue(&vm).await;
     site.check(&renewed).await.assert_granted(ESXI, port + 1000);
 }
 
@@ -24,7 +25,7 @@ async fn a_machine_on_another_host_has_moved_though_its_port_is_the_same() {
     let (vm, port, token) = site.machine_and_token().await;
     site.vcenter.migrate(&vm.name, OTHER_ESXI);
     site.check(&token).await.assert_refused(409, "console_moved");
-    let renewed = site.authority.api().console(&vm).await.token;
+    let renewed = site.authority.issue(&vm).await;
     site.check(&renewed).await.assert_granted(OTHER_ESXI, port);
 }
 
@@ -133,9 +134,8 @@ async fn a_token_expires() {
 
 #[tokio::test]
 async fn a_single_use_token_is_used_up_by_a_session_and_by_nothing_else() {
-    let once = "token_ttl = \"10m\"\nsingle_use = true";
-    let site =
-        Site::start_with("once", |config, _, _| config.with("token_ttl = \"10m\"", once)).await;
+    let once = |config: Config, _: &_, _: &_| config.with_console("single_use = true");
+    let site = Site::start_with("once", once).await;
     let (vm, port, token) = site.machine_and_token().await;
 
     assert_eq!(site.status(&token).await.status, 200, "the page asks");
@@ -169,8 +169,7 @@ async fn a_check_is_one_call_and_an_issue_three_in_a_row() {
     let answer = site.issue(&vm, json!({"type": "novnc"})).await;
     assert_eq!(calls().await - before, 3, "find it, read it, read its host's ports");
 
-    let url = answer.body["console"]["url"].as_str().expect("a URL").to_owned();
-    let (_, token) = url.rsplit_once("token=").expect("a token");
+    let token = Site::token_of(&answer);
     let before = calls().await;
     site.check(token).await.assert_granted(ESXI, port);
     assert_eq!(calls().await - before, 1, "read it, and its host's ports");
@@ -193,7 +192,7 @@ async fn many_at_once_share_calls_and_each_is_told_of_its_own_machine() {
         .insert(gone, site.vcenter.create_vm("leaves", Ipv4Addr::new(127, 1, 1, 0).into(), 5999));
     let (mut tokens, mut targets) = (Vec::new(), Vec::new());
     for vm in &machines {
-        let token = site.authority.api().console(vm).await.token;
+        let token = site.authority.issue(vm).await;
         let grant = site.check(&token).await;
         assert_eq!(grant.body["instance"], vm.instance_uuid.as_str());
         targets.push(grant.body["target"].clone());

@@ -1,7 +1,8 @@
 //! The authority's commands, as a person types them.
 
-use crate::fixture::{Site, client};
+use crate::fixture::Site;
 use std::process::{Command, Output};
+use vncgate_test_support::certificate::plain_http_client;
 use vncgate_test_support::console_api::API_TOKEN;
 use vncgate_test_support::process::Run;
 use vncgate_test_support::workspace;
@@ -81,7 +82,7 @@ async fn an_api_token_that_was_made_is_one_that_works() {
     .await;
     let url = format!("http://{}/v1/vms", site.authority.config().public());
     let ask = async |token: &str| {
-        let request = client().get(&url).header("X-Auth-Token", token);
+        let request = plain_http_client().get(&url).header("X-Auth-Token", token);
         request.send().await.expect("an answer").status().as_u16()
     };
     assert_eq!(ask(&token).await, 200);

@@ -35,9 +35,7 @@ impl Faulty {
     }
 
     async fn token(&self) -> String {
-        let answer = self.issue().await;
-        let url = answer.body["console"]["url"].as_str().expect("a URL");
-        url.rsplit_once("token=").expect("a token").1.to_owned()
+        Site::token_of(&self.issue().await).to_owned()
     }
 
     /// The log lines that follow from `question`.

@@ -1,16 +1,15 @@
 //! An authority and its vCenter, and what the tests ask them over and over.
 
-use rustls::RootCertStore;
+use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
-use std::time::Duration;
 use tokio::sync::OnceCell;
 use vncgate_test_support::answer::Answer;
+use vncgate_test_support::authority::NO_GATEWAY;
 use vncgate_test_support::authority::{Authority, Config};
-use vncgate_test_support::certificate::{Ca, http_client};
-use vncgate_test_support::console_api::API_TOKEN;
+use vncgate_test_support::certificate::Ca;
 use vncgate_test_support::gateway::ESXI_HOSTS;
 use vncgate_test_support::process::Run;
 use vncgate_test_support::vcsim::{Vcsim, Vm};
@@ -19,18 +18,11 @@ use vncgate_test_support::vcsim::{Vcsim, Vm};
 pub(crate) const ESXI: IpAddr = ESXI_HOSTS[0];
 pub(crate) const OTHER_ESXI: IpAddr = ESXI_HOSTS[1];
 
-/// How long a test waits for what must come, on a machine that may be busy with a build.
-pub(crate) const LIMIT: Duration = Duration::from_secs(20);
-
-/// Where console URLs lead. Nobody listens there.
-pub(crate) const GATEWAY: &str = "https://127.0.0.1:1";
-
 /// An authority and its vCenter. The authority is dropped first.
 pub(crate) struct Site {
     pub(crate) authority: Authority,
     pub(crate) vcenter: Vcsim,
     pub(crate) run: Run,
-    http: reqwest::Client,
 }
 
 impl Site {
@@ -56,9 +48,9 @@ impl Site {
         for host in ESXI_HOSTS {
             vcenter.add_host(host);
         }
-        let config = change(Config::new(&run, &vcenter, GATEWAY), &run, &vcenter);
+        let config = change(Config::new(&run, &vcenter, NO_GATEWAY), &run, &vcenter);
         let authority = Authority::start(&run, config).await;
-        Self { authority, vcenter, run, http: client() }
+        Self { authority, vcenter, run }
     }
 
     /// A new machine on [`ESXI`] with a console port that no other machine has.
@@ -73,17 +65,22 @@ impl Site {
     /// A new machine and a token for it.
     pub(crate) async fn machine_and_token(&self) -> (Vm, u16, String) {
         let (vm, port) = self.machine();
-        let token = self.authority.api().console(&vm).await.token;
+        let token = self.authority.issue(&vm).await;
         (vm, port, token)
     }
 
     /// Asks for a console with these arguments of `os-getVNCConsoleVmware`.
     pub(crate) async fn issue(&self, vm: &Vm, arguments: Value) -> Answer {
-        let public = self.authority.config().public();
-        let url = format!("http://{public}/v2.1/servers/{}/action", vm.instance_uuid);
-        let request = self.http.post(url).header("X-Auth-Token", API_TOKEN);
+        let path = format!("/v2.1/servers/{}/action", vm.instance_uuid);
         let action = json!({"os-getVNCConsoleVmware": arguments});
-        Answer::of(request.json(&action).send().await.expect("the console API answers")).await
+        let request = self.authority.request(Method::POST, &path).json(&action);
+        Answer::of(request.send().await.expect("the console API answers")).await
+    }
+
+    /// The token in the answer to [`Self::issue`].
+    pub(crate) fn token_of(answer: &Answer) -> &str {
+        let url = answer.body["console"]["url"].as_str().expect("a URL");
+        url.rsplit_once("token=").expect("a token in it").1
     }
 
     /// Asks what the filter asks.
@@ -98,9 +95,7 @@ impl Site {
 
     /// The machines of that name.
     pub(crate) async fn machines_named(&self, name: &str) -> Answer {
-        let url = format!("http://{}/v1/vms", self.authority.config().public());
-        let request = self.http.get(url).query(&[("name", name)]);
-        let request = request.header("X-Auth-Token", API_TOKEN);
+        let request = self.authority.request(Method::GET, "/v1/vms").query(&[("name", name)]);
         Answer::of(request.send().await.expect("the API answers")).await
     }
 
@@ -125,7 +120,7 @@ impl Site {
 
     /// The same by method and outcome.
     async fn call_counts(&self) -> BTreeMap<(String, String), u64> {
-        let metrics = self.authority.internal("/metrics").await.text().await.expect("metrics");
+        let metrics = self.authority.metrics().await;
         let counts = metrics.lines().filter_map(|line| {
             let labels =
                 line.strip_prefix(r#"vncgate_vcenter_calls_total{vcenter="vcenter-a","#)?;
@@ -136,9 +131,4 @@ impl Site {
         });
         counts.collect()
     }
-}
-
-/// A client of plain HTTP.
-pub(crate) fn client() -> reqwest::Client {
-    http_client(RootCertStore::empty())
 }

@@ -60,9 +60,7 @@ async fn a_host_is_a_hint_that_must_not_contradict_vcenter() {
         assert_eq!(message, format!("Instance {} is not on host {host}.", vm.instance_uuid));
     }
     let answer = site.issue(&vm, json!({"type": "novnc", "host": ESXI.to_string()})).await;
-    let url = answer.body["console"]["url"].as_str().expect("a URL");
-    let (_, token) = url.rsplit_once("token=").expect("a token");
-    site.check(token).await.assert_granted(ESXI, port);
+    site.check(Site::token_of(&answer)).await.assert_granted(ESXI, port);
 }
 
 #[tokio::test]

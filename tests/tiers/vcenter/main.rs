@@ -1,5 +1,15 @@
-//! The authority against a real (simulated) vCenter, by its own interfaces: the console API as callers use
-//! it, the check API as the filter uses it, its commands, its log.
+//! The authority and vCenter, by the authority's own interfaces: the console API as callers use it, the check
+//! API as the filter uses it, its commands, its log.
+//!
+//! Real parts: the built authority. vCenter is govmomi's simulator, or `fake` for answers that no vCenter
+//! gives. No Envoy: nothing is connected here.
+//!
+//! | module | what it shows |
+//! |---|---|
+//! | `issue`, `check` | a token for a machine, and what becomes of it until it is used |
+//! | `session`, `outage`, `faults`, `two_vcenters` | logins, and vCenters that are down, slow or broken |
+//! | `size` | SOAP calls do not grow with the inventory |
+//! | `command`, `service` | the commands, and the authority as a service |
 
 mod check;
 mod command;

@@ -1,9 +1,9 @@
 //! vCenter is down or does not answer: defined refusals in bounded time, and recovery without help.
 
-use crate::fixture::{ESXI, LIMIT, Site};
+use crate::fixture::{ESXI, Site};
 use serde_json::json;
 use std::time::{Duration, Instant};
-use vncgate_test_support::process::until;
+use vncgate_test_support::wait::until;
 
 /// The filter waits 5 s for a check.
 const FILTER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -24,7 +24,7 @@ async fn a_vcenter_that_is_down_is_a_refusal_until_it_is_back() {
     assert!(site.authority.log().contains("Connection refused"), "{}", site.authority.log());
 
     site.vcenter.start_again().await;
-    until("ready", LIMIT, async || (site.readiness().await == 200).then_some(())).await;
+    until("ready", async || site.readiness().await == 200).await;
     // The simulator comes back with an empty inventory.
     site.check(&token).await.assert_refused(409, "console_unavailable");
 }
@@ -55,5 +55,5 @@ async fn a_vcenter_that_comes_up_after_the_authority_is_found() {
     site.authority.start_again().await;
     assert_eq!(site.readiness().await, 503);
     site.vcenter.start_again().await;
-    until("ready", LIMIT, async || (site.readiness().await == 200).then_some(())).await;
+    until("ready", async || site.readiness().await == 200).await;
 }

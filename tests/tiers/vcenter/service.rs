@@ -1,15 +1,17 @@
 //! The authority as a service: it drains when told to end, and keeps its secrets.
 
-use crate::fixture::{ESXI, LIMIT, Site, client};
+use crate::fixture::{ESXI, Site};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use std::process::Command;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
+use vncgate_test_support::certificate::plain_http_client;
 use vncgate_test_support::console_api::API_TOKEN;
-use vncgate_test_support::process::{Process, until};
+use vncgate_test_support::process::Process;
 use vncgate_test_support::vcsim::PASSWORD;
+use vncgate_test_support::wait::until_some;
 use vncgate_test_support::workspace;
 
 #[tokio::test]
@@ -25,7 +27,7 @@ async fn at_sigterm_a_request_under_way_is_answered_and_no_new_one_is_taken() {
         // Both requests wait for vCenter by now.
         tokio::time::sleep(Duration::from_millis(500)).await;
         signal(id, Signal::SIGTERM);
-        until("nobody listens", LIMIT, async || TcpStream::connect(public).await.err()).await;
+        until_some("nobody listens", async || TcpStream::connect(public).await.err()).await;
         assert_eq!(site.readiness().await, 503, "and it says so while it drains");
         site.vcenter.thaw();
     };
@@ -34,7 +36,7 @@ async fn at_sigterm_a_request_under_way_is_answered_and_no_new_one_is_taken() {
     assert_eq!(issued.status, 200, "{}", issued.body);
 
     let process = site.authority.process();
-    let status = until("the end of the authority", LIMIT, async || process.exit_status()).await;
+    let status = until_some("the end of the authority", async || process.exit_status()).await;
     assert_eq!(status.code(), Some(0));
 }
 
@@ -61,7 +63,7 @@ async fn the_internal_listener_may_be_a_unix_socket() {
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
 
     process.signal(Signal::SIGTERM);
-    until("the end of the authority", LIMIT, async || process.exit_status()).await;
+    until_some("the end of the authority", async || process.exit_status()).await;
     assert!(!socket.exists(), "its socket goes with it");
 }
 
@@ -86,10 +88,12 @@ async fn no_secret_is_in_log_or_metrics() {
     site.check(&token).await.assert_refused(409, "console_unavailable");
     site.check("11111111-2222-4333-8444-555555555555").await.assert_refused(403, "token_invalid");
     let internal = site.authority.config().internal();
-    let garbage = client().post(format!("http://{internal}/v1/check")).body(format!("{{{token}}}"));
+    let garbage = plain_http_client()
+        .post(format!("http://{internal}/v1/check"))
+        .body(format!("{{{token}}}"));
     assert_eq!(garbage.send().await.expect("an answer").status(), 400);
     let wrong = format!("http://{}/v1/vms", site.authority.config().public());
-    let wrong = client().get(wrong).header("X-Auth-Token", "a-wrong-api-token");
+    let wrong = plain_http_client().get(wrong).header("X-Auth-Token", "a-wrong-api-token");
     assert_eq!(wrong.send().await.expect("an answer").status(), 401);
 
     let log = site.authority.log();
@@ -98,7 +102,7 @@ async fn no_secret_is_in_log_or_metrics() {
         serde_json::from_str::<serde_json::Value>(line)
             .unwrap_or_else(|error| panic!("{error}: {line}"));
     }
-    let metrics = site.authority.internal("/metrics").await.text().await.expect("metrics");
+    let metrics = site.authority.metrics().await;
     for secret in [
         token.as_str(),
         "11111111-2222-4333-8444-555555555555",

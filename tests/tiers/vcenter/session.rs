@@ -1,10 +1,10 @@
 //! The session with vCenter: one login for everybody, and a new one when it has ended.
 
-use crate::fixture::{ESXI, LIMIT, Site};
+use crate::fixture::{ESXI, Site};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use vncgate_test_support::process::until;
 use vncgate_test_support::vcsim::PASSWORD;
+use vncgate_test_support::wait::until_some;
 
 #[tokio::test]
 async fn an_ended_session_is_renewed_once_for_all_who_need_it() {
@@ -39,7 +39,7 @@ async fn the_session_is_ended_with_the_authority() {
     assert_eq!(sessions(&site), 1);
     site.authority.process().signal(Signal::SIGTERM);
     let process = site.authority.process();
-    let status = until("the end of the authority", LIMIT, async || process.exit_status()).await;
+    let status = until_some("the end of the authority", async || process.exit_status()).await;
     assert!(status.success(), "{status}");
     assert_eq!(sessions(&site), 0);
 }

@@ -1,11 +1,11 @@
 //! Thousands of machines: what is asked of vCenter does not grow with its inventory.
 
-use crate::fixture::{LIMIT, Site};
+use crate::fixture::Site;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use vncgate_test_support::process::until;
 use vncgate_test_support::vcsim::Vm;
+use vncgate_test_support::wait::until;
 
 /// Machines of a host, as many as fit on one page of an answer.
 const ON_A_HOST: usize = 100;
@@ -16,10 +16,7 @@ const HOSTS: u8 = 100;
 async fn a_console_among_ten_thousand_machines_costs_as_many_calls_as_one_among_a_hundred() {
     let site = Site::start("size").await;
     // At its start the authority lists clusters and hosts, which is no part of any console.
-    until("the inventory was read", LIMIT, async || {
-        (site.calls("DestroyView", "ok").await == 2).then_some(())
-    })
-    .await;
+    until("the inventory was read", async || site.calls("DestroyView", "ok").await == 2).await;
     let mut machines = Vec::new();
     let mut costs = Vec::new();
     for host in 0..HOSTS {
@@ -55,9 +52,7 @@ async fn cost(site: &Site, vm: &Vm) -> Cost {
     let before = site.calls_by_method().await;
     let answer = site.issue(vm, json!({"type": "novnc"})).await;
     let issued = site.calls_by_method().await;
-    let url = answer.body["console"]["url"].as_str().expect("a URL");
-    let (_, token) = url.rsplit_once("token=").expect("a token");
-    let grant = site.check(token).await;
+    let grant = site.check(Site::token_of(&answer)).await;
     assert_eq!(grant.status, 200, "{}", grant.body);
     let checked = site.calls_by_method().await;
     Cost { issue: difference(&issued, &before), check: difference(&checked, &issued) }

@@ -1,6 +1,6 @@
 //! One authority with two vCenters, of which one is down: nobody who has to do with the other waits for it.
 
-use crate::fixture::{ESXI, LIMIT, OTHER_ESXI, Site};
+use crate::fixture::{ESXI, OTHER_ESXI, Site};
 use futures_util::future::join_all;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -8,8 +8,9 @@ use vncgate_test_support::answer::Answer;
 use vncgate_test_support::authority::Config;
 use vncgate_test_support::certificate::Ca;
 use vncgate_test_support::console_api::HYPERVISOR;
-use vncgate_test_support::process::{Run, until};
+use vncgate_test_support::process::Run;
 use vncgate_test_support::vcsim::{PASSWORD, Vcsim, Vm};
+use vncgate_test_support::wait::until;
 
 /// How long a vCenter is waited for, here longer than any answer takes on a busy machine.
 const VCENTER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,10 +45,9 @@ impl Two {
         };
         let site = Site::start_with("two", change).await;
         let machine = machine(&site.vcenter, "up-1", ESXI, 5901);
-        let token = site.authority.api().console(&machine).await.token;
+        let token = site.authority.issue(&machine).await;
         let issued = site.issue(&others_machine, json!({"type": "novnc"})).await;
-        let url = issued.body["console"]["url"].as_str().expect("a URL");
-        let others_token = url.rsplit_once("token=").expect("a token in it").1.to_owned();
+        let others_token = Site::token_of(&issued).to_owned();
         site.check(&others_token).await.assert_granted(OTHER_ESXI, 5901);
         Self { site, other, machine, token, others_machine, others_token }
     }
@@ -91,10 +91,7 @@ async fn a_vcenter_that_hangs_holds_up_nobody_else_s_consoles() {
         "whose machines are not in the list"
     );
     other.thaw();
-    until("the other is back", LIMIT, async || {
-        (site.check(others_token).await.status == 200).then_some(())
-    })
-    .await;
+    until("the other is back", async || site.check(others_token).await.status == 200).await;
 }
 
 #[tokio::test]

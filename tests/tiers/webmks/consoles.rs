@@ -1,12 +1,13 @@
 //! Consoles of hosts without a VNC server, on the whole path.
 
-use crate::fixture::{LIMIT, Site, receive};
+use crate::fixture::Site;
 use futures_util::SinkExt;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 use vncgate_test_support::console_api::API_TOKEN;
 use vncgate_test_support::http2::Http2;
-use vncgate_test_support::process::until;
+use vncgate_test_support::session::{assert_echoes, receive};
+use vncgate_test_support::wait::{until, until_some};
 use vncgate_test_support::webmks::{HostSettings, WITH_VNC, WITHOUT_VNC};
 use vncgate_test_support::websocket::Upgrade;
 
@@ -19,14 +20,12 @@ async fn a_machine_without_vnc_has_a_console() {
     assert_eq!(host.state().await.tickets, 0, "no ticket before somebody connects");
 
     let mut browser = site.open(&token).await;
-    browser.send(Message::binary("typed")).await.expect("send");
-    assert_eq!(&receive(&mut browser).await[..], b"typed");
+    assert_echoes(&mut browser, "typed").await;
     assert_eq!(site.esxi.consoles(&vm).await, 1);
     assert_eq!(host.state().await.tickets, 1);
 
     drop(browser);
-    until("the console's end", LIMIT, async || (site.esxi.consoles(&vm).await == 0).then_some(()))
-        .await;
+    until("the console's end", async || site.esxi.consoles(&vm).await == 0).await;
 }
 
 #[tokio::test]
@@ -53,7 +52,7 @@ async fn the_host_gets_the_websocket_s_headers_and_nothing_of_the_browser_s() {
         .header("X-Forwarded-For", "203.0.113.7")
         .header("Accept-Language", "de")
         .header("User-Agent", "Browser/1");
-    drop(upgrade.open(&site.gateway.ca).await);
+    drop(upgrade.open().await);
 
     let state = host.state().await;
     let [request] = state.upgrades.as_slice() else { panic!("{:?}", state.upgrades) };
@@ -85,14 +84,13 @@ async fn the_ticket_is_in_no_log() {
     let (vm, _screen) = host.machine("logged").await;
     let token = site.token(&vm).await;
     let mut browser = site.open(&token).await;
-    browser.send(Message::binary("x")).await.expect("send");
-    receive(&mut browser).await;
+    assert_echoes(&mut browser, "x").await;
     browser.close(None).await.expect("close");
     // One whose ticket the host does not take.
     host.serve(&host.identity, vncgate_test_support::esxi::Answer::Forbidden).await;
     site.assert_refused(&token, 502, "console_refused").await;
 
-    let entries = until("both sessions in the access log", LIMIT, async || {
+    let entries = until_some("both sessions in the access log", async || {
         let log = site.gateway.envoy.access_log();
         let ended = |entry: &serde_json::Value| {
             entry["instance"] == vm.instance_uuid.as_str() && entry["event"] == "DownstreamEnd"
@@ -108,7 +106,7 @@ async fn the_ticket_is_in_no_log() {
     let tickets: Vec<String> =
         host.state().await.upgrades.iter().map(|upgrade| upgrade.target[8..].to_owned()).collect();
     assert_eq!(tickets.len(), 2);
-    let metrics = site.gateway.authority.internal("/metrics").await.text().await.expect("text");
+    let metrics = site.gateway.authority.metrics().await;
     for (name, log) in [
         ("Envoy", site.gateway.envoy.log()),
         ("the authority", site.gateway.authority.log()),
@@ -129,8 +127,7 @@ async fn several_people_may_look_at_one_machine() {
     let token = site.token(&vm).await;
     let mut browsers = [site.open(&token).await, site.open(&token).await];
     for (browser, text) in browsers.iter_mut().zip(["one", "two"]) {
-        browser.send(Message::binary(text)).await.expect("send");
-        assert_eq!(&receive(browser).await[..], text.as_bytes());
+        assert_echoes(browser, text).await;
     }
     assert_eq!(site.esxi.consoles(&vm).await, 2);
 }
@@ -141,11 +138,10 @@ async fn browsers_that_speak_http_2_have_it_too() {
     let host = site.host(WITHOUT_VNC).await;
     let (vm, _screen) = host.machine("http2").await;
     let token = site.token(&vm).await;
-    let browser = Http2::connect(&site.gateway.envoy, &site.gateway.ca).await;
+    let browser = Http2::connect(&site.gateway.envoy).await;
     for text in ["first", "second"] {
         let mut console = browser.open(&token).await.expect("a console");
-        console.send(Message::binary(text)).await.expect("send");
-        assert_eq!(&receive(&mut console).await[..], text.as_bytes());
+        assert_echoes(&mut console, text).await;
     }
     assert_eq!(host.state().await.tickets, 2, "a ticket for each");
 }
@@ -155,13 +151,10 @@ async fn a_screenful_passes_as_it_is() {
     let site = Site::shared().await;
     let host = site.host(WITHOUT_VNC).await;
     let (vm, _screen) = host.machine("screenful").await;
-    let mut browser = site.open(&site.token(&vm).await).await;
+    let mut browser = site.open_console(&vm).await;
     let screenful: Vec<u8> = (0..4_000_000_u32).map(|i| (i % 251) as u8).collect();
     browser.send(Message::binary(screenful.clone())).await.expect("send");
-    let mut received = Vec::new();
-    while received.len() < screenful.len() {
-        received.extend_from_slice(&receive(&mut browser).await);
-    }
+    let received = receive(&mut browser, screenful.len()).await;
     assert!(received == screenful, "bytes were changed");
 }
 

@@ -1,21 +1,23 @@
 //! VNC is switched on where it is off, with a port that no other machine of the host has.
 
-use crate::fixture::LIMIT;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 use vncgate_test_support::answer::Answer;
+use vncgate_test_support::authority::NO_GATEWAY;
 use vncgate_test_support::authority::{Authority, Config};
 use vncgate_test_support::certificate::Ca;
 use vncgate_test_support::console_api::Console;
-use vncgate_test_support::process::{Run, until};
+use vncgate_test_support::gateway::ESXI_HOSTS;
+use vncgate_test_support::process::Run;
 use vncgate_test_support::vcsim::{Options, Vcsim, Vm};
+use vncgate_test_support::wait::until;
 use vncgate_test_support::webmks::{HostSettings, WITHOUT_VNC};
 
-const ESXI: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
-const OTHER_ESXI: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3));
+const ESXI: IpAddr = ESXI_HOSTS[0];
+const OTHER_ESXI: IpAddr = ESXI_HOSTS[1];
 
 const ENABLED: &str = "RemoteDisplay.vnc.enabled";
 const PORT: &str = "RemoteDisplay.vnc.port";
@@ -33,7 +35,7 @@ impl Office {
     /// With one authority that may choose from these ports.
     async fn start(name: &str, ports: &str) -> Self {
         let mut office = Self::empty(name, Duration::ZERO).await;
-        office.add_authority(|config| enable_vnc(config, ports)).await;
+        office.add_authority(|config| config.with_enable_vnc(ports)).await;
         office
     }
 
@@ -52,7 +54,7 @@ impl Office {
     async fn add_authority(&mut self, change: impl FnOnce(Config) -> Config) {
         let run = Run::new("enable-vnc");
         run.write("ca.pem", self.ca.pem());
-        let config = change(Config::new(&run, &self.vcenter, "https://127.0.0.1:1"));
+        let config = change(Config::new(&run, &self.vcenter, NO_GATEWAY));
         self.authorities.push(Authority::start(&run, config).await);
         self.runs.push(run);
     }
@@ -94,13 +96,6 @@ impl Office {
     }
 }
 
-fn enable_vnc(config: Config, ports: &str) -> Config {
-    let ports = format!("ports = {ports:?}");
-    config
-        .with("#[vcenter.enable_vnc]", "[vcenter.enable_vnc]")
-        .with("#ports = \"5900-6105\"", &ports)
-}
-
 fn without_password(config: Config) -> Config {
     config.with("#password = true", "password = false")
 }
@@ -138,7 +133,7 @@ async fn vnc_is_switched_on_with_a_port_of_the_range_and_a_password() {
         // The next console changes nothing.
         office.console(vm).await;
         assert_eq!(office.vnc(vm), vnc);
-        let metrics = office.authority().internal("/metrics").await.text().await.expect("text");
+        let metrics = office.authority().metrics().await;
         for log in [office.authority().log(), metrics] {
             assert!(!log.contains(&vnc[PASSWORD]), "the password is logged");
         }
@@ -148,7 +143,7 @@ async fn vnc_is_switched_on_with_a_port_of_the_range_and_a_password() {
 #[tokio::test]
 async fn a_password_can_be_done_without() {
     let mut office = Office::empty("vnc-open", Duration::ZERO).await;
-    office.add_authority(|config| without_password(enable_vnc(config, "5910-5919"))).await;
+    office.add_authority(|config| without_password(config.with_enable_vnc("5910-5919"))).await;
     let vm = office.machine("open");
     let console = office.console(&vm).await;
     assert!(!office.vnc(&vm).contains_key(PASSWORD));
@@ -190,7 +185,7 @@ async fn a_host_without_vnc_is_left_alone() {
     let mut office = Office::empty("vnc-new-host", Duration::ZERO).await;
     office
         .add_authority(|config| {
-            enable_vnc(config, "5910-5919").with("#console = \"auto\"", "console = \"vnc\"")
+            config.with_enable_vnc("5910-5919").with("#console = \"auto\"", "console = \"vnc\"")
         })
         .await;
     let vm = office.machine("new-host");
@@ -205,7 +200,7 @@ async fn a_host_without_vnc_is_left_alone() {
 async fn two_authorities_that_switch_on_the_same_machine_agree_on_its_port() {
     let mut office = Office::empty("vnc-same", Duration::from_millis(300)).await;
     for _ in 0..2 {
-        office.add_authority(|config| enable_vnc(config, "5910-5999")).await;
+        office.add_authority(|config| config.with_enable_vnc("5910-5999")).await;
     }
     let vm = office.machine("wanted");
     let consoles = office.authorities.iter().map(|authority| {
@@ -227,7 +222,7 @@ const LATER: Duration = Duration::from_millis(1500);
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_is_being_changed_is_waited_for() {
     let mut office = Office::empty("vnc-busy", CHANGE).await;
-    office.add_authority(|config| enable_vnc(config, "5910-5999")).await;
+    office.add_authority(|config| config.with_enable_vnc("5910-5999")).await;
     let vm = office.machine("busy");
     let (api, wanted) = (office.authority().api(), vm.clone());
     let console = tokio::spawn(async move {
@@ -242,7 +237,7 @@ async fn a_machine_that_is_being_changed_is_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_who_leaves_leaves_no_port_that_nobody_has_looked_at() {
     let mut office = Office::empty("vnc-leaver", CHANGE).await;
-    office.add_authority(|config| enable_vnc(config, "5910-5910")).await;
+    office.add_authority(|config| config.with_enable_vnc("5910-5910")).await;
     let (vm, neighbour) = (office.machine("leaver"), office.machine("neighbour"));
     let (api, wanted) = (office.authority().api(), vm.clone());
     let caller = tokio::spawn(async move {
@@ -252,8 +247,8 @@ async fn a_caller_who_leaves_leaves_no_port_that_nobody_has_looked_at() {
     // It has the same port before the authority's change is made, but not when the port was chosen.
     office.vcenter.set_console_port(&neighbour.name, 5910);
     caller.await.expect("no panic").expect_err("it takes longer");
-    until("the port given up", LIMIT, async || {
-        (office.vnc(&vm).get(ENABLED).is_some_and(|enabled| enabled == "FALSE")).then_some(())
+    until("the port given up", async || {
+        office.vnc(&vm).get(ENABLED).is_some_and(|enabled| enabled == "FALSE")
     })
     .await;
     assert!(!office.vnc(&vm).contains_key(PORT));
@@ -263,7 +258,8 @@ async fn a_caller_who_leaves_leaves_no_port_that_nobody_has_looked_at() {
 async fn a_port_that_is_taken_on_the_new_host_is_changed_there() {
     for repaired in [false, true] {
         let mut office = Office::empty("vnc-moved", Duration::ZERO).await;
-        let configure = |config| if repaired { enable_vnc(config, "5910-5999") } else { config };
+        let configure =
+            |config: Config| if repaired { config.with_enable_vnc("5910-5999") } else { config };
         office.add_authority(configure).await;
         let resident = office.vcenter.create_vm("resident", OTHER_ESXI, 5910);
         let mover = office.vcenter.create_vm("mover", ESXI, 5910);

@@ -1,27 +1,20 @@
 //! A gateway for hosts with WebMKS consoles, and what the tests do over and over.
 
-use futures_util::StreamExt;
+use reqwest::Method;
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OnceCell;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::{Bytes, Message};
 use vncgate_test_support::authority::Config;
 use vncgate_test_support::certificate::Identity;
 use vncgate_test_support::console_api::API_TOKEN;
 use vncgate_test_support::esxi::{Answer as HostAnswer, Esxi, HostState, self_signed};
 use vncgate_test_support::gateway::Gateway;
-use vncgate_test_support::process::until;
 use vncgate_test_support::screen::TcpServer;
 use vncgate_test_support::vcsim::Vm;
-use vncgate_test_support::webmks::{HostSettings, WITHOUT_VNC, pem};
-use vncgate_test_support::websocket::{Answer, Connection, Upgrade};
-
-/// How long a test waits for what must come, on a machine that may be busy with a build.
-pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+use vncgate_test_support::webmks::{HostSettings, WITHOUT_VNC};
+use vncgate_test_support::websocket::Answer;
+use vncgate_test_support::websocket::WebSocket;
 
 /// A loopback address that no other test has.
 pub(crate) fn unused_address() -> IpAddr {
@@ -82,15 +75,15 @@ impl Site {
 
     /// A console of a machine, from the console API.
     pub(crate) async fn token(&self, vm: &Vm) -> String {
-        self.gateway.api().console(vm).await.token
+        self.gateway.issue(vm).await
     }
 
     /// The same of nova's type `webmks`.
     pub(crate) async fn webmks_token(&self, vm: &Vm) -> String {
-        let envoy = self.gateway.envoy.url();
-        let url = format!("{envoy}/v2.1/servers/{}/remote-consoles", vm.instance_uuid);
-        let request = self.gateway.ca.http_client().post(url).header("X-Auth-Token", API_TOKEN);
+        let path = format!("/v2.1/servers/{}/remote-consoles", vm.instance_uuid);
+        let request = self.gateway.envoy.request(Method::POST, &path);
         let request = request
+            .header("X-Auth-Token", API_TOKEN)
             .header("OpenStack-API-Version", "compute 2.8")
             .json(&json!({"remote_console": {"protocol": "mks", "type": "webmks"}}));
         let answer = request.send().await.expect("an answer").text().await.expect("text");
@@ -104,18 +97,23 @@ impl Site {
 
     /// A browser's upgrade with that token, and the answer.
     pub(crate) async fn send(&self, token: &str) -> Answer {
-        Upgrade::with_token(&self.gateway.envoy, token).send(&self.gateway.ca).await
+        self.gateway.envoy.send(token).await
     }
 
     /// A browser's WebSocket with that token.
-    pub(crate) async fn open(&self, token: &str) -> WebSocketStream<Connection> {
-        Upgrade::with_token(&self.gateway.envoy, token).open(&self.gateway.ca).await
+    pub(crate) async fn open(&self, token: &str) -> WebSocket {
+        self.gateway.envoy.open(token).await
+    }
+
+    /// A browser's WebSocket with a new token of a machine.
+    pub(crate) async fn open_console(&self, vm: &Vm) -> WebSocket {
+        self.open(&self.token(vm).await).await
     }
 
     /// Asserts that a token opens no console, and why not. Returns what the browser is told.
     pub(crate) async fn assert_refused(&self, token: &str, status: u16, code: &str) -> Value {
         let answer = self.send(token).await;
-        assert_eq!((answer.status, answer.code().as_str()), (status, code), "{}", answer.body);
+        answer.assert_refused(status, code);
         assert!(!answer.body.contains("127.0."), "an address for the browser: {}", answer.body);
         serde_json::from_str(&answer.body).expect("JSON")
     }
@@ -123,11 +121,7 @@ impl Site {
     /// The access log's entry about a refusal.
     pub(crate) async fn entry(&self, answer: &Answer) -> Value {
         let request_id = answer.header("x-request-id").expect("a request id");
-        until("an entry in the access log", LIMIT, async || {
-            let log = self.gateway.envoy.access_log();
-            log.into_iter().find(|entry| entry["request_id"] == request_id)
-        })
-        .await
+        self.gateway.envoy.entry(None, request_id).await
     }
 }
 
@@ -162,24 +156,12 @@ impl Host<'_> {
 
     /// From now on vCenter knows this certificate as the host's.
     pub(crate) async fn register(&self, identity: &Identity) {
-        let certificate = Some(pem(identity));
+        let certificate = Some(identity.pem());
         self.describe(HostSettings { certificate, ..HostSettings::default() }).await;
     }
 
     /// What has happened there.
     pub(crate) async fn state(&self) -> HostState {
         self.site.esxi.host(&self.name).await
-    }
-}
-
-/// The next binary message.
-pub(crate) async fn receive<S>(browser: &mut WebSocketStream<S>) -> Bytes
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let message = tokio::time::timeout(LIMIT, browser.next()).await.expect("a message in time");
-    match message.expect("an open console").expect("a valid frame") {
-        Message::Binary(bytes) => bytes,
-        other => panic!("not binary: {other:?}"),
     }
 }

@@ -1,17 +1,19 @@
 //! Which host Envoy connects to, and how it knows that it is the right one.
 
-use crate::fixture::{Host, LIMIT, Site, unused_address};
+use crate::fixture::{Host, Site, unused_address};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
+use vncgate_test_support::authority::NO_GATEWAY;
 use vncgate_test_support::authority::{Authority, Config};
 use vncgate_test_support::certificate::{Ca, Identity};
 use vncgate_test_support::envoy::ESXI_HOSTS;
 use vncgate_test_support::esxi::{Answer, expired, self_signed};
 use vncgate_test_support::gateway::Gateway;
-use vncgate_test_support::process::{Run, until};
+use vncgate_test_support::process::Run;
 use vncgate_test_support::vcsim::Vm;
-use vncgate_test_support::webmks::{self, HostSettings, WITH_VNC, WITHOUT_VNC, pem};
+use vncgate_test_support::wait::until;
+use vncgate_test_support::webmks::{self, HostSettings, WITH_VNC, WITHOUT_VNC};
 
 /// A name that nobody can resolve (RFC 6761, 6.4).
 const UNRESOLVABLE: &str = "esx-1.invalid";
@@ -20,7 +22,7 @@ const UNRESOLVABLE: &str = "esx-1.invalid";
 async fn assert_not_accepted(site: &Site, vm: &Vm, host: &Host<'_>) -> String {
     let before = host.state().await.upgrades.len();
     let answer = site.send(&site.token(vm).await).await;
-    assert_eq!((answer.status, answer.code().as_str()), (503, "console_unreachable"));
+    answer.assert_refused(503, "console_unreachable");
     assert_eq!(host.state().await.upgrades.len(), before, "the host has seen the ticket");
     let entry = site.entry(&answer).await;
     entry["tls_failure"].as_str().unwrap_or_else(|| panic!("no reason in {entry}")).to_owned()
@@ -36,7 +38,7 @@ async fn a_host_with_another_certificate_than_vcenter_knows_is_not_accepted() {
     let reason = assert_not_accepted(site, &vm, &host).await;
     assert!(reason.contains("CERTIFICATE_VERIFY_FAILED"), "{reason}");
     host.serve(&host.identity, Answer::Relay).await;
-    site.open(&site.token(&vm).await).await;
+    site.open_console(&vm).await;
 }
 
 #[tokio::test]
@@ -44,12 +46,12 @@ async fn a_host_with_a_new_certificate_is_accepted_at_once_and_the_old_one_no_mo
     let site = Site::shared().await;
     let host = site.host(WITHOUT_VNC).await;
     let (vm, _screen) = host.machine("renewed").await;
-    site.open(&site.token(&vm).await).await;
+    site.open_console(&vm).await;
 
     let renewed = self_signed(&site.gateway.run, "renewed", &[&host.name]);
     host.register(&renewed).await;
     host.serve(&renewed, Answer::Relay).await;
-    site.open(&site.token(&vm).await).await;
+    site.open_console(&vm).await;
 
     host.serve(&host.identity, Answer::Relay).await;
     assert_not_accepted(site, &vm, &host).await;
@@ -62,8 +64,8 @@ async fn a_host_of_the_same_vcenter_cannot_stand_in_for_another() {
     let other = site.host_with(&["esx-b.example.com"]).await;
     let (vm, _screen) = host.machine("impersonated").await;
     let (other_vm, _other_screen) = other.machine("impersonator").await;
-    site.open(&site.token(&vm).await).await;
-    site.open(&site.token(&other_vm).await).await;
+    site.open_console(&vm).await;
+    site.open_console(&other_vm).await;
     let state = host.state().await;
     assert_eq!(state.upgrades[0].server_name, "esx-a.example.com", "SNI");
 
@@ -109,7 +111,7 @@ async fn a_host_name_in_the_ticket_need_not_resolve() {
     for name in [UNRESOLVABLE, "", "127.0.0.300"] {
         let ticket_host = Some(name.to_owned());
         host.describe(HostSettings { ticket_host, ..HostSettings::default() }).await;
-        site.open(&site.token(&vm).await).await;
+        site.open_console(&vm).await;
     }
     for request in host.state().await.upgrades {
         assert_eq!(request.header("host"), [host.address.to_string()], "the name that resolved");
@@ -124,7 +126,7 @@ async fn a_host_that_vcenter_has_by_name_is_found_by_name() {
     let identity = self_signed(&site.gateway.run, "named", &["localhost", "esx-named.example.com"]);
     let host = site.host_named("localhost", ip, WITHOUT_VNC, identity).await;
     let (vm, _screen) = host.machine("by-name").await;
-    site.open(&site.token(&vm).await).await;
+    site.open_console(&vm).await;
     let state = host.state().await;
     let expected = format!("localhost:{}", host.address.port());
     assert_eq!(state.upgrades[0].header("host"), [expected]);
@@ -140,14 +142,14 @@ async fn a_ticket_without_a_port_is_for_https_s_port() {
     host.describe(omit).await;
     // Version 6.7 tells no URL either, and nothing listens on port 443 here.
     let answer = site.send(&site.token(&vm).await).await;
-    assert_eq!((answer.status, answer.code().as_str()), (503, "console_unreachable"));
+    answer.assert_refused(503, "console_unreachable");
     let target = SocketAddr::new(host.ip, 443).to_string();
     assert_eq!(site.entry(&answer).await["target"], target.as_str());
 
     // The URL of newer hosts has it.
     let newer = HostSettings { version: Some(WITHOUT_VNC.to_owned()), ..HostSettings::default() };
     host.describe(newer).await;
-    site.open(&site.token(&vm).await).await;
+    site.open_console(&vm).await;
 }
 
 #[tokio::test]
@@ -159,18 +161,18 @@ async fn the_authority_writes_the_hosts_before_anybody_asks_for_a_console() {
     let identity = self_signed(&run, "esx", &[&ip.to_string()]);
     let name = ip.to_string();
     esxi.add_host_named(&vcenter, &name, ip, WITHOUT_VNC, &identity).await;
-    let config = Config::new(&run, &vcenter, "https://127.0.0.1:1");
+    let config = Config::new(&run, &vcenter, NO_GATEWAY);
     let _authority = Authority::start(&run, config).await;
     let file = run.path(ESXI_HOSTS);
     assert!(file.exists(), "Envoy could not start");
     let pin = sha256(&identity);
-    until("the host in the file", LIMIT, async || {
+    until("the host in the file", async || {
         let text = std::fs::read_to_string(&file).expect("read the file");
         let secret: Value = serde_json::from_str(&text).expect("whole JSON at any moment");
         let pins = &secret["resources"][0]["validation_context"]["verify_certificate_hash"];
         let pins = pins.as_array().expect("a list");
         assert!(!pins.is_empty(), "an empty list accepts everybody");
-        pins.iter().any(|listed| listed == pin.as_str()).then_some(())
+        pins.iter().any(|listed| listed == pin.as_str())
     })
     .await;
 }
@@ -217,7 +219,7 @@ async fn a_certificate_authority_in_the_file_is_enough() {
     let ip = unused_address();
     let host = site.host_named(&ip.to_string(), ip, WITHOUT_VNC, first).await;
     let (vm, _screen) = host.machine("by-ca").await;
-    site.open(&site.token(&vm).await).await;
+    site.open_console(&vm).await;
 
     // Signed by the same authority for another host.
     host.serve(&second, Answer::Relay).await;
@@ -230,6 +232,6 @@ async fn a_certificate_authority_in_the_file_is_enough() {
 fn sha256(identity: &Identity) -> String {
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject;
-    let der = CertificateDer::from_pem_slice(pem(identity).as_bytes()).expect("PEM");
+    let der = CertificateDer::from_pem_slice(identity.pem().as_bytes()).expect("PEM");
     Sha256::digest(&der).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,6 +1,15 @@
-//! Consoles of ESXi 7 and later, VNC that is switched on, and VNC consoles with a password.
+//! Consoles of ESXi 7 and later (WebMKS), VNC that the authority switches on, and VNC consoles with a password.
 //!
-//! `parts` holds the real parts that these tests stand on to what the rest relies on.
+//! Real parts: Envoy with the built filter, the built authority, QEMU. vCenter is govmomi's simulator; the hosts
+//! are `tests/vcsim/hostd`. `parts` holds both to what the other tests rely on, with clients that share no code
+//! with the gateway.
+//!
+//! | module | what it shows |
+//! |---|---|
+//! | `consoles`, `refusals` | WebMKS sessions, and those that do not open |
+//! | `hosts` | which host Envoy connects to, and which certificates it accepts |
+//! | `enable_vnc` | VNC switched on, each machine with a port of its own |
+//! | `passwords` | the login at a VNC server |
 
 mod consoles;
 mod enable_vnc;

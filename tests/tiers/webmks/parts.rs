@@ -1,12 +1,11 @@
 //! The stand-ins for ESXi hosts and the scripted RFB server, seen by clients that share no code with the
 //! gateway: `govc`, rustls, tungstenite and QEMU.
 
-use futures_util::StreamExt;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,32 +13,33 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use url::Url;
 use vncgate_test_support::certificate::{Ca, Identity};
 use vncgate_test_support::esxi::{Answer, Esxi, expired, self_signed};
-use vncgate_test_support::process::{Run, until};
+use vncgate_test_support::gateway::ESXI_HOSTS;
+use vncgate_test_support::process::Run;
 use vncgate_test_support::rfb_script::{
     Login, NONE, PASSWORD, RESPONSE, Script, ScriptedRfb, Step, VNC_AUTHENTICATION,
 };
+use vncgate_test_support::screen::RFB_VERSION;
 use vncgate_test_support::screen::{Qemu, TcpServer};
+use vncgate_test_support::session::next_binary;
 use vncgate_test_support::vcsim::{Options, Vcsim, Vm};
-use vncgate_test_support::webmks::{self, HostSettings, WITHOUT_VNC, pem};
+use vncgate_test_support::wait::until;
+use vncgate_test_support::wait::until_some;
+use vncgate_test_support::webmks::{self, HostSettings, WITHOUT_VNC};
 use vncgate_test_support::workspace::free_port;
 
-const ESXI: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
-const OTHER_ESXI: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3));
-const GREETING: &[u8] = b"RFB 003.008\n";
-/// For what should happen at once, on a machine that may be busy.
-const LIMIT: Duration = Duration::from_secs(10);
-
+const ESXI: IpAddr = ESXI_HOSTS[0];
+const OTHER_ESXI: IpAddr = ESXI_HOSTS[1];
 type Console = WebSocketStream<TlsStream<TcpStream>>;
 
 /// Opens a console as a client does that trusts one certificate.
 async fn open(url: &str, trusted: &Identity) -> Result<Console, Error> {
     let mut roots = RootCertStore::empty();
-    let certificate = CertificateDer::from_pem_slice(pem(trusted).as_bytes()).expect("PEM");
+    let certificate = CertificateDer::from_pem_slice(trusted.pem().as_bytes()).expect("PEM");
     roots.add(certificate).expect("a certificate");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
@@ -68,14 +68,6 @@ fn ticket(vcenter: &Vcsim, vm: &Vm) -> String {
     vcenter.govc(&["vm.console", "-wss", &vm.name]).trim().to_owned()
 }
 
-async fn receive(console: &mut Console) -> Bytes {
-    let message = tokio::time::timeout(LIMIT, console.next()).await.expect("a message in time");
-    match message.expect("an open console").expect("a valid frame") {
-        Message::Binary(bytes) => bytes,
-        other => panic!("not binary: {other:?}"),
-    }
-}
-
 async fn start(name: &str) -> (Vcsim, Esxi, Run) {
     let run = Run::new(name);
     let ca = Ca::new(&run);
@@ -96,15 +88,14 @@ async fn a_ticket_opens_the_console_of_a_guest() {
     let url = ticket(&vcenter, &vm);
     assert!(url.starts_with(&format!("wss://{address}/ticket/")), "{url}");
     let mut console = open(&url, &identity).await.expect("a console");
-    assert_eq!(receive(&mut console).await, GREETING);
+    assert_eq!(next_binary(&mut console).await, RFB_VERSION.as_slice());
     assert_eq!(esxi.consoles(&vm).await, 1);
 
     let again = open(&url, &identity).await.expect_err("the ticket is used up");
     assert!(matches!(&again, Error::Http(answer) if answer.status() == 404), "{again}");
 
     drop(console);
-    until("the console is closed", LIMIT, async || (esxi.consoles(&vm).await == 0).then_some(()))
-        .await;
+    until("the console is closed", async || esxi.consoles(&vm).await == 0).await;
     let host = esxi.host(&name).await;
     assert_eq!(host.tickets, 1);
     let outcomes: Vec<_> = host.upgrades.iter().map(|upgrade| upgrade.outcome.as_str()).collect();
@@ -233,8 +224,8 @@ async fn qemu_asks_for_its_password() {
     let mut client = TcpStream::connect(address).await.expect("connect");
     let mut greeting = [0; 12];
     client.read_exact(&mut greeting).await.expect("ProtocolVersion");
-    assert_eq!(greeting, GREETING);
-    client.write_all(GREETING).await.expect("answer");
+    assert_eq!(greeting, RFB_VERSION.as_slice());
+    client.write_all(RFB_VERSION.as_slice()).await.expect("answer");
     let mut offer = [0; 2];
     client.read_exact(&mut offer).await.expect("security types");
     assert_eq!(offer, [1, VNC_AUTHENTICATION]);
@@ -306,7 +297,7 @@ async fn a_scripted_server_refuses_a_wrong_password() {
         let server = ScriptedRfb::start(ESXI, script).await;
         let refused = log_in(server.address(), minor, &[0; 16]).await.expect_err("no session");
         assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
-        until("the handshake is over", LIMIT, async || {
+        until_some("the handshake is over", async || {
             let logins = server.logins();
             logins.first().map(|login| assert_eq!(login.authenticated, Some(false)))
         })

@@ -1,7 +1,7 @@
 //! VNC consoles with a password, and VNC servers that say odd things: the gateway logs in, the browser does
 //! not know of it.
 
-use crate::fixture::{LIMIT, Site, receive};
+use crate::fixture::Site;
 use futures_util::future::join_all;
 use futures_util::{SinkExt, StreamExt};
 use std::net::{IpAddr, SocketAddr};
@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::{Error, Message};
-use vncgate_test_support::process::until;
 use vncgate_test_support::rfb_script::{
     NONE, PASSWORD, Script, ScriptedRfb, Step, VNC_AUTHENTICATION,
 };
 use vncgate_test_support::screen::Qemu;
+use vncgate_test_support::session::next_binary;
+use vncgate_test_support::wait::{until, within};
 use vncgate_test_support::webmks::WITH_VNC;
 use vncgate_test_support::websocket::Connection;
 use vncgate_test_support::workspace::free_port;
@@ -31,8 +32,7 @@ struct Browser {
 impl Browser {
     async fn read(&mut self, length: usize) -> Vec<u8> {
         while self.arrived.len() < length {
-            let bytes = receive(&mut self.websocket).await;
-            self.arrived.extend_from_slice(&bytes);
+            self.arrived.extend_from_slice(&next_binary(&mut self.websocket).await);
         }
         self.arrived.drain(..length).collect()
     }
@@ -65,8 +65,7 @@ impl Browser {
     async fn reason_of_end(&mut self) -> String {
         let mut answered = false;
         loop {
-            let message = tokio::time::timeout(LIMIT, self.websocket.next()).await.expect("an end");
-            match message {
+            match within("an end", self.websocket.next()).await {
                 Some(Ok(Message::Binary(bytes))) if !answered && bytes.starts_with(b"RFB") => {
                     answered = true;
                     self.send(&bytes).await;
@@ -92,7 +91,7 @@ async fn browser_at(site: &Site, name: &str, screen: SocketAddr, password: &str)
     let vcenter = &site.gateway.vcenter;
     let vm = vcenter.create_vm(name, screen.ip(), screen.port());
     vcenter.set_extra_config(name, "RemoteDisplay.vnc.password", password);
-    let websocket = site.open(&site.token(&vm).await).await;
+    let websocket = site.open_console(&vm).await;
     Browser { websocket, arrived: Vec::new() }
 }
 
@@ -111,7 +110,7 @@ async fn the_gateway_logs_in_to_a_guest_with_a_password() {
     let mut browser = browser_at(&site, "with-password", address, secret).await;
     assert_eq!(browser.log_in().await, "QEMU");
 
-    let metrics = site.gateway.authority.internal("/metrics").await.text().await.expect("text");
+    let metrics = site.gateway.authority.metrics().await;
     for (name, log) in [
         ("Envoy", site.gateway.envoy.log()),
         ("the authority", site.gateway.authority.log()),
@@ -206,9 +205,12 @@ async fn a_login_that_stalls_is_given_up() {
     let all_open = Instant::now();
     join_all(sessions.into_iter().map(|(name, server, mut browser, reason)| async move {
         assert_eq!(browser.reason_of_end().await, reason, "{name}");
-        assert!(all_open.elapsed() < LIMIT, "{name}: after {:?}", all_open.elapsed());
-        until("the end at the server", LIMIT, async || (!server.logins().is_empty()).then_some(()))
-            .await;
+        assert!(
+            all_open.elapsed() < Duration::from_secs(20),
+            "{name}: after {:?}",
+            all_open.elapsed()
+        );
+        until("the end at the server", async || !server.logins().is_empty()).await;
     }))
     .await;
 }
@@ -225,6 +227,5 @@ async fn a_server_that_falls_silent_in_its_handshake_holds_only_its_own_browser(
     let silence = tokio::time::timeout(Duration::from_secs(1), browser.websocket.next()).await;
     assert!(silence.is_err(), "{silence:?}");
     browser.websocket.close(None).await.expect("close");
-    until("the end at the server", LIMIT, async || (!server.logins().is_empty()).then_some(()))
-        .await;
+    until("the end at the server", async || !server.logins().is_empty()).await;
 }

@@ -1,20 +1,21 @@
 //! Consoles that are not there, not allowed, or not answered.
 
-use crate::fixture::{Site, receive};
-use futures_util::SinkExt;
+use crate::fixture::Site;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-use tokio_tungstenite::tungstenite::Message;
+use vncgate_test_support::authority::Config;
 use vncgate_test_support::certificate::Ca;
 use vncgate_test_support::envoy::{ESXI_HOSTS, Envoy, Settings};
 use vncgate_test_support::esxi::{Answer, Esxi};
 use vncgate_test_support::gateway::Gateway;
 use vncgate_test_support::process::Run;
+use vncgate_test_support::scripted::TOKEN;
 use vncgate_test_support::scripted::{Script, ScriptedAuthority};
+use vncgate_test_support::session::assert_echoes;
 use vncgate_test_support::vcsim::{Options, Vcsim};
+use vncgate_test_support::wait::until;
 use vncgate_test_support::webmks::{WITH_VNC, WITHOUT_VNC};
-use vncgate_test_support::websocket::Upgrade;
 use vncgate_test_support::workspace::free_port;
 
 /// VMware's limit of consoles of one machine.
@@ -31,7 +32,7 @@ async fn a_token_s_console_does_not_follow_its_machine_to_another_host() {
     for host in [&host, &other] {
         assert_eq!(host.state().await.tickets, 0, "a ticket for nobody");
     }
-    site.open(&site.token(&vm).await).await;
+    site.open_console(&vm).await;
 }
 
 #[tokio::test]
@@ -75,17 +76,14 @@ async fn the_forty_first_console_is_refused_until_another_is_closed() {
         browsers.push(site.open(&token).await);
     }
     let answer = site.send(&token).await;
-    assert_eq!((answer.status, answer.code().as_str()), (503, "console_limit"));
+    answer.assert_refused(503, "console_limit");
     assert!(answer.header("retry-after").is_some());
     assert!(answer.body.contains("as many consoles open as VMware allows"), "{}", answer.body);
     site.gateway.authority.status(&token).await.assert_refused(503, "console_limit");
 
     let mut leaving = browsers.pop().expect("an open console");
     leaving.close(None).await.expect("close");
-    vncgate_test_support::process::until("room for one", crate::fixture::LIMIT, async || {
-        (site.esxi.consoles(&vm).await < CONSOLES).then_some(())
-    })
-    .await;
+    until("room for one", async || site.esxi.consoles(&vm).await < CONSOLES).await;
     site.open(&token).await;
     assert_eq!(site.gateway.authority.status(&token).await.status, 200);
 }
@@ -123,7 +121,7 @@ async fn a_machine_whose_vnc_port_is_closed_can_be_asked_for_by_the_other_kind()
     let closed = SocketAddr::new(host.ip, free_port(host.ip));
     site.gateway.vcenter.set_console_port(&vm.name, closed.port());
     let answer = site.send(&site.token(&vm).await).await;
-    assert_eq!((answer.status, answer.code().as_str()), (503, "console_unreachable"));
+    answer.assert_refused(503, "console_unreachable");
     assert_eq!(site.entry(&answer).await["target"], closed.to_string());
     site.open(&site.webmks_token(&vm).await).await;
 }
@@ -146,10 +144,9 @@ async fn an_open_console_outlives_the_time_to_open_it() {
     let site = Site::shared().await;
     let host = site.host(WITHOUT_VNC).await;
     let (vm, _screen) = host.machine("quiet").await;
-    let mut browser = site.open(&site.token(&vm).await).await;
+    let mut browser = site.open_console(&vm).await;
     tokio::time::sleep(Duration::from_secs(12)).await;
-    browser.send(Message::binary("still there")).await.expect("send");
-    assert_eq!(&receive(&mut browser).await[..], b"still there");
+    assert_echoes(&mut browser, "still there").await;
 }
 
 #[tokio::test]
@@ -164,7 +161,7 @@ async fn a_ticket_that_has_expired_on_its_way_opens_nothing() {
     let host = site.host(WITHOUT_VNC).await;
     let (vm, _screen) = host.machine("late").await;
     let answer = site.send(&site.token(&vm).await).await;
-    assert_eq!((answer.status, answer.code().as_str()), (502, "console_refused"));
+    answer.assert_refused(502, "console_refused");
     assert_eq!(site.entry(&answer).await["host_status"], "404");
     assert_eq!(host.state().await.upgrades[0].outcome, "bad ticket");
 }
@@ -176,7 +173,7 @@ async fn a_ticket_opens_one_console() {
     let host = site.host(WITHOUT_VNC).await;
     let (vm, _screen) = host.machine("twice").await;
     // From here on the host is in the file.
-    drop(site.open(&site.token(&vm).await).await);
+    drop(site.open_console(&vm).await);
     let run = Run::new("webmks-twice");
     let ca = Ca::new(&run);
     std::fs::copy(site.gateway.run.path(ESXI_HOSTS), run.path(ESXI_HOSTS)).expect("copy the hosts");
@@ -199,12 +196,10 @@ async fn a_ticket_opens_one_console() {
         changes: &[],
     };
     let envoy = Envoy::start(&run, &ca, &settings).await;
-    let token = "11111111-2222-4333-8444-555555555555";
-    let mut browser = Upgrade::with_token(&envoy, token).open(&ca).await;
-    let again = Upgrade::with_token(&envoy, token).send(&ca).await;
-    assert_eq!((again.status, again.code().as_str()), (502, "console_refused"));
-    browser.send(Message::binary("still open")).await.expect("send");
-    assert_eq!(&receive(&mut browser).await[..], b"still open");
+    let mut browser = envoy.open(TOKEN).await;
+    let again = envoy.send(TOKEN).await;
+    again.assert_refused(502, "console_refused");
+    assert_echoes(&mut browser, "still open").await;
 }
 
 #[tokio::test]
@@ -227,9 +222,7 @@ async fn without_a_ticket_nothing_is_opened() {
 
 #[tokio::test]
 async fn a_refused_console_costs_no_single_use_token() {
-    let single_use = |config: vncgate_test_support::authority::Config| {
-        config.with("#single_use = false", "single_use = true")
-    };
+    let single_use = |config: Config| config.with("#single_use = false", "single_use = true");
     let site = Site::start_with("webmks-single-use", single_use).await;
     let host = site.host(WITHOUT_VNC).await;
     let (vm, _screen) = host.machine("once").await;

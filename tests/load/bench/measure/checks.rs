@@ -20,10 +20,7 @@ const CONNECTIONS: u8 = 32;
 const WARM_UP: Duration = Duration::from_millis(500);
 
 /// Asks the authority as many checks as it answers. The parts' vCenter is to be the cached one.
-///
-/// # Errors
-///
-/// When a check is not granted.
+/// Fails when a check is not granted.
 pub(crate) async fn measure(testbed: &Testbed, window: Duration) -> Result<Measured> {
     let answered = Rc::<Cell<u64>>::default();
     let mut tokens = Vec::new();

@@ -21,10 +21,7 @@ const WARM_UP: Duration = Duration::from_millis(300);
 const CALM_RATE: u32 = 50;
 
 /// As many connects a second as there can be.
-///
-/// # Errors
-///
-/// When one fails.
+/// Fails when one fails.
 pub(crate) async fn rate(
     testbed: &Rc<Testbed>,
     contender: Contender,
@@ -60,10 +57,7 @@ pub(crate) async fn rate(
 }
 
 /// How long a connect takes when they come calmly, one after the other whether or not the last is done.
-///
-/// # Errors
-///
-/// When one fails.
+/// Fails when one fails.
 pub(crate) async fn latency(
     testbed: &Rc<Testbed>,
     contender: Contender,

@@ -22,10 +22,7 @@ const WARM_UP: Duration = Duration::from_millis(300);
 const KEY_EVENT: [u8; 8] = [4, 1, 0, 0, 0, 0, 0, 0x61];
 
 /// Measures a contender for as long as `window`.
-///
-/// # Errors
-///
-/// When a session breaks, or echoes something else.
+/// Fails when a session breaks, or echoes something else.
 pub(crate) async fn measure(
     testbed: &Testbed,
     contender: Contender,

@@ -30,10 +30,7 @@ const WARM_UP: usize = 50;
 const ISSUES: usize = 1_000;
 
 /// Asks for consoles one after the other, of ever more machines. The parts are to be fresh ones.
-///
-/// # Errors
-///
-/// When no token is issued.
+/// Fails when no token is issued.
 pub(crate) async fn measure(testbed: &Testbed) -> Result<Measured> {
     let mut caller = Caller::connect(testbed.console_api()).await?;
     let mut machines = Vec::new();

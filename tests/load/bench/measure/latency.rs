@@ -39,10 +39,7 @@ impl Latencies {
     }
 
     /// Median and 99th percentile, in milliseconds.
-    ///
-    /// # Errors
-    ///
-    /// When there are too few for a percentile.
+    /// Fails when there are too few for a percentile.
     pub(crate) fn figures(mut self) -> Result<BTreeMap<String, f64>> {
         ensure!(self.0.len() >= 100, "only {} events in all that time", self.0.len());
         self.0.sort_unstable();

@@ -28,10 +28,7 @@ fn counts(peer: Peer) -> &'static [usize] {
 }
 
 /// Opens idle sessions through parts that have just been started.
-///
-/// # Errors
-///
-/// When a session cannot be opened.
+/// Fails when a session cannot be opened.
 pub(crate) async fn measure(testbed: &Rc<Testbed>, contender: Contender) -> Result<Measured> {
     // What the first session makes for all that follow, such as the connection to vCenter.
     let mut idle = open(testbed, contender, OPENING).await?;

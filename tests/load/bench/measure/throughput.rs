@@ -32,10 +32,7 @@ pub(crate) enum Direction {
 }
 
 /// Measures `seconds` of `sessions` sessions.
-///
-/// # Errors
-///
-/// When bytes are lost or wrong, or a session breaks.
+/// Fails when bytes are lost or wrong, or a session breaks.
 pub(crate) async fn measure(
     testbed: &Testbed,
     contender: Contender,

@@ -1,0 +1,113 @@
+//! The page's controls: pasting, Ctrl+Alt+Del, view only, full screen and scale.
+
+use crate::fixture::{Desk, TYPED_ROW, phase, shows_banner};
+use crate::vnc_script::{RFB_SESSION, VncScript};
+use vncgate_test_support::browser::TextScreen;
+use vncgate_test_support::wait::until;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pasted_text_arrives_as_keys() {
+    let desk = Desk::open("browser-paste").await;
+    let browser = &desk.browser;
+
+    browser.click("paste").await;
+    browser.type_keys("~Shift & \"Quotes\" {[|]} #1\nsecond line").await;
+    browser.click("paste-type").await;
+    let screen = browser
+        .screen_shows("the pasted text", |screen| screen.row(TYPED_ROW + 1) == "second line")
+        .await;
+    assert_eq!(screen.row(TYPED_ROW), "~Shift & \"Quotes\" {[|]} #1");
+    browser.keep_screenshot("paste").await;
+
+    // The dialog closes, forgets the text, and the keyboard is the machine's again.
+    let dialog = "return [document.getElementById('paste-dialog').open, \
+                  document.getElementById('paste-text').value].join()";
+    assert_eq!(browser.script(dialog).await, "false,");
+    browser.type_keys(" more").await;
+    browser
+        .screen_shows("keys after the pasted text", |screen| screen.text().contains(" more"))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pasted_text_may_go_to_the_clipboard() {
+    let server = VncScript::start(RFB_SESSION).await;
+    let desk = Desk::at("browser-clipboard", server.address()).await;
+    let browser = &desk.browser;
+    browser.open(&desk.console.url).await;
+    phase(browser, "connected").await;
+
+    browser.click("paste").await;
+    browser.type_keys("from the clipboard").await;
+    browser.click("paste-clipboard").await;
+    // RFC 6143, 7.5.6: ClientCutText.
+    let message = b"\x06\0\0\0\0\0\0\x12from the clipboard";
+    until("the text as ClientCutText", async || {
+        let heard = server.heard();
+        heard.windows(message.len()).any(|bytes| bytes == message)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_alt_del_restarts_the_guest() {
+    let desk = Desk::open("browser-ctrl-alt-del").await;
+    let browser = &desk.browser;
+    browser.type_keys("before").await;
+    browser.screen_shows("what was typed", |screen| screen.row(TYPED_ROW) == "before").await;
+
+    browser.click("ctrl-alt-del").await;
+    let restarted = |screen: &TextScreen| shows_banner(screen) && screen.row(TYPED_ROW).is_empty();
+    browser.screen_shows("a fresh banner", restarted).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn view_only_sends_no_keys() {
+    let desk = Desk::new("browser-view-only").await;
+    let browser = &desk.browser;
+    browser.open(&format!("{}&view_only=true", desk.console.url)).await;
+    browser.screen_shows("the guest's banner", shows_banner).await;
+    browser.type_keys("unsent").await;
+
+    // What is typed after switching to full control shows that nothing came before it.
+    browser.click("view-only").await;
+    browser.script("document.querySelector('canvas').focus()").await;
+    browser.type_keys("sent").await;
+    browser
+        .screen_shows("the keys of full control alone", |screen| screen.row(TYPED_ROW) == "sent")
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_keyboard_reaches_the_controls_and_the_scale_changes() {
+    let desk = Desk::open("browser-controls").await;
+    let browser = &desk.browser;
+    const FILLS_THE_WINDOW: &str =
+        "const canvas = document.querySelector('canvas').getBoundingClientRect();
+         const screen = document.getElementById('screen').getBoundingClientRect();
+         return Math.abs(canvas.width - screen.width) < 1
+             || Math.abs(canvas.height - screen.height) < 1;";
+    browser.page_shows("a screen that fits the window", FILLS_THE_WINDOW).await;
+
+    // WebDriver's code points for Control and Alt; the keys are released at the end of the call.
+    browser.type_keys("\u{e009}\u{e00a}").await;
+    browser
+        .page_shows(
+            "the focus on a button after Ctrl+Alt",
+            "return document.activeElement.id === 'fit'",
+        )
+        .await;
+
+    browser.click("full-screen").await;
+    browser.page_shows("full screen", "return document.fullscreenElement !== null").await;
+    browser.click("full-screen").await;
+    browser.page_shows("the window again", "return document.fullscreenElement === null").await;
+
+    browser.click("fit").await;
+    browser
+        .page_shows(
+            "the guest's own size",
+            "return document.querySelector('canvas').getBoundingClientRect().width === 720",
+        )
+        .await;
+}
