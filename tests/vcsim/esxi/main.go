@@ -27,9 +27,9 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fleet := hostd.NewFleet(*lifetime)
-	defer fleet.Close()
-	go http.Serve(listener, fleet.Handler()) // Ends with the process.
+	hosts := hostd.NewHosts(*lifetime)
+	defer hosts.Close()
+	go http.Serve(listener, hosts.Handler()) // Ends with the process.
 	fmt.Printf("esxi: control on %s\n", listener.Addr())
 
 	stop := make(chan os.Signal, 1)

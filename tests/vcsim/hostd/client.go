@@ -12,13 +12,13 @@ import (
 // maxRefusal bounds how much of a refusal's text is read, in bytes.
 const maxRefusal = 1 << 10
 
-// Client asks a fleet's control API for tickets, as vCenter asks its hosts.
+// Client asks the control API for tickets, as vCenter asks its hosts.
 type Client struct {
 	// URL of the control API, without a path.
 	URL string
 }
 
-// NewTicket is Fleet.NewTicket from another process.
+// NewTicket is Hosts.NewTicket from another process.
 func (c Client) NewTicket(host string, request TicketRequest) (Ticket, error) {
 	body, err := json.Marshal(request)
 	if err != nil {

@@ -59,7 +59,7 @@ func (h *host) relay(w http.ResponseWriter, r *http.Request, upgrade Upgrade) {
 		refuse("no subprotocol", func() { hangUp(w) })
 		return
 	}
-	vm, screen, release, err := h.fleet.redeem(h.name, ticket)
+	vm, screen, release, err := h.hosts.redeem(h.name, ticket)
 	upgrade.VM = vm
 	switch {
 	case err == errBadTicket:

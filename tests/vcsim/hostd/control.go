@@ -27,18 +27,18 @@ type Consoles struct {
 //	GET  /vms/{vm}/consoles     → Consoles
 //
 // An unknown host is 404, unusable settings are 400 with the reason as text.
-func (f *Fleet) Handler() http.Handler {
+func (hs *Hosts) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("PUT /hosts/{host}", func(w http.ResponseWriter, r *http.Request) {
 		var settings HostSettings
 		if !control.Read(w, r, &settings) {
 			return
 		}
-		state, err := f.SetHost(r.PathValue("host"), settings)
+		state, err := hs.SetHost(r.PathValue("host"), settings)
 		answer(w, state, err)
 	})
 	mux.HandleFunc("GET /hosts/{host}", func(w http.ResponseWriter, r *http.Request) {
-		state, err := f.Host(r.PathValue("host"))
+		state, err := hs.Host(r.PathValue("host"))
 		answer(w, state, err)
 	})
 	mux.HandleFunc("POST /hosts/{host}/tickets", func(w http.ResponseWriter, r *http.Request) {
@@ -46,7 +46,7 @@ func (f *Fleet) Handler() http.Handler {
 		if !control.Read(w, r, &request) {
 			return
 		}
-		ticket, err := f.NewTicket(r.PathValue("host"), request)
+		ticket, err := hs.NewTicket(r.PathValue("host"), request)
 		answer(w, ticket, err)
 	})
 	mux.HandleFunc("PUT /vms/{vm}/screen", func(w http.ResponseWriter, r *http.Request) {
@@ -54,11 +54,11 @@ func (f *Fleet) Handler() http.Handler {
 		if !control.Read(w, r, &screen) {
 			return
 		}
-		f.SetScreen(r.PathValue("vm"), screen.Address)
+		hs.SetScreen(r.PathValue("vm"), screen.Address)
 		w.WriteHeader(http.StatusNoContent)
 	})
 	mux.HandleFunc("GET /vms/{vm}/consoles", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, Consoles{Open: f.Consoles(r.PathValue("vm"))}, nil)
+		answer(w, Consoles{Open: hs.Consoles(r.PathValue("vm"))}, nil)
 	})
 	return mux
 }

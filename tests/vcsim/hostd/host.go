@@ -65,9 +65,9 @@ type settings struct {
 	answer      Answer
 }
 
-// host is one ESXi host. The fleet's lock guards tickets; everything else guards itself.
+// host is one ESXi host. The lock of Hosts guards tickets; everything else guards itself.
 type host struct {
-	fleet    *Fleet
+	hosts    *Hosts
 	name     string
 	listener net.Listener
 	server   *http.Server
@@ -82,12 +82,12 @@ type host struct {
 }
 
 // listen opens the host's port. Nothing is accepted before configure has given it a certificate.
-func listen(fleet *Fleet, name, address string) (*host, error) {
+func listen(hosts *Hosts, name, address string) (*host, error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, err
 	}
-	h := &host{fleet: fleet, name: name, listener: listener, consoles: make(map[net.Conn]struct{})}
+	h := &host{hosts: hosts, name: name, listener: listener, consoles: make(map[net.Conn]struct{})}
 	h.server = &http.Server{
 		Handler: http.HandlerFunc(h.serve),
 		TLSConfig: &tls.Config{

@@ -5,10 +5,10 @@
 // then opens a WebSocket at the host's HTTPS port, wss://HOST:PORT/ticket/TICKET, and speaks RFB in its
 // binary messages. This package is the host in both steps:
 //
-//   - Fleet holds the hosts, the tickets and the consoles that are open (fleet.go, tickets.go);
+//   - Hosts holds the hosts, their tickets and open consoles (hosts.go, tickets.go);
 //   - each host has a TLS listener with a certificate of its own (host.go) and relays the WebSocket to
 //     the VNC server that plays the virtual machine's screen (console.go);
-//   - Fleet.Handler is the control API (control.go) through which a test arranges hosts and reads what
+//   - Hosts.Handler is the control API (control.go) through which a test arranges hosts and reads what
 //     arrived at them, and through which the simulated vCenter asks for tickets (Client, client.go).
 //
 // A host behaves as public sources describe ESXi's. What they leave open is said where it is decided.

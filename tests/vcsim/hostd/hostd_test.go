@@ -25,8 +25,8 @@ import (
 const (
 	greeting = "RFB 003.008\n"
 	vm       = "11111111-2222-3333-4444-555555555555"
-	// patience bounds what should happen at once.
-	patience = 10 * time.Second
+	// timeout bounds what should happen at once.
+	timeout = 10 * time.Second
 )
 
 func TestATicketOpensOneConsole(t *testing.T) {
@@ -47,7 +47,7 @@ func TestATicketOpensOneConsole(t *testing.T) {
 	if _, message := receive(t, console); message != "echo me" {
 		t.Errorf("the screen's answer arrived as %q", message)
 	}
-	if open := site.fleet.Consoles(vm); open != 1 {
+	if open := site.hosts.Consoles(vm); open != 1 {
 		t.Errorf("%d consoles are open", open)
 	}
 
@@ -56,9 +56,9 @@ func TestATicketOpensOneConsole(t *testing.T) {
 	}
 
 	console.Close(websocket.StatusNormalClosure, "")
-	eventually(t, "the console is counted as closed", func() bool { return site.fleet.Consoles(vm) == 0 })
+	eventually(t, "the console is counted as closed", func() bool { return site.hosts.Consoles(vm) == 0 })
 
-	state, err := site.fleet.Host("esx-1")
+	state, err := site.hosts.Host("esx-1")
 	if err != nil || state.Tickets != 1 || len(state.Upgrades) != 2 {
 		t.Fatalf("%+v, %v", state, err)
 	}
@@ -107,13 +107,13 @@ func TestAMachineHasALimitOfConsoles(t *testing.T) {
 		t.Errorf("the third console got %d, %v", status(response), err)
 	}
 
-	_, err = site.fleet.NewTicket("esx-1", hostd.TicketRequest{VM: vm, Limit: 2})
+	_, err = site.hosts.NewTicket("esx-1", hostd.TicketRequest{VM: vm, Limit: 2})
 	if limit := (hostd.LimitReached{}); !errors.As(err, &limit) || limit.Limit != 2 {
 		t.Errorf("a further ticket: %v", err)
 	}
 	first.Close(websocket.StatusNormalClosure, "")
 	eventually(t, "a closed console makes room", func() bool {
-		_, err := site.fleet.NewTicket("esx-1", hostd.TicketRequest{VM: vm, Limit: 2})
+		_, err := site.hosts.NewTicket("esx-1", hostd.TicketRequest{VM: vm, Limit: 2})
 		return err == nil
 	})
 }
@@ -121,7 +121,7 @@ func TestAMachineHasALimitOfConsoles(t *testing.T) {
 func TestTheSubprotocolIsRequired(t *testing.T) {
 	site := newSite(t, hostd.DefaultTicketLifetime)
 	ticket := site.ticket(t, "esx-1", 40)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	_, response, err := websocket.Dial(ctx, site.url("esx-1", ticket.Ticket), &websocket.DialOptions{
 		HTTPClient: site.client,
@@ -150,7 +150,7 @@ func TestAHostAnswersAsTold(t *testing.T) {
 			site := newSite(t, hostd.DefaultTicketLifetime)
 			settings := site.settings
 			settings.Answer = answer.answer
-			if _, err := site.fleet.SetHost("esx-1", settings); err != nil {
+			if _, err := site.hosts.SetHost("esx-1", settings); err != nil {
 				t.Fatal(err)
 			}
 			site.timeout = time.Second
@@ -161,7 +161,7 @@ func TestAHostAnswersAsTold(t *testing.T) {
 			if answer.err != nil && !errors.Is(err, answer.err) {
 				t.Errorf("got %v instead of %v", err, answer.err)
 			}
-			state, err := site.fleet.Host("esx-1")
+			state, err := site.hosts.Host("esx-1")
 			if err != nil || len(state.Upgrades) != 1 || state.Upgrades[0].Outcome != string(answer.answer) {
 				t.Errorf("%+v, %v", state, err)
 			}
@@ -178,7 +178,7 @@ func TestANewCertificateHoldsForNewConnections(t *testing.T) {
 	}
 	receive(t, console)
 	site.certify(t)
-	if _, err := site.fleet.SetHost("esx-1", site.settings); err != nil {
+	if _, err := site.hosts.SetHost("esx-1", site.settings); err != nil {
 		t.Fatal(err)
 	}
 
@@ -209,17 +209,17 @@ func TestAScreenThatEndsClosesItsConsole(t *testing.T) {
 	}
 	receive(t, console)
 	send(t, console, hangUp)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	if _, _, err := console.Read(ctx); websocket.CloseStatus(err) != websocket.StatusNormalClosure {
 		t.Errorf("ended with %v", err)
 	}
-	eventually(t, "the console is counted as closed", func() bool { return site.fleet.Consoles(vm) == 0 })
+	eventually(t, "the console is counted as closed", func() bool { return site.hosts.Consoles(vm) == 0 })
 }
 
 func TestTheControlAPI(t *testing.T) {
 	site := newSite(t, hostd.DefaultTicketLifetime)
-	control := httptest.NewServer(site.fleet.Handler())
+	control := httptest.NewServer(site.hosts.Handler())
 	defer control.Close()
 	client := hostd.Client{URL: control.URL}
 
@@ -259,9 +259,9 @@ func TestTheControlAPI(t *testing.T) {
 	}
 }
 
-// site is a fleet with the host esx-1 on 127.0.0.2 and a screen for the virtual machine.
+// site is a set of hosts with esx-1 on 127.0.0.2 and a screen for the virtual machine.
 type site struct {
-	fleet    *hostd.Fleet
+	hosts    *hostd.Hosts
 	settings hostd.HostSettings
 	client   *http.Client
 	timeout  time.Duration
@@ -269,18 +269,18 @@ type site struct {
 
 func newSite(t *testing.T, lifetime time.Duration) *site {
 	s := &site{
-		fleet:    hostd.NewFleet(lifetime),
+		hosts:    hostd.NewHosts(lifetime),
 		settings: hostd.HostSettings{Address: "127.0.0.2:0"},
 		// What is verified of a host's certificate is for gateways to decide, not for these tests.
 		client: &http.Client{Transport: &http.Transport{
 			TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 		}},
-		timeout: patience,
+		timeout: timeout,
 	}
-	t.Cleanup(s.fleet.Close)
+	t.Cleanup(s.hosts.Close)
 	s.certify(t)
 	s.host(t, "esx-1", "127.0.0.2:0")
-	s.fleet.SetScreen(vm, newScreen(t))
+	s.hosts.SetScreen(vm, newScreen(t))
 	return s
 }
 
@@ -291,13 +291,13 @@ func (s *site) certify(t *testing.T) {
 func (s *site) host(t *testing.T, name, address string) {
 	settings := s.settings
 	settings.Address = address
-	if _, err := s.fleet.SetHost(name, settings); err != nil {
+	if _, err := s.hosts.SetHost(name, settings); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func (s *site) address(t *testing.T, host string) string {
-	state, err := s.fleet.Host(host)
+	state, err := s.hosts.Host(host)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -313,7 +313,7 @@ func (s *site) port(t *testing.T, host string) string {
 }
 
 func (s *site) ticket(t *testing.T, host string, limit int) hostd.Ticket {
-	ticket, err := s.fleet.NewTicket(host, hostd.TicketRequest{VM: vm, Limit: limit})
+	ticket, err := s.hosts.NewTicket(host, hostd.TicketRequest{VM: vm, Limit: limit})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -321,7 +321,7 @@ func (s *site) ticket(t *testing.T, host string, limit int) hostd.Ticket {
 }
 
 func (s *site) url(host, ticket string) string {
-	state, err := s.fleet.Host(host)
+	state, err := s.hosts.Host(host)
 	if err != nil {
 		panic(err)
 	}
@@ -372,7 +372,7 @@ func newScreen(t *testing.T) string {
 }
 
 func receive(t *testing.T, console *websocket.Conn) (websocket.MessageType, string) {
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	kind, message, err := console.Read(ctx)
 	if err != nil {
@@ -395,9 +395,9 @@ func status(response *http.Response) int {
 }
 
 func eventually(t *testing.T, what string, condition func() bool) {
-	for deadline := time.Now().Add(patience); !condition(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(timeout); !condition(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", patience, what)
+			t.Fatalf("not within %v: %s", timeout, what)
 		}
 	}
 }

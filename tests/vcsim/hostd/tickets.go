@@ -56,14 +56,14 @@ type grant struct {
 
 // NewTicket makes a ticket for one console of a virtual machine that runs on the host.
 // It fails with ErrUnknownHost or LimitReached.
-func (f *Fleet) NewTicket(host string, request TicketRequest) (Ticket, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	known, ok := f.hosts[host]
+func (hs *Hosts) NewTicket(host string, request TicketRequest) (Ticket, error) {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	known, ok := hs.hosts[host]
 	if !ok {
 		return Ticket{}, ErrUnknownHost
 	}
-	if f.open[request.VM] >= request.Limit {
+	if hs.open[request.VM] >= request.Limit {
 		return Ticket{}, LimitReached{Limit: request.Limit}
 	}
 
@@ -71,33 +71,33 @@ func (f *Fleet) NewTicket(host string, request TicketRequest) (Ticket, error) {
 	if err != nil {
 		return Ticket{}, err
 	}
-	f.tickets[ticket.Ticket] = grant{host: host, request: request, expires: time.Now().Add(f.lifetime)}
+	hs.tickets[ticket.Ticket] = grant{host: host, request: request, expires: time.Now().Add(hs.lifetime)}
 	known.tickets++
 	return ticket, nil
 }
 
 // redeem uses a ticket up and opens the console it stands for. The caller must call release when the
 // console ends. The screen is empty when the test has given the virtual machine none.
-func (f *Fleet) redeem(host, ticket string) (vm, screen string, release func(), err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	held, ok := f.tickets[ticket]
+func (hs *Hosts) redeem(host, ticket string) (vm, screen string, release func(), err error) {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	held, ok := hs.tickets[ticket]
 	if !ok || held.host != host || time.Now().After(held.expires) {
 		return "", "", nil, errBadTicket
 	}
-	delete(f.tickets, ticket)
+	delete(hs.tickets, ticket)
 	vm = held.request.VM
 	// Tickets that were made while there was room may outnumber the room.
-	if f.open[vm] >= held.request.Limit {
+	if hs.open[vm] >= held.request.Limit {
 		return vm, "", nil, LimitReached{Limit: held.request.Limit}
 	}
-	f.open[vm]++
+	hs.open[vm]++
 	release = func() {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.open[vm]--
+		hs.mu.Lock()
+		defer hs.mu.Unlock()
+		hs.open[vm]--
 	}
-	return vm, f.screens[vm], release, nil
+	return vm, hs.screens[vm], release, nil
 }
 
 // newTicket returns a ticket of the shape that public examples show, base64 and a thumbprint, with each

@@ -58,7 +58,7 @@ func normalized(changes, present []types.BaseOptionValue) []types.BaseOptionValu
 }
 
 // busyTable knows the task that each virtual machine was last reconfigured by. The lock of the machine
-// is held by whoever asks about it.
+// is held by each caller that asks about it.
 type busyTable struct {
 	mu    sync.Mutex
 	tasks map[types.ManagedObjectReference]types.ManagedObjectReference

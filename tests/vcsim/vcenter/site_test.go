@@ -34,19 +34,19 @@ const (
 // site is a vCenter with two hosts, the stand-in of the hosts, and a client of the vCenter.
 type site struct {
 	*VCenter
-	fleet  *hostd.Fleet
+	hosts  *hostd.Hosts
 	client *govmomi.Client
 	finder *find.Finder
 }
 
 func newSite(t *testing.T, options Options) *site {
-	fleet := hostd.NewFleet(hostd.DefaultTicketLifetime)
-	t.Cleanup(fleet.Close)
-	control := httptest.NewServer(fleet.Handler())
+	hosts := hostd.NewHosts(hostd.DefaultTicketLifetime)
+	t.Cleanup(hosts.Close)
+	control := httptest.NewServer(hosts.Handler())
 	t.Cleanup(control.Close)
 	options.Hosts = &hostd.Client{URL: control.URL}
 	s := newSiteWithout(t, options)
-	s.fleet = fleet
+	s.hosts = hosts
 	return s
 }
 
@@ -117,7 +117,7 @@ func (s *site) hostSystem(t *testing.T, name string) *object.HostSystem {
 func (s *site) standIn(t *testing.T, name string) hostd.HostState {
 	certificate, key := testcert.New(t)
 	settings := hostd.HostSettings{Address: "127.0.0.2:0", Certificate: certificate, Key: key}
-	state, err := s.fleet.SetHost(name, settings)
+	state, err := s.hosts.SetHost(name, settings)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -114,7 +114,7 @@ func TestAMachineThatDoesNotRunHasNoTicket(t *testing.T) {
 	if _, ok := refusal(t, vm).(types.InvalidState); !ok {
 		t.Errorf("disconnected: not InvalidState")
 	}
-	if state, err := site.fleet.Host(hostA); err != nil || state.Tickets != 0 {
+	if state, err := site.hosts.Host(hostA); err != nil || state.Tickets != 0 {
 		t.Errorf("tickets were made: %+v, %v", state, err)
 	}
 }
@@ -210,7 +210,7 @@ func (s *site) screen(t *testing.T, vm *object.VirtualMachine) {
 	}
 	t.Cleanup(func() { listener.Close() })
 	uuid := s.properties(t, vm, "config.instanceUuid")["config.instanceUuid"].(string)
-	s.fleet.SetScreen(uuid, listener.Addr().String())
+	s.hosts.SetScreen(uuid, listener.Addr().String())
 }
 
 // openConsole opens the console of a ticket for the rest of the test.

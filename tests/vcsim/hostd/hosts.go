@@ -11,8 +11,8 @@ import (
 // ErrUnknownHost says that no host of that name was set up.
 var ErrUnknownHost = errors.New("no such host")
 
-// Fleet is a set of ESXi hosts.
-type Fleet struct {
+// Hosts is a set of ESXi hosts with their tickets and open consoles.
+type Hosts struct {
 	lifetime time.Duration
 
 	mu      sync.Mutex
@@ -22,9 +22,9 @@ type Fleet struct {
 	open    map[string]int
 }
 
-// NewFleet returns a fleet without hosts, whose tickets live as long as given.
-func NewFleet(lifetime time.Duration) *Fleet {
-	return &Fleet{
+// NewHosts returns an empty set, whose tickets live as long as given.
+func NewHosts(lifetime time.Duration) *Hosts {
+	return &Hosts{
 		lifetime: lifetime,
 		hosts:    make(map[string]*host),
 		tickets:  make(map[string]grant),
@@ -46,7 +46,7 @@ type HostSettings struct {
 }
 
 // SetHost adds a host under its inventory name, or changes one. New settings hold for new connections.
-func (f *Fleet) SetHost(name string, settings HostSettings) (HostState, error) {
+func (hs *Hosts) SetHost(name string, settings HostSettings) (HostState, error) {
 	if err := settings.Answer.validate(); err != nil {
 		return HostState{}, err
 	}
@@ -55,24 +55,24 @@ func (f *Fleet) SetHost(name string, settings HostSettings) (HostState, error) {
 		return HostState{}, fmt.Errorf("certificate of %s: %w", name, err)
 	}
 
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	known, ok := f.hosts[name]
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	known, ok := hs.hosts[name]
 	if !ok {
-		if known, err = listen(f, name, settings.Address); err != nil {
+		if known, err = listen(hs, name, settings.Address); err != nil {
 			return HostState{}, err
 		}
-		f.hosts[name] = known
+		hs.hosts[name] = known
 	}
 	known.configure(pair, settings.Answer)
 	return known.state(), nil
 }
 
 // Host tells what has happened at a host.
-func (f *Fleet) Host(name string) (HostState, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	known, ok := f.hosts[name]
+func (hs *Hosts) Host(name string) (HostState, error) {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	known, ok := hs.hosts[name]
 	if !ok {
 		return HostState{}, ErrUnknownHost
 	}
@@ -80,25 +80,25 @@ func (f *Fleet) Host(name string) (HostState, error) {
 }
 
 // SetScreen tells where the VNC server listens that plays the screen of a virtual machine.
-func (f *Fleet) SetScreen(instanceUUID, address string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.screens[instanceUUID] = address
+func (hs *Hosts) SetScreen(instanceUUID, address string) {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	hs.screens[instanceUUID] = address
 }
 
 // Consoles counts the consoles of a virtual machine that are open now, on all hosts.
-func (f *Fleet) Consoles(instanceUUID string) int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.open[instanceUUID]
+func (hs *Hosts) Consoles(instanceUUID string) int {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	return hs.open[instanceUUID]
 }
 
 // Close stops all hosts and ends their consoles.
-func (f *Fleet) Close() {
-	f.mu.Lock()
-	hosts := f.hosts
-	f.hosts = make(map[string]*host)
-	f.mu.Unlock()
+func (hs *Hosts) Close() {
+	hs.mu.Lock()
+	hosts := hs.hosts
+	hs.hosts = make(map[string]*host)
+	hs.mu.Unlock()
 	for _, known := range hosts {
 		known.close()
 	}
