@@ -1,7 +1,6 @@
 //! What is measured: the gateway, and `websockify` beside it.
 
 use crate::relay;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::sync::Arc;
 use tokio::net::TcpStream;
@@ -10,7 +9,7 @@ use vncgate_test_support::process::{Process, Run};
 use vncgate_test_support::screen::TcpServer;
 use vncgate_test_support::scripted::{Script, ScriptedAuthority, ScriptedGateway};
 use vncgate_test_support::websocket;
-use vncgate_test_support::workspace::{cached, free_port};
+use vncgate_test_support::workspace::{cached, free_address};
 
 /// Envoy with the shipped configuration and the built filter; an authority that grants every token the
 /// same target, so that nothing but WebSocket decides an outcome.
@@ -50,10 +49,9 @@ pub(crate) struct Websockify {
 
 impl Websockify {
     pub(crate) async fn start() -> Self {
-        const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let run = Run::new("websockify");
         let target = relay::start_target().await;
-        let address = SocketAddr::new(LOOPBACK, free_port(LOOPBACK));
+        let address = free_address();
         let mut command = Command::new("python3");
         command
             .args(["-m", "websockify", &address.to_string(), &target.address().to_string()])

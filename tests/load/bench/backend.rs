@@ -120,7 +120,7 @@ impl Backend {
         Ok(Self { authority, _store: store, vcenter: simulator, token })
     }
 
-    /// Adds a host with machines to the inventory. Nobody listens where their consoles are.
+    /// Adds a host with machines to the inventory. Nothing listens where their consoles are.
     pub(crate) async fn add_machines(&self, host: IpAddr, count: usize) -> Vec<Vm> {
         self.vcenter.add_host(host);
         self.vcenter.create_vms(&host.to_string(), count).await

@@ -19,7 +19,7 @@ pub(crate) struct Caller {
 
 impl Caller {
     /// Connects.
-    /// Fails when nobody listens.
+    /// Fails when nothing listens.
     pub(crate) async fn connect(address: SocketAddr) -> Result<Self> {
         let connection = TcpStream::connect(address).await.context("connect to the authority")?;
         connection.set_nodelay(true)?;

@@ -20,7 +20,7 @@ pub(crate) enum Peer {
     Connect,
     /// websockify with its token file plugin, of which nova-novncproxy is made.
     Websockify,
-    /// Nobody: what the machine can do at all.
+    /// No proxy: what the machine can do at all.
     Direct,
 }
 

@@ -17,6 +17,7 @@ use vncgate_test_support::envoy::{Envoy, Settings};
 use vncgate_test_support::process::Run;
 use vncgate_test_support::screen::RFB_VERSION;
 use vncgate_test_support::vcsim::Vm;
+use vncgate_test_support::workspace::free_address;
 
 /// The ESXi host: an address of its own, as in the simulated vCenter's inventory.
 const ESXI_HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
@@ -55,16 +56,16 @@ impl Testbed {
         let run = Run::new("bench");
         let ca = Ca::new(&run);
         let stand_in = StandIn::start(ESXI_HOST).await?;
-        let listen = Envoy::free_address();
+        let listen = free_address();
         let gateway = format!("https://{listen}");
         let mut backend = Backend::start(&run, &ca, setup, stand_in.address(), &gateway).await?;
 
         let listeners = Addresses {
-            cleartext: Envoy::free_address(),
-            tcp_proxy: Envoy::free_address(),
-            tcp_proxy_tls: Envoy::free_address(),
-            connect: Envoy::free_address(),
-            connect_tls: Envoy::free_address(),
+            cleartext: free_address(),
+            tcp_proxy: free_address(),
+            tcp_proxy_tls: free_address(),
+            connect: free_address(),
+            connect_tls: free_address(),
         };
         let identity = ca.issue("bench");
         let settings = Settings {

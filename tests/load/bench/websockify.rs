@@ -6,7 +6,7 @@ use std::process::Command;
 use tokio::net::TcpStream;
 use vncgate_test_support::certificate::Identity;
 use vncgate_test_support::process::{Process, Run};
-use vncgate_test_support::workspace::{cached, free_port};
+use vncgate_test_support::workspace::{cached, free_address_of};
 
 /// A running websockify. It forks for each connection, and tells TLS from cleartext by the first byte.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl Websockify {
         token: &str,
     ) -> Self {
         let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let address = SocketAddr::new(ip, free_port(ip));
+        let address = free_address_of(ip);
         let tokens = run.write("websockify-tokens", format!("{token}: {target}\n"));
         let mut command = python();
         command.args(["-m", "websockify"]);

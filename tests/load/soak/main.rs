@@ -20,7 +20,7 @@
 //! | [`session`] | one browser's session, and how it ends |
 //! | [`console`] | the other end of it; [`exchange`]: what both ends know of each other |
 //! | [`browser`] | upgrades; [`refusals`]: those that are refused |
-//! | [`outage`] | what fails, and what whoever connects is answered meanwhile |
+//! | [`outage`] | what fails, and how the gateway answers clients meanwhile |
 //! | [`pace`] | how much is sent and when |
 //! | [`tally`], [`monitor`], [`trend`] | what happened, and what it took |
 //! | [`results`] | the file, and the verdict |

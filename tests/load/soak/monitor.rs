@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use vncgate_load::usage::Usage;
 
-/// Gauges of Envoy's that have to be zero when nobody is there.
+/// Envoy's gauges that have to be zero without clients.
 const GAUGES: [&str; 5] = [
     "http.vncgate.downstream_cx_active",
     "http.vncgate.downstream_rq_active",
@@ -92,7 +92,7 @@ impl Growth {
     }
 }
 
-/// What is left when everybody has gone.
+/// What is left after the last session.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Left {
     /// Gauges of Envoy's that are not zero.

@@ -57,7 +57,7 @@ impl Outage {
         }
     }
 
-    /// The answer to whoever shows a good token meanwhile.
+    /// The answer to a client with a good token meanwhile.
     pub(crate) fn refusal(self) -> Refusal {
         match self {
             Self::AuthorityKilled | Self::StoreKilled | Self::AuthorityFrozen => {

@@ -31,7 +31,7 @@ pub(crate) enum Obstacle {
     Moved,
     /// The machine was powered off since then.
     PoweredOff,
-    /// Nobody listens at the console's port.
+    /// Nothing listens at the console's port.
     ClosedPort,
     /// The console's host drops packets.
     DroppedPackets,

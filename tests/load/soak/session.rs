@@ -89,7 +89,7 @@ impl Lost {
 /// What a session heard from the gateway.
 #[derive(Debug)]
 enum Heard {
-    /// Bytes of the console, or a frame that is none of its.
+    /// Bytes of the console, or a control frame of the gateway.
     Something,
     /// A Close frame, with this code.
     Close(Option<u16>),
@@ -281,9 +281,9 @@ impl Session {
 
     /// RFC 6455 5.5.3: the answer to one Ping may stand for those before it.
     fn take_pong(&mut self, payload: &Bytes) -> Result<()> {
-        let place = self.pings.iter().position(|ping| ping == payload);
-        let place = place.with_context(|| format!("a Pong that answers nothing: {payload:?}"))?;
-        self.pings.drain(..=place);
+        let index = self.pings.iter().position(|ping| ping == payload);
+        let index = index.with_context(|| format!("a Pong that answers nothing: {payload:?}"))?;
+        self.pings.drain(..=index);
         Ok(())
     }
 

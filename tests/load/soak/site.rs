@@ -25,7 +25,7 @@ use vncgate_test_support::process::Run;
 use vncgate_test_support::screen::TcpServer;
 use vncgate_test_support::stores::Store;
 use vncgate_test_support::vcsim::{Vcsim, Vm};
-use vncgate_test_support::workspace::free_port;
+use vncgate_test_support::workspace::{free_address, free_address_of};
 
 /// The machines whose consoles are opened. An authority keeps up to 100 unused tokens of each.
 const OPENED_MACHINES: usize = 8;
@@ -49,7 +49,7 @@ pub(crate) struct Inventory {
     pub(crate) moving: Vm,
     /// Powered off between issue and connect.
     pub(crate) off: Vm,
-    /// Nobody listens at its port.
+    /// Nothing listens at its port.
     pub(crate) closed: Vm,
     /// Its host drops packets.
     pub(crate) dropping: Vm,
@@ -153,7 +153,7 @@ impl Site {
             host: address.ip(),
             port: address.port(),
         };
-        let unused = || SocketAddr::new(ESXI_HOSTS[0], free_port(ESXI_HOSTS[0]));
+        let unused = || free_address_of(ESXI_HOSTS[0]);
         let mut entries: Vec<Entry> = Vec::new();
         for (number, console) in consoles.iter().enumerate() {
             entries.push(at(&format!("console-{number}"), console.address()));
@@ -168,8 +168,8 @@ impl Site {
         consoles.extend([silent, resetting]);
 
         let store = Store::memcached(&run).await;
-        let tls = Envoy::free_address();
-        let cleartext = Envoy::free_address();
+        let tls = free_address();
+        let cleartext = free_address();
         let config = Config::new(&run, &vcenter, &format!("https://{tls}"))
             .with_store(&store)
             .with("#single_use = false", "single_use = true");
@@ -226,7 +226,7 @@ impl Site {
     }
 
     /// Asks for a token of a machine's, as a portal does: through Envoy.
-    /// Fails when there is none.
+    /// Fails when the API issues none.
     pub(crate) async fn token(&self, vm: &Vm) -> Result<String> {
         let answer = self.api.try_request_console(&vm.instance_uuid).await;
         let answer = answer.context("ask for a console")?;

@@ -8,13 +8,11 @@ use crate::process::{Process, Run, run_to_end};
 use crate::stores::Store;
 use crate::template::substitute;
 use crate::vcsim::{PASSWORD, Vcsim, Vm};
-use crate::workspace::{self, free_port};
+use crate::workspace::{self, free_address};
 use reqwest::{Method, RequestBuilder};
 use serde_json::json;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::Command;
-
-const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Where console URLs lead when there is no gateway: nothing listens there.
 pub const NO_GATEWAY: &str = "https://127.0.0.1:1";
@@ -30,8 +28,8 @@ pub struct Config {
 impl Config {
     /// The shipped example with one vCenter and console URLs that lead to `gateway` (`https://HOST:PORT`).
     pub fn new(run: &Run, vcenter: &Vcsim, gateway: &str) -> Self {
-        let public = SocketAddr::new(LOOPBACK, free_port(LOOPBACK));
-        let internal = SocketAddr::new(LOOPBACK, free_port(LOOPBACK));
+        let public = free_address();
+        let internal = free_address();
         run.write("vcenter-a.password", PASSWORD);
         let shipped = workspace::checkout().join("authority/vncgate-authority.toml");
         let shipped = std::fs::read_to_string(&shipped).expect("read the shipped configuration");
@@ -127,7 +125,7 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// When nobody answers.
+    /// When the authority does not answer.
     pub async fn try_check(&self, token: &str) -> reqwest::Result<Answer> {
         let url = format!("http://{}/v1/check", self.config.internal);
         let question =
@@ -153,7 +151,7 @@ impl Authority {
         self.internal("/metrics").await.text().await.expect("metrics")
     }
 
-    /// The value of a counter, by its name and labels; 0 when there is none.
+    /// The value of a counter, by its name and labels; 0 before its first event.
     pub async fn count(&self, metric: &str) -> u64 {
         let metrics = self.metrics().await;
         let line = metrics.lines().find_map(|line| line.strip_prefix(metric));

@@ -7,7 +7,7 @@ pub use vga::TextScreen;
 use crate::gateway::Gateway;
 use crate::process::{Process, Run};
 use crate::wait::{LIMIT, until};
-use crate::workspace::{checkout, free_port};
+use crate::workspace::{checkout, free_address};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use fantoccini::wd::{Capabilities, WebDriverCompatibleCommand};
 use fantoccini::{Client, ClientBuilder, Locator};
@@ -17,13 +17,11 @@ use rcgen::{KeyPair, PublicKeyData};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 use tokio::net::TcpStream;
-
-const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A browser with one empty profile and one tab.
 #[derive(Debug)]
@@ -179,7 +177,7 @@ impl WebDriverCompatibleCommand for BrowserLog {
 }
 
 async fn start_chromium(run: &Run) -> (Process, SocketAddr) {
-    let debugger = SocketAddr::new(LOOPBACK, free_port(LOOPBACK));
+    let debugger = free_address();
     let mut command = Command::new("chromium");
     command
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
@@ -198,7 +196,7 @@ async fn start_chromium(run: &Run) -> (Process, SocketAddr) {
 }
 
 async fn start_chromedriver(run: &Run) -> (Process, SocketAddr) {
-    let webdriver = SocketAddr::new(LOOPBACK, free_port(LOOPBACK));
+    let webdriver = free_address();
     let mut command = Command::new("chromedriver");
     command.arg(format!("--port={}", webdriver.port()));
     (start(run, "chromedriver", &command, webdriver).await, webdriver)

@@ -53,7 +53,7 @@ impl ConsoleApi {
     ///
     /// # Errors
     ///
-    /// When nobody answers, or the answer breaks off.
+    /// When the authority does not answer, or the answer breaks off.
     ///
     /// # Panics
     ///
@@ -78,7 +78,7 @@ impl ConsoleApi {
     ///
     /// # Errors
     ///
-    /// When nobody answers.
+    /// When the authority does not answer.
     pub async fn try_request_console(
         &self,
         instance_uuid: &str,

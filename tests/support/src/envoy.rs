@@ -5,10 +5,10 @@ use crate::process::{Process, Run};
 use crate::template::substitute;
 use crate::wait::until_some;
 use crate::websocket::{Answer, Upgrade, WebSocket};
-use crate::workspace::{self, cached, free_port};
+use crate::workspace::{self, cached, free_address};
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::Command;
 
 /// The version that the configuration is shipped for; `ENVOY_VERSION` in the environment overrides it.
@@ -16,8 +16,6 @@ pub const SHIPPED_VERSION: &str = "1.40.0";
 
 /// The file of a run in which the authority tells Envoy which ESXi hosts to accept.
 pub const ESXI_HOSTS: &str = "esxi-hosts.json";
-
-const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A running Envoy.
 #[derive(Debug)]
@@ -47,11 +45,6 @@ pub struct Settings<'a> {
 const WORKERS: usize = 2;
 
 impl Envoy {
-    /// An address for [`Settings::listen`]; the authority needs it before Envoy starts.
-    pub fn free_address() -> SocketAddr {
-        SocketAddr::new(LOOPBACK, free_port(LOOPBACK))
-    }
-
     /// Starts Envoy and waits until its listener accepts connections.
     pub async fn start(run: &Run, ca: &Ca, settings: &Settings<'_>) -> Self {
         Self::start_with_workers(run, ca, settings, WORKERS).await
@@ -64,7 +57,7 @@ impl Envoy {
         settings: &Settings<'_>,
         workers: usize,
     ) -> Self {
-        let admin = SocketAddr::new(LOOPBACK, free_port(LOOPBACK));
+        let admin = free_address();
         let config = run.write("envoy.yaml", config(run, ca, settings, admin));
         let version = std::env::var("ENVOY_VERSION").unwrap_or_else(|_| SHIPPED_VERSION.to_owned());
         let binary = cached(
@@ -97,7 +90,7 @@ impl Envoy {
         changes: &[(&str, String)],
     ) -> Self {
         let run = Run::new(name);
-        let listen = Self::free_address();
+        let listen = free_address();
         let settings = Settings { listen, authority_public, authority_internal, changes };
         Self::start(&run, &Ca::new(&run), &settings).await
     }
@@ -212,8 +205,8 @@ fn config(run: &Run, ca: &Ca, settings: &Settings, admin: SocketAddr) -> String 
     // an Envoy that starts first.
     let esxi_hosts = run.path(ESXI_HOSTS);
     if !esxi_hosts.exists() {
-        let nobody = shipped.join("esxi-hosts.json");
-        std::fs::copy(nobody, &esxi_hosts).expect("copy the shipped esxi-hosts.json");
+        let empty = shipped.join("esxi-hosts.json");
+        std::fs::copy(empty, &esxi_hosts).expect("copy the shipped esxi-hosts.json");
     }
     let shipped = std::fs::read_to_string(shipped.join("envoy.yaml"));
     let shipped = shipped.expect("read the shipped envoy.yaml");

@@ -9,6 +9,7 @@ use crate::process::Run;
 use crate::vcsim::{Vcsim, Vm};
 use crate::webmks;
 use crate::websocket::WebSocket;
+use crate::workspace::free_address;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -85,7 +86,7 @@ impl Gateway {
         authority: impl FnOnce(Config) -> Config,
         envoy: &[(&str, String)],
     ) -> Self {
-        let listen = Envoy::free_address();
+        let listen = free_address();
         let config = authority(Config::new(&run, &vcenter, &format!("https://{listen}")));
         let authority = Authority::start(&run, config).await;
         let settings = Settings {

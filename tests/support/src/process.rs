@@ -54,7 +54,7 @@ impl Run {
 }
 
 /// Removes the directories `NAME-PID-RANDOM` of processes that are gone: of failures, and of parts that
-/// all tests of a process share and nobody drops.
+/// all tests of a process share and that are never dropped.
 fn remove_ended(runs: &Path) {
     for entry in fs::read_dir(runs).expect("list .run/").flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();

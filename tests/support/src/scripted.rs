@@ -145,7 +145,8 @@ async fn serve(
     requests: &Mutex<Vec<Request>>,
 ) -> std::io::Result<()> {
     let mut connection = BufReader::new(connection);
-    while let Some(request) = read_request(&mut connection).await? {
+    while let Some((head, body)) = read_request(&mut connection).await? {
+        let request = Request { head, question: serde_json::from_slice(&body)? };
         requests.lock().expect("no panic while locked").push(request);
         let script = script.lock().expect("no panic while locked").clone();
         match script {
@@ -165,10 +166,14 @@ async fn serve(
     Ok(())
 }
 
-/// The next request; `None` at the end of the connection.
-async fn read_request(
+/// The next request with its head and body; `None` at the end of the connection.
+///
+/// # Errors
+///
+/// When the client breaks off.
+pub async fn read_request(
     connection: &mut BufReader<impl AsyncRead + AsyncWrite + Unpin>,
-) -> std::io::Result<Option<Request>> {
+) -> std::io::Result<Option<(String, Vec<u8>)>> {
     let (mut head, mut length) = (String::new(), 0);
     loop {
         let mut line = String::new();
@@ -178,12 +183,12 @@ async fn read_request(
         if line == "\r\n" {
             break;
         }
-        head.push_str(&line);
         if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
             length = value.trim().parse().expect("a length from the client");
         }
+        head.push_str(&line);
     }
     let mut body = vec![0; length];
     connection.read_exact(&mut body).await?;
-    Ok(Some(Request { head, question: serde_json::from_slice(&body)? }))
+    Ok(Some((head, body)))
 }

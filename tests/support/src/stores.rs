@@ -2,13 +2,11 @@
 
 use crate::certificate::Identity;
 use crate::process::{Process, Run, run_to_end};
-use crate::workspace::free_port;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use crate::workspace::free_address;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tokio::net::TcpStream;
-
-const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A store and the command line that started it.
 #[derive(Debug)]
@@ -33,7 +31,7 @@ pub struct Guard<'a> {
 impl Store {
     /// Starts a memcached.
     pub async fn memcached(run: &Run) -> Self {
-        let address = SocketAddr::new(LOOPBACK, free_port(LOOPBACK));
+        let address = free_address();
         let mut command = Command::new(installed("memcached"));
         // It refuses to run as root without being told so, and to others the option means nothing.
         command.args(["-u", "root", "-l", &address.ip().to_string()]);
@@ -115,7 +113,7 @@ impl Store {
 }
 
 fn redis(run: &Run) -> (SocketAddr, Command) {
-    let address = SocketAddr::new(LOOPBACK, free_port(LOOPBACK));
+    let address = free_address();
     let mut command = Command::new(installed("redis-server"));
     command.args(["--bind", &address.ip().to_string(), "--save", "", "--appendonly", "no"]);
     command.arg("--dir").arg(run.path("."));

@@ -32,7 +32,7 @@ pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
 ///
 /// # Panics
 ///
-/// Naming `what` was awaited, when there is none within [`LIMIT`].
+/// Naming `what` was awaited, when [`LIMIT`] is over.
 pub async fn until_some<T>(what: &str, condition: impl AsyncFnMut() -> Option<T>) -> T {
     until_within(what, LIMIT, condition).await
 }

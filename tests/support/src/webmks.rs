@@ -21,7 +21,7 @@ pub struct HostSettings {
     /// Text of `config.certificate`: what vCenter knows, not what the host presents.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
-    /// `host` of tickets; at first the host's inventory name. May be empty or a name nobody can resolve.
+    /// `host` of tickets; at first the host's inventory name. May be empty or a name that does not resolve.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ticket_host: Option<String>,
     /// Leaves `port` out of tickets.

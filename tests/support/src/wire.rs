@@ -30,7 +30,7 @@ pub enum Wire {
 ///
 /// # Errors
 ///
-/// When nobody accepts.
+/// When nothing listens there.
 pub async fn connect_tcp(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(SocketAddr::new(next_client().into(), 0))?;
@@ -43,7 +43,7 @@ pub async fn connect_tcp(address: SocketAddr) -> io::Result<TcpStream> {
 ///
 /// # Errors
 ///
-/// When nobody accepts, or the handshake fails.
+/// When nothing listens there, or the handshake fails.
 pub async fn connect_tls(
     address: SocketAddr,
     config: &Arc<ClientConfig>,

@@ -1,6 +1,6 @@
 //! Where things are: the checkout, what was built, what set-up downloaded, and free TCP ports.
 
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -50,6 +50,16 @@ pub fn free_port(address: IpAddr) -> u16 {
         .map(|_| FIRST + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT)
         .find(|&port| TcpListener::bind((address, port)).is_ok())
         .expect("a free TCP port on a loopback address")
+}
+
+/// An address on `127.0.0.1` with a port of [`free_port`].
+pub fn free_address() -> SocketAddr {
+    free_address_of(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+/// The same on another address of this machine.
+pub fn free_address_of(ip: IpAddr) -> SocketAddr {
+    SocketAddr::new(ip, free_port(ip))
 }
 
 fn required(path: PathBuf, recipe: &str) -> PathBuf {

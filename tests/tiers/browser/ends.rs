@@ -26,7 +26,7 @@ async fn a_console_server_that_is_away_is_explained() {
     let mut desk = Desk::open("browser-server-away").await;
     let address = desk.guest.as_ref().expect("a guest").address();
     desk.guest = None;
-    // First the end of the session, then the attempts that nobody answers.
+    // First the end of the session, then attempts without an answer.
     refused(&desk.browser, "no_answer", "console port").await;
     desk.browser.keep_screenshot("no-answer").await;
 

@@ -7,7 +7,7 @@ use vncgate_test_support::console_api::Console;
 use vncgate_test_support::gateway::{ESXI_HOSTS, Gateway};
 use vncgate_test_support::screen::Qemu;
 use vncgate_test_support::vcsim::Vm;
-use vncgate_test_support::workspace::free_port;
+use vncgate_test_support::workspace::free_address_of;
 
 /// Where the guest of `tests/guest/boot.S` echoes the first line that is typed.
 pub(crate) const TYPED_ROW: usize = 4;
@@ -28,12 +28,12 @@ impl Desk {
 
     pub(crate) async fn with(name: &str, authority: impl FnOnce(Config) -> Config) -> Self {
         let gateway = Gateway::start_with(name, authority, &[]).await;
-        let address = SocketAddr::new(ESXI_HOSTS[0], free_port(ESXI_HOSTS[0]));
+        let address = free_address_of(ESXI_HOSTS[0]);
         let guest = Qemu::start(&gateway.run, address).await;
         Self::furnish(gateway, address, Some(guest)).await
     }
 
-    /// A machine whose console is at `address`, whoever listens there.
+    /// A machine whose console is at `address`, where the test has started a server or none.
     pub(crate) async fn at(name: &str, address: SocketAddr) -> Self {
         Self::furnish(Gateway::start(name).await, address, None).await
     }

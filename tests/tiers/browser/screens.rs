@@ -1,13 +1,12 @@
 //! What consoles show, and that keys reach the machine: VNC and WebMKS, with a password, on the stock noVNC pages.
 
 use crate::fixture::{Desk, TYPED_ROW, phase, shows_and_types, shows_banner};
-use std::net::SocketAddr;
 use vncgate_test_support::authority::Config;
 use vncgate_test_support::gateway::{ESXI_HOSTS, Gateway};
 use vncgate_test_support::screen::Qemu;
 use vncgate_test_support::wait::until_some;
 use vncgate_test_support::webmks::WITHOUT_VNC;
-use vncgate_test_support::workspace::free_port;
+use vncgate_test_support::workspace::free_address_of;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_url_of_the_console_api_shows_the_screen_and_takes_keys() {
@@ -36,7 +35,7 @@ async fn a_machine_whose_host_has_no_vnc_shows_its_screen_and_takes_keys() {
     let (gateway, esxi) = Gateway::start_webmks("browser-webmks", |config| config).await;
     let host = ESXI_HOSTS[0];
     esxi.add_host(&gateway.vcenter, host, WITHOUT_VNC).await;
-    let address = SocketAddr::new(host, free_port(host));
+    let address = free_address_of(host);
     let guest = Qemu::start(&gateway.run, address).await;
     let name = "build-agent-08";
     let vm = esxi.create_vm(&gateway.vcenter, name, &host.to_string(), address).await;
@@ -56,7 +55,7 @@ async fn a_machine_whose_host_has_no_vnc_shows_its_screen_and_takes_keys() {
 async fn a_console_s_vnc_password_is_asked_of_nobody() {
     const PASSWORD: &str = "g3heim!x";
     let gateway = Gateway::start("browser-password").await;
-    let address = SocketAddr::new(ESXI_HOSTS[0], free_port(ESXI_HOSTS[0]));
+    let address = free_address_of(ESXI_HOSTS[0]);
     let guest = Qemu::start_with_password(&gateway.run, address, PASSWORD).await;
     let vm = gateway.vcenter.create_vm("build-agent-09", address.ip(), address.port());
     gateway.vcenter.set_extra_config(&vm.name, "RemoteDisplay.vnc.password", PASSWORD);
@@ -80,7 +79,7 @@ async fn a_console_s_vnc_password_is_asked_of_nobody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_whose_vnc_was_off_a_moment_before_shows_its_screen() {
-    let address = SocketAddr::new(ESXI_HOSTS[0], free_port(ESXI_HOSTS[0]));
+    let address = free_address_of(ESXI_HOSTS[0]);
     // One port, since nothing starts a VNC server where the authority says so.
     let ports = format!("ports = \"{0}-{0}\"", address.port());
     let enable_vnc = |config: Config| {

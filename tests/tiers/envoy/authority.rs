@@ -1,4 +1,4 @@
-//! The authority is down, slow or talks nonsense: the gateway refuses, says so, and lets nobody in.
+//! The authority is down, slow or talks nonsense: the gateway refuses every client and says so.
 
 use crate::fixture::ESXI;
 use serde_json::json;
@@ -136,7 +136,7 @@ async fn a_client_that_leaves_during_the_check_harms_nobody() {
         gateway.authority.follow(Script::Silence);
         let upgrade = gateway.envoy.upgrade_with(TOKEN);
         let impatient = upgrade.send();
-        assert!(tokio::time::timeout(LIMIT / 400, impatient).await.is_err(), "nobody answers");
+        assert!(tokio::time::timeout(LIMIT / 400, impatient).await.is_err(), "no answer");
     }
     let answer = gateway.send(Script::grant(console.address())).await;
     assert_eq!(answer.status, 101, "{}", answer.body);

@@ -1,6 +1,6 @@
 //! An open console: bytes both ways, in any framing, and its end from either side.
 
-use crate::fixture::{ESXI, gateway, session};
+use crate::fixture::{ESXI, gateway, gateway_with_echo, session};
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -189,9 +189,7 @@ async fn a_browser_that_does_not_read_stops_the_console_not_the_gateway() {
 async fn many_sessions_at_once_keep_to_themselves() {
     const SESSIONS: u64 = 100;
     const BYTES: usize = 256 * 1024;
-    let gateway = gateway().await;
-    let echo = TcpServer::echo(ESXI).await;
-    let token = gateway.token_for(echo.address()).await;
+    let (gateway, _echo, token) = gateway_with_echo().await;
 
     let mut sessions = tokio::task::JoinSet::new();
     for seed in 0..SESSIONS {

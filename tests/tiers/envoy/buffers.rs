@@ -1,4 +1,4 @@
-//! Buffer limits that are too small for what a console sends: its own session may end, nobody else's.
+//! Buffer limits that are too small for what a console sends: only its own session may end.
 
 use crate::fixture::ESXI;
 use crate::fixture::gateway;

@@ -5,7 +5,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 use tokio_tungstenite::tungstenite::Message;
 use vncgate_test_support::gateway::{ESXI_HOSTS, Gateway};
-use vncgate_test_support::screen::RFB_VERSION;
+use vncgate_test_support::screen::{RFB_VERSION, TcpServer};
 use vncgate_test_support::session::{Console, next};
 use vncgate_test_support::websocket::WebSocket;
 
@@ -16,6 +16,13 @@ pub(crate) const ESXI: IpAddr = ESXI_HOSTS[0];
 pub(crate) async fn gateway() -> &'static Gateway {
     static GATEWAY: OnceCell<Gateway> = OnceCell::const_new();
     GATEWAY.get_or_init(|| Gateway::start("envoy")).await
+}
+
+/// The shared gateway, a console that echoes, and a token for it.
+pub(crate) async fn gateway_with_echo() -> (&'static Gateway, TcpServer, String) {
+    let (gateway, echo) = (gateway().await, TcpServer::echo(ESXI).await);
+    let token = gateway.token_for(echo.address()).await;
+    (gateway, echo, token)
 }
 
 /// A session: the browser's end, greeted, and the console server's.

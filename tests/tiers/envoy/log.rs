@@ -1,12 +1,11 @@
 //! What an operator sees: each session and each refusal in the access log, and no token anywhere.
 
 use crate::fixture::ESXI;
-use std::net::SocketAddr;
 use tokio_tungstenite::tungstenite::Message;
 use vncgate_test_support::gateway::Gateway;
 use vncgate_test_support::screen::RfbServer;
 use vncgate_test_support::session::next;
-use vncgate_test_support::workspace::free_port;
+use vncgate_test_support::workspace::free_address_of;
 
 /// The access log's event of a session that has opened.
 const OPENED: &str = "DownstreamTunnelSuccessfullyEstablished";
@@ -18,7 +17,7 @@ async fn sessions_and_refusals_are_logged_and_tokens_are_not() {
     let vm = gateway.machine_at(console.address());
     let token = gateway.issue(&vm).await;
     let unknown = "12345678-90ab-4cde-8f01-234567890abc";
-    let unreachable = gateway.token_for(SocketAddr::new(ESXI, free_port(ESXI))).await;
+    let unreachable = gateway.token_for(free_address_of(ESXI)).await;
     let upgrade = || gateway.envoy.upgrade();
 
     // Sessions, the token in each of its places.

@@ -1,5 +1,5 @@
 //! Frames that no browser sends. Each ends its own session with the code that RFC 6455 names, nothing of it
-//! reaches the host, and nobody else notices.
+//! reaches the host, and other sessions go on.
 
 use crate::fixture::{ESXI, gateway, session};
 use std::sync::Arc;

@@ -11,12 +11,12 @@ use tokio_tungstenite::tungstenite::Message;
 use vncgate_test_support::screen::TcpServer;
 use vncgate_test_support::session::{Console, assert_ends, frame, next, rest_of, send_raw};
 use vncgate_test_support::wait::{LIMIT, until_some, within};
-use vncgate_test_support::workspace::free_port;
+use vncgate_test_support::workspace::free_address_of;
 
 #[tokio::test]
 async fn a_closed_port_is_a_refusal_with_a_reason() {
     let gateway = gateway().await;
-    let token = gateway.token_for(SocketAddr::new(ESXI, free_port(ESXI))).await;
+    let token = gateway.token_for(free_address_of(ESXI)).await;
     let answer = gateway.envoy.send(&token).await;
     answer.assert_refused(503, "console_unreachable");
     assert!(answer.header("retry-after").is_some());
@@ -39,8 +39,7 @@ async fn a_host_that_drops_packets_is_given_up_after_the_connect_timeout() {
 
     let token = gateway.token_for(address).await;
     let asked = Instant::now();
-    let answer = gateway.envoy.send(&token).await;
-    answer.assert_refused(503, "console_unreachable");
+    gateway.envoy.send(&token).await.assert_refused(503, "console_unreachable");
     assert!((4..15).contains(&asked.elapsed().as_secs()), "after {:?}", asked.elapsed());
 }
 

@@ -1,15 +1,13 @@
 //! The opening handshake: where the token may be, who may open a console, and how a refusal looks.
 
-use crate::fixture::{ESXI, gateway};
+use crate::fixture::{ESXI, gateway, gateway_with_echo};
 use vncgate_test_support::screen::TcpServer;
 use vncgate_test_support::session::assert_echoes;
 use vncgate_test_support::websocket::Upgrade;
 
 #[tokio::test]
 async fn a_token_among_the_subprotocols_opens_the_console() {
-    let gateway = gateway().await;
-    let echo = TcpServer::echo(ESXI).await;
-    let token = gateway.token_for(echo.address()).await;
+    let (gateway, _echo, token) = gateway_with_echo().await;
 
     let answer = gateway.envoy.send(&token).await;
     assert_eq!(answer.status, 101);
@@ -21,9 +19,7 @@ async fn a_token_among_the_subprotocols_opens_the_console() {
 
 #[tokio::test]
 async fn stock_pages_bring_the_token_in_the_query_or_in_a_cookie() {
-    let gateway = gateway().await;
-    let echo = TcpServer::echo(ESXI).await;
-    let token = gateway.token_for(echo.address()).await;
+    let (gateway, _echo, token) = gateway_with_echo().await;
     let upgrade = || gateway.envoy.upgrade();
 
     for upgrade in [
@@ -41,9 +37,7 @@ async fn stock_pages_bring_the_token_in_the_query_or_in_a_cookie() {
 
 #[tokio::test]
 async fn a_client_that_offers_no_subprotocol_is_answered_none() {
-    let gateway = gateway().await;
-    let echo = TcpServer::echo(ESXI).await;
-    let token = gateway.token_for(echo.address()).await;
+    let (gateway, _echo, token) = gateway_with_echo().await;
 
     let upgrade = Upgrade::new(&gateway.envoy)
         .path(&format!("/websockify?token={token}"))
@@ -55,9 +49,7 @@ async fn a_client_that_offers_no_subprotocol_is_answered_none() {
 
 #[tokio::test]
 async fn a_handshake_that_breaks_a_rule_is_refused_with_its_reason() {
-    let gateway = gateway().await;
-    let echo = TcpServer::echo(ESXI).await;
-    let token = gateway.token_for(echo.address()).await;
+    let (gateway, echo, token) = gateway_with_echo().await;
     let good = || gateway.envoy.upgrade_with(&token);
     let without_token = || gateway.envoy.upgrade();
     let unknown = "00000000-0000-4000-8000-000000000000";

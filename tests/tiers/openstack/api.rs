@@ -29,7 +29,7 @@ async fn a_server_is_shown_as_nova_shows_it() {
     assert!(hypervisor.ends_with(&format!("({CLUSTER})")), "discovered: {hypervisor}");
     let link = format!("{}/v2.1/servers/{id}", cloud.gateway.envoy.url());
     assert_eq!(server["links"][0], json!({"rel": "self", "href": link}));
-    // What vCenter calls it is a hypervisor that a caller may name, and another name is none.
+    // A caller may name the hypervisor as vCenter does; the API refuses other names.
     for (name, status) in [(hypervisor, 200), (CLUSTER, 200), ("no-such-cluster", 404)] {
         let action = json!({"os-getVNCConsoleVmware": {"type": "novnc", "hypervisor_name": name}});
         let path = format!("/servers/{id}/action");
@@ -71,11 +71,11 @@ async fn a_token_tells_its_place_until_it_is_revoked() {
         let path = format!("/os-console-auth-tokens/{token}");
         async move { cloud.call(PORTAL, &path, None).await }
     };
-    let place = json!({"console": {
+    let location = json!({"console": {
         "instance_uuid": vm.instance_uuid, "host": ESXI_HOSTS[0].to_string(), "port": 5920,
         "internal_access_path": null,
     }});
-    assert_eq!(shown(&first).await, (200, place));
+    assert_eq!(shown(&first).await, (200, location));
 
     let own = format!("/v1/instances/{}/tokens", vm.instance_uuid);
     let (status, listed) = cloud.v1(PORTAL, Method::GET, &own).await;

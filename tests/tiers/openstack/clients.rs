@@ -1,4 +1,4 @@
-//! Programs that nobody here wrote.
+//! OpenStack's own programs, as users run them.
 
 use crate::fixture::{ADMIN, Cloud, MEMBER, TENANT};
 use futures_util::StreamExt;

@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, Output};
 use tokio::sync::OnceCell;
 use vncgate_test_support::authority::Config;
@@ -15,7 +15,7 @@ use vncgate_test_support::process::Run;
 use vncgate_test_support::screen::{Qemu, RfbServer};
 use vncgate_test_support::vcsim::Vm;
 use vncgate_test_support::webmks::{self, WITHOUT_VNC};
-use vncgate_test_support::workspace::free_port;
+use vncgate_test_support::workspace::free_address_of;
 
 /// A cloud. Its parts end with the process.
 pub(crate) struct Cloud {
@@ -97,7 +97,7 @@ impl Cloud {
 
     /// The same with a screen that a person can read.
     pub(crate) async fn machine_with_guest(&self, name: &str) -> (Vm, Qemu) {
-        let address = SocketAddr::new(ESXI_HOSTS[0], free_port(ESXI_HOSTS[0]));
+        let address = free_address_of(ESXI_HOSTS[0]);
         let guest = Qemu::start(&self.gateway.run, address).await;
         let vm = self.gateway.vcenter.create_vm(name, address.ip(), address.port());
         self.hand_over(name);
@@ -107,7 +107,7 @@ impl Cloud {
     /// The same on a host that has WebMKS consoles only.
     pub(crate) async fn mks_machine_with_guest(&self, name: &str) -> (Vm, Qemu) {
         let Self { gateway, esxi, .. } = self;
-        let address = SocketAddr::new(MKS_HOST, free_port(MKS_HOST));
+        let address = free_address_of(MKS_HOST);
         let guest = Qemu::start(&gateway.run, address).await;
         let vm = esxi.create_vm(&gateway.vcenter, name, &MKS_HOST.to_string(), address).await;
         self.hand_over(name);

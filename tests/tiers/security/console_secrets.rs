@@ -29,8 +29,8 @@ const WRONG_PASSWORD: &str = "wr0ng-pw";
 
 const MACHINE_PASSWORD: &str = "RemoteDisplay.vnc.password";
 
-/// Every kind of session and of refusal that a ticket or a password has a part in, and then everything is read
-/// that somebody might read who must not open consoles.
+/// Has every kind of session and of refusal in which a ticket or a password has a part. Then reads everything
+/// that people may see who must not open consoles.
 #[tokio::test]
 async fn cve_2015_9543_tickets_and_passwords_in_logs() {
     let enable_vnc = |config: Config| config.with_enable_vnc("5910-5919");

@@ -1,15 +1,12 @@
 //! Pages of others open no console, and no URL makes our page open another server.
 
-use crate::fixture::{ESXI, gateway};
-use vncgate_test_support::screen::TcpServer;
+use crate::fixture::{gateway, gateway_with_echo};
 use vncgate_test_support::session::assert_echoes;
 
 /// A page on another site opened a console with the cookie of its visitor.
 #[tokio::test]
 async fn cve_2015_0259_cross_site_websocket_hijacking() {
-    let gateway = gateway().await;
-    let console = TcpServer::echo(ESXI).await;
-    let token = gateway.token_for(console.address()).await;
+    let (gateway, console, token) = gateway_with_echo().await;
     let own = gateway.envoy.address();
     let visitor = || gateway.envoy.upgrade().header("Cookie", &format!("lang=en; token={token}"));
 
@@ -28,24 +25,22 @@ async fn cve_2015_0259_cross_site_websocket_hijacking() {
         assert_eq!((answer.status, answer.code().as_str()), (403, "origin"), "{origin:?}");
     }
     // What a client says of its own connection does not make a wrong scheme right.
-    let answer = visitor()
+    visitor()
         .header("Origin", &format!("http://{own}"))
         .header("X-Forwarded-Proto", "http")
         .send()
-        .await;
-    answer.assert_refused(403, "origin");
+        .await
+        .assert_refused(403, "origin");
     assert_eq!(console.accepted(), 0);
 
     assert_echoes(&mut visitor().open().await, "typed").await;
 }
 
-/// A name that anybody points at the gateway (DNS rebinding) is both `Host` and `Origin`, and so looks like
+/// A name that an attacker points at the gateway (DNS rebinding) is both `Host` and `Origin`, and so looks like
 /// the gateway's own page.
 #[tokio::test]
 async fn lp_2158919_host_poisons_the_allow_list() {
-    let gateway = gateway().await;
-    let console = TcpServer::echo(ESXI).await;
-    let token = gateway.token_for(console.address()).await;
+    let (gateway, console, token) = gateway_with_echo().await;
     let names = r#""allowed_origins": [], "hosts": ["consoles.example.com"]"#.to_owned();
     let envoy = gateway.envoy_with(&[(r#""allowed_origins": []"#, names)]).await;
     let page_at = |host: &str| {

@@ -30,6 +30,13 @@ pub(crate) async fn gateway() -> &'static Gateway {
     GATEWAY.get_or_init(|| Gateway::start_with("security", change, &[])).await
 }
 
+/// The shared gateway, a console that echoes, and a token for it.
+pub(crate) async fn gateway_with_echo() -> (&'static Gateway, TcpServer, String) {
+    let (gateway, echo) = (gateway().await, TcpServer::echo(ESXI).await);
+    let token = gateway.token_for(echo.address()).await;
+    (gateway, echo, token)
+}
+
 /// Asserts that the gateway opens consoles and carries bytes both ways.
 pub(crate) async fn assert_serves(gateway: &Gateway) {
     let echo = TcpServer::echo(ESXI).await;
@@ -62,7 +69,7 @@ async fn answer_on(mut connection: Connection, request: &str) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// The status of an answer of [`raw_answer`]; 0 when there is none.
+/// The status of an answer of [`raw_answer`]; 0 without an answer.
 pub(crate) fn status_of(answer: &str) -> u16 {
     answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
 }

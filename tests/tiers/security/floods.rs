@@ -1,19 +1,20 @@
 //! Stalled, many and endless requests leave room for the others.
 
-use crate::fixture::{ESXI, UNKNOWN_TOKEN, assert_serves, gateway, raw_answer_to, status_of};
+use crate::fixture::{
+    UNKNOWN_TOKEN, assert_serves, gateway, gateway_with_echo, raw_answer_to, status_of,
+};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use vncgate_test_support::console_api::API_TOKEN;
 use vncgate_test_support::http2::Http2;
-use vncgate_test_support::screen::TcpServer;
 use vncgate_test_support::session::assert_echoes;
 use vncgate_test_support::wait::{until, within};
 use vncgate_test_support::websocket::{Upgrade, connect};
 
-/// Anybody could exhaust the proxy by asking often: here, by tokens that were never issued. Whoever goes on with
-/// that is not listened to, whatever it shows and whoever it claims to be; the others are.
+/// A client could exhaust the proxy with many requests: here, with tokens that were never issued. The gateway
+/// refuses further requests of that client, whatever token and address they show, and serves the others.
 #[tokio::test]
 async fn ossn_0008_denial_of_service() {
     const GUESSES: usize = 400;
@@ -21,9 +22,7 @@ async fn ossn_0008_denial_of_service() {
     // `unknown_tokens` of the shipped configuration.
     const MOST: usize = 300;
     const GUESSER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 5, 1));
-    let gateway = gateway().await;
-    let console = TcpServer::echo(ESXI).await;
-    let good = gateway.token_for(console.address()).await;
+    let (gateway, _console, good) = gateway_with_echo().await;
     let mut bystander = gateway.envoy.open(&good).await;
     let calls = async || {
         let metrics = gateway.authority.metrics().await;
@@ -89,9 +88,7 @@ async fn ossn_0008_denial_of_service() {
 /// The same by connections: those beyond the limit are closed, those within it are served.
 #[tokio::test]
 async fn ossn_0008_connections_beyond_the_limit() {
-    let gateway = gateway().await;
-    let console = TcpServer::echo(ESXI).await;
-    let token = gateway.token_for(console.address()).await;
+    let (gateway, _console, token) = gateway_with_echo().await;
     let limit = "max_active_downstream_connections: 4".to_owned();
     let changes = [("max_active_downstream_connections: 10000", limit)];
     let envoy = gateway.envoy_with(&changes).await;
@@ -109,7 +106,7 @@ async fn ossn_0008_connections_beyond_the_limit() {
     }
 }
 
-/// The same by sessions: a client has so many on each of Envoy's workers, here two, and gets each place back as
+/// The same by sessions: a client has so many on each of Envoy's workers, here two, and may open another as
 /// its session ends, even without a word.
 #[tokio::test]
 async fn ossn_0008_sessions_of_one_client() {
@@ -117,9 +114,7 @@ async fn ossn_0008_sessions_of_one_client() {
     const WORKERS: usize = 2;
     const TRIES: usize = 12;
     const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 5, 2));
-    let gateway = gateway().await;
-    let console = TcpServer::echo(ESXI).await;
-    let token = gateway.token_for(console.address()).await;
+    let (gateway, _console, token) = gateway_with_echo().await;
     let limit = format!(r#""allowed_origins": [], "sessions_per_client": {PER_WORKER}"#);
     let envoy = gateway.envoy_with(&[(r#""allowed_origins": []"#, limit)]).await;
     let upgrade = envoy.upgrade_with(&token).from(CLIENT).header("X-Forwarded-For", "192.0.2.1");

@@ -1,5 +1,5 @@
-//! Frames that no browser sends, and consoles that are no VNC servers: each ends its own session, and nobody
-//! else notices.
+//! Frames that no browser sends, and consoles that are no VNC servers: each ends its own session, and
+//! the others go on.
 
 use crate::fixture::{ESXI, assert_serves, gateway};
 use futures_util::StreamExt;

@@ -14,7 +14,7 @@
 //! - [`frames`]: frames that no browser sends, consoles that are no VNC servers;
 //! - [`http2`]: floods of frames, and requests that name a target, over HTTP/2;
 //! - [`targets`]: no request chooses where Envoy connects, or reaches the internal listener;
-//! - [`trap`]: a filter that traps admits nobody, and the next request is served.
+//! - [`trap`]: a filter that traps admits no client, and the next request is served.
 //!
 //! `SECURITY.md` lists them beside the threats. Other tiers try more of each; here is what has to hold
 //! whatever else changes.

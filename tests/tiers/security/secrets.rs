@@ -3,11 +3,10 @@
 use crate::fixture::{ESXI, UNKNOWN_TOKEN, gateway, raw_answer};
 use futures_util::StreamExt;
 use reqwest::header::{LOCATION, SET_COOKIE};
-use std::net::SocketAddr;
 use vncgate_test_support::http2::Http2;
 use vncgate_test_support::screen::RfbServer;
 use vncgate_test_support::wait::until;
-use vncgate_test_support::workspace::free_port;
+use vncgate_test_support::workspace::free_address_of;
 
 /// nova wrote tokens to its logs. Here every log and metric is read after every kind of session and of
 /// refusal.
@@ -18,7 +17,7 @@ async fn cve_2015_9543_token_in_logs() {
     let console = RfbServer::start(ESXI).await;
     let vm = gateway.machine_at(console.address());
     let good = gateway.issue(&vm).await;
-    let closed = gateway.machine_at(SocketAddr::new(ESXI, free_port(ESXI)));
+    let closed = gateway.machine_at(free_address_of(ESXI));
     let unreachable = gateway.issue(&closed).await;
     let console_of_off = RfbServer::start(ESXI).await;
     let off = gateway.machine_at(console_of_off.address());
@@ -120,7 +119,7 @@ async fn cve_2021_3654_open_redirect() {
         assert!(head.starts_with("http/1.1 4"), "{path}: {answer}");
         assert!(!head.contains("\r\nlocation:"), "{path}: {answer}");
     }
-    // The same without Envoy before it, should somebody serve the pages otherwise.
+    // The same without Envoy before it, for pages that are served otherwise.
     let http = gateway.ca.http_client();
     for path in ["//evil.example/%2F..", "/node_modules", "//node_modules"] {
         let url = format!("http://{}{path}", gateway.authority.config().public());

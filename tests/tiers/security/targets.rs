@@ -1,6 +1,8 @@
 //! No request chooses where Envoy connects, hides from the filter, or reaches the internal listener.
 
-use crate::fixture::{ESXI, UNKNOWN_TOKEN, assert_serves, gateway, raw_answer, status_of};
+use crate::fixture::{
+    ESXI, UNKNOWN_TOKEN, assert_serves, gateway, gateway_with_echo, raw_answer, status_of,
+};
 use vncgate_test_support::screen::TcpServer;
 use vncgate_test_support::session::assert_echoes;
 use vncgate_test_support::websocket::Upgrade;
@@ -40,9 +42,7 @@ pub(crate) fn steering_headers(target: &str) -> Vec<(&'static str, String)> {
 /// them, whatever the client lists.
 #[tokio::test]
 async fn header_smuggling_by_connection() {
-    let gateway = gateway().await;
-    let console = TcpServer::echo(ESXI).await;
-    let token = gateway.token_for(console.address()).await;
+    let (gateway, console, token) = gateway_with_echo().await;
     for connection in [
         "Upgrade, Origin",
         "Upgrade, Cookie, Origin, Host",
@@ -57,7 +57,7 @@ async fn header_smuggling_by_connection() {
             with(gateway.envoy.upgrade_with(&token)).header("Origin", "https://evil.example");
         let answer = cross_site.send().await;
         assert!(matches!(answer.status, 400 | 403), "{connection}: {}", answer.status);
-        // A token that is none stays none, even if the filter does not see it.
+        // An unknown token stays unknown, even if the filter does not see it.
         let stranger = with(gateway.envoy.upgrade_with(UNKNOWN_TOKEN));
         let answer = stranger.send().await;
         assert!(matches!(answer.status, 400 | 403), "{connection}: {}", answer.status);
@@ -92,7 +92,7 @@ async fn a_request_within_a_request_reaches_nothing_else() {
             let answer = raw_answer(&gateway.envoy, &request).await;
             let status = status_of(&answer);
             assert!(matches!(status, 0 | 400..=499 | 501), "{framing:?}: {answer}");
-            // The check API's word for a question that is none.
+            // No answer of the check API.
             assert!(!answer.contains("granted"), "{framing:?}: {answer}");
         }
     }
@@ -178,7 +178,7 @@ async fn ssrf_by_request_lines() {
     assert_eq!(forbidden.accepted(), 0);
 }
 
-/// The check API asks for no password, and metrics are nobody's business: neither is behind Envoy.
+/// The check API asks for no password, and metrics are for operators: neither is behind Envoy.
 #[tokio::test]
 async fn the_internal_listener_is_not_behind_envoy() {
     let gateway = gateway().await;

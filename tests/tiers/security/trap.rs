@@ -1,4 +1,4 @@
-//! A filter that traps admits nobody, and the next request is served by a fresh one.
+//! A filter that traps admits no client, and the next request is served by a fresh one.
 //!
 //! The filter has no known way to trap, so the built one is given one: callbacks that execute `unreachable`
 //! when a certain argument is large, and are the filter's own otherwise.
@@ -54,7 +54,7 @@ async fn a_trap_admits_nobody_and_the_next_request_is_served() {
     let shipped = workspace::filter().display().to_string();
     let changes = [
         (shipped.as_str(), trapping.display().to_string()),
-        // A place that outlived the trap of its session would be missed by the next one.
+        // A session that still counted after its trap would keep the next one out.
         (r#""allowed_origins": []"#, r#""sessions_per_client": 1"#.to_owned()),
     ];
     let ScriptedGateway { envoy, authority } =

@@ -21,8 +21,7 @@ async fn cve_2013_0335_console_of_the_wrong_vm() {
         gateway.envoy.upgrade_with(&token),
         gateway.envoy.upgrade().path(&format!("/websockify?token={token}")),
     ] {
-        let answer = upgrade.send().await;
-        answer.assert_refused(409, "console_moved");
+        upgrade.send().await.assert_refused(409, "console_moved");
     }
     assert_eq!((console.accepted(), elsewhere.accepted()), (0, 0));
 
@@ -44,7 +43,6 @@ async fn cve_2013_0335_again_after_vmotion() {
 
     gateway.vcenter.migrate(&own.name, ESXI_HOSTS[1]);
     gateway.machine_at(console.address());
-    let answer = gateway.envoy.send(&token).await;
-    answer.assert_refused(409, "console_moved");
+    gateway.envoy.send(&token).await.assert_refused(409, "console_moved");
     assert_eq!(console.accepted(), 0);
 }

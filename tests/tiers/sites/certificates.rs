@@ -7,7 +7,6 @@ use rustls::pki_types::ServerName;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,7 +23,7 @@ use vncgate_test_support::stores::Store;
 use vncgate_test_support::template::substitute;
 use vncgate_test_support::vcsim::Vcsim;
 use vncgate_test_support::wait::{LIMIT, until};
-use vncgate_test_support::workspace::{checkout, free_port};
+use vncgate_test_support::workspace::{checkout, free_address};
 
 /// The commands and the configuration of docs/sites.md, with the addresses of this machine.
 #[tokio::test]
@@ -61,8 +60,7 @@ async fn the_documented_commands_make_two_sites() {
         let config = Config::new(run, vcenter, NO_GATEWAY);
         config.with_store(&store).with(end, &format!("{end}\n{toml}"))
     };
-    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let peer = SocketAddr::new(loopback, free_port(loopback));
+    let peer = free_address();
     let of_a = config(&run, &vcenters[0], &toml)
         .with(r#"#peer = "192.0.2.10:6084""#, &format!("peer = \"{peer}\""));
     let other_toml = substitute(
@@ -98,7 +96,7 @@ fn question(token: &str) -> String {
 /// Asks a site's authority as a client with this TLS configuration.
 async fn ask(of: &Site, tls: Arc<ClientConfig>, question: &str) -> io::Result<String> {
     let tcp = TcpStream::connect(of.peer).await?;
-    let name = ServerName::try_from(of.place.host).expect("a host name");
+    let name = ServerName::try_from(of.location.host).expect("a host name");
     let mut connection = TlsConnector::from(tls).connect(name, tcp).await?;
     connection.write_all(question.as_bytes()).await?;
     let mut answer = String::new();
@@ -215,7 +213,7 @@ async fn stalled_handshakes_keep_nobody_out() {
     until("an answer again", async || tokyo.authority.check(&token).await.status == 200).await;
 }
 
-/// Whoever took the other site's address has no certificate for its name.
+/// An impostor at the other site's address has no certificate for its name.
 #[tokio::test]
 async fn an_impostor_is_told_nothing() {
     let ca = Ca::new(&Run::new("sites-impostor"));

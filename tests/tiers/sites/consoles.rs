@@ -14,11 +14,12 @@ use vncgate_test_support::session::assert_echoes;
 use vncgate_test_support::stores::Store;
 use vncgate_test_support::wait::{LIMIT, until, until_some};
 use vncgate_test_support::webmks::{self, WITHOUT_VNC};
+use vncgate_test_support::workspace::free_address;
 
 /// A gateway of the site's, which accepts the hosts that its authority has written.
 async fn envoy(site: &Site) -> Envoy {
     let (authority_public, authority_internal) = site.authority.listeners();
-    let listen = Envoy::free_address();
+    let listen = free_address();
     let settings = Settings { listen, authority_public, authority_internal, changes: &[] };
     Envoy::start(&site.run, &site.ca, &settings).await
 }
@@ -66,7 +67,7 @@ async fn a_token_of_one_site_opens_its_console_at_the_other_s_gateway() {
         assert!(!metrics.contains(&token), "a token in the metrics");
     }
     assert!(!envoy.log().contains(&token), "a token in Envoy's log");
-    // Nobody is asked about a token that is in no store.
+    // No site is asked about a token that is in no store.
     let unknown = "00000000-0000-4000-8000-000000000000";
     tokyo.authority.check(unknown).await.assert_refused(403, "token_invalid");
     for (site, metric) in [
@@ -85,7 +86,7 @@ async fn either_site_knows_the_other_s_tokens() {
     for (owner, asker) in [(berlin, tokyo), (tokyo, berlin)] {
         let (vm, port, token) = owner.machine_and_token().await;
         for authority in [&asker.authority, &owner.authority, &asker.authority] {
-            authority.check(&token).await.assert_granted(owner.place.esxi, port);
+            authority.check(&token).await.assert_granted(owner.location.esxi, port);
             assert_eq!(authority.status(&token).await.body["name"], vm.name.as_str());
         }
     }

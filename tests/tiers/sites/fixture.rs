@@ -11,14 +11,14 @@ use vncgate_test_support::gateway::ESXI_HOSTS;
 use vncgate_test_support::process::Run;
 use vncgate_test_support::stores::Store;
 use vncgate_test_support::vcsim::{Vcsim, Vm};
-use vncgate_test_support::workspace::free_port;
+use vncgate_test_support::workspace::free_address_of;
 
 /// The filter waits 5 s for a check.
 pub(crate) const FILTER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What tells one site from another.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct Location {
     /// The site's name at the other one.
     pub(crate) name: &'static str,
     pub(crate) service_host: &'static str,
@@ -31,7 +31,7 @@ pub(crate) struct Place {
 }
 
 /// The site whose tokens most tests take to the other one. It has a name.
-pub(crate) const BERLIN: Place = Place {
+pub(crate) const BERLIN: Location = Location {
     name: "berlin",
     service_host: "vcenter-berlin",
     host: "localhost",
@@ -40,7 +40,7 @@ pub(crate) const BERLIN: Place = Place {
 };
 
 /// The other one. It has an address alone.
-pub(crate) const TOKYO: Place = Place {
+pub(crate) const TOKYO: Location = Location {
     name: "tokyo",
     service_host: "vcenter-tokyo",
     host: "127.0.3.2",
@@ -49,7 +49,7 @@ pub(crate) const TOKYO: Place = Place {
 };
 
 /// A third one, for tests of its own.
-pub(crate) const OSAKA: Place = Place {
+pub(crate) const OSAKA: Location = Location {
     name: "osaka",
     service_host: "vcenter-osaka",
     host: "127.0.3.3",
@@ -61,7 +61,7 @@ pub(crate) const OSAKA: Place = Place {
 pub(crate) struct Site {
     pub(crate) authority: Authority,
     pub(crate) vcenter: Vcsim,
-    pub(crate) place: &'static Place,
+    pub(crate) location: &'static Location,
     /// Where its authority listens for other sites.
     pub(crate) peer: SocketAddr,
     /// Who signed its vCenter's certificate.
@@ -104,30 +104,35 @@ impl Pair {
 /// A site whose authority does not run yet.
 pub(crate) struct Plan {
     vcenter: Vcsim,
-    place: &'static Place,
+    location: &'static Location,
     pub(crate) peer: SocketAddr,
     ca: Ca,
     run: Run,
 }
 
 impl Plan {
-    pub(crate) async fn new(place: &'static Place) -> Self {
-        let run = Run::new(place.name);
+    pub(crate) async fn new(location: &'static Location) -> Self {
+        let run = Run::new(location.name);
         let ca = Ca::new(&run);
         let vcenter = Vcsim::start(&run, &ca).await;
-        vcenter.add_host(place.esxi);
-        Self::over(place, run, ca, vcenter)
+        vcenter.add_host(location.esxi);
+        Self::over(location, run, ca, vcenter)
     }
 
     /// A site for a vCenter that is there already.
-    pub(crate) fn over(place: &'static Place, run: Run, ca: Ca, vcenter: Vcsim) -> Self {
-        let peer = SocketAddr::new(place.ip, free_port(place.ip));
-        Self { vcenter, place, peer, ca, run }
+    pub(crate) fn over(location: &'static Location, run: Run, ca: Ca, vcenter: Vcsim) -> Self {
+        let peer = free_address_of(location.ip);
+        Self { vcenter, location, peer, ca, run }
     }
 
     /// What another site has in its configuration for this one.
     pub(crate) fn other(&self) -> String {
-        site(self.place.name, self.place.host, self.peer.port(), &[self.place.service_host])
+        site(
+            self.location.name,
+            self.location.host,
+            self.peer.port(),
+            &[self.location.service_host],
+        )
     }
 
     /// Starts the authority with a certificate for its site and these `[[site]]` blocks.
@@ -138,18 +143,18 @@ impl Plan {
         console: &str,
         others: &str,
     ) -> Site {
-        let identity = sites.issue_for(self.place.name, &[self.place.host]);
-        let Self { vcenter, place, peer, ca, run } = self;
+        let identity = sites.issue_for(self.location.name, &[self.location.host]);
+        let Self { vcenter, location, peer, ca, run } = self;
         let config = Config::new(&run, &vcenter, NO_GATEWAY);
         let config = with_sites(config, peer, sites, &identity, others)
             .with_store(store)
             .with_console(console)
             .with(
                 r#"service_host = "vcenter-a""#,
-                &format!("service_host = {:?}", place.service_host),
+                &format!("service_host = {:?}", location.service_host),
             );
         let authority = Authority::start(&run, config).await;
-        Site { authority, vcenter, place, peer, ca, run }
+        Site { authority, vcenter, location, peer, ca, run }
     }
 }
 
@@ -184,8 +189,8 @@ impl Site {
         static PORTS: AtomicU16 = AtomicU16::new(5901);
         let port = PORTS.fetch_add(1, Ordering::Relaxed);
         // vcsim makes the instance UUID of the name, and no two machines of two vCenters have the same.
-        let name = format!("{}-{port}", self.place.name);
-        (self.vcenter.create_vm(&name, self.place.esxi, port), port)
+        let name = format!("{}-{port}", self.location.name);
+        (self.vcenter.create_vm(&name, self.location.esxi, port), port)
     }
 
     /// A new machine and a token for it.

@@ -8,7 +8,7 @@ use vncgate_test_support::process::Run;
 use vncgate_test_support::scripted::{Script, ScriptedAuthority};
 use vncgate_test_support::stores::Store;
 
-/// Tokyo, and in Berlin's place somebody who follows a script and has Berlin's certificate.
+/// Tokyo, and instead of Berlin a scripted authority with Berlin's certificate.
 struct Hostile {
     tokyo: Site,
     scripted: ScriptedAuthority,
@@ -27,8 +27,8 @@ impl Hostile {
         let other =
             site(BERLIN.name, BERLIN.host, scripted.address().port(), &[BERLIN.service_host]);
         let tokyo = Plan::new(&TOKYO).await.start(&ca, &store, "", &other).await;
-        let nobody = site("x", "x.example.com", 1, &["x"]);
-        let berlin = Plan::new(&BERLIN).await.start(&ca, &store, "", &nobody).await;
+        let other_site = site("x", "x.example.com", 1, &["x"]);
+        let berlin = Plan::new(&BERLIN).await.start(&ca, &store, "", &other_site).await;
         let (_, _, token) = berlin.machine_and_token().await;
         Self { tokyo, scripted, token, _berlin: berlin, _store: store }
     }

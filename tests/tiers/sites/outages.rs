@@ -1,7 +1,7 @@
 //! The other site is down, slow, or not whom its neighbours take it for: defined refusals in bounded time, and
 //! no console of this site's that waits for it.
 
-use crate::fixture::{BERLIN, FILTER_TIMEOUT, OSAKA, Pair, Place, Plan, TOKYO, site};
+use crate::fixture::{BERLIN, FILTER_TIMEOUT, Location, OSAKA, Pair, Plan, TOKYO, site};
 use futures_util::future::join_all;
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
@@ -111,8 +111,8 @@ async fn a_token_of_a_site_that_nobody_knows_is_refused() {
     let (berlin, tokyo) = (Plan::new(&BERLIN).await, Plan::new(&TOKYO).await);
     let tokyo_s = tokyo.other();
     let berlin = berlin.start(&sites, &store, "", &tokyo_s).await;
-    let nobody = site("x", "x.example.com", 1, &["vcenter-x"]);
-    let tokyo = tokyo.start(&sites, &store, "", &nobody).await;
+    let other_site = site("x", "x.example.com", 1, &["vcenter-x"]);
+    let tokyo = tokyo.start(&sites, &store, "", &other_site).await;
     let (_, port, token) = berlin.machine_and_token().await;
     for answer in [tokyo.authority.check(&token).await, tokyo.authority.status(&token).await] {
         answer.assert_refused(403, "token_invalid");
@@ -134,8 +134,8 @@ async fn two_sites_that_take_each_other_for_the_owner_ask_once() {
     let store = Store::redis(&Run::new("sites-redis")).await;
     let third = Plan::new(&BERLIN).await;
     let (one, other) = (Plan::new(&OSAKA).await, Plan::new(&TOKYO).await);
-    let owner = |place: &Place, port: u16| {
-        site(place.name, place.host, port, &[place.service_host, BERLIN.service_host])
+    let owner = |location: &Location, port: u16| {
+        site(location.name, location.host, port, &[location.service_host, BERLIN.service_host])
     };
     let (one_s, other_s) = (owner(&OSAKA, one.peer.port()), owner(&TOKYO, other.peer.port()));
     let third = third.start(&sites, &store, "", &site("x", "x.example.com", 1, &["x"])).await;
@@ -146,7 +146,7 @@ async fn two_sites_that_take_each_other_for_the_owner_ask_once() {
         asked.authority.check(&token).await.assert_refused(403, "token_invalid");
     }
     for site in [&one, &other] {
-        let other = if site.place.name == TOKYO.name { OSAKA.name } else { TOKYO.name };
+        let other = if site.location.name == TOKYO.name { OSAKA.name } else { TOKYO.name };
         for metric in ["calls", "answers"] {
             let outcome = if metric == "calls" { "refused" } else { "token_invalid" };
             let metric = format!(

@@ -28,6 +28,24 @@ const SLACK: Duration = Duration::from_secs(2);
 /// A flood of questions.
 const FLOOD: usize = 500;
 
+/// Makes tests of methods of [`Outage`]: one on memcached and one on Redis.
+macro_rules! on_each_store {
+    ($($test:ident: $method:ident)*) => {
+        mod on_memcached {
+            $(#[tokio::test] async fn $test() { super::Outage::of_memcached().await.$method().await; })*
+        }
+        mod on_redis {
+            $(#[tokio::test] async fn $test() { super::Outage::of_redis().await.$method().await; })*
+        }
+    };
+}
+
+on_each_store! {
+    that_falls_silent_is_waited_for_no_longer_than_configured: survives_silence
+    that_comes_back_is_used_again: survives_a_restart
+    that_dies_again_and_again_gives_out_no_token_twice: survives_deaths_under_load
+}
+
 /// A store on the network and a client for it.
 struct Outage {
     store: Store,
@@ -71,7 +89,7 @@ impl Outage {
         assert!(flood.iter().all(Result::is_err));
         assert!(started.elapsed() < STORE_TIMEOUT + SLACK, "{:?}", started.elapsed());
         self.store.thaw();
-        // It has the flood to answer first, although nobody listens any more.
+        // It answers the flood first, although its callers have gone.
         until_within("the store answers again", SLACK, async || self.client.get(token).await.ok())
             .await;
         assert!(knows(&*self.client, token).await, "nothing was lost");
@@ -133,36 +151,6 @@ async fn timed<T>(
     let answer = answer.await;
     assert!(started.elapsed() < STORE_TIMEOUT + SLACK, "{:?}", started.elapsed());
     answer
-}
-
-#[tokio::test]
-async fn a_memcached_that_falls_silent_is_waited_for_no_longer_than_configured() {
-    Outage::of_memcached().await.survives_silence().await;
-}
-
-#[tokio::test]
-async fn a_redis_that_falls_silent_is_waited_for_no_longer_than_configured() {
-    Outage::of_redis().await.survives_silence().await;
-}
-
-#[tokio::test]
-async fn a_memcached_that_comes_back_is_used_again() {
-    Outage::of_memcached().await.survives_a_restart().await;
-}
-
-#[tokio::test]
-async fn a_redis_that_comes_back_is_used_again() {
-    Outage::of_redis().await.survives_a_restart().await;
-}
-
-#[tokio::test]
-async fn a_memcached_that_dies_again_and_again_gives_out_no_token_twice() {
-    Outage::of_memcached().await.survives_deaths_under_load().await;
-}
-
-#[tokio::test]
-async fn a_redis_that_dies_again_and_again_gives_out_no_token_twice() {
-    Outage::of_redis().await.survives_deaths_under_load().await;
 }
 
 #[tokio::test]

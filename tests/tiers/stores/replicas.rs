@@ -26,6 +26,31 @@ use vncgate_test_support::wait::until;
 const ESXI: IpAddr = ESXI_HOSTS[0];
 const PORT: u16 = 5901;
 
+/// Makes tests of functions that take a [`Pair`]: one on memcached and one on Redis, with this line in
+/// `[console]`.
+macro_rules! on_each_store {
+    ($($test:ident($console:literal))*) => {
+        mod on_memcached {
+            $(#[tokio::test] async fn $test() {
+                super::$test(super::Pair::on_memcached($console).await).await;
+            })*
+        }
+        mod on_redis {
+            $(#[tokio::test] async fn $test() {
+                super::$test(super::Pair::on_redis($console).await).await;
+            })*
+        }
+    };
+}
+
+on_each_store! {
+    either_authority_knows_the_other_s_tokens("")
+    a_single_use_token_opens_one_console_wherever_it_is_shown("single_use = true")
+    a_token_outlives_the_authority_that_issued_it("")
+    a_killed_authority_gives_out_no_token_twice("single_use = true")
+    an_outage_of_the_store_is_an_outage_and_not_a_yes("")
+}
+
 /// Two authorities. They are dropped before what they talk to.
 struct Pair {
     one: Authority,
@@ -111,16 +136,6 @@ async fn either_authority_knows_the_other_s_tokens(pair: Pair) {
     }
 }
 
-#[tokio::test]
-async fn either_authority_on_memcached_knows_the_other_s_tokens() {
-    either_authority_knows_the_other_s_tokens(Pair::on_memcached("").await).await;
-}
-
-#[tokio::test]
-async fn either_authority_on_redis_knows_the_other_s_tokens() {
-    either_authority_knows_the_other_s_tokens(Pair::on_redis("").await).await;
-}
-
 async fn a_single_use_token_opens_one_console_wherever_it_is_shown(pair: Pair) {
     for _ in 0..5 {
         let token = pair.token().await;
@@ -131,18 +146,6 @@ async fn a_single_use_token_opens_one_console_wherever_it_is_shown(pair: Pair) {
         let answers = join_all(checks).await;
         assert_eq!(answers.iter().filter(|answer| granted(answer)).count(), 1, "{answers:?}");
     }
-}
-
-#[tokio::test]
-async fn a_single_use_token_in_memcached_opens_one_console_wherever_it_is_shown() {
-    let pair = Pair::on_memcached("single_use = true").await;
-    a_single_use_token_opens_one_console_wherever_it_is_shown(pair).await;
-}
-
-#[tokio::test]
-async fn a_single_use_token_in_redis_opens_one_console_wherever_it_is_shown() {
-    let pair = Pair::on_redis("single_use = true").await;
-    a_single_use_token_opens_one_console_wherever_it_is_shown(pair).await;
 }
 
 /// One authority is killed over and over while it issues; the other checks what it has issued.
@@ -173,16 +176,6 @@ async fn a_token_outlives_the_authority_that_issued_it(pair: Pair) {
     for token in &issued {
         one.check(token).await.assert_granted(ESXI, PORT);
     }
-}
-
-#[tokio::test]
-async fn a_token_in_memcached_outlives_the_authority_that_issued_it() {
-    a_token_outlives_the_authority_that_issued_it(Pair::on_memcached("").await).await;
-}
-
-#[tokio::test]
-async fn a_token_in_redis_outlives_the_authority_that_issued_it() {
-    a_token_outlives_the_authority_that_issued_it(Pair::on_redis("").await).await;
 }
 
 /// One authority is killed over and over while both are asked about the same single-use tokens.
@@ -220,18 +213,6 @@ async fn a_killed_authority_gives_out_no_token_twice(pair: Pair) {
         }
         one.start_again().await;
     }
-}
-
-#[tokio::test]
-async fn a_killed_authority_on_memcached_gives_out_no_token_twice() {
-    let pair = Pair::on_memcached("single_use = true").await;
-    a_killed_authority_gives_out_no_token_twice(pair).await;
-}
-
-#[tokio::test]
-async fn a_killed_authority_on_redis_gives_out_no_token_twice() {
-    let pair = Pair::on_redis("single_use = true").await;
-    a_killed_authority_gives_out_no_token_twice(pair).await;
 }
 
 /// Everything that asks the store says 503 while it is away, and works by itself when it is back.
@@ -279,14 +260,4 @@ async fn an_outage_of_the_store_is_an_outage_and_not_a_yes(mut pair: Pair) {
     }
     let token = pair.token().await;
     pair.other.check(&token).await.assert_granted(ESXI, PORT);
-}
-
-#[tokio::test]
-async fn an_outage_of_memcached_is_an_outage_and_not_a_yes() {
-    an_outage_of_the_store_is_an_outage_and_not_a_yes(Pair::on_memcached("").await).await;
-}
-
-#[tokio::test]
-async fn an_outage_of_redis_is_an_outage_and_not_a_yes() {
-    an_outage_of_the_store_is_an_outage_and_not_a_yes(Pair::on_redis("").await).await;
 }

@@ -175,7 +175,7 @@ async fn a_check_is_one_call_and_an_issue_three_in_a_row() {
     assert_eq!(calls().await - before, 1, "read it, and its host's ports");
 }
 
-/// After an outage everybody comes back at the same moment.
+/// After an outage all clients come back at the same moment.
 #[tokio::test]
 async fn many_at_once_share_calls_and_each_is_told_of_its_own_machine() {
     const HOSTS: u8 = 4;

@@ -63,9 +63,9 @@ async fn a_console_that_cannot_be_had_is_an_error_that_helps() {
     let (_, _, stderr) =
         run(command.args(["console", "--url", &public, "x", "--token-file"]).arg(wrong));
     assert!(stderr.contains("the authority refuses the API token"), "{stderr}");
-    let mut nobody = authority();
-    let nobody = nobody.args(["console", "x"]).env("VNCGATE_API_TOKEN", "x");
-    let (_, _, stderr) = run(nobody.env("VNCGATE_URL", "http://127.0.0.1:1"));
+    let mut unreachable = authority();
+    let unreachable = unreachable.args(["console", "x"]).env("VNCGATE_API_TOKEN", "x");
+    let (_, _, stderr) = run(unreachable.env("VNCGATE_URL", "http://127.0.0.1:1"));
     assert!(stderr.contains("no answer from http://127.0.0.1:1/"), "{stderr}");
 }
 

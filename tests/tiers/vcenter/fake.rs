@@ -4,9 +4,10 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use vncgate_test_support::screen::TcpServer;
+use vncgate_test_support::scripted::read_request;
 
 /// The instance UUID of the one machine that it has.
 pub(crate) const INSTANCE: &str = "5d93eed6-a1b7-5668-903c-b43c7c81d44c";
@@ -96,7 +97,8 @@ impl FakeVcenter {
 
 async fn serve(connection: TcpStream, script: &Mutex<Script>) -> std::io::Result<()> {
     let mut connection = BufReader::new(connection);
-    while let Some(request) = read_request(&mut connection).await? {
+    while let Some((_, body)) = read_request(&mut connection).await? {
+        let request = String::from_utf8(body).expect("XML from the authority");
         let method = method(&request).to_owned();
         let reply = {
             let mut script = script.lock().expect("no panic while locked");
@@ -126,26 +128,6 @@ async fn serve(connection: TcpStream, script: &Mutex<Script>) -> std::io::Result
         }
     }
     Ok(())
-}
-
-/// The body of the next request; `None` at the end of the connection.
-async fn read_request(connection: &mut BufReader<TcpStream>) -> std::io::Result<Option<String>> {
-    let mut length = 0;
-    loop {
-        let mut line = String::new();
-        if connection.read_line(&mut line).await? == 0 {
-            return Ok(None);
-        }
-        if line == "\r\n" {
-            break;
-        }
-        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-            length = value.trim().parse().expect("a length from the authority");
-        }
-    }
-    let mut body = vec![0; length];
-    connection.read_exact(&mut body).await?;
-    Ok(Some(String::from_utf8(body).expect("XML from the authority")))
 }
 
 /// The first element in the SOAP body.

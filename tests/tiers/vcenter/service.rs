@@ -27,7 +27,7 @@ async fn at_sigterm_a_request_under_way_is_answered_and_no_new_one_is_taken() {
         // Both requests wait for vCenter by now.
         tokio::time::sleep(Duration::from_millis(500)).await;
         signal(id, Signal::SIGTERM);
-        until_some("nobody listens", async || TcpStream::connect(public).await.err()).await;
+        until_some("a closed listener", async || TcpStream::connect(public).await.err()).await;
         assert_eq!(site.readiness().await, 503, "and it says so while it drains");
         site.vcenter.thaw();
     };

@@ -1,4 +1,4 @@
-//! The session with vCenter: one login for everybody, and a new one when it has ended.
+//! The session with vCenter: one login for all callers, and a new one when it has ended.
 
 use crate::fixture::{ESXI, Site};
 use nix::sys::signal::Signal;

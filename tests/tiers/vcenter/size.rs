@@ -20,7 +20,7 @@ async fn a_console_among_ten_thousand_machines_costs_as_many_calls_as_one_among_
     let mut machines = Vec::new();
     let mut costs = Vec::new();
     for host in 0..HOSTS {
-        // Nobody listens there; the address saves looking up a name.
+        // Nothing listens there; the address saves looking up a name.
         let host = Ipv4Addr::new(127, 1, 0, host);
         site.vcenter.add_host(host.into());
         machines.extend(site.vcenter.create_vms(&host.to_string(), ON_A_HOST).await);

@@ -1,4 +1,4 @@
-//! One authority with two vCenters, of which one is down: nobody who has to do with the other waits for it.
+//! One authority with two vCenters, of which one is down: callers of the other do not wait for it.
 
 use crate::fixture::{ESXI, OTHER_ESXI, Site};
 use futures_util::future::join_all;
@@ -67,7 +67,7 @@ impl Two {
             assert_eq!(issued.status, 200, "{}", issued.body);
         }
         let took = started.elapsed();
-        assert!(took < VCENTER_TIMEOUT, "nobody waited for the other vCenter: {took:?}");
+        assert!(took < VCENTER_TIMEOUT, "callers waited for the other vCenter: {took:?}");
     }
 }
 

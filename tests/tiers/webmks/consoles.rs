@@ -14,10 +14,8 @@ use vncgate_test_support::websocket::Upgrade;
 #[tokio::test]
 async fn a_machine_without_vnc_has_a_console() {
     let site = Site::shared().await;
-    let host = site.host(WITHOUT_VNC).await;
-    let (vm, _screen) = host.machine("console").await;
-    let token = site.token(&vm).await;
-    assert_eq!(host.state().await.tickets, 0, "no ticket before somebody connects");
+    let (host, vm, _screen, token) = site.console(WITHOUT_VNC, "console").await;
+    assert_eq!(host.state().await.tickets, 0, "no ticket before a browser connects");
 
     let mut browser = site.open(&token).await;
     assert_echoes(&mut browser, "typed").await;
@@ -31,9 +29,7 @@ async fn a_machine_without_vnc_has_a_console() {
 #[tokio::test]
 async fn the_status_of_a_token_costs_no_ticket() {
     let site = Site::shared().await;
-    let host = site.host(WITHOUT_VNC).await;
-    let (vm, _screen) = host.machine("status").await;
-    let token = site.token(&vm).await;
+    let (host, _, _screen, token) = site.console(WITHOUT_VNC, "status").await;
     let status = site.gateway.authority.status(&token).await;
     assert_eq!((status.status, &status.body["protocol"]), (200, &json!("webmks")));
     assert_eq!(host.state().await.tickets, 0);
@@ -42,9 +38,7 @@ async fn the_status_of_a_token_costs_no_ticket() {
 #[tokio::test]
 async fn the_host_gets_the_websocket_s_headers_and_nothing_of_the_browser_s() {
     let site = Site::shared().await;
-    let host = site.host(WITHOUT_VNC).await;
-    let (vm, _screen) = host.machine("headers").await;
-    let token = site.token(&vm).await;
+    let (host, _, _screen, token) = site.console(WITHOUT_VNC, "headers").await;
     let upgrade = Upgrade::with_token(&site.gateway.envoy, &token)
         .path("/websockify?from=a-portal")
         .header("Cookie", "portal=secret")
@@ -80,9 +74,7 @@ async fn the_host_gets_the_websocket_s_headers_and_nothing_of_the_browser_s() {
 #[tokio::test]
 async fn the_ticket_is_in_no_log() {
     let site = Site::start("webmks-log").await;
-    let host = site.host(WITHOUT_VNC).await;
-    let (vm, _screen) = host.machine("logged").await;
-    let token = site.token(&vm).await;
+    let (host, vm, _screen, token) = site.console(WITHOUT_VNC, "logged").await;
     let mut browser = site.open(&token).await;
     assert_echoes(&mut browser, "x").await;
     browser.close(None).await.expect("close");
@@ -122,9 +114,7 @@ async fn the_ticket_is_in_no_log() {
 #[tokio::test]
 async fn several_people_may_look_at_one_machine() {
     let site = Site::shared().await;
-    let host = site.host(WITHOUT_VNC).await;
-    let (vm, _screen) = host.machine("shared").await;
-    let token = site.token(&vm).await;
+    let (_, vm, _screen, token) = site.console(WITHOUT_VNC, "shared").await;
     let mut browsers = [site.open(&token).await, site.open(&token).await];
     for (browser, text) in browsers.iter_mut().zip(["one", "two"]) {
         assert_echoes(browser, text).await;
@@ -135,9 +125,7 @@ async fn several_people_may_look_at_one_machine() {
 #[tokio::test]
 async fn browsers_that_speak_http_2_have_it_too() {
     let site = Site::shared().await;
-    let host = site.host(WITHOUT_VNC).await;
-    let (vm, _screen) = host.machine("http2").await;
-    let token = site.token(&vm).await;
+    let (host, _, _screen, token) = site.console(WITHOUT_VNC, "http2").await;
     let browser = Http2::connect(&site.gateway.envoy).await;
     for text in ["first", "second"] {
         let mut console = browser.open(&token).await.expect("a console");

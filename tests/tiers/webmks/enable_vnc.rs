@@ -269,8 +269,7 @@ async fn a_port_that_is_taken_on_the_new_host_is_changed_there() {
         let authority = office.authority();
         authority.check(&mover_s.token).await.assert_refused(409, "console_moved");
         // Whose the port is on the host now is not certain.
-        let refusal = authority.check(&resident_s.token).await;
-        refusal.assert_refused(409, "console_unavailable");
+        authority.check(&resident_s.token).await.assert_refused(409, "console_unavailable");
         if repaired {
             let console = office.console(&mover).await;
             let port = office.port(&mover);

@@ -73,7 +73,19 @@ impl Site {
         Host { site: self, name: name.to_owned(), ip, address, identity }
     }
 
-    /// A console of a machine, from the console API.
+    /// A new host of this version, a machine on it whose screen echoes what is typed, and a token for its console.
+    pub(crate) async fn console(
+        &self,
+        version: &str,
+        name: &str,
+    ) -> (Host<'_>, Vm, TcpServer, String) {
+        let host = self.host(version).await;
+        let (vm, screen) = host.machine(name).await;
+        let token = self.token(&vm).await;
+        (host, vm, screen, token)
+    }
+
+    /// A token for the console of a machine.
     pub(crate) async fn token(&self, vm: &Vm) -> String {
         self.gateway.issue(vm).await
     }

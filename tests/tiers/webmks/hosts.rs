@@ -15,7 +15,7 @@ use vncgate_test_support::vcsim::Vm;
 use vncgate_test_support::wait::until;
 use vncgate_test_support::webmks::{self, HostSettings, WITH_VNC, WITHOUT_VNC};
 
-/// A name that nobody can resolve (RFC 6761, 6.4).
+/// A name that never resolves (RFC 6761, 6.4).
 const UNRESOLVABLE: &str = "esx-1.invalid";
 
 /// Asserts that Envoy does not accept the host, and returns why.
@@ -77,25 +77,20 @@ async fn a_host_of_the_same_vcenter_cannot_stand_in_for_another() {
 #[tokio::test]
 async fn an_expired_certificate_is_a_refusal_that_says_so() {
     let site = Site::shared().await;
-    let host = site.host(WITHOUT_VNC).await;
-    let (vm, _screen) = host.machine("expired").await;
-    let token = site.token(&vm).await;
+    let (host, _, _screen, token) = site.console(WITHOUT_VNC, "expired").await;
     let expired = expired(&site.gateway.run, "expired-host", &[&host.name]);
     host.register(&expired).await;
     host.serve(&expired, Answer::Relay).await;
     let refusal = site.assert_refused(&token, 409, "console_unavailable").await;
     assert!(refusal["message"].as_str().expect("text").contains("expired"), "{refusal}");
-    let status = site.gateway.authority.status(&token).await;
-    status.assert_refused(409, "console_unavailable");
+    site.gateway.authority.status(&token).await.assert_refused(409, "console_unavailable");
     assert_eq!(host.state().await.tickets, 0);
 }
 
 #[tokio::test]
 async fn a_host_whose_certificate_vcenter_does_not_know_is_refused() {
     let site = Site::shared().await;
-    let host = site.host(WITHOUT_VNC).await;
-    let (vm, _screen) = host.machine("unknown").await;
-    let token = site.token(&vm).await;
+    let (host, _, _screen, token) = site.console(WITHOUT_VNC, "unknown").await;
     let certificate = Some("-----BEGIN CERTIFICATE-----\nAAAA\n".to_owned());
     host.describe(HostSettings { certificate, ..HostSettings::default() }).await;
     let refusal = site.assert_refused(&token, 409, "console_unavailable").await;
@@ -130,7 +125,7 @@ async fn a_host_that_vcenter_has_by_name_is_found_by_name() {
     let state = host.state().await;
     let expected = format!("localhost:{}", host.address.port());
     assert_eq!(state.upgrades[0].header("host"), [expected]);
-    assert_eq!(state.upgrades[0].server_name, "esx-named.example.com", "localhost is anybody");
+    assert_eq!(state.upgrades[0].server_name, "esx-named.example.com", "localhost is every host");
 }
 
 #[tokio::test]
@@ -171,7 +166,7 @@ async fn the_authority_writes_the_hosts_before_anybody_asks_for_a_console() {
         let secret: Value = serde_json::from_str(&text).expect("whole JSON at any moment");
         let pins = &secret["resources"][0]["validation_context"]["verify_certificate_hash"];
         let pins = pins.as_array().expect("a list");
-        assert!(!pins.is_empty(), "an empty list accepts everybody");
+        assert!(!pins.is_empty(), "an empty list accepts every host");
         pins.iter().any(|listed| listed == pin.as_str())
     })
     .await;
@@ -224,8 +219,8 @@ async fn a_certificate_authority_in_the_file_is_enough() {
     // Signed by the same authority for another host.
     host.serve(&second, Answer::Relay).await;
     assert_not_accepted(&site, &vm, &host).await;
-    let nobody_s = self_signed(&site.gateway.run, "self-signed", &[names[0]]);
-    host.serve(&nobody_s, Answer::Relay).await;
+    let unsigned = self_signed(&site.gateway.run, "self-signed", &[names[0]]);
+    host.serve(&unsigned, Answer::Relay).await;
     assert_not_accepted(&site, &vm, &host).await;
 }
 

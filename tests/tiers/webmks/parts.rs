@@ -30,7 +30,7 @@ use vncgate_test_support::vcsim::{Options, Vcsim, Vm};
 use vncgate_test_support::wait::until;
 use vncgate_test_support::wait::until_some;
 use vncgate_test_support::webmks::{self, HostSettings, WITHOUT_VNC};
-use vncgate_test_support::workspace::free_port;
+use vncgate_test_support::workspace::free_address_of;
 
 const ESXI: IpAddr = ESXI_HOSTS[0];
 const OTHER_ESXI: IpAddr = ESXI_HOSTS[1];
@@ -81,7 +81,7 @@ async fn a_ticket_opens_the_console_of_a_guest() {
     let name = ESXI.to_string();
     let identity = self_signed(&run, "esx-1", &[&name]);
     let address = esxi.add_host_named(&vcenter, &name, ESXI, WITHOUT_VNC, &identity).await;
-    let screen = SocketAddr::new(ESXI, free_port(ESXI));
+    let screen = free_address_of(ESXI);
     let _guest = Qemu::start(&run, screen).await;
     let vm = esxi.create_vm(&vcenter, "web1", &name, screen).await;
 
@@ -219,7 +219,7 @@ async fn a_machine_can_be_denied_to_the_authority() {
 #[tokio::test]
 async fn qemu_asks_for_its_password() {
     let run = Run::new("webmks-password");
-    let address = SocketAddr::new(ESXI, free_port(ESXI));
+    let address = free_address_of(ESXI);
     let _guest = Qemu::start_with_password(&run, address, PASSWORD).await;
     let mut client = TcpStream::connect(address).await.expect("connect");
     let mut greeting = [0; 12];

@@ -17,7 +17,7 @@ use vncgate_test_support::session::next_binary;
 use vncgate_test_support::wait::{until, within};
 use vncgate_test_support::webmks::WITH_VNC;
 use vncgate_test_support::websocket::Connection;
-use vncgate_test_support::workspace::free_port;
+use vncgate_test_support::workspace::free_address_of;
 
 /// RFB's security type that only Apple's servers have.
 const APPLE: u8 = 30;
@@ -104,7 +104,7 @@ async fn host(site: &Site) -> IpAddr {
 async fn the_gateway_logs_in_to_a_guest_with_a_password() {
     let site = Site::start("password").await;
     let ip = host(&site).await;
-    let address = SocketAddr::new(ip, free_port(ip));
+    let address = free_address_of(ip);
     let secret = "s3cr3t-x";
     let _guest = Qemu::start_with_password(&site.gateway.run, address, secret).await;
     let mut browser = browser_at(&site, "with-password", address, secret).await;

@@ -2,7 +2,6 @@
 
 use crate::fixture::Site;
 use serde_json::{Value, json};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use vncgate_test_support::authority::Config;
 use vncgate_test_support::certificate::Ca;
@@ -16,7 +15,7 @@ use vncgate_test_support::session::assert_echoes;
 use vncgate_test_support::vcsim::{Options, Vcsim};
 use vncgate_test_support::wait::until;
 use vncgate_test_support::webmks::{WITH_VNC, WITHOUT_VNC};
-use vncgate_test_support::workspace::free_port;
+use vncgate_test_support::workspace::{free_address, free_address_of};
 
 /// VMware's limit of consoles of one machine.
 const CONSOLES: usize = 40;
@@ -30,7 +29,7 @@ async fn a_token_s_console_does_not_follow_its_machine_to_another_host() {
     site.gateway.vcenter.migrate(&vm.name, other.ip);
     site.assert_refused(&token, 409, "console_moved").await;
     for host in [&host, &other] {
-        assert_eq!(host.state().await.tickets, 0, "a ticket for nobody");
+        assert_eq!(host.state().await.tickets, 0, "a ticket that is not used");
     }
     site.open_console(&vm).await;
 }
@@ -38,9 +37,7 @@ async fn a_token_s_console_does_not_follow_its_machine_to_another_host() {
 #[tokio::test]
 async fn a_machine_that_was_powered_off_has_no_console() {
     let site = Site::shared().await;
-    let host = site.host(WITHOUT_VNC).await;
-    let (vm, _screen) = host.machine("off").await;
-    let token = site.token(&vm).await;
+    let (host, vm, _screen, token) = site.console(WITHOUT_VNC, "off").await;
     site.gateway.vcenter.power_off(&vm.name);
     let refusal = site.assert_refused(&token, 409, "console_unavailable").await;
     assert!(refusal["message"].as_str().expect("text").contains("powered off"), "{refusal}");
@@ -52,9 +49,7 @@ async fn a_machine_that_was_powered_off_has_no_console() {
 #[tokio::test]
 async fn a_missing_privilege_is_named() {
     let site = Site::shared().await;
-    let host = site.host(WITHOUT_VNC).await;
-    let (vm, _screen) = host.machine("denied").await;
-    let token = site.token(&vm).await;
+    let (_, vm, _screen, token) = site.console(WITHOUT_VNC, "denied").await;
     site.gateway.vcenter.deny(&vm.name);
     let refusal = site.assert_refused(&token, 403, "permission_denied").await;
     let message = refusal["message"].as_str().expect("text");
@@ -68,9 +63,7 @@ async fn a_missing_privilege_is_named() {
 #[tokio::test]
 async fn the_forty_first_console_is_refused_until_another_is_closed() {
     let site = Site::shared().await;
-    let host = site.host(WITHOUT_VNC).await;
-    let (vm, _screen) = host.machine("popular").await;
-    let token = site.token(&vm).await;
+    let (_, vm, _screen, token) = site.console(WITHOUT_VNC, "popular").await;
     let mut browsers = Vec::new();
     for _ in 0..CONSOLES {
         browsers.push(site.open(&token).await);
@@ -91,9 +84,7 @@ async fn the_forty_first_console_is_refused_until_another_is_closed() {
 #[tokio::test]
 async fn a_host_that_does_not_open_the_console_is_told_apart_from_one_that_is_away() {
     let site = Site::shared().await;
-    let host = site.host(WITHOUT_VNC).await;
-    let (vm, _screen) = host.machine("closed").await;
-    let token = site.token(&vm).await;
+    let (host, _, _screen, token) = site.console(WITHOUT_VNC, "closed").await;
     for (answer, status, code, host_status) in [
         (Answer::Page, 502, "console_refused", json!("200")),
         (Answer::Forbidden, 502, "console_refused", json!("403")),
@@ -118,7 +109,7 @@ async fn a_machine_whose_vnc_port_is_closed_can_be_asked_for_by_the_other_kind()
     let site = Site::shared().await;
     let host = site.host(WITH_VNC).await;
     let (vm, _screen) = host.machine("closed-port").await;
-    let closed = SocketAddr::new(host.ip, free_port(host.ip));
+    let closed = free_address_of(host.ip);
     site.gateway.vcenter.set_console_port(&vm.name, closed.port());
     let answer = site.send(&site.token(&vm).await).await;
     answer.assert_refused(503, "console_unreachable");
@@ -129,9 +120,7 @@ async fn a_machine_whose_vnc_port_is_closed_can_be_asked_for_by_the_other_kind()
 #[tokio::test]
 async fn a_silent_host_is_given_up() {
     let site = Site::shared().await;
-    let host = site.host(WITHOUT_VNC).await;
-    let (vm, _screen) = host.machine("silent").await;
-    let token = site.token(&vm).await;
+    let (host, _, _screen, token) = site.console(WITHOUT_VNC, "silent").await;
     host.serve(&host.identity, Answer::Silence).await;
     let started = Instant::now();
     site.assert_refused(&token, 503, "console_unreachable").await;
@@ -190,25 +179,22 @@ async fn a_ticket_opens_one_console() {
     });
     let authority = ScriptedAuthority::start(Script::Answer(200, grant)).await;
     let settings = Settings {
-        listen: Envoy::free_address(),
+        listen: free_address(),
         authority_public: authority.address(),
         authority_internal: authority.address(),
         changes: &[],
     };
     let envoy = Envoy::start(&run, &ca, &settings).await;
     let mut browser = envoy.open(TOKEN).await;
-    let again = envoy.send(TOKEN).await;
-    again.assert_refused(502, "console_refused");
+    envoy.send(TOKEN).await.assert_refused(502, "console_refused");
     assert_echoes(&mut browser, "still open").await;
 }
 
 #[tokio::test]
 async fn without_a_ticket_nothing_is_opened() {
     let mut site = Site::start("webmks-ticket").await;
-    let host = site.host(WITHOUT_VNC).await;
-    let (vm, _screen) = host.machine("forgotten").await;
-    let token = site.token(&vm).await;
-    // Another console has the machine's only place.
+    let (_, vm, _screen, token) = site.console(WITHOUT_VNC, "forgotten").await;
+    // Another console takes the only one that the machine allows.
     site.gateway.vcenter.set_extra_config(&vm.name, "RemoteDisplay.maxConnections", "1");
     let open = site.open(&token).await;
     site.assert_refused(&token, 503, "console_limit").await;
@@ -224,9 +210,7 @@ async fn without_a_ticket_nothing_is_opened() {
 async fn a_refused_console_costs_no_single_use_token() {
     let single_use = |config: Config| config.with("#single_use = false", "single_use = true");
     let site = Site::start_with("webmks-single-use", single_use).await;
-    let host = site.host(WITHOUT_VNC).await;
-    let (vm, _screen) = host.machine("once").await;
-    let token = site.token(&vm).await;
+    let (_, vm, _screen, token) = site.console(WITHOUT_VNC, "once").await;
     site.gateway.vcenter.power_off(&vm.name);
     site.assert_refused(&token, 409, "console_unavailable").await;
     site.gateway.vcenter.power_on(&vm.name);

@@ -10,7 +10,7 @@ use vncgate_test_support::console_api::API_TOKEN_SHA256;
 use vncgate_test_support::gateway::{ESXI_HOSTS, Gateway};
 use vncgate_test_support::process::Run;
 use vncgate_test_support::screen::{Qemu, RfbServer};
-use vncgate_test_support::workspace::free_port;
+use vncgate_test_support::workspace::free_address_of;
 
 const VM_NAME: &str = "demo-vm";
 
@@ -22,7 +22,7 @@ async fn main() {
     }));
 
     println!("demo: starting vCenter, authority and Envoy");
-    // Whoever has the token opens consoles, and others on this machine can reach the demo's ports.
+    // The token opens consoles, and other users of this machine can reach the demo's ports.
     let (token, sha256) = new_api_token("demo");
     let own_token = |config: Config| config.with(API_TOKEN_SHA256, &sha256);
     let gateway = Gateway::start_with("demo", own_token, &[]).await;
@@ -80,7 +80,7 @@ impl Screen {
     async fn start(run: &Run) -> Self {
         let host = ESXI_HOSTS[0];
         if Qemu::is_installed() {
-            Self::Qemu(Qemu::start(run, SocketAddr::new(host, free_port(host))).await)
+            Self::Qemu(Qemu::start(run, free_address_of(host)).await)
         } else {
             Self::Rfb(RfbServer::start(host).await)
         }

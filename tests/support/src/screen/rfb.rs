@@ -36,7 +36,7 @@ impl RfbServer {
         let serve = move |connection| {
             let keys = Arc::clone(&keys);
             async move {
-                // A client that leaves ends its session; there is nobody to tell.
+                // A client that leaves ends its session, which is no error.
                 let _ = session(connection, &keys).await;
             }
         };
