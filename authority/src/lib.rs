@@ -1,44 +1,48 @@
-//! The authority: it knows who may open which console, and where that console is right now.
+//! The authority: it decides who may open which console, and knows where that console is right now.
 //!
-//! It runs beside Envoy and never sees a byte of a console. In the path of one session it has three parts:
+//! It runs beside Envoy and never sees a byte of a console. A session passes through it in three steps:
 //!
-//! 1. A caller asks nova's API for a console ([`http::compute`]). The caller is known ([`identity`]), the
-//!    machine is found in vCenter ([`vcenter`]), and a token is issued for the ESXi host and port where the
-//!    console is at that moment ([`console`], [`tokens`]).
-//! 2. The browser loads the page that the token's URL names ([`http::pages`]), which asks what the token is
-//!    good for ([`http::status`]) and opens a WebSocket at Envoy.
-//! 3. The filter in Envoy asks whether that token is good ([`http::check`]). vCenter is read again, and the
-//!    answer is the console's address ([`names`]) or the reason why not. Envoy does the rest. Where the machine
-//!    is another site's, that site's authority is asked in vCenter's place ([`sites`]).
+//! 1. A caller requests a console from nova's API ([`http::compute`]). [`identity`] identifies the caller, [`vcenter`]
+//!    finds the machine, and [`console`] issues a token for the ESXi host and port where the console is at that moment.
+//!    [`tokens`] keeps what the token was issued for.
+//! 2. The browser loads the page at the token's URL ([`http::pages`]). The page asks what the token is good for
+//!    ([`http::status`]) and opens a WebSocket to Envoy.
+//! 3. The filter in Envoy asks whether that token is good ([`http::check`]). [`console`] reads the machine again and
+//!    answers with the console's address ([`resolver`]), or with the reason why there is none. Envoy does the rest. If the
+//!    machine belongs to another site, that site's authority answers in vCenter's place ([`sites`]).
 //!
-//! A console token is a password. The authority keeps its SHA-256, and writes neither into a log, a metric
-//! or an error.
+//! A console token is a password. The authority keeps its SHA-256, and writes neither the token nor its hash's preimage
+//! into a log, a metric or an error.
+//!
+//! Modules import only from modules below them in this table. [`config`] stands apart: it builds what all of them need,
+//! and only [`serve`] and `main` import it.
 //!
 //! | module | job |
 //! |---|---|
+//! | [`serve`], [`console_command`] | what the commands `serve` and `console` do |
 //! | [`config`] | the TOML file, checked as a whole |
-//! | [`console`] | the use cases: issue, check, status |
-//! | [`tokens`] | what a token was issued for |
-//! | [`vcenter`] | SOAP client, one shared session per vCenter |
-//! | [`host_certificates`] | which ESXi hosts Envoy accepts |
-//! | [`names`] | host name to address |
+//! | [`http`] | three listeners, a router for each API, errors as responses |
+//! | [`console`] | the use cases: issue a token, check it, tell its status, revoke it |
 //! | [`sites`] | the authorities of other sites |
-//! | [`identity`] | who calls the console API |
-//! | [`throttle`] | who has shown too many unknown tokens |
-//! | [`http`] | routers, errors as responses, the server |
-//! | [`tls`] | whom to trust |
-//! | [`outbound`] | HTTP requests to others |
+//! | [`host_certificates`] | which ESXi hosts Envoy accepts |
+//! | [`tokens`] | stores of what tokens were issued for |
+//! | [`identity`] | who calls the console API, and what callers may do |
+//! | [`vcenter`] | SOAP client, one shared session for each vCenter |
+//! | [`throttle`] | refuses clients that show too many unknown tokens |
+//! | [`console_type`] | the two words for kinds of console |
+//! | [`resolver`] | host name to address |
+//! | [`http_client`], [`tls`] | HTTP requests to other services, and what they trust |
 //! | [`telemetry`] | logs and metrics |
-//! | [`serve`], [`client`] | what the commands `serve` and `console` do |
 
-pub mod client;
 pub mod config;
 pub mod console;
+pub mod console_command;
+pub mod console_type;
 pub mod host_certificates;
 pub mod http;
+pub mod http_client;
 pub mod identity;
-pub mod names;
-pub mod outbound;
+pub mod resolver;
 pub mod serve;
 pub mod sites;
 pub mod telemetry;

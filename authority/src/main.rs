@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::{fs, io};
 use url::Url;
-use vncgate_authority::client::Authority;
 use vncgate_authority::config::Config;
+use vncgate_authority::console_command::Authority;
 use vncgate_authority::identity::api_token;
 use vncgate_authority::tls::Trust;
 use vncgate_authority::{serve, telemetry};
@@ -29,7 +29,7 @@ Examples:
   # Make an API token for a portal: the token for the portal, its hash for the configuration
   vncgate-authority api-token --name portal
 
-  # See whether the configuration is right, then run
+  # Check the configuration, then run
   vncgate-authority check-config --config /etc/vncgate/authority.toml
   vncgate-authority serve --config /etc/vncgate/authority.toml
 
@@ -46,15 +46,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the service. Logs go to standard error; SIGTERM lets requests finish, then ends it.
+    /// Run the service. Logs go to standard error. SIGTERM lets requests finish, then stops the service.
     Serve(ConfigFile),
-    /// Check a configuration and the files it names. Lists every fault; exit code 64 if there is one.
+    /// Check a configuration and the files it names. Lists every problem; exits with 64 if there is one.
     CheckConfig(ConfigFile),
-    /// Print the URL of a new console. It is good for one machine and for the configured time.
-    Console(Console),
+    /// Print the URL of a new console. The URL is good for one machine and for the configured time.
+    Console(ConsoleArguments),
     /// Print a new random API token and the configuration for it.
     ApiToken {
-        /// Who gets it. The name appears in the log with each console.
+        /// Name of the caller that gets the token. It appears in the log with each console.
         #[arg(long, default_value = "portal")]
         name: String,
     },
@@ -68,7 +68,7 @@ struct ConfigFile {
 }
 
 #[derive(Args)]
-struct Console {
+struct ConsoleArguments {
     /// The virtual machine's instance UUID or name.
     vm: String,
     /// Where the console API is: the authority's public listener, or Envoy in front of it.
@@ -80,7 +80,7 @@ struct Console {
     /// PEM certificates to trust for an https URL, in place of the system's.
     #[arg(long, value_name = "FILE", env = "VNCGATE_CA_FILE")]
     ca_file: Option<PathBuf>,
-    /// The kind of console.
+    /// The type of console.
     #[arg(long = "type", value_enum, default_value = "novnc")]
     console_type: ConsoleType,
 }
@@ -123,16 +123,16 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The configuration, or `None` after its faults were printed.
+/// Loads the configuration. `None` after its problems were printed.
 fn load(file: &ConfigFile) -> Option<Config> {
-    Config::load(&file.config).map_err(|faults| eprintln!("vncgate-authority: {faults}")).ok()
+    Config::load(&file.config).map_err(|error| eprintln!("vncgate-authority: {error}")).ok()
 }
 
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }
 
-impl Console {
+impl ConsoleArguments {
     async fn url(&self) -> Result<String, Box<dyn Error>> {
         let trust = self.ca_file.clone().map_or(Trust::System, Trust::CaFile);
         let authority = Authority::new(self.url.clone(), self.api_token()?, trust)?;

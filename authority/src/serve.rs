@@ -1,10 +1,12 @@
-//! The command `serve`: wires the parts together, serves, and drains.
+//! The command `serve`: builds the parts from the configuration, serves, and drains.
 
-use crate::config::{AuthConfig, Config, ListenAddress, SitesConfig, TokensConfig, VcenterConfig};
+use crate::config::{AuthConfig, Config, SitesConfig, TokensConfig, VcenterConfig};
 use crate::console::Consoles;
 use crate::host_certificates::HostCertificates;
-use crate::http::server::{Listener, serve};
-use crate::http::{self, App};
+use crate::http;
+use crate::http::app::App;
+use crate::http::listener::{ListenAddress, Listener};
+use crate::http::server::serve;
 use crate::identity::Identity;
 use crate::identity::api_token::ApiTokens;
 use crate::identity::keystone::Keystone;
@@ -13,9 +15,8 @@ use crate::sites::tls::PeerAcceptor;
 use crate::telemetry::Metrics;
 use crate::throttle::Throttle;
 use crate::tokens::{MemcachedStore, MemoryStore, RedisStore, StoreUnavailable, TokenStore};
-use crate::vcenter::Vcenter;
-use crate::vcenter::fleet::{Fleet, Member};
-use crate::vcenter::session::Endpoint;
+use crate::vcenter::vcenters::{VcenterEntry, Vcenters};
+use crate::vcenter::{Endpoint, Vcenter};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,22 +28,22 @@ use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-/// Requests under way at SIGTERM have this long to finish. The slowest useful one, an issue that has to log
-/// in first, takes a few seconds; supervisors send SIGKILL after 10 s (Docker) or 30 s (Kubernetes).
+/// How long requests in progress at SIGTERM may take to finish. The slowest useful request, an issue that has to log in
+/// first, takes a few seconds; supervisors send SIGKILL after 10 s (Docker) or 30 s (Kubernetes).
 pub const DRAIN_LIMIT: Duration = Duration::from_secs(8);
 
-/// How often vCenters are asked for their clusters' names. A new name is asked for when a caller first uses
-/// it; this forgets the old ones.
+/// How often the names of the clusters are read. A new name is read when a caller first uses it; this drops the old
+/// names.
 const DISCOVERY_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
-/// How often vCenters are asked for their hosts' certificates. A new one is read when a console is opened
-/// there; this forgets the hosts that are gone.
+/// How often the certificates of the hosts are read. A new certificate is read when a console is opened on its host; this
+/// drops the hosts that vCenter no longer has.
 const HOST_CERTIFICATES_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
-/// Why the authority does not run.
+/// Why the authority cannot run.
 #[derive(Debug, Error)]
 pub enum ServeError {
-    /// An address cannot be listened on.
+    /// An address cannot be bound.
     #[error("cannot listen on {0}: {1}")]
     Listen(ListenAddress, io::Error),
     /// The HTTP client for a vCenter cannot be made.
@@ -81,10 +82,10 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
         log: _,
     } = config;
     let metrics = Arc::new(Metrics::new());
-    let fleet = fleet(vcenters, &metrics)?;
-    let store = store(tokens, &metrics)?;
+    let vcenters = build_vcenters(vcenters, &metrics)?;
+    let store = build_store(tokens, &metrics)?;
     let host_certificates = match host_certificates {
-        Some(file) => Some(create_host_certificates(file).await?),
+        Some(file) => Some(Arc::new(create_host_certificates(file).await?)),
         None => None,
     };
     let (sites, peer) = match sites {
@@ -93,7 +94,7 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
         }
         None => (Sites::default(), None),
     };
-    let consoles = Consoles::new(consoles, fleet, sites, store, host_certificates);
+    let consoles = Consoles::new(consoles, vcenters, sites, store, host_certificates.clone());
     let AuthConfig { api_tokens, keystone, policy } = auth;
     let keystone = keystone.map(|config| Keystone::new(config, Arc::clone(&metrics)));
     let keystone = keystone.transpose().map_err(ServeError::Keystone)?;
@@ -130,28 +131,29 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
         app.drain();
         stop_public.cancel();
     };
-    // Sessions are checked and /readyz answers until the last caller has gone.
+    // Sessions are checked and /readyz answers until the last request of the public listener is finished.
     let public = async {
         public.await;
         stop_internal.cancel();
     };
-    // The first of it logs in, too: the first caller does not have to wait for that.
+    // The first discovery also logs in, so that the first caller does not have to wait for a login.
     let discovery = stop_public.run_until_cancelled(async {
         let mut due = interval(DISCOVERY_INTERVAL);
         loop {
             due.tick().await;
-            app.consoles.fleet().discover().await;
+            app.consoles.vcenters().discover().await;
         }
     });
-    let host_certificates = stop_public.run_until_cancelled(async {
+    let refresh = stop_public.run_until_cancelled(async {
+        let Some(host_certificates) = host_certificates else { return };
         let mut due = interval(HOST_CERTIFICATES_INTERVAL);
         loop {
             due.tick().await;
-            app.consoles.refresh_host_certificates().await;
+            host_certificates.refresh(app.consoles.vcenters()).await;
         }
     });
-    tokio::join!(public, internal, peer, drain, discovery, host_certificates);
-    app.consoles.fleet().logout().await;
+    tokio::join!(public, internal, peer, drain, discovery, refresh);
+    app.consoles.vcenters().logout().await;
     info!("stopped");
     Ok(())
 }
@@ -161,8 +163,11 @@ async fn create_host_certificates(file: PathBuf) -> Result<HostCertificates, Ser
     created.map_err(|error| ServeError::HostCertificates(file, error))
 }
 
-fn fleet(vcenters: Vec<VcenterConfig>, metrics: &Arc<Metrics>) -> Result<Fleet, ServeError> {
-    let members = vcenters.into_iter().map(|config| {
+fn build_vcenters(
+    vcenters: Vec<VcenterConfig>,
+    metrics: &Arc<Metrics>,
+) -> Result<Vcenters, ServeError> {
+    let entries = vcenters.into_iter().map(|config| {
         let VcenterConfig {
             service_host,
             url,
@@ -177,12 +182,15 @@ fn fleet(vcenters: Vec<VcenterConfig>, metrics: &Arc<Metrics>) -> Result<Fleet, 
         let metrics = Arc::clone(metrics);
         let vcenter = Vcenter::new(service_host.clone(), endpoint, timeout, consoles, metrics)
             .map_err(|error| ServeError::Client(service_host, error))?;
-        Ok(Member::new(vcenter, hypervisors))
+        Ok(VcenterEntry::new(vcenter, hypervisors))
     });
-    Ok(Fleet::new(members.collect::<Result<_, _>>()?))
+    Ok(Vcenters::new(entries.collect::<Result<_, _>>()?))
 }
 
-fn store(config: TokensConfig, metrics: &Arc<Metrics>) -> Result<Box<dyn TokenStore>, ServeError> {
+fn build_store(
+    config: TokensConfig,
+    metrics: &Arc<Metrics>,
+) -> Result<Box<dyn TokenStore>, ServeError> {
     let metrics = Arc::clone(metrics);
     Ok(match config {
         TokensConfig::Memory { capacity } => Box::new(MemoryStore::new(capacity)),
@@ -195,8 +203,8 @@ fn store(config: TokensConfig, metrics: &Arc<Metrics>) -> Result<Box<dyn TokenSt
     })
 }
 
-async fn bind(address: &ListenAddress, face: &str) -> Result<Listener, ServeError> {
-    listening(address, face, Listener::bind(address).await)
+async fn bind(address: &ListenAddress, name: &str) -> Result<Listener, ServeError> {
+    listening(address, name, Listener::bind(address).await)
 }
 
 async fn bind_peer(address: SocketAddr, acceptor: PeerAcceptor) -> Result<Listener, ServeError> {
@@ -206,11 +214,11 @@ async fn bind_peer(address: SocketAddr, acceptor: PeerAcceptor) -> Result<Listen
 
 fn listening(
     address: &ListenAddress,
-    face: &str,
+    name: &str,
     bound: io::Result<Listener>,
 ) -> Result<Listener, ServeError> {
-    let fault = |error| ServeError::Listen(address.clone(), error);
-    let listener = bound.map_err(fault)?;
-    info!(face, address = %listener.address().map_err(fault)?, "listening");
-    Ok(listener)
+    let listen_error = |error| ServeError::Listen(address.clone(), error);
+    let bound = bound.map_err(listen_error)?;
+    info!(listener = name, address = %bound.address().map_err(listen_error)?, "listening");
+    Ok(bound)
 }

@@ -1,4 +1,4 @@
-//! Whom an HTTPS connection trusts: the system's certificate authorities, a file's, or one certificate.
+//! What an HTTPS client trusts: the system's certificate authorities, those of a file, or one certificate.
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
@@ -17,26 +17,26 @@ use thiserror::Error;
 /// The SHA-256 of a certificate's DER encoding, as browsers and `openssl x509 -fingerprint` show it.
 pub type Thumbprint = [u8; 32];
 
-/// How a server's certificate is judged.
+/// How a server's certificate is verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
     /// By the certificate authorities that the operating system trusts.
     System,
     /// By the certificate authorities in a PEM file, and no others.
     CaFile(PathBuf),
-    /// By its SHA-256 thumbprint. The name it was issued for and its dates do not matter then.
+    /// By its SHA-256 thumbprint, whatever its names and dates.
     Pinned(Thumbprint),
-    /// Not at all: for plain HTTP on the same machine.
-    Nobody,
+    /// No certificate is trusted: for plain HTTP on the same machine.
+    Nothing,
 }
 
-/// No TLS configuration can be made of a [`Trust`].
+/// Why a [`Trust`] has no TLS configuration.
 #[derive(Debug, Error)]
 pub enum TrustError {
-    /// The CA file cannot be read, or a certificate in it is not one.
+    /// The CA file cannot be read, or contains something that is not a certificate.
     #[error("{path}: {reason}", path = .0.display(), reason = .1)]
     CaFile(PathBuf, String),
-    /// The operating system offers no certificate authority.
+    /// The operating system has no certificate authorities.
     #[error(
         "the system has no trusted certificate authorities (Debian: install ca-certificates): {0}"
     )]
@@ -47,7 +47,7 @@ pub enum TrustError {
 }
 
 impl Trust {
-    /// A client configuration that verifies servers this way. Files are read now.
+    /// Builds a client configuration that verifies servers this way. Reads the files now.
     pub fn client_config(&self) -> Result<ClientConfig, TrustError> {
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?;
@@ -59,7 +59,7 @@ impl Trust {
                 let verifier = PinnedCertificate { thumbprint: *thumbprint, provider };
                 builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
             }
-            Self::Nobody => builder.with_root_certificates(RootCertStore::empty()),
+            Self::Nothing => builder.with_root_certificates(RootCertStore::empty()),
         };
         Ok(builder.with_no_client_auth())
     }
@@ -68,7 +68,7 @@ impl Trust {
 fn system_roots() -> Result<RootCertStore, TrustError> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
-    // Trust stores carry odd old certificates; the ones that parse are the ones that count.
+    // Trust stores contain odd old certificates; use those that parse.
     let (added, _) = roots.add_parsable_certificates(found.certs);
     if added == 0 {
         let reasons: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
@@ -77,18 +77,18 @@ fn system_roots() -> Result<RootCertStore, TrustError> {
     Ok(roots)
 }
 
-/// The certificate authorities in a PEM file.
+/// Reads the certificate authorities in a PEM file, at least one.
 pub fn file_roots(path: &Path) -> Result<RootCertStore, TrustError> {
-    let fault = |reason: String| TrustError::CaFile(path.to_owned(), reason);
+    let ca_error = |reason: String| TrustError::CaFile(path.to_owned(), reason);
     let certificates =
-        CertificateDer::pem_file_iter(path).map_err(|error| fault(error.to_string()))?;
+        CertificateDer::pem_file_iter(path).map_err(|error| ca_error(error.to_string()))?;
     let mut roots = RootCertStore::empty();
     for certificate in certificates {
-        let certificate = certificate.map_err(|error| fault(error.to_string()))?;
-        roots.add(certificate).map_err(|error| fault(error.to_string()))?;
+        let certificate = certificate.map_err(|error| ca_error(error.to_string()))?;
+        roots.add(certificate).map_err(|error| ca_error(error.to_string()))?;
     }
     if roots.is_empty() {
-        return Err(fault("contains no PEM certificate".to_owned()));
+        return Err(ca_error("contains no PEM certificate".to_owned()));
     }
     Ok(roots)
 }
@@ -98,14 +98,14 @@ pub fn file_roots(path: &Path) -> Result<RootCertStore, TrustError> {
 #[error("the server's certificate has the SHA-256 thumbprint {}, not the pinned one", hex::encode(.0))]
 struct NotPinned(Thumbprint);
 
-/// rustls puts other people's errors into its own by `Debug`.
+/// rustls formats custom errors by `Debug`.
 impl fmt::Debug for NotPinned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-/// Accepts the one certificate with this thumbprint, and still makes the server prove that it has the key.
+/// Accepts the one certificate with this thumbprint. The server still has to prove that it has the key.
 #[derive(Debug)]
 struct PinnedCertificate {
     thumbprint: Thumbprint,

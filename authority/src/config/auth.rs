@@ -1,10 +1,11 @@
 //! `[auth]`: who may call the console API, and with which machines.
 
 use super::section::Section;
-use super::{first_duplicate, parse_service_url, parse_sha256, read_password, read_tls};
+use super::values::{first_duplicate, parse_service_url, parse_sha256, read_password, read_tls};
+use crate::identity::Roles;
 use crate::identity::api_token::ApiTokenConfig;
 use crate::identity::keystone::KeystoneConfig;
-use crate::identity::policy::{Policy, Roles};
+use crate::identity::policy::Policy;
 use crate::vcenter::scope::{Container, ContainerKind, Locator, Scope};
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -51,7 +52,7 @@ pub(super) fn read_auth(
     service_hosts: Option<&[&str]>,
 ) -> Option<AuthConfig> {
     if !section.has("api_token") && !section.has("keystone") {
-        section.fault(
+        section.problem(
             "api_token",
             "at least one [[auth.api_token]] or [auth.keystone] is needed: `vncgate-authority \
              api-token` makes one",
@@ -60,7 +61,7 @@ pub(super) fn read_auth(
     let api_tokens = section.sections("api_token", read_api_token);
     let names = api_tokens.iter().flatten().map(|token| token.name.as_str());
     if let Some(twice) = first_duplicate(names) {
-        section.fault("api_token", format!("two have the name {twice:?}"));
+        section.problem("api_token", format!("two have the name {twice:?}"));
     }
     let has_keystone = section.has("keystone");
     let keystone =
@@ -168,12 +169,13 @@ fn read_project(
     if let Some((name, known)) = vcenter.as_deref().zip(service_hosts)
         && !known.contains(&name)
     {
-        section.fault("vcenter", format!("no [[vcenter]] has the service_host {name:?}"));
+        section.problem("vcenter", format!("no [[vcenter]] has the service_host {name:?}"));
     }
     let folders = read_locators(&mut section, "folders");
     let pools = read_locators(&mut section, "resource_pools");
     if folders.as_ref().zip(pools.as_ref()).is_some_and(|(a, b)| a.is_empty() && b.is_empty()) {
-        section.fault("folders", "is missing, and resource_pools too: the project has no machines");
+        section
+            .problem("folders", "is missing, and resource_pools too: the project has no machines");
     }
     section.end();
     let service_host = vcenter?;

@@ -1,15 +1,15 @@
-//! Reads one TOML table key by key and notes every fault, where serde would stop at the first.
+//! Reads one TOML table key by key and notes every problem, where serde would stop at the first.
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::{Table, Value};
 
-/// Every fault found so far, each with the key it is about.
+/// Every problem found so far, each with the key it is about.
 #[derive(Debug, Default)]
-pub(super) struct Faults(pub(super) Vec<String>);
+pub(super) struct Problems(pub(super) Vec<String>);
 
-impl Faults {
+impl Problems {
     pub(super) fn add(&mut self, key: impl AsRef<str>, reason: impl AsRef<str>) {
         self.0.push(format!("{}: {}", key.as_ref(), reason.as_ref()));
     }
@@ -20,7 +20,7 @@ pub(super) struct Section<'a> {
     name: String,
     table: Table,
     folder: &'a Path,
-    faults: &'a mut Faults,
+    problems: &'a mut Problems,
 }
 
 impl<'a> Section<'a> {
@@ -29,9 +29,9 @@ impl<'a> Section<'a> {
         name: impl Into<String>,
         table: Table,
         folder: &'a Path,
-        faults: &'a mut Faults,
+        problems: &'a mut Problems,
     ) -> Self {
-        Self { name: name.into(), table, folder, faults }
+        Self { name: name.into(), table, folder, problems }
     }
 
     /// The table under `key`, empty if there is none.
@@ -40,12 +40,12 @@ impl<'a> Section<'a> {
         let table = match self.table.remove(key) {
             Some(Value::Table(table)) => table,
             Some(other) => {
-                self.faults.add(&name, format!("must be a table [{name}], not {}", kind(&other)));
+                self.problems.add(&name, format!("must be a table [{name}], not {}", kind(&other)));
                 Table::new()
             }
             None => Table::new(),
         };
-        Section { name, table, folder: self.folder, faults: self.faults }
+        Section { name, table, folder: self.folder, problems: self.problems }
     }
 
     /// Calls `each` for every table of the array under `key` (`[[key]]`).
@@ -59,7 +59,7 @@ impl<'a> Section<'a> {
             Some(Value::Array(items)) => items,
             Some(other) => {
                 let reason = format!("must be tables [[{name}]], not {}", kind(&other));
-                self.faults.add(&name, reason);
+                self.problems.add(&name, reason);
                 Vec::new()
             }
             None => Vec::new(),
@@ -70,9 +70,9 @@ impl<'a> Section<'a> {
             match item {
                 Value::Table(table) => {
                     let folder = self.folder;
-                    read.push(each(Section { name, table, folder, faults: self.faults }));
+                    read.push(each(Section { name, table, folder, problems: self.problems }));
                 }
-                other => self.faults.add(&name, format!("must be a table, not {}", kind(&other))),
+                other => self.problems.add(&name, format!("must be a table, not {}", kind(&other))),
             }
         }
         read
@@ -87,11 +87,11 @@ impl<'a> Section<'a> {
 
     pub(super) fn required_string(&mut self, key: &str) -> Option<String> {
         if !self.table.contains_key(key) {
-            self.fault(key, "is missing");
+            self.problem(key, "is missing");
         }
         match self.string(key)? {
             text if text.is_empty() => {
-                self.fault(key, "must not be empty");
+                self.problem(key, "must not be empty");
                 None
             }
             text => Some(text),
@@ -131,7 +131,7 @@ impl<'a> Section<'a> {
             Some(Value::Integer(value)) if allowed.contains(&value) => Some(value),
             Some(Value::Integer(value)) => {
                 let (least, most) = allowed.into_inner();
-                self.fault(key, format!("must be between {least} and {most}, not {value}"));
+                self.problem(key, format!("must be between {least} and {most}, not {value}"));
                 None
             }
             Some(other) => self.wrong(key, "a whole number", &other),
@@ -155,11 +155,11 @@ impl<'a> Section<'a> {
                 let (least, most) = allowed.into_inner();
                 let (least, most) =
                     (humantime::format_duration(least), humantime::format_duration(most));
-                self.fault(key, format!("must be between {least} and {most}, not {text:?}"));
+                self.problem(key, format!("must be between {least} and {most}, not {text:?}"));
                 None
             }
             Err(error) => {
-                self.fault(key, format!("must be a duration such as \"10m\": {error}"));
+                self.problem(key, format!("must be a duration such as \"10m\": {error}"));
                 None
             }
         }
@@ -170,7 +170,7 @@ impl<'a> Section<'a> {
         self.string(key).map(|path| self.folder.join(path))
     }
 
-    /// What `parse` makes of the string under `key`; its error is a fault.
+    /// What `parse` makes of the string under `key`; its error is a problem.
     pub(super) fn parsed<T, E: std::fmt::Display>(
         &mut self,
         key: &str,
@@ -180,19 +180,19 @@ impl<'a> Section<'a> {
         self.ok(key, parse(&text))
     }
 
-    /// The value, or `None` and a fault.
+    /// The value, or `None` and a problem.
     pub(super) fn ok<T, E: std::fmt::Display>(
         &mut self,
         key: &str,
         value: Result<T, E>,
     ) -> Option<T> {
-        value.map_err(|error| self.fault(key, error.to_string())).ok()
+        value.map_err(|error| self.problem(key, error.to_string())).ok()
     }
 
     /// Takes a key that is known and has no place here.
     pub(super) fn misplaced(&mut self, key: &str, reason: &str) {
         if self.table.remove(key).is_some() {
-            self.fault(key, reason);
+            self.problem(key, reason);
         }
     }
 
@@ -200,20 +200,20 @@ impl<'a> Section<'a> {
         self.table.contains_key(key)
     }
 
-    pub(super) fn fault(&mut self, key: &str, reason: impl AsRef<str>) {
+    pub(super) fn problem(&mut self, key: &str, reason: impl AsRef<str>) {
         let path = self.path(key);
-        self.faults.add(path, reason);
+        self.problems.add(path, reason);
     }
 
-    /// Ends the section: every key that nobody took is a fault.
+    /// Ends the section: every key that nobody took is a problem.
     pub(super) fn end(self) {
         for key in self.table.keys() {
-            self.faults.add(self.path(key), "is not a known key");
+            self.problems.add(self.path(key), "is not a known key");
         }
     }
 
     fn wrong<T>(&mut self, key: &str, expected: &str, found: &Value) -> Option<T> {
-        self.fault(key, format!("must be {expected}, not {}", kind(found)));
+        self.problem(key, format!("must be {expected}, not {}", kind(found)));
         None
     }
 

@@ -1,7 +1,7 @@
 //! `[peer]`, `[[site]]` and `[listen] peer`: the authorities of other sites.
 
-use super::first_duplicate;
 use super::section::Section;
+use super::values::first_duplicate;
 use crate::sites::SiteConfig;
 use crate::sites::tls::{Credentials, PeerAcceptor, PeerName, read_certificates, read_key};
 use crate::tls::file_roots;
@@ -30,7 +30,7 @@ pub struct SitesConfig {
 }
 
 /// `service_hosts` are those of the configured vCenters, and `shared_store` says whether other sites know this
-/// authority's tokens at all. `None` without other sites, or if a fault was noted.
+/// authority's tokens at all. `None` without other sites, or if a problem was noted.
 pub(super) fn read_sites(
     root: &mut Section<'_>,
     peer: Option<SocketAddr>,
@@ -42,10 +42,10 @@ pub(super) fn read_sites(
     let credentials = has_credentials.then(|| read_credentials(root.section("peer")));
     if !has_sites {
         if has_credentials {
-            root.fault("peer", "has no use without a [[site]]");
+            root.problem("peer", "has no use without a [[site]]");
         }
         if peer.is_some() {
-            root.fault("listen.peer", "has no use without a [[site]]: nobody may ask there");
+            root.problem("listen.peer", "has no use without a [[site]]: nobody may ask there");
         }
         return None;
     }
@@ -53,10 +53,13 @@ pub(super) fn read_sites(
     if !shared_store {
         let reason = "needs [tokens] store = \"redis\" or \"memcached\": other sites know a token by the \
                       store that they share";
-        root.fault("site", reason);
+        root.problem("site", reason);
     }
     if credentials.is_none() {
-        root.fault("peer", "is missing: [[site]] needs the certificate that they know this one by");
+        root.problem(
+            "peer",
+            "is missing: [[site]] needs the certificate that they know this one by",
+        );
     }
     let credentials = credentials.flatten()?;
     let tls = root.ok("peer.key_file", credentials.client_config())?;
@@ -74,21 +77,24 @@ pub(super) fn read_sites(
 fn check_distinct(root: &mut Section<'_>, sites: &[Option<(SiteConfig, PeerName)>]) {
     let known = || sites.iter().flatten().map(|(site, _)| site);
     if let Some(twice) = first_duplicate(known().map(|site| site.name.as_str())) {
-        root.fault("site", format!("two have the name {twice:?}"));
+        root.problem("site", format!("two have the name {twice:?}"));
     }
     if let Some(twice) = first_duplicate(known().filter_map(|site| site.url.host_str())) {
-        root.fault("site", format!("two have the host {twice:?}: their certificates are the same"));
+        root.problem(
+            "site",
+            format!("two have the host {twice:?}: their certificates are the same"),
+        );
     }
     let owned = known().flat_map(|site| &site.service_hosts).map(String::as_str);
     if let Some(twice) = first_duplicate(owned) {
-        root.fault("site", format!("the service host {twice:?} is there twice"));
+        root.problem("site", format!("the service host {twice:?} is there twice"));
     }
 }
 
 fn read_credentials(mut section: Section<'_>) -> Option<Credentials> {
     for key in ["certificate_file", "key_file", "ca_file"] {
         if !section.has(key) {
-            section.fault(key, "is missing: a PEM file");
+            section.problem(key, "is missing: a PEM file");
         }
     }
     let certificates = section.file("certificate_file");
@@ -107,12 +113,14 @@ fn read_site(mut section: Section<'_>, own: &[&str]) -> Option<(SiteConfig, Peer
     let url = section.required_string("url").and_then(|url| section.ok("url", parse_url(&url)));
     let service_hosts = section.strings("service_hosts");
     if service_hosts.as_ref().is_some_and(Vec::is_empty) {
-        section
-            .fault("service_hosts", "is missing: the service_host of each of the site's vCenters");
+        section.problem(
+            "service_hosts",
+            "is missing: the service_host of each of the site's vCenters",
+        );
     }
     let ours = |name: &&String| own.contains(&name.as_str());
     if let Some(name) = service_hosts.iter().flatten().find(ours) {
-        section.fault("service_hosts", format!("{name:?} is a [[vcenter]] of this file"));
+        section.problem("service_hosts", format!("{name:?} is a [[vcenter]] of this file"));
     }
     let timeout = section.duration_or("timeout", DEFAULT_TIMEOUT, LEAST_TIMEOUT..=MOST_TIMEOUT);
     section.end();

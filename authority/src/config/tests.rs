@@ -1,9 +1,13 @@
+use super::values::parse_sha256;
+use super::vcenter::parse_sdk_url;
 use super::*;
-use crate::identity::Caller;
-use crate::identity::policy::{Right, Roles};
+use crate::identity::policy::Right;
+use crate::identity::{Caller, Roles};
+use crate::telemetry::LogFormat;
 use crate::vcenter::scope::Scope;
 use secrecy::ExposeSecret;
-use std::path::PathBuf;
+use std::time::Duration;
+use url::Url;
 
 /// A folder with the files that the configurations below name.
 struct Folder(tempfile::TempDir);
@@ -21,8 +25,8 @@ impl Folder {
         Config::parse(text, self.0.path())
     }
 
-    fn faults(&self, text: &str) -> Vec<String> {
-        self.parse(text).map(|_| ()).expect_err("it has faults")
+    fn problems(&self, text: &str) -> Vec<String> {
+        self.parse(text).map(|_| ()).expect_err("it has problems")
     }
 }
 
@@ -60,7 +64,7 @@ fn what_is_not_said_has_a_default() {
     assert_eq!(config.log.format, LogFormat::Text);
     let [vcenter] = config.vcenters.as_slice() else { panic!("one vCenter") };
     assert_eq!(vcenter.password.expose_secret(), "p&ss<w>", "without the line break");
-    assert_eq!(vcenter.timeout, DEFAULT_VCENTER_TIMEOUT);
+    assert_eq!(vcenter.timeout, Duration::from_secs(3));
 }
 
 #[test]
@@ -92,13 +96,14 @@ fn the_shipped_example_explains_a_configuration_that_works() {
     let web = folder.path().join("web");
     fs::create_dir(&web).unwrap();
     let all = all.replace("/usr/share/novnc", web.to_str().unwrap());
-    let faults = Config::parse(&all, folder.path()).map(|_| ()).unwrap_err();
-    let unknown: Vec<_> = faults.iter().filter(|fault| fault.contains("not a known key")).collect();
+    let problems = Config::parse(&all, folder.path()).map(|_| ()).unwrap_err();
+    let unknown: Vec<_> =
+        problems.iter().filter(|problem| problem.contains("not a known key")).collect();
     assert_eq!(unknown, Vec::<&String>::new());
     let choose = "certificate_sha256: cannot be combined with ca_file: choose one";
     let elsewhere = "is for a store on the network: set store, too";
     assert_eq!(
-        faults,
+        problems,
         [
             format!("tokens.url: {elsewhere}"),
             format!("tokens.username: {elsewhere}"),
@@ -120,7 +125,7 @@ fn a_limit_of_none_is_no_limit() {
 
 #[test]
 fn every_fault_is_reported_at_once() {
-    let faults = Folder::new().faults(
+    let problems = Folder::new().problems(
         r#"
         colour = "red"
         [listen]
@@ -208,46 +213,49 @@ fn every_fault_is_reported_at_once() {
         "colour: is not a known key",
     ];
     for start in starts {
-        assert!(faults.iter().any(|fault| fault.starts_with(start)), "{start} in {faults:#?}");
+        assert!(
+            problems.iter().any(|problem| problem.starts_with(start)),
+            "{start} in {problems:#?}"
+        );
     }
-    assert_eq!(faults.len(), starts.len(), "{faults:#?}");
+    assert_eq!(problems.len(), starts.len(), "{problems:#?}");
 }
 
 #[test]
 fn a_file_that_says_nothing_is_told_what_it_needs() {
-    let faults = Folder::new().faults("");
+    let problems = Folder::new().problems("");
     for key in ["console.novnc_url", "auth.api_token", "vcenter"] {
-        assert!(faults.iter().any(|fault| fault.starts_with(key)), "{key} in {faults:#?}");
+        assert!(problems.iter().any(|problem| problem.starts_with(key)), "{key} in {problems:#?}");
     }
-    assert_eq!(faults.len(), 3, "{faults:#?}");
+    assert_eq!(problems.len(), 3, "{problems:#?}");
 }
 
 #[test]
 fn text_that_is_not_toml_is_shown_where_it_is_wrong() {
-    let faults = Folder::new().faults("[console]\nnovnc_url = \n");
-    assert!(faults[0].contains("line 2"), "{faults:?}");
+    let problems = Folder::new().problems("[console]\nnovnc_url = \n");
+    assert!(problems[0].contains("line 2"), "{problems:?}");
 }
 
 #[test]
 fn wrong_shapes_are_faults_and_not_ignored() {
     let folder = Folder::new();
-    for (text, fault) in [
+    for (text, problem) in [
         ("listen = 1", "listen: must be a table [listen], not a number"),
         ("vcenter = 'x'", "vcenter: must be tables [[vcenter]], not a string"),
         ("vcenter = ['x']", "vcenter[0]: must be a table, not a string"),
         ("[auth]\napi_token = [1]", "auth.api_token[0]: must be a table, not a number"),
     ] {
-        let faults = folder.faults(text);
-        assert!(faults.iter().any(|found| found == fault), "{fault} in {faults:#?}");
+        let problems = folder.problems(text);
+        assert!(problems.iter().any(|found| found == problem), "{problem} in {problems:#?}");
     }
 }
 
 #[test]
 fn two_of_one_name_are_refused() {
     let twice = format!("{LEAST}{}", &LEAST[LEAST.find("[[auth").unwrap()..]);
-    let faults = Folder::new().faults(&twice);
+    let problems = Folder::new().problems(&twice);
     assert_eq!(
-        faults,
+        problems,
         [
             "vcenter: two have the service_host \"vcenter-a\"",
             "auth.api_token: two have the name \"portal\""
@@ -309,9 +317,10 @@ fn only_administrators_may_do_anything_unless_roles_say_otherwise() {
     assert_eq!(containers.len(), 2, "both blocks of the project");
     assert_eq!(*auth.policy.scope(&caller(&["admin"])), Scope::Everything);
 
-    let faults = folder.faults(&with_projects.replace("vcenter = 'vcenter-a'", "vcenter = 'b'"));
+    let problems =
+        folder.problems(&with_projects.replace("vcenter = 'vcenter-a'", "vcenter = 'b'"));
     assert_eq!(
-        faults,
+        problems,
         [
             "auth.project[0].vcenter: no [[vcenter]] has the service_host \"b\"",
             "auth.project[1].vcenter: no [[vcenter]] has the service_host \"b\"",
@@ -322,9 +331,9 @@ fn only_administrators_may_do_anything_unless_roles_say_otherwise() {
 #[test]
 fn the_internal_listener_is_not_the_public_one() {
     let text = format!("[listen]\npublic = '127.0.0.1:80'\ninternal = '127.0.0.1:80'\n{LEAST}");
-    let faults = Folder::new().faults(&text);
+    let problems = Folder::new().problems(&text);
     assert_eq!(
-        faults,
+        problems,
         ["listen.internal: must not be the public address: it answers without a password"]
     );
 }
@@ -377,7 +386,7 @@ fn relative_paths_are_relative_to_the_file() {
     assert!(error.contains("absent.toml"), "{error}");
     fs::write(&path, LEAST.replace("ca.pem", "none.pem")).unwrap();
     let error = Config::load(&path).unwrap_err().to_string();
-    assert!(error.contains("has a fault:\n  vcenter[0].ca_file: "), "{error}");
+    assert!(error.contains("has a problem:\n  vcenter[0].ca_file: "), "{error}");
 }
 
 impl Folder {
@@ -412,7 +421,7 @@ fn a_store_on_the_network_has_an_address_and_limits() {
 #[test]
 fn a_store_s_keys_are_held_to_the_store() {
     let folder = Folder::new();
-    let faults = |keys: &str| folder.tokens(keys).map(|_| ()).expect_err("it has faults");
+    let problems = |keys: &str| folder.tokens(keys).map(|_| ()).expect_err("it has problems");
     for (keys, expected) in [
         ("capacity = 0", "tokens.capacity: must be between 1 and 1000000, not 0"),
         ("store = 'redis'", "tokens.url: is missing"),
@@ -439,9 +448,9 @@ fn a_store_s_keys_are_held_to_the_store() {
             "tokens.timeout: must be between 50ms and 10s, not \"1m\"",
         ),
     ] {
-        let faults = faults(keys);
-        assert!(faults[0].starts_with(expected), "{keys}: {faults:#?}");
-        assert_eq!(faults.len(), 1, "{keys}: {faults:#?}");
+        let problems = problems(keys);
+        assert!(problems[0].starts_with(expected), "{keys}: {problems:#?}");
+        assert_eq!(problems.len(), 1, "{keys}: {problems:#?}");
     }
 }
 
@@ -544,9 +553,12 @@ fn sites_that_cannot_be_told_apart_or_asked_are_faults() {
         (with("peer.crt", "peer.key"), "peer.certificate_file: "),
         (with("ca_file", "#"), "peer.ca_file: is missing: a PEM file"),
     ] {
-        let faults = folder.sites(&[&text]).map(|_| ()).expect_err("it has faults");
-        assert!(faults.iter().any(|fault| fault.starts_with(expected)), "{text}: {faults:#?}");
+        let problems = folder.sites(&[&text]).map(|_| ()).expect_err("it has problems");
+        assert!(
+            problems.iter().any(|problem| problem.starts_with(expected)),
+            "{text}: {problems:#?}"
+        );
     }
-    let faults = folder.faults(&[PEER, SITE, LEAST].concat());
-    assert_eq!(faults, [format!("site: {SITES_NEED_A_STORE}")]);
+    let problems = folder.problems(&[PEER, SITE, LEAST].concat());
+    assert_eq!(problems, [format!("site: {SITES_NEED_A_STORE}")]);
 }

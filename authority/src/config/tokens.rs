@@ -1,7 +1,7 @@
 //! `[tokens]`: where tokens are kept.
 
-use super::read_password;
 use super::section::Section;
+use super::values::read_password;
 use crate::tls::Trust;
 use redis::io::tcp::TcpSettings;
 use redis::{Client, ConnectionInfo, IntoConnectionInfo, TlsCertificates};
@@ -61,7 +61,7 @@ pub(super) fn read_tokens(mut section: Section<'_>) -> Option<TokensConfig> {
         "memcached" => read_memcached(&mut section),
         "redis" => read_redis(&mut section),
         _ => {
-            section.fault("store", "must be \"memory\", \"memcached\" or \"redis\"");
+            section.problem("store", "must be \"memory\", \"memcached\" or \"redis\"");
             return None;
         }
     };
@@ -95,7 +95,7 @@ fn read_redis(section: &mut Section<'_>) -> Option<TokensConfig> {
     let url = url.and_then(|url| section.ok("url", parse_redis_url(&url)));
     let with_password = section.has("password_file");
     if section.has("username") && !with_password {
-        section.fault("username", "needs a password_file beside it");
+        section.problem("username", "needs a password_file beside it");
     }
     let username = section.string("username");
     let password = if with_password { Some(read_password(section)?) } else { None };
@@ -103,7 +103,7 @@ fn read_redis(section: &mut Section<'_>) -> Option<TokensConfig> {
     let timeout = read_timeout(section);
     let url = url?;
     if ca_file.is_some() && url.scheme() != "rediss" {
-        section.fault("ca_file", "needs a url that begins with rediss://");
+        section.problem("ca_file", "needs a url that begins with rediss://");
         return None;
     }
     let info = section.ok("url", connection_info(&url, username, password))?;

@@ -1,6 +1,6 @@
-//! What a host's certificate says.
+//! A host's certificate, as vCenter knows it.
 
-use super::Pin;
+use super::pin::Pin;
 use crate::vcenter::host::Host;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -10,11 +10,11 @@ use thiserror::Error;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// Why a host cannot be told from others by its certificate.
+/// Why a host cannot be identified by its certificate.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum Unusable {
-    /// vCenter does not tell the certificate, or tells something else.
-    #[error("vCenter does not tell the host's certificate")]
+pub enum HostCertificateError {
+    /// vCenter does not return the certificate, or returns something else.
+    #[error("vCenter does not return the host's certificate")]
     Unknown,
     /// It is past its `notAfter`, or before its `notBefore`.
     #[error("the host's certificate has expired or is not valid yet")]
@@ -30,33 +30,35 @@ pub struct HostCertificate {
 }
 
 impl HostCertificate {
-    /// What vCenter knows as the certificate of `host`.
-    pub fn of(host: &Host, now: SystemTime) -> Result<Self, Unusable> {
-        let pem = host.certificate.as_deref().ok_or(Unusable::Unknown)?;
-        // To its DER at once: hosts break their PEM into lines of any length.
-        let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| Unusable::Unknown)?;
-        let (_, certificate) = X509Certificate::from_der(&der).map_err(|_| Unusable::Unknown)?;
+    /// Reads the certificate that vCenter returned for `host`.
+    pub fn of(host: &Host, now: SystemTime) -> Result<Self, HostCertificateError> {
+        let pem = host.certificate.as_deref().ok_or(HostCertificateError::Unknown)?;
+        // Hash the DER: hosts break their PEM into lines of any length.
+        let der = CertificateDer::from_pem_slice(pem.as_bytes())
+            .map_err(|_| HostCertificateError::Unknown)?;
+        let (_, certificate) =
+            X509Certificate::from_der(&der).map_err(|_| HostCertificateError::Unknown)?;
         let validity = certificate.validity();
         let valid = validity.not_before.timestamp()..=validity.not_after.timestamp();
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         if !i64::try_from(now).is_ok_and(|now| valid.contains(&now)) {
-            return Err(Unusable::OutOfDate);
+            return Err(HostCertificateError::OutOfDate);
         }
         Ok(Self { sha256: Sha256::digest(&der).into(), names: dns_names(&certificate) })
     }
 
-    /// By what Envoy knows it.
+    /// The fingerprint by which Envoy accepts it.
     pub fn pin(&self) -> Pin {
-        Pin(self.sha256)
+        Pin::new(self.sha256)
     }
 
-    /// The name by which to ask for this host (SNI) and which its certificate has to carry: the first of
-    /// `hosts` that it is for, else a name of its own. An IP address is none (RFC 6066, section 3), and
-    /// `localhost` is what a host's certificate is for that was never given one.
+    /// The name to send as SNI and to require in the certificate: the first of `hosts` that the certificate is for, else
+    /// one of the certificate's own names. IP addresses do not qualify (RFC 6066, section 3), nor does `localhost`, the
+    /// name in the certificate of a host that was never given one.
     pub fn server_name(&self, hosts: &[String]) -> Option<String> {
-        let asked = hosts.iter().find(|host| self.names.iter().any(|name| is_for(name, host)));
+        let requested = hosts.iter().find(|host| self.names.iter().any(|name| is_for(name, host)));
         let own = || self.names.iter().find(|name| is_specific(name));
-        asked.or_else(own).cloned()
+        requested.or_else(own).cloned()
     }
 }
 
@@ -85,7 +87,7 @@ fn is_specific(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vcenter::host::HostRef;
+    use crate::vcenter::reference::HostRef;
     use rcgen::{CertificateParams, KeyPair, date_time_ymd};
     use std::time::Duration;
 
@@ -116,17 +118,17 @@ mod tests {
         assert!(HostCertificate::of(&host, at(2025)).is_ok());
         for year in [1970, 2019, 2031] {
             let answer = HostCertificate::of(&host, at(year));
-            assert_eq!(answer, Err(Unusable::OutOfDate), "{year}");
+            assert_eq!(answer, Err(HostCertificateError::OutOfDate), "{year}");
         }
     }
 
     #[test]
-    fn what_is_no_certificate_is_unknown() {
+    fn a_text_that_is_not_a_certificate_is_unknown() {
         let good = pem(&["esx-1"], [2020, 2030]);
         let damaged = good.replacen("MII", "AAA", 1);
         for wrong in [None, Some(String::new()), Some("x".to_owned()), Some(damaged)] {
             let answer = HostCertificate::of(&host(wrong), at(2025));
-            assert_eq!(answer, Err(Unusable::Unknown));
+            assert_eq!(answer, Err(HostCertificateError::Unknown));
         }
     }
 

@@ -22,8 +22,8 @@ fn accepted(file: &Path) -> Vec<Pin> {
     let secret: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
     let pins = &secret["resources"][0]["validation_context"]["verify_certificate_hash"];
     let pins: Vec<Pin> = serde_json::from_value(pins.clone()).unwrap();
-    let (nobody, mut pins): (Vec<_>, Vec<_>) = pins.into_iter().partition(|&pin| pin == NOBODY);
-    assert_eq!(nobody.len(), 1, "an empty list would accept everybody");
+    let (none, mut pins): (Vec<_>, Vec<_>) = pins.into_iter().partition(|&pin| pin == Pin::NONE);
+    assert_eq!(none.len(), 1, "an empty list would accept every host");
     pins.sort();
     pins
 }
@@ -88,17 +88,17 @@ async fn a_host_of_another_site_is_accepted_while_consoles_are_opened_there() {
     certificates.set("vcenter-a", std::slice::from_ref(&own)).await.unwrap();
     let admit = async |host: &Host| {
         let pin = certificate(host).pin();
-        certificates.admit_other_site_s("vcenter-b", &host.reference, pin).await.unwrap();
+        certificates.admit_remote("vcenter-b", &host.reference, pin).await.unwrap();
     };
     admit(&used).await;
     admit(&unused).await;
     assert_eq!(accepted(&file), pins([&own, &used, &unused]));
 
-    tokio::time::advance(OTHER_SITE_S_HOST / 2).await;
+    tokio::time::advance(REMOTE_HOST_LIFETIME / 2).await;
     admit(&used).await;
     certificates.forget_unused().await.unwrap();
     assert_eq!(accepted(&file), pins([&own, &used, &unused]));
-    tokio::time::advance(OTHER_SITE_S_HOST / 2).await;
+    tokio::time::advance(REMOTE_HOST_LIFETIME / 2).await;
     certificates.forget_unused().await.unwrap();
     assert_eq!(accepted(&file), pins([&own, &used]));
 }

@@ -1,8 +1,10 @@
-//! The check API: the filter's one question, at each WebSocket upgrade.
+//! The check API: the filter's one request to the authority, at each WebSocket upgrade.
 
-use super::fault::Refused;
-use super::{App, whole_body};
-use crate::console::{Admission, CheckError};
+use super::app::App;
+use super::body::read_body;
+use super::error::RefusalResponse;
+use crate::console::CheckError;
+use crate::console::check::Admission;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -22,27 +24,27 @@ pub fn routes() -> Router<Arc<App>> {
 
 async fn check(State(app): State<Arc<App>>, body: Body) -> Response {
     let started = Instant::now();
-    let Ok(body) = whole_body(body).await else {
+    let Ok(body) = read_body(body).await else {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     };
-    // The error may quote the body, token and all.
+    // Not logged: the error may quote the body, which contains the token.
     let Ok(request) = serde_json::from_slice::<CheckRequest<'_>>(&body) else {
-        warn!("a check request is not one: do filter and authority have the same version?");
+        warn!("cannot read a check request; do filter and authority have the same version?");
         return StatusCode::BAD_REQUEST.into_response();
     };
-    // From the network, so written with quotes and escapes.
+    // They come from the network, so the log quotes and escapes them.
     let (client, request_id) = (&request.client_address, &request.request_id);
     let address = Client::at(client);
     if let Err(throttled) = app.throttle.admit(address, "check") {
-        // Its client is in the log once.
-        let refused = Refused::from(throttled);
+        // The throttle logs the client once for each window.
+        let refused = RefusalResponse::from(throttled);
         app.metrics.check(refused.0.code.as_str(), started.elapsed());
         return refused.into_response();
     }
     match app.consoles.check(&request.token).await {
         Ok(admission) => {
             let Admission { session, instance, target, .. } = &admission;
-            let (protocol, address) = place(target);
+            let (protocol, address) = location(target);
             info!(%session, %instance, protocol, %address, ?client, ?request_id, "session granted");
             app.metrics.check("granted", started.elapsed());
             Json(grant(admission)).into_response()
@@ -51,7 +53,7 @@ async fn check(State(app): State<Arc<App>>, body: Body) -> Response {
             if matches!(error, CheckError::TokenInvalid) {
                 app.throttle.unknown_token(address);
             }
-            let refused = Refused::from(&error);
+            let refused = RefusalResponse::from(&error);
             let code = refused.0.code.as_str();
             warn!(code, %error, ?client, ?request_id, "session refused");
             app.metrics.check(code, started.elapsed());
@@ -69,8 +71,8 @@ fn grant(admission: Admission) -> Grant {
     }
 }
 
-/// What the log says of a target.
-fn place(target: &Target) -> (&'static str, SocketAddr) {
+/// A target as the log has it.
+fn location(target: &Target) -> (&'static str, SocketAddr) {
     match target {
         Target::Vnc { address, .. } => ("vnc", *address),
         Target::Webmks { address, .. } => ("webmks", *address),
@@ -79,53 +81,53 @@ fn place(target: &Target) -> (&'static str, SocketAddr) {
 
 #[cfg(test)]
 mod tests {
-    use crate::http::testing::{UNKNOWN_TOKENS, app, ask};
+    use crate::http::testing::{UNKNOWN_TOKENS, app, send};
     use crate::http::{BODY_LIMIT, internal};
     use axum::http::{Request, StatusCode};
     use serde_json::json;
 
     #[tokio::test]
     async fn an_unknown_token_is_refused_in_words() {
-        let question = json!({"token": "x", "client_address": "203.0.113.7", "request_id": "r"});
-        let request = Request::post("/v1/check").body(question.to_string().into()).unwrap();
-        let answer = ask(internal(app()), request).await;
-        assert_eq!(answer.status, StatusCode::FORBIDDEN);
-        assert_eq!(answer.json()["code"], "token_invalid");
-        assert!(answer.json()["message"].as_str().unwrap().contains("Ask for a new one"));
+        let check = json!({"token": "x", "client_address": "203.0.113.7", "request_id": "r"});
+        let request = Request::post("/v1/check").body(check.to_string().into()).unwrap();
+        let response = send(internal(app()), request).await;
+        assert_eq!(response.status, StatusCode::FORBIDDEN);
+        assert_eq!(response.json()["code"], "token_invalid");
+        assert!(response.json()["message"].as_str().unwrap().contains("Ask for a new one"));
     }
 
     #[tokio::test]
     async fn a_client_that_shows_many_unknown_tokens_is_refused_and_told_until_when() {
         let app = app();
         let from = async |client: &str| {
-            let question = json!({"token": "x", "client_address": client, "request_id": "r"});
-            let request = Request::post("/v1/check").body(question.to_string().into()).unwrap();
-            ask(internal(app.clone()), request).await
+            let check = json!({"token": "x", "client_address": client, "request_id": "r"});
+            let request = Request::post("/v1/check").body(check.to_string().into()).unwrap();
+            send(internal(app.clone()), request).await
         };
         for _ in 0..UNKNOWN_TOKENS.get() {
             assert_eq!(from("203.0.113.7").await.status, StatusCode::FORBIDDEN);
         }
-        let answer = from("203.0.113.7").await;
-        assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
-        assert_eq!(answer.json()["code"], "too_many_attempts");
-        let seconds = answer.json()["retry_after"].as_u64().unwrap();
+        let response = from("203.0.113.7").await;
+        assert_eq!(response.status, StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(response.json()["code"], "too_many_attempts");
+        let seconds = response.json()["retry_after"].as_u64().unwrap();
         assert!((1..=60).contains(&seconds), "{seconds}");
-        assert_eq!(answer.header("retry-after"), Some(seconds.to_string().as_str()));
+        assert_eq!(response.header("retry-after"), Some(seconds.to_string().as_str()));
         for other in ["203.0.113.8", "2001:db8::1", ""] {
             assert_eq!(from(other).await.status, StatusCode::FORBIDDEN, "{other}");
         }
     }
 
     #[tokio::test]
-    async fn a_question_that_is_none_is_a_bad_request_and_not_repeated() {
-        for question in ["", "{", r#"{"token": "secret"}"#, r#"{"token": ["secret"]}"#] {
-            let request = Request::post("/v1/check").body(question.into()).unwrap();
-            let answer = ask(internal(app()), request).await;
-            assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{question}");
-            assert!(answer.body.is_empty());
+    async fn a_malformed_request_is_refused_and_not_quoted() {
+        for check in ["", "{", r#"{"token": "secret"}"#, r#"{"token": ["secret"]}"#] {
+            let request = Request::post("/v1/check").body(check.into()).unwrap();
+            let response = send(internal(app()), request).await;
+            assert_eq!(response.status, StatusCode::BAD_REQUEST, "{check}");
+            assert!(response.body.is_empty());
         }
         let request = Request::post("/v1/check").body(" ".repeat(BODY_LIMIT + 1).into()).unwrap();
-        let answer = ask(internal(app()), request).await;
-        assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
+        let response = send(internal(app()), request).await;
+        assert_eq!(response.status, StatusCode::PAYLOAD_TOO_LARGE);
     }
 }

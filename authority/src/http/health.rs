@@ -1,6 +1,6 @@
-//! Is it alive, is it ready, how is it doing.
+//! Liveness, readiness and metrics.
 
-use super::App;
+use super::app::App;
 use crate::telemetry::METRICS_CONTENT_TYPE;
 use crate::tokens::StoreUnavailable;
 use axum::extract::State;
@@ -22,18 +22,18 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/metrics", get(metrics))
 }
 
-/// Ready while the token store and at least one vCenter answer: with several, one that is down is no reason
-/// to stop serving the others' machines.
+/// Ready while the token store and at least one vCenter response: one vCenter that is down is no reason to stop serving the
+/// machines of the others.
 async fn ready(State(app): State<Arc<App>>) -> (StatusCode, Json<Value>) {
     if app.is_draining() {
         return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "draining"})));
     }
-    let (vcenters, store) = join!(app.consoles.fleet().ping(), app.consoles.ping_store());
-    let reachable = vcenters.iter().any(|(_, answer)| answer.is_ok());
+    let (vcenters, store) = join!(app.consoles.vcenters().ping(), app.consoles.ping_store());
+    let reachable = vcenters.iter().any(|(_, result)| result.is_ok());
     let states: Map<String, Value> = vcenters
         .into_iter()
-        .map(|(service_host, answer)| {
-            let state = answer.map_err(|error| {
+        .map(|(service_host, result)| {
+            let state = result.map_err(|error| {
                 warn!(vcenter = service_host, %error, "vCenter is not reachable");
                 error.to_string()
             });
@@ -64,34 +64,36 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
 #[cfg(test)]
 mod tests {
     use crate::http::internal;
-    use crate::http::testing::{app, ask, get};
+    use crate::http::testing::{app, get, send};
     use axum::http::StatusCode;
 
     #[tokio::test]
     async fn it_is_alive_but_not_ready_without_a_vcenter_or_when_draining() {
         let app = app();
-        let ask = async |path| ask(internal(app.clone()), get(path)).await;
-        assert_eq!(ask("/healthz").await.status, StatusCode::OK);
-        let ready = ask("/readyz").await;
+        let request = async |path| send(internal(app.clone()), get(path)).await;
+        assert_eq!(request("/healthz").await.status, StatusCode::OK);
+        let ready = request("/readyz").await;
         assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
         let state = ready.json()["vcenter"]["vcenter-a"].as_str().unwrap().to_owned();
         assert!(state.starts_with("cannot reach it: "), "{state}");
         assert_eq!(ready.json()["store"], "ok");
 
         app.drain();
-        let ready = ask("/readyz").await;
+        let ready = request("/readyz").await;
         assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(ready.json()["status"], "draining");
-        assert_eq!(ask("/healthz").await.status, StatusCode::OK);
+        assert_eq!(request("/healthz").await.status, StatusCode::OK);
     }
 
     #[tokio::test]
     async fn metrics_count_what_happened() {
         let app = app();
-        ask(internal(app.clone()), get("/readyz")).await;
-        let answer = ask(internal(app), get("/metrics")).await;
-        assert!(answer.header("content-type").unwrap().starts_with("application/openmetrics-text"));
-        let text = String::from_utf8(answer.body).unwrap();
+        send(internal(app.clone()), get("/readyz")).await;
+        let response = send(internal(app), get("/metrics")).await;
+        assert!(
+            response.header("content-type").unwrap().starts_with("application/openmetrics-text")
+        );
+        let text = String::from_utf8(response.body).unwrap();
         let call = r#"vncgate_vcenter_calls_total{vcenter="vcenter-a",method="RetrieveServiceContent",outcome="unreachable"} 1"#;
         assert!(text.contains(call), "{text}");
         assert!(text.ends_with("# EOF\n"), "{text}");

@@ -1,12 +1,12 @@
 //! `GET /v1/vms`: machines by name, for people and portals that do not have the instance UUID.
 
-use super::App;
-use super::fault::Fault;
+use super::app::App;
+use super::error::ApiError;
+use crate::console_type::Protocol;
 use crate::identity::Caller;
 use crate::identity::policy::Right;
-use crate::vcenter::fleet::Located;
 use crate::vcenter::machine::{PowerState, VirtualMachine};
-use crate::vcenter::policy::Kind;
+use crate::vcenter::vcenters::LocatedMachine;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::routing::get;
@@ -29,25 +29,25 @@ struct Filter {
 
 #[derive(Serialize)]
 struct Listing {
-    vms: Vec<Machine>,
-    /// Service hosts of the vCenters that did not answer: their machines are not in the list.
+    vms: Vec<ListedMachine>,
+    /// Service hosts of the vCenters that did not response: their machines are not in the list.
     unavailable: Vec<String>,
 }
 
 #[derive(Serialize)]
-struct Machine {
+struct ListedMachine {
     name: String,
     instance_uuid: Option<Uuid>,
     power_state: PowerState,
     host: Option<String>,
-    /// The kind of console that could be opened, whether or not the machine runs now.
-    console: Option<Kind>,
+    /// The protocol of the console that could be opened, whether or not the machine runs now.
+    console: Option<Protocol>,
 }
 
-impl From<Located<'_>> for Machine {
-    fn from(Located { vcenter, machine, .. }: Located<'_>) -> Self {
+impl From<LocatedMachine<'_>> for ListedMachine {
+    fn from(LocatedMachine { vcenter, machine, .. }: LocatedMachine<'_>) -> Self {
         Self {
-            console: vcenter.policy().kind(&machine),
+            console: vcenter.consoles().protocol(&machine),
             name: machine.name,
             instance_uuid: machine.instance,
             power_state: machine.power_state,
@@ -60,29 +60,29 @@ async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
     filter: Result<Query<Filter>, QueryRejection>,
-) -> Result<Json<Listing>, Fault> {
+) -> Result<Json<Listing>, ApiError> {
     let Query(Filter { name }) =
-        filter.map_err(|rejection| Fault::bad_request(rejection.body_text()))?;
+        filter.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
     let scope = app.authorize(&caller, Right::OpenConsole, "open_console")?;
     let wanted = |machine: &VirtualMachine| name.as_ref().is_none_or(|name| *name == machine.name);
-    let (located, unavailable) = app.consoles.fleet().list(scope, wanted).await;
+    let (located, unavailable) = app.consoles.vcenters().list(scope, wanted).await;
     if located.is_empty() && !unavailable.is_empty() {
-        return Err(Fault::vcenter_unavailable());
+        return Err(ApiError::vcenter_unavailable());
     }
-    let vms = located.into_iter().map(Machine::from).collect();
+    let vms = located.into_iter().map(ListedMachine::from).collect();
     Ok(Json(Listing { vms, unavailable }))
 }
 
 #[cfg(test)]
 mod tests {
     use crate::http::public;
-    use crate::http::testing::{API_TOKEN, app, ask};
+    use crate::http::testing::{API_TOKEN, app, send};
     use axum::body::Body;
     use axum::http::{Request, StatusCode};
 
     async fn status(token: &str, query: &str) -> StatusCode {
         let request = Request::get(format!("/v1/vms{query}")).header("X-Auth-Token", token);
-        ask(public(app(), None), request.body(Body::empty()).unwrap()).await.status
+        send(public(app(), None), request.body(Body::empty()).unwrap()).await.status
     }
 
     #[tokio::test]

@@ -1,9 +1,11 @@
-//! What another site asks about a token whose machine is ours. Who asks is known by its certificate.
+//! The requests of other sites about tokens whose machine belongs to this one. Sites authenticate with client
+//! certificates whose SAN is the host in the peer's `[[site]].url`.
 
-use super::fault::Refused;
-use super::{App, whole_body};
+use super::app::App;
+use super::body::read_body;
+use super::error::RefusalResponse;
 use crate::console::CheckError;
-use crate::sites::{CONSOLE_PATH, Question, STATUS_PATH};
+use crate::sites::{CONSOLE_PATH, STATUS_PATH, SiteRequest};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -14,7 +16,7 @@ use serde::Serialize;
 use std::sync::Arc;
 use tracing::{info, warn};
 
-/// The site at the other end of a connection.
+/// The site at the other end of a connection, by its name.
 #[derive(Clone, Debug)]
 pub struct Peer(pub Arc<str>);
 
@@ -24,27 +26,27 @@ pub fn routes() -> Router<Arc<App>> {
 }
 
 async fn console(State(app): State<Arc<App>>, peer: Extension<Peer>, body: Body) -> Response {
-    let question = match read(body, &peer).await {
-        Ok(question) => question,
+    let request = match read_request(body, &peer).await {
+        Ok(request) => request,
         Err(status) => return status.into_response(),
     };
-    let answer = app.consoles.console_for_other_site(question.token).await;
-    respond(&app, &peer, "console", question, answer)
+    let result = app.consoles.console_for_other_site(request.token).await;
+    respond(&app, &peer, "console", request, result)
 }
 
 async fn status(State(app): State<Arc<App>>, peer: Extension<Peer>, body: Body) -> Response {
-    let question = match read(body, &peer).await {
-        Ok(question) => question,
+    let request = match read_request(body, &peer).await {
+        Ok(request) => request,
         Err(status) => return status.into_response(),
     };
-    let answer = app.consoles.machine_for_other_site(question.token).await;
-    respond(&app, &peer, "status", question, answer)
+    let result = app.consoles.machine_for_other_site(request.token).await;
+    respond(&app, &peer, "status", request, result)
 }
 
-async fn read(body: Body, Peer(site): &Peer) -> Result<Question, StatusCode> {
-    let body = whole_body(body).await.map_err(|_| StatusCode::PAYLOAD_TOO_LARGE)?;
+async fn read_request(body: Body, Peer(site): &Peer) -> Result<SiteRequest, StatusCode> {
+    let body = read_body(body).await.map_err(|_| StatusCode::PAYLOAD_TOO_LARGE)?;
     serde_json::from_slice(&body).map_err(|error| {
-        warn!(%site, %error, "a site's question is none: does it have the same version?");
+        warn!(%site, %error, "cannot read a site's request; does it have the same version?");
         StatusCode::BAD_REQUEST
     })
 }
@@ -52,24 +54,24 @@ async fn read(body: Body, Peer(site): &Peer) -> Result<Question, StatusCode> {
 fn respond(
     app: &App,
     Peer(site): &Peer,
-    asked: &'static str,
-    Question { token, session }: Question,
-    answer: Result<impl Serialize, CheckError>,
+    kind: &'static str,
+    SiteRequest { token, session }: SiteRequest,
+    result: Result<impl Serialize, CheckError>,
 ) -> Response {
-    match answer {
-        Ok(answer) => {
-            info!(%site, question = asked, %session, token_id = %token, "a site's question answered");
-            app.metrics.site_answer(site, asked, "ok");
-            Json(answer).into_response()
+    match result {
+        Ok(response) => {
+            info!(%site, request = kind, %session, token_id = %token, "answered a site's request");
+            app.metrics.site_answer(site, kind, "ok");
+            Json(response).into_response()
         }
         Err(error) => {
-            let refused = Refused::from(&error);
+            let refused = RefusalResponse::from(&error);
             let code = refused.0.code.as_str();
             warn!(
-                %site, question = asked, %session, token_id = %token, code, %error,
-                "a site's question refused"
+                %site, request = kind, %session, token_id = %token, code, %error,
+                "refused a site's request"
             );
-            app.metrics.site_answer(site, asked, code);
+            app.metrics.site_answer(site, kind, code);
             refused.into_response()
         }
     }

@@ -1,11 +1,12 @@
-//! `GET /console/status`: what the console page asks, since a failed WebSocket upgrade tells a browser
+//! `GET /console/status`: why a console cannot be opened, for the console page. A failed WebSocket upgrade tells a browser
 //! nothing but code 1006.
 
-use super::fault::Refused;
-use super::{App, client};
+use super::app::App;
+use super::caller::client;
+use super::error::RefusalResponse;
 use crate::console::CheckError;
+use crate::console_type::Protocol;
 use crate::vcenter::machine::PowerState;
-use crate::vcenter::policy::Kind;
 use axum::extract::State;
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL};
 use axum::http::{HeaderMap, HeaderValue};
@@ -24,24 +25,27 @@ pub fn routes() -> Router<Arc<App>> {
 }
 
 #[derive(Serialize)]
-struct Status {
+struct StatusResponse {
     name: String,
     instance: Uuid,
     power_state: PowerState,
-    protocol: Kind,
+    protocol: Protocol,
     /// RFC 3339 in UTC.
     expires_at: String,
 }
 
 async fn status(State(app): State<Arc<App>>, headers: HeaderMap) -> impl IntoResponse {
-    ([(CACHE_CONTROL, HeaderValue::from_static("no-store"))], ask(&app, &headers).await)
+    ([(CACHE_CONTROL, HeaderValue::from_static("no-store"))], read_status(&app, &headers).await)
 }
 
-async fn ask(app: &App, headers: &HeaderMap) -> Result<Json<Status>, Refused> {
+async fn read_status(
+    app: &App,
+    headers: &HeaderMap,
+) -> Result<Json<StatusResponse>, RefusalResponse> {
     let token = bearer(headers).ok_or_else(|| {
         let message =
             "There is no console token in the request. Open the link that you were given.";
-        Refused::new(RefusalCode::TokenInvalid, message)
+        RefusalResponse::new(RefusalCode::TokenInvalid, message)
     })?;
     let client = client(headers);
     app.throttle.admit(client, "status")?;
@@ -49,15 +53,15 @@ async fn ask(app: &App, headers: &HeaderMap) -> Result<Json<Status>, Refused> {
         if matches!(error, CheckError::TokenInvalid) {
             app.throttle.unknown_token(client);
         }
-        let refused = Refused::from(&error);
+        let refused = RefusalResponse::from(&error);
         info!(code = refused.0.code.as_str(), %error, "status refused");
         refused
     })?;
-    Ok(Json(Status {
+    Ok(Json(StatusResponse {
         name: status.name,
         instance: status.instance,
         power_state: status.power_state,
-        protocol: status.kind,
+        protocol: status.protocol,
         expires_at: humantime::format_rfc3339_seconds(status.expires_at).to_string(),
     }))
 }
@@ -71,7 +75,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use crate::http::public;
-    use crate::http::testing::{API_TOKEN, UNKNOWN_TOKENS, app, ask};
+    use crate::http::testing::{API_TOKEN, UNKNOWN_TOKENS, app, send};
     use axum::body::Body;
     use axum::http::{Request, StatusCode};
 
@@ -84,21 +88,21 @@ mod tests {
             if let Some(authorization) = authorization {
                 request = request.header("Authorization", authorization);
             }
-            let answer = ask(public(app(), None), request.body(Body::empty()).unwrap()).await;
-            assert_eq!(answer.status, StatusCode::FORBIDDEN, "{authorization:?}");
-            assert_eq!(answer.json()["code"], "token_invalid");
-            assert_eq!(answer.header("cache-control"), Some("no-store"));
+            let response = send(public(app(), None), request.body(Body::empty()).unwrap()).await;
+            assert_eq!(response.status, StatusCode::FORBIDDEN, "{authorization:?}");
+            assert_eq!(response.json()["code"], "token_invalid");
+            assert_eq!(response.header("cache-control"), Some("no-store"));
         }
     }
 
-    /// Wrong tokens of callers count as well: behind one address, one limit.
+    /// Wrong tokens of callers count as well: one address, one limit.
     #[tokio::test]
     async fn a_client_that_shows_many_unknown_tokens_is_refused_whatever_it_shows() {
         let app = app();
         let send = async |client: &str, path: &str, name: &str, value: &str| {
             let request = Request::get(path).header("X-Envoy-External-Address", client);
             let request = request.header(name, value).body(Body::empty()).unwrap();
-            ask(public(app.clone(), None), request).await
+            send(public(app.clone(), None), request).await
         };
         let status =
             async |client: &str| send(client, "/console/status", "Authorization", "Bearer x").await;
@@ -106,7 +110,7 @@ mod tests {
             send(client, "/v1/vms?name=a", "X-Auth-Token", token).await
         };
         let (client, neighbour) = ("2001:db8::1", "2001:db8:0:1::1");
-        // Whoever shows no token has shown no wrong one.
+        // A missing token does not count as a failed attempt.
         for _ in 0..=UNKNOWN_TOKENS.get() {
             assert_eq!(machines(client, "").await.status, StatusCode::UNAUTHORIZED);
         }
@@ -116,14 +120,14 @@ mod tests {
         assert_eq!(status(client).await.status, StatusCode::FORBIDDEN);
 
         for address in [client, "2001:db8::2"] {
-            let answer = status(address).await;
-            assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
-            assert_eq!(answer.json()["code"], "too_many_attempts");
-            assert!(answer.header("retry-after").is_some());
-            let answer = machines(address, API_TOKEN).await;
-            assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
-            assert_eq!(answer.json()["overLimit"]["code"], 429);
-            assert!(answer.header("retry-after").is_some());
+            let response = status(address).await;
+            assert_eq!(response.status, StatusCode::TOO_MANY_REQUESTS);
+            assert_eq!(response.json()["code"], "too_many_attempts");
+            assert!(response.header("retry-after").is_some());
+            let response = machines(address, API_TOKEN).await;
+            assert_eq!(response.status, StatusCode::TOO_MANY_REQUESTS);
+            assert_eq!(response.json()["overLimit"]["code"], 429);
+            assert!(response.header("retry-after").is_some());
         }
         assert_eq!(status(neighbour).await.status, StatusCode::FORBIDDEN);
         assert_eq!(machines(neighbour, API_TOKEN).await.status, StatusCode::SERVICE_UNAVAILABLE);

@@ -1,19 +1,18 @@
 //! What the tests of the routers share.
 
-use super::App;
-use crate::console::{Consoles, IssuePolicy, PageUrl};
-use crate::identity::Identity;
+use super::app::App;
+use crate::console::{Consoles, IssueSettings, PageUrl};
 use crate::identity::api_token::{ApiTokenConfig, ApiTokens};
-use crate::identity::policy::{Policy, Roles};
+use crate::identity::policy::Policy;
+use crate::identity::{Identity, Roles};
 use crate::sites::Sites;
 use crate::telemetry::Metrics;
 use crate::throttle::{Throttle, ThrottleConfig};
 use crate::tls::Trust;
 use crate::tokens::MemoryStore;
-use crate::vcenter::Vcenter;
-use crate::vcenter::fleet::{Fleet, Member};
-use crate::vcenter::policy::ConsolePolicy;
-use crate::vcenter::session::Endpoint;
+use crate::vcenter::console_settings::ConsoleSettings;
+use crate::vcenter::vcenters::{VcenterEntry, Vcenters};
+use crate::vcenter::{Endpoint, Vcenter};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
@@ -41,16 +40,16 @@ pub(super) fn app_with_roles(roles: &[&str], project: Option<&str>) -> Arc<App> 
     let metrics = Arc::new(Metrics::new());
     let endpoint = Endpoint {
         url: "http://127.0.0.1:0/sdk".parse().unwrap(),
-        tls: Trust::Nobody.client_config().unwrap(),
+        tls: Trust::Nothing.client_config().unwrap(),
         username: "vncgate".to_owned(),
         password: "secret".into(),
     };
     let timeout = Duration::from_secs(3);
-    let policy = ConsolePolicy::default();
+    let policy = ConsoleSettings::default();
     let vcenter =
         Vcenter::new("vcenter-a".to_owned(), endpoint, timeout, policy, Arc::clone(&metrics));
     let hypervisors = vec!["domain-c7(cluster-a)".to_owned()];
-    let policy = IssuePolicy {
+    let policy = IssueSettings {
         novnc_url: Some(PageUrl::parse("https://x/console.html#token={token}").unwrap()),
         xvpvnc_url: None,
         token_ttl: Duration::from_secs(600),
@@ -59,7 +58,7 @@ pub(super) fn app_with_roles(roles: &[&str], project: Option<&str>) -> Arc<App> 
     let store = Box::new(MemoryStore::new(NonZeroUsize::MIN));
     let consoles = Consoles::new(
         policy,
-        Fleet::new(vec![Member::new(vcenter.unwrap(), hypervisors)]),
+        Vcenters::new(vec![VcenterEntry::new(vcenter.unwrap(), hypervisors)]),
         Sites::default(),
         store,
         None,
@@ -85,14 +84,14 @@ pub(super) fn app_with_roles(roles: &[&str], project: Option<&str>) -> Arc<App> 
     Arc::new(App::new(consoles, identity, policy, throttle, metrics))
 }
 
-/// An answer, read to its end.
-pub(super) struct Answer {
+/// A response, read to its end.
+pub(super) struct TestResponse {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Vec<u8>,
 }
 
-impl Answer {
+impl TestResponse {
     pub(super) fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|_| panic!("not JSON: {}", String::from_utf8_lossy(&self.body)))
@@ -103,10 +102,10 @@ impl Answer {
     }
 }
 
-pub(super) async fn ask(router: Router, request: Request<Body>) -> Answer {
+pub(super) async fn send(router: Router, request: Request<Body>) -> TestResponse {
     let (head, body) = router.oneshot(request).await.unwrap().into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap().to_vec();
-    Answer { status: head.status, headers: head.headers, body }
+    TestResponse { status: head.status, headers: head.headers, body }
 }
 
 pub(super) fn get(path: &str) -> Request<Body> {

@@ -1,15 +1,15 @@
-//! `/v1/…/tokens`: which links to consoles are out there, and how to end them. nova has no call for that.
+//! `/v1/…/tokens`: list and revoke console tokens. nova has no call for that.
 //!
-//! A token is named by its public identifier, the SHA-256 of the token in hexadecimal: the token itself, which
-//! opens a console, stands in no URL.
+//! A token is named by its public identifier, the SHA-256 of the token in hexadecimal. The token itself opens a console
+//! and appears in no URL of this API.
 
-use super::App;
-use super::fault::Fault;
+use super::app::App;
+use super::error::ApiError;
 use crate::console::RevokeError;
+use crate::console_type::{ConsoleType, Protocol};
 use crate::identity::Caller;
 use crate::identity::policy::Right;
-use crate::tokens::{ConsoleType, Record, TokenHash};
-use crate::vcenter::policy::Kind;
+use crate::tokens::{Record, TokenHash};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::{delete, get};
@@ -30,14 +30,14 @@ pub fn routes() -> Router<Arc<App>> {
 }
 
 #[derive(Serialize)]
-struct Listed {
+struct ListedToken {
     id: String,
     instance_uuid: Uuid,
     console_type: ConsoleType,
     service_host: String,
     host: String,
-    protocol: Kind,
-    /// Of VNC; WebMKS has a ticket.
+    protocol: Protocol,
+    /// `null` for WebMKS, whose port is in its ticket.
     port: Option<NonZeroU16>,
     /// RFC 3339 in UTC.
     issued_at: String,
@@ -45,17 +45,18 @@ struct Listed {
     expires_at: String,
 }
 
-impl From<(TokenHash, Record)> for Listed {
+impl From<(TokenHash, Record)> for ListedToken {
     fn from((id, record): (TokenHash, Record)) -> Self {
         let time = |time: SystemTime| humantime::format_rfc3339_seconds(time).to_string();
+        let protocol = record.protocol();
         Self {
             id: id.to_string(),
             instance_uuid: record.instance,
             console_type: record.console,
             service_host: record.service_host,
             host: record.host,
-            protocol: record.protocol.kind(),
-            port: record.protocol.port(),
+            protocol,
+            port: record.vnc_port,
             issued_at: time(record.issued_at),
             expires_at: time(record.expires_at),
         }
@@ -66,12 +67,12 @@ async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(uuid): Path<String>,
-) -> Result<Json<Value>, Fault> {
+) -> Result<Json<Value>, ApiError> {
     let scope = app.authorize(&caller, Right::ReadToken, "read_token")?;
     let instance = parse_instance(&uuid)?;
     let tokens = app.consoles.tokens(instance, scope).await;
-    let tokens = tokens.map_err(|error| fault(&uuid, &error))?;
-    let tokens: Vec<Listed> = tokens.into_iter().map(Listed::from).collect();
+    let tokens = tokens.map_err(|error| api_error(&uuid, &error))?;
+    let tokens: Vec<ListedToken> = tokens.into_iter().map(ListedToken::from).collect();
     Ok(Json(json!({"tokens": tokens})))
 }
 
@@ -79,19 +80,19 @@ async fn revoke(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
-) -> Result<StatusCode, Fault> {
+) -> Result<StatusCode, ApiError> {
     let scope = app.authorize(&caller, Right::RevokeToken, "revoke_token")?;
-    let not_found = || Fault::item_not_found("Token not found");
+    let not_found = || ApiError::item_not_found("Token not found");
     let token: TokenHash = id.parse().map_err(|_| not_found())?;
     match app.consoles.revoke(token, scope).await {
         Ok(Some(Record { instance, .. })) => {
             info!(%instance, token_id = %token, caller = caller.name, "token revoked");
             Ok(StatusCode::NO_CONTENT)
         }
-        // Another project's machine and its tokens do not exist for this caller.
+        // Machines of another project, and their tokens, are reported as not found.
         Ok(None) => Err(not_found()),
-        Err(error) => match fault(&id, &error) {
-            Fault::Nova { status: StatusCode::NOT_FOUND, .. } => Err(not_found()),
+        Err(error) => match api_error(&id, &error) {
+            ApiError::Nova { status: StatusCode::NOT_FOUND, .. } => Err(not_found()),
             other => Err(other),
         },
     }
@@ -101,23 +102,23 @@ async fn revoke_all(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(uuid): Path<String>,
-) -> Result<Json<Value>, Fault> {
+) -> Result<Json<Value>, ApiError> {
     let scope = app.authorize(&caller, Right::RevokeToken, "revoke_token")?;
     let instance = parse_instance(&uuid)?;
     let revoked = app.consoles.revoke_all(instance, scope).await;
-    let revoked = revoked.map_err(|error| fault(&uuid, &error))?;
+    let revoked = revoked.map_err(|error| api_error(&uuid, &error))?;
     info!(%instance, revoked, caller = caller.name, "tokens revoked");
     Ok(Json(json!({"revoked": revoked})))
 }
 
-fn parse_instance(uuid: &str) -> Result<Uuid, Fault> {
-    uuid.parse().map_err(|_| Fault::instance_not_found(uuid))
+fn parse_instance(uuid: &str) -> Result<Uuid, ApiError> {
+    uuid.parse().map_err(|_| ApiError::instance_not_found(uuid))
 }
 
-fn fault(id: &str, error: &RevokeError) -> Fault {
+fn api_error(id: &str, error: &RevokeError) -> ApiError {
     warn!(id, %error, "tokens cannot be looked up");
     match error {
-        RevokeError::NotLocated(error) => Fault::of_location(id, error),
-        RevokeError::Store(_) => Fault::store_unavailable(),
+        RevokeError::Locate(error) => ApiError::of_location(id, error),
+        RevokeError::Store(_) => ApiError::store_unavailable(),
     }
 }

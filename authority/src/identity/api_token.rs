@@ -1,7 +1,7 @@
-//! Callers with a token of the configuration's, of which the authority knows only the SHA-256.
+//! Callers with an API token. The configuration holds the SHA-256 of each token, never the token itself.
 
-use super::Caller;
-use super::policy::Roles;
+use super::caller::Caller;
+use super::roles::Roles;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -11,7 +11,7 @@ const TOKEN_BYTES: usize = 32;
 /// One caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiTokenConfig {
-    /// Who it is, for logs.
+    /// The caller's name in logs.
     pub name: String,
     /// The SHA-256 of the caller's token.
     pub sha256: [u8; 32],
@@ -23,20 +23,20 @@ pub struct ApiTokenConfig {
 
 /// Every configured API token.
 pub struct ApiTokens {
-    known: Vec<ApiTokenConfig>,
+    tokens: Vec<ApiTokenConfig>,
 }
 
 impl ApiTokens {
-    /// The callers of the configuration.
-    pub fn new(known: Vec<ApiTokenConfig>) -> Self {
-        Self { known }
+    /// Knows these callers and no others.
+    pub fn new(tokens: Vec<ApiTokenConfig>) -> Self {
+        Self { tokens }
     }
 
-    /// Whose token this is, if it is anybody's. Takes as long for a wrong token as for a right one.
+    /// Identifies the caller that this token belongs to. Takes the same time for a wrong token as for a right one.
     pub fn identify(&self, shown: &str) -> Option<Caller> {
         let shown = Sha256::digest(shown);
         let mut caller = None;
-        for token in &self.known {
+        for token in &self.tokens {
             if bool::from(shown.ct_eq(&token.sha256)) {
                 caller = Some(token);
             }
@@ -49,7 +49,7 @@ impl ApiTokens {
     }
 }
 
-/// A new API token and its SHA-256, both in hexadecimal.
+/// Generates an API token and returns it with its SHA-256, both in hexadecimal.
 pub fn generate() -> Result<(String, String), getrandom::Error> {
     let mut bytes = [0; TOKEN_BYTES];
     getrandom::fill(&mut bytes)?;

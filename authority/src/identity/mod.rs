@@ -4,53 +4,46 @@
 //! ([`keystone`]). Either way it becomes a [`Caller`], and [`policy`] says what that caller may do.
 
 pub mod api_token;
+mod caller;
 pub mod keystone;
 pub mod policy;
+mod roles;
+
+pub use caller::Caller;
+pub use roles::Roles;
 
 use api_token::ApiTokens;
 use keystone::{Keystone, KeystoneError};
-use policy::Roles;
 
-/// Longest token that is looked at. Keystone's Fernet tokens have about 250 characters, its JWS tokens
-/// with many roles a few thousand.
+/// Longest token that is validated, in bytes. Keystone's Fernet tokens have about 250 characters, its JWS tokens with
+/// many roles a few thousand.
 const TOKEN_LIMIT: usize = 8 * 1024;
 
-/// Somebody who calls the console API.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller {
-    /// The name for logs.
-    pub name: String,
-    /// What the caller may do follows from these.
-    pub roles: Roles,
-    /// Identifier of the Keystone project for which the caller acts.
-    pub project: Option<String>,
-}
-
-/// Everybody who may call.
+/// Identifies callers by their tokens.
 pub struct Identity {
     api_tokens: ApiTokens,
     keystone: Option<Keystone>,
 }
 
 impl Identity {
-    /// Callers of the configuration, and Keystone's if there is one.
+    /// Accepts the callers of the configuration, and Keystone's if there is one.
     pub fn new(api_tokens: ApiTokens, keystone: Option<Keystone>) -> Self {
         Self { api_tokens, keystone }
     }
 
-    /// Whose token this is, if it is anybody's.
+    /// Identifies the caller that this token belongs to. `None` for an unknown token.
     pub async fn identify(&self, shown: &str) -> Result<Option<Caller>, KeystoneError> {
         if shown.is_empty() || shown.len() > TOKEN_LIMIT {
             return Ok(None);
         }
         match (self.api_tokens.identify(shown), &self.keystone) {
             (None, Some(keystone)) => keystone.identify(shown).await,
-            (known, _) => Ok(known),
+            (caller, _) => Ok(caller),
         }
     }
 
-    /// Where tokens can be had, for the challenge of RFC 9110, section 11.6.1, as keystonemiddleware
-    /// writes it.
+    /// The challenge of a `WWW-Authenticate` header (RFC 9110, section 11.6.1), as keystonemiddleware writes it: where
+    /// callers get tokens.
     pub fn challenge(&self) -> String {
         match &self.keystone {
             Some(keystone) => format!("Keystone uri=\"{}\"", keystone.url()),

@@ -1,10 +1,11 @@
 //! What callers may do, and with which machines.
 
-use super::Caller;
+use super::caller::Caller;
+use super::roles::Roles;
 use crate::vcenter::scope::Scope;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-/// Something that a caller may or may not do.
+/// A right that a role may grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Right {
     /// See machines and open their consoles.
@@ -15,23 +16,7 @@ pub enum Right {
     RevokeToken,
 }
 
-/// Names of roles. Keystone compares them without regard to case.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Roles(HashSet<String>);
-
-impl<T: AsRef<str>> FromIterator<T> for Roles {
-    fn from_iter<I: IntoIterator<Item = T>>(names: I) -> Self {
-        Self(names.into_iter().map(|name| name.as_ref().to_lowercase()).collect())
-    }
-}
-
-impl Roles {
-    fn any_of(&self, others: &Self) -> bool {
-        !self.0.is_disjoint(&others.0)
-    }
-}
-
-/// Who may do what, from the configuration.
+/// Which roles grant which rights, from the configuration.
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// Roles with [`Right::OpenConsole`].
@@ -47,7 +32,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Has this caller that right? It is a right to do it with the machines of [`Self::scope`].
+    /// Does this caller have that right? The right extends to the machines of [`Self::scope`].
     pub fn allows(&self, caller: &Caller, right: Right) -> bool {
         let roles = match right {
             Right::OpenConsole => &self.open_console,
@@ -57,7 +42,7 @@ impl Policy {
         caller.roles.any_of(roles)
     }
 
-    /// The machines that exist for this caller. A project that the configuration does not name has none.
+    /// The machines that this caller can see. A project that the configuration does not name has no machines.
     pub fn scope(&self, caller: &Caller) -> &Scope {
         const NOTHING: &Scope = &Scope::Within(Vec::new());
         if caller.roles.any_of(&self.every_project) {

@@ -1,16 +1,16 @@
-//! Other sites: each has an authority with vCenters of its own, and all of them keep their tokens in one store.
+//! Other sites. Each has an authority with vCenters of its own, and all of them keep their tokens in one store.
 //!
-//! A browser may come to any site's gateway. A token of a machine that is another site's is checked there: this
-//! authority asks the [`Site`] that owns the token's service host, and hands on the answer. The question names the
-//! token by its SHA-256. The owner looks that up in the store itself, so nothing that a question says has to be
-//! believed, and it asks its own vCenters only, so that no question goes round in circles.
+//! A browser may connect to any site's gateway. If the token's machine belongs to another site, this authority asks the
+//! [`Site`] that owns the token's service host and passes on the response. The request names the token by its SHA-256.
+//! The owner looks the token up in the store itself, so it need not trust the request, and asks its own vCenters only,
+//! so that no request goes round in circles.
 //!
-//! Sites know each other by certificates ([`tls`]): they may ask each other about every token that there is.
+//! Sites authenticate each other by certificates ([`tls`]) and may ask about every token.
 
 pub mod tls;
 
 use crate::host_certificates::Pin;
-use crate::outbound::{self, NoBody};
+use crate::http_client::{self, ResponseBodyError};
 use crate::telemetry::Metrics;
 use crate::tokens::TokenHash;
 use crate::vcenter::machine::PowerState;
@@ -27,90 +27,90 @@ use url::Url;
 use uuid::Uuid;
 use vncgate_api::{Refusal, Target};
 
-/// Path of the question where a token's console is. The answer to a [`Question`] is a [`Console`].
+/// Path of the request for a token's console: a [`SiteRequest`], answered by a [`RemoteConsole`].
 pub const CONSOLE_PATH: &str = "/v1/sites/console";
-/// Path of the question how a token's machine is. The answer to a [`Question`] is a [`Machine`].
+/// Path of the request for the status of a token's machine: a [`SiteRequest`], answered by a [`MachineStatus`].
 pub const STATUS_PATH: &str = "/v1/sites/status";
 
-/// An answer takes a few hundred bytes, of which the longest part is a sentence or a ticket.
-const ANSWER_LIMIT: usize = 16 * 1024;
+/// Largest response that is read, in bytes. A response takes a few hundred, most of them a sentence or a ticket.
+const RESPONSE_LIMIT: usize = 16 * 1024;
 
-/// The longest sentence that an authority has for a person at a browser is far below this.
+/// Longest message of a refusal, in bytes. Every sentence that an authority has for a person at a browser is far
+/// shorter.
 const MESSAGE_LIMIT: usize = 500;
 
-/// A site at the other end of the world is 0.3 s away; this allows for a SYN that is lost.
+/// A site at the other end of the world is 0.3 s away; the rest allows for one lost SYN.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Shorter than the time after which the other authority closes an idle connection: whoever closes first
-/// while the other sends a question loses that question.
+/// Shorter than the time after which the other authority closes an idle connection: a request that meets a closing
+/// connection is lost.
 const IDLE_CONNECTION: Duration = Duration::from_secs(30);
 
 /// `[[site]]`.
 #[derive(Clone, Debug)]
 pub struct SiteConfig {
-    /// The name that logs and metrics know it by.
+    /// The site's name in logs and metrics.
     pub name: String,
     /// `https://HOST:PORT`, its authority's listener for other sites.
     pub url: Url,
     /// Its vCenters.
     pub service_hosts: Vec<String>,
-    /// How long to wait for its answer to one question.
+    /// How long to wait for the response to one request.
     pub timeout: Duration,
 }
 
-/// What one authority asks another about a token.
+/// What one authority sends to another about a token.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Question {
+pub struct SiteRequest {
     /// The token's public identifier. The token itself is a password and stays where it was shown.
     pub token: TokenHash,
-    /// Names the question in the logs of both sites. Where a console comes of it, it is the session's
-    /// identifier.
+    /// Identifies the request in the logs of both sites. If a console is opened, it is the session's identifier.
     pub session: Uuid,
 }
 
-/// Where a token's console is.
+/// Where a token's console is, for the site whose gateway opens it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Console {
+pub struct RemoteConsole {
     /// What Envoy is to connect to.
     pub target: Target,
-    /// By what Envoy knows the host of a WebMKS console, where vCenter tells it.
+    /// The certificate of a WebMKS console's host, if vCenter returned it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<Pin>,
 }
 
-/// How a token's machine is.
+/// The status of a token's machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Machine {
+pub struct MachineStatus {
     /// Its name.
     pub name: String,
     /// Whether it runs.
     pub power_state: PowerState,
 }
 
-/// Why another site has no yes for a question.
+/// Why another site did not grant a request.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum NoAnswer {
-    /// It says no.
-    #[error("it refuses with {}: {}", .0.code.as_str(), .0.message)]
+pub enum SiteError {
+    /// The other site refused the request.
+    #[error("the site refused with {}: {}", .0.code.as_str(), .0.message)]
     Refused(Refusal),
     /// No connection, no TLS, or the connection broke.
     #[error("cannot reach it: {0}")]
     Unreachable(String),
-    /// Connected, but no whole answer in time.
+    /// The connection stands, but no complete response came in time.
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
-    /// An HTTP status that no answer has.
+    /// An HTTP status that no response of an authority has.
     #[error("HTTP status {0}")]
     Status(StatusCode),
-    /// More than [`ANSWER_LIMIT`].
-    #[error("the answer is larger than {ANSWER_LIMIT} bytes")]
+    /// More than [`RESPONSE_LIMIT`].
+    #[error("the response is larger than {RESPONSE_LIMIT} bytes")]
     TooLarge,
-    /// Something that is no answer to the question.
-    #[error("the answer cannot be read: {0}")]
+    /// A response that does not fit the request.
+    #[error("the response cannot be read: {0}")]
     Malformed(&'static str),
 }
 
-impl NoAnswer {
+impl SiteError {
     /// The kind, as a metric's label.
     fn outcome(&self) -> &'static str {
         match self {
@@ -124,18 +124,18 @@ impl NoAnswer {
     }
 }
 
-/// Every other site of the configuration, if there is one.
+/// Every other site of the configuration; empty if there is none.
 #[derive(Default)]
 pub struct Sites(Vec<Site>);
 
 impl Sites {
-    /// Clients for these sites. `tls` shows this authority's certificate.
+    /// Creates a client for each site. `tls` presents this authority's certificate.
     pub fn new(
         configs: Vec<SiteConfig>,
         tls: ClientConfig,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, reqwest::Error> {
-        let http = outbound::client(tls)
+        let http = http_client::builder(tls)
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(IDLE_CONNECTION)
             .build()?;
@@ -157,81 +157,85 @@ pub struct Site {
 }
 
 impl Site {
-    /// The name that logs and metrics know it by.
+    /// The site's name in logs and metrics.
     pub fn name(&self) -> &str {
         &self.config.name
     }
 
-    /// Where the token's console is now.
-    pub async fn console(&self, question: Question) -> Result<Console, NoAnswer> {
-        let asked = async {
-            let console: Console = self.ask(CONSOLE_PATH, question).await?;
-            check_target(&console.target).map_err(NoAnswer::Malformed)?;
+    /// Asks where the token's console is now.
+    pub async fn console(&self, request: SiteRequest) -> Result<RemoteConsole, SiteError> {
+        let response = async {
+            let console: RemoteConsole = self.post(CONSOLE_PATH, request).await?;
+            check_target(&console.target).map_err(SiteError::Malformed)?;
             Ok(console)
         };
-        self.in_time("console", asked).await
+        self.in_time("console", response).await
     }
 
-    /// How the token's machine is.
-    pub async fn status(&self, question: Question) -> Result<Machine, NoAnswer> {
-        self.in_time("status", self.ask(STATUS_PATH, question)).await
+    /// Asks for the status of the token's machine.
+    pub async fn status(&self, request: SiteRequest) -> Result<MachineStatus, SiteError> {
+        self.in_time("status", self.post(STATUS_PATH, request)).await
     }
 
-    async fn ask<T: DeserializeOwned>(
+    async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
-        question: Question,
-    ) -> Result<T, NoAnswer> {
+        request: SiteRequest,
+    ) -> Result<T, SiteError> {
         let mut url = self.config.url.clone();
         url.set_path(path);
-        let unreachable = |error| NoAnswer::Unreachable(outbound::explain(error));
-        let response = self.http.post(url).json(&question).send().await.map_err(unreachable)?;
+        let unreachable = |error| SiteError::Unreachable(http_client::explain(error));
+        let response = self.http.post(url).json(&request).send().await.map_err(unreachable)?;
         let status = response.status();
-        let body = outbound::body(response, ANSWER_LIMIT).await.map_err(|reason| match reason {
-            NoBody::Broken(error) => unreachable(error),
-            NoBody::TooLarge => NoAnswer::TooLarge,
-        })?;
+        let body =
+            http_client::read_body(response, RESPONSE_LIMIT).await.map_err(
+                |reason| match reason {
+                    ResponseBodyError::Broken(error) => unreachable(error),
+                    ResponseBodyError::TooLarge => SiteError::TooLarge,
+                },
+            )?;
         if status == StatusCode::OK {
-            // What serde says of it may quote a ticket.
+            // serde's error may quote a ticket.
             return serde_json::from_slice(&body)
-                .map_err(|_| NoAnswer::Malformed("it is not what was asked for"));
+                .map_err(|_| SiteError::Malformed("it is not the response to the request"));
         }
         match serde_json::from_slice::<Refusal>(&body) {
             Ok(refusal) if refusal.code.status() != status.as_u16() => {
-                Err(NoAnswer::Malformed("code and status of its refusal contradict each other"))
+                Err(SiteError::Malformed("code and status of its refusal contradict each other"))
             }
             Ok(refusal) if refusal.message.len() > MESSAGE_LIMIT => {
-                Err(NoAnswer::Malformed("the reason for its refusal is too long"))
+                Err(SiteError::Malformed("the reason for its refusal is too long"))
             }
-            Ok(refusal) => Err(NoAnswer::Refused(refusal)),
-            Err(_) => Err(NoAnswer::Status(status)),
+            Ok(refusal) => Err(SiteError::Refused(refusal)),
+            Err(_) => Err(SiteError::Status(status)),
         }
     }
 
     async fn in_time<T>(
         &self,
-        question: &'static str,
-        asked: impl Future<Output = Result<T, NoAnswer>>,
-    ) -> Result<T, NoAnswer> {
+        label: &'static str,
+        response: impl Future<Output = Result<T, SiteError>>,
+    ) -> Result<T, SiteError> {
         let started = Instant::now();
         let limit = self.config.timeout;
-        let answer = timeout(limit, asked).await.unwrap_or_else(|_| Err(NoAnswer::TimedOut(limit)));
-        let outcome = answer.as_ref().map_or_else(NoAnswer::outcome, |_| "ok");
-        self.metrics.site_call(self.name(), question, outcome, started.elapsed());
-        answer
+        let result =
+            timeout(limit, response).await.unwrap_or_else(|_| Err(SiteError::TimedOut(limit)));
+        let outcome = result.as_ref().map_or_else(SiteError::outcome, |_| "ok");
+        self.metrics.site_call(self.name(), label, outcome, started.elapsed());
+        result
     }
 }
 
-/// What becomes part of a request of Envoy's has to stay the part that it is.
+/// Refuses a target that would change the rest of the request that Envoy makes of it.
 fn check_target(target: &Target) -> Result<(), &'static str> {
     let Target::Webmks { host, path, server_name, .. } = target else { return Ok(()) };
     let graphic = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
     let is_dns_name = |name: &String| DnsName::try_from(name.as_str()).is_ok();
     if !path.0.starts_with('/') || !graphic(&path.0) {
-        return Err("its ticket is none");
+        return Err("its path is not that of a ticket");
     }
     if !graphic(host) || !server_name.iter().all(is_dns_name) {
-        return Err("the name of its host is none");
+        return Err("it has no valid host name");
     }
     Ok(())
 }

@@ -2,27 +2,27 @@ use super::*;
 use serde_json::json;
 
 #[test]
-fn a_question_has_the_token_s_hash_and_an_answer_the_pin_of_the_host() {
-    let question = Question { token: TokenHash::of("t"), session: Uuid::nil() };
+fn a_request_has_the_token_s_hash_and_a_response_the_pin_of_the_host() {
+    let request = SiteRequest { token: TokenHash::of("t"), session: Uuid::nil() };
     let expected = json!({
         "token": TokenHash::of("t").to_string(),
         "session": "00000000-0000-0000-0000-000000000000",
     });
-    assert_eq!(serde_json::to_value(question).unwrap(), expected);
+    assert_eq!(serde_json::to_value(request).unwrap(), expected);
 
-    // What a newer authority says besides is no reason not to open the console.
+    // Unknown fields of a newer authority are ignored.
     let target = json!({"protocol": "vnc", "address": "10.0.0.5:5901"});
-    let answer = json!({"target": target, "certificate": "ab".repeat(32), "more": 1});
-    let console: Console = serde_json::from_value(answer).unwrap();
+    let response = json!({"target": target, "certificate": "ab".repeat(32), "more": 1});
+    let console: RemoteConsole = serde_json::from_value(response).unwrap();
     assert_eq!(serde_json::to_value(&console).unwrap()["certificate"], "ab".repeat(32));
     for pin in ["", "ab", &"ab".repeat(33), &"xy".repeat(32)] {
-        let answer = json!({"target": target, "certificate": pin});
-        assert!(serde_json::from_value::<Console>(answer).is_err(), "{pin}");
+        let response = json!({"target": target, "certificate": pin});
+        assert!(serde_json::from_value::<RemoteConsole>(response).is_err(), "{pin}");
     }
 }
 
 #[test]
-fn what_is_no_part_of_a_request_is_no_target() {
+fn a_target_that_would_change_the_request_is_refused() {
     let target = |host: &str, path: &str, server_name: Option<&str>| {
         let mut target = json!({
             "protocol": "webmks", "address": "10.0.0.5:443", "host": host, "path": path,

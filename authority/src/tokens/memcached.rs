@@ -14,8 +14,10 @@
 //! Expiry is memcached's own, which counts whole seconds: a token may live up to a second less than it
 //! should.
 
+use super::record::Record;
 use super::remote::Remote;
-use super::{Record, StoreUnavailable, TOKENS_PER_INSTANCE, TokenHash, TokenStore};
+use super::store::{StoreUnavailable, TOKENS_PER_INSTANCE, TokenStore};
+use super::token::TokenHash;
 use crate::telemetry::Metrics;
 use async_memcached::{Client, Error, MetaProtocol, MetaValue, Status};
 use async_trait::async_trait;
@@ -130,8 +132,8 @@ enum Failure {
     Contended,
     #[error("it holds something else under a key of vncgate's")]
     Foreign,
-    #[error(transparent)]
-    Record(StoreUnavailable),
+    #[error("it holds a record that cannot be read: {0}")]
+    Record(#[from] serde_json::Error),
 }
 
 /// Keeps the record and puts it on its machine's list. Returns how many live tokens were dropped from it.
@@ -234,7 +236,7 @@ async fn find(client: &mut Client, token: TokenHash) -> Result<Option<Found>, Fa
 
 fn record(value: &MetaValue) -> Result<Record, Failure> {
     let text = value.data.as_deref().ok_or(Failure::Foreign)?;
-    Record::from_json(text).map_err(Failure::Record)
+    Ok(Record::from_json(text)?)
 }
 
 /// Those of `tokens` whose records are there, by their keys, with what the flags ask for.

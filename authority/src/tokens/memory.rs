@@ -1,6 +1,8 @@
 //! Tokens in this process's memory: gone at a restart, unknown to other replicas.
 
-use super::{Record, StoreUnavailable, TOKENS_PER_INSTANCE, TokenHash, TokenStore};
+use super::record::Record;
+use super::store::{StoreUnavailable, TOKENS_PER_INSTANCE, TokenStore};
+use super::token::TokenHash;
 use async_trait::async_trait;
 use lru::LruCache;
 use std::collections::HashMap;

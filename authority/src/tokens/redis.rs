@@ -14,8 +14,10 @@
 //! replica that takes over after a failure may lack the last moments before it: a token that was used up or
 //! revoked then may be good again, for what is left of its life.
 
+use super::record::Record;
 use super::remote::Remote;
-use super::{Record, StoreUnavailable, TOKENS_PER_INSTANCE, TokenHash, TokenStore};
+use super::store::{StoreUnavailable, TOKENS_PER_INSTANCE, TokenStore};
+use super::token::TokenHash;
 use crate::telemetry::Metrics;
 use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use ::redis::{Client, FromRedisValue, Script, ScriptInvocation};
@@ -172,14 +174,14 @@ impl TokenStore for RedisStore {
         let mut script = self.get.key(token_key(token));
         script.arg(token.to_string()).arg(INSTANCE_KEYS);
         let record: Option<String> = self.run("get", &script).await?;
-        record.map(|record| Record::from_json(record.as_bytes())).transpose()
+        Ok(record.map(|record| Record::from_json(record.as_bytes())).transpose()?)
     }
 
     async fn take(&self, token: TokenHash) -> Result<Option<Record>, StoreUnavailable> {
         let mut script = self.take.key(token_key(token));
         script.arg(token.to_string()).arg(INSTANCE_KEYS);
         let record: Option<String> = self.run("take", &script).await?;
-        record.map(|record| Record::from_json(record.as_bytes())).transpose()
+        Ok(record.map(|record| Record::from_json(record.as_bytes())).transpose()?)
     }
 
     async fn list(&self, instance: Uuid) -> Result<Vec<(TokenHash, Record)>, StoreUnavailable> {

@@ -1,126 +1,127 @@
-//! Questions about machines that go to vCenter together.
+//! Requests for machines' properties that go to vCenter together.
 //!
-//! A question goes out at once while fewer than [`CALLS`] calls are under way. What is asked meanwhile waits, and
-//! the next call takes all of it along. So a calm authority asks about one machine at a time, and when a thousand
-//! browsers come back after an outage, vCenter has a sixteenth of the calls to answer, and the authority the cost
-//! of as many.
+//! A request goes out at once while fewer than [`CALLS`] calls are in progress. Requests that arrive meanwhile wait, and
+//! the next call takes all of them along. So a calm authority reads one machine at a time; when a thousand browsers
+//! come back after an outage, vCenter answers a sixteenth of the calls, and the authority pays for as many.
 //!
-//! A call begins after all of its questions were asked: no answer is older than the question.
+//! A call begins after all of its requests were made, so no result is older than its request.
 
-use super::machine::{MachineRef, VirtualMachine};
-use super::session::Error;
+use super::error::VcenterError;
+use super::machine::VirtualMachine;
+use super::reference::MachineRef;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::{Semaphore, oneshot};
 
-/// Calls that are under way at once before questions wait for each other. More than one, so that an answer that
-/// is slow or lost holds up nobody who asks after it.
+/// Calls in progress before requests wait for each other. More than one, so that a slow or lost reply does not delay
+/// the requests after it.
 const CALLS: usize = 4;
 
-/// Machines of one call. With the neighbours of each it is a few pages, which come one after the other.
+/// Machines in one call, at most. With the neighbours of each machine the reply is a few pages, which come one after
+/// the other.
 const MACHINES_MAX: usize = 16;
 
-/// What vCenter says of one machine: `None` if it is not there any more.
-pub(super) type Answer = Result<Option<VirtualMachine>, Error>;
+/// One machine's properties; `None` if vCenter no longer has it.
+pub(super) type MachineResult = Result<Option<VirtualMachine>, VcenterError>;
 
-/// The questions of one kind.
+/// The requests for one [`Detail`](super::machine::Detail).
 pub(super) struct Batch {
     waiting: Mutex<Waiting>,
     calls: Semaphore,
 }
 
-/// Questions that no call has taken yet, in the order of their numbers.
+/// Requests that no call has taken yet, in the order of their numbers.
 #[derive(Default)]
 struct Waiting {
-    questions: VecDeque<Question>,
+    requests: VecDeque<Request>,
     next: u64,
 }
 
-struct Question {
+struct Request {
     number: u64,
     machine: MachineRef,
-    answer: oneshot::Sender<Answer>,
+    response: oneshot::Sender<MachineResult>,
 }
 
 impl Batch {
-    /// Nothing is asked.
+    /// Creates an empty batch.
     pub(super) fn new() -> Self {
         Self { waiting: Mutex::default(), calls: Semaphore::new(CALLS) }
     }
 
-    /// Asks about one machine. `call` asks vCenter about several, and has an answer for each, in their order.
-    /// Somebody else's may be called in its place.
-    pub(super) async fn ask<F: Future<Output = Vec<Answer>>>(
+    /// Requests one machine's properties. `call` reads several machines and returns a result for each, in their order;
+    /// the request may also travel in another caller's call.
+    pub(super) async fn request<F: Future<Output = Vec<MachineResult>>>(
         &self,
         machine: &MachineRef,
         call: impl Fn(Vec<MachineRef>) -> F,
-    ) -> Answer {
+    ) -> MachineResult {
         loop {
-            let (number, answer) = self.lock().push(machine.clone());
-            // Whoever made the call may have left in the middle of it: then it is made anew.
-            if let Ok(answer) = self.answered(number, answer, &call).await {
-                return answer;
+            let (number, response) = self.lock().push(machine.clone());
+            // The caller that made the call may have been cancelled in the middle of it: then request again.
+            if let Ok(result) = self.wait(number, response, &call).await {
+                return result;
             }
         }
     }
 
-    /// Waits for the answer to a question, and makes calls while it waits to be put into one.
-    async fn answered<F: Future<Output = Vec<Answer>>>(
+    /// Waits for the response to a request. Makes calls until the request is in one.
+    async fn wait<F: Future<Output = Vec<MachineResult>>>(
         &self,
         number: u64,
-        mut answer: oneshot::Receiver<Answer>,
+        mut response: oneshot::Receiver<MachineResult>,
         call: impl Fn(Vec<MachineRef>) -> F,
-    ) -> Result<Answer, RecvError> {
+    ) -> Result<MachineResult, RecvError> {
         while self.lock().has(number) {
             tokio::select! {
                 biased;
-                answered = &mut answer => return answered,
-                Ok(_turn) = self.calls.acquire() => {
-                    let questions = self.lock().take();
-                    let (machines, askers): (Vec<_>, Vec<_>) = questions
+                result = &mut response => return result,
+                Ok(_permit) = self.calls.acquire() => {
+                    let requests = self.lock().take();
+                    let (machines, responses): (Vec<_>, Vec<_>) = requests
                         .into_iter()
-                        .map(|question| (question.machine, question.answer))
+                        .map(|request| (request.machine, request.response))
                         .unzip();
                     if !machines.is_empty() {
-                        for (asker, answer) in askers.into_iter().zip(call(machines).await) {
-                            // One that has left is told nothing.
-                            let _ = asker.send(answer);
+                        for (response, result) in responses.into_iter().zip(call(machines).await) {
+                            // A cancelled caller no longer waits for it.
+                            let _ = response.send(result);
                         }
                     }
                 }
             }
         }
-        answer.await
+        response.await
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        // Every change is whole even if a holder panicked.
+        // Every change is complete even if a holder panicked.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Waiting {
-    fn push(&mut self, machine: MachineRef) -> (u64, oneshot::Receiver<Answer>) {
+    fn push(&mut self, machine: MachineRef) -> (u64, oneshot::Receiver<MachineResult>) {
         let number = self.next;
         self.next += 1;
-        let (answer, answered) = oneshot::channel();
-        self.questions.push_back(Question { number, machine, answer });
-        (number, answered)
+        let (response, receiver) = oneshot::channel();
+        self.requests.push_back(Request { number, machine, response });
+        (number, receiver)
     }
 
     fn has(&self, number: u64) -> bool {
-        self.questions.front().is_some_and(|first| first.number <= number)
+        self.requests.front().is_some_and(|first| first.number <= number)
     }
 
-    /// The questions of the next call, without those of askers that have left.
-    fn take(&mut self) -> Vec<Question> {
+    /// Takes the requests of the next call, without those of cancelled callers.
+    fn take(&mut self) -> Vec<Request> {
         let mut taken = Vec::new();
         while taken.len() < MACHINES_MAX
-            && let Some(question) = self.questions.pop_front()
+            && let Some(request) = self.requests.pop_front()
         {
-            if !question.answer.is_closed() {
-                taken.push(question);
+            if !request.response.is_closed() {
+                taken.push(request);
             }
         }
         taken
@@ -140,12 +141,12 @@ mod tests {
     /// How long vCenter takes.
     const CALL: Duration = Duration::from_millis(10);
 
-    /// A vCenter that notes which machines each call is about.
+    /// A vCenter that records which machines each call reads.
     #[derive(Clone, Default)]
     struct Calls(Rc<RefCell<Vec<Vec<String>>>>);
 
     impl Calls {
-        async fn call(&self, machines: Vec<MachineRef>) -> Vec<Answer> {
+        async fn call(&self, machines: Vec<MachineRef>) -> Vec<MachineResult> {
             let names = machines.iter().map(|machine| machine.as_str().to_owned()).collect();
             self.0.borrow_mut().push(names);
             sleep(CALL).await;
@@ -165,53 +166,53 @@ mod tests {
         VirtualMachine { reference: machine.clone(), ..machine_on("6.7.0", Some(5901)) }
     }
 
-    async fn ask(batch: &Batch, calls: &Calls, number: usize) {
+    async fn request(batch: &Batch, calls: &Calls, number: usize) {
         let machine = reference(number);
-        let answer = batch.ask(&machine, |machines| calls.call(machines)).await;
-        assert_eq!(answer.unwrap().unwrap().reference, machine);
+        let result = batch.request(&machine, |machines| calls.call(machines)).await;
+        assert_eq!(result.unwrap().unwrap().reference, machine);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_asks_alone_waits_for_nobody() {
+    async fn a_lone_request_goes_out_at_once() {
         let (batch, calls) = (Batch::new(), Calls::default());
         for number in 0..3 {
-            ask(&batch, &calls, number).await;
+            request(&batch, &calls, number).await;
         }
-        join_all((0..CALLS).map(|number| ask(&batch, &calls, number))).await;
+        join_all((0..CALLS).map(|number| request(&batch, &calls, number))).await;
         assert_eq!(calls.sizes(), [1; 3 + CALLS]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn many_who_ask_at_once_share_calls_and_each_has_its_own_answer() {
+    async fn concurrent_requests_share_calls_and_each_gets_its_own_result() {
         let (batch, calls) = (Batch::new(), Calls::default());
-        join_all((0..100).map(|number| ask(&batch, &calls, number))).await;
+        join_all((0..100).map(|number| request(&batch, &calls, number))).await;
         let sizes = calls.sizes();
         assert_eq!(sizes[..CALLS], [1; CALLS]);
         assert_eq!(sizes[CALLS..], [16; 6], "the other 96");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_question_is_put_into_no_call_that_has_begun() {
+    async fn a_request_joins_no_call_that_has_begun() {
         let (batch, calls) = (Batch::new(), Calls::default());
         let late = async {
             sleep(CALL / 2).await;
-            ask(&batch, &calls, 0).await;
+            request(&batch, &calls, 0).await;
         };
-        tokio::join!(ask(&batch, &calls, 0), late);
+        tokio::join!(request(&batch, &calls, 0), late);
         assert_eq!(calls.sizes(), [1, 1]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_leaves_takes_no_answer_from_the_others() {
+    async fn a_cancelled_request_takes_no_result_from_the_others() {
         let (batch, calls) = (Batch::new(), Calls::default());
         let impatient = |number| {
-            let asked = ask(&batch, &calls, number);
-            async { assert!(timeout(CALL * 3 / 2, asked).await.is_err()) }
+            let request = request(&batch, &calls, number);
+            async { assert!(timeout(CALL * 3 / 2, request).await.is_err()) }
         };
-        // The first calls are over at 10 ms. Who asks for the rest then leaves at 15 ms.
-        let busy = join_all((0..CALLS).map(|number| ask(&batch, &calls, number)));
+        // The first calls are over at 10 ms. The callers that carry the rest are cancelled at 15 ms.
+        let busy = join_all((0..CALLS).map(|number| request(&batch, &calls, number)));
         let leaving = join_all((10..14).map(impatient));
-        let patient = join_all((20..30).map(|number| ask(&batch, &calls, number)));
+        let patient = join_all((20..30).map(|number| request(&batch, &calls, number)));
         timeout(CALL * 4, async { tokio::join!(busy, leaving, patient) }).await.unwrap();
         let last = calls.0.borrow().last().cloned().unwrap_or_default();
         assert!(last.iter().all(|machine| machine.starts_with("vm-2")), "{last:?}");

@@ -1,9 +1,7 @@
 //! An ESXi host as a console gateway sees it, read out of vSphere's properties.
 
-use super::machine::MachineRef;
+use super::reference::HostRef;
 use super::soap::ObjectContent;
-use serde::{Deserialize, Serialize};
-use std::num::NonZeroU16;
 
 pub(super) const NAME: &str = "name";
 pub(super) const VERSION: &str = "summary.config.product.version";
@@ -13,24 +11,6 @@ pub(super) const CERTIFICATE: &str = "config.certificate";
 
 /// The first version without a VNC server.
 const WITHOUT_VNC: u32 = 7;
-
-/// A host's managed object identifier, `host-29`, valid within one vCenter.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct HostRef(String);
-
-impl HostRef {
-    /// The identifier.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<String> for HostRef {
-    fn from(id: String) -> Self {
-        Self(id)
-    }
-}
 
 /// The properties that decide about a host's consoles.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +30,7 @@ impl Host {
     pub(super) fn of(object: &ObjectContent) -> Option<Self> {
         let property = |path| object.property(path).map(str::to_owned);
         Some(Self {
-            reference: HostRef(object.id.clone()),
+            reference: HostRef::from(object.id.clone()),
             name: property(NAME)?,
             version: property(VERSION),
             certificate: property(CERTIFICATE),
@@ -63,17 +43,6 @@ impl Host {
         let major = self.version.as_deref().and_then(|version| version.split('.').next());
         major.and_then(|major| major.parse().ok()).is_some_and(|major: u32| major < WITHOUT_VNC)
     }
-}
-
-/// A machine of a host has this VNC port, running or not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PortHolder {
-    /// Whose port it is.
-    pub machine: MachineRef,
-    /// `RemoteDisplay.vnc.port`, with VNC not switched off.
-    pub port: NonZeroU16,
-    /// Whether the machine runs, so that its port may be open.
-    pub running: bool,
 }
 
 #[cfg(test)]
@@ -93,7 +62,7 @@ mod tests {
             (None, false),
         ] {
             let host = Host {
-                reference: HostRef("host-29".to_owned()),
+                reference: HostRef::from("host-29".to_owned()),
                 name: "esx-1".to_owned(),
                 version: version.map(str::to_owned),
                 certificate: None,

@@ -1,7 +1,8 @@
 //! The names by which nova and its users know a vCenter's clusters.
 
-use super::session::Error;
-use super::{Cluster, Vcenter};
+use super::Vcenter;
+use super::error::VcenterError;
+use super::inventory::Cluster;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,23 +10,23 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-/// A name that is not known may be that of a new or renamed cluster, so vCenter is asked again; but callers
-/// with wrong names are not to keep it busy.
+/// An unknown name may be that of a new or renamed cluster, so vCenter is asked again, but not more often than this:
+/// callers with wrong names must not keep it busy.
 const REDISCOVERY_PAUSE: Duration = Duration::from_secs(10);
 
-/// The configured names, and those of the clusters that vCenter has told of.
+/// The configured names, and the names of the clusters that vCenter has.
 pub(super) struct Hypervisors {
     configured: Vec<String>,
     discovered: Mutex<Option<Discovered>>,
-    /// When vCenter was last asked, and what came of it. Locked while it is asked.
-    tried: AsyncMutex<Option<(Instant, Option<Error>)>>,
+    /// When vCenter was last asked, and the error if that failed. Locked while it is asked.
+    last_discovery: AsyncMutex<Option<(Instant, Option<VcenterError>)>>,
 }
 
 /// The clusters' names by the clusters' identifiers.
-type Discovered = HashMap<String, Names>;
+type Discovered = HashMap<String, HypervisorNames>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Names {
+struct HypervisorNames {
     /// `domain-c7(cluster-a)`: nova until 2017, and readable.
     readable: String,
     /// `domain-c7.4fdbd4f5-…`, with the vCenter's instance UUID: nova since then.
@@ -34,10 +35,10 @@ struct Names {
 
 impl Hypervisors {
     pub(super) fn new(configured: Vec<String>) -> Self {
-        Self { configured, discovered: Mutex::default(), tried: AsyncMutex::default() }
+        Self { configured, discovered: Mutex::default(), last_discovery: AsyncMutex::default() }
     }
 
-    /// Is it a name of a cluster here, or a part of one? nova's `compute_node_search_by_hypervisor` takes
+    /// Is `name` the name of a cluster here, or a part of one? nova's `compute_node_search_by_hypervisor` takes
     /// any part.
     pub(super) fn include(&self, name: &str) -> bool {
         let is_part_of = |known: &str| known.contains(name);
@@ -52,24 +53,24 @@ impl Hypervisors {
         discovered.as_ref()?.get(id).map(|names| names.readable.clone())
     }
 
-    /// Asks vCenter for its clusters, unless somebody did a moment ago: then it waits for the outcome of
-    /// that. The error is why the clusters of this vCenter are not known.
-    pub(super) async fn discover(&self, vcenter: &Vcenter) -> Result<(), Error> {
-        let mut tried = self.tried.lock().await;
-        if let Some((at, outcome)) = tried.as_ref()
+    /// Reads the clusters from vCenter. Within [`REDISCOVERY_PAUSE`] of the last attempt, returns the outcome of that
+    /// attempt.
+    pub(super) async fn discover(&self, vcenter: &Vcenter) -> Result<(), VcenterError> {
+        let mut last = self.last_discovery.lock().await;
+        if let Some((at, outcome)) = last.as_ref()
             && at.elapsed() < REDISCOVERY_PAUSE
         {
             return outcome.clone().map_or(Ok(()), Err);
         }
-        let outcome = self.ask(vcenter).await;
-        *tried = Some((Instant::now(), outcome.as_ref().err().cloned()));
+        let outcome = self.read(vcenter).await;
+        *last = Some((Instant::now(), outcome.as_ref().err().cloned()));
         outcome
     }
 
-    async fn ask(&self, vcenter: &Vcenter) -> Result<(), Error> {
+    async fn read(&self, vcenter: &Vcenter) -> Result<(), VcenterError> {
         let service_host = vcenter.service_host();
-        let asked = async { Ok((vcenter.clusters().await?, vcenter.instance_uuid().await?)) };
-        let (clusters, uuid) = asked.await.inspect_err(|error: &Error| {
+        let reads = async { Ok((vcenter.clusters().await?, vcenter.instance_uuid().await?)) };
+        let (clusters, uuid) = reads.await.inspect_err(|error: &VcenterError| {
             warn!(vcenter = service_host, %error, "cannot read the clusters' names");
         })?;
         let found: Discovered =
@@ -77,7 +78,7 @@ impl Hypervisors {
         let mut discovered = self.discovered();
         if discovered.as_ref() != Some(&found) {
             let clusters: Vec<&str> = found.values().map(|names| names.readable.as_str()).collect();
-            info!(vcenter = service_host, ?clusters, "clusters");
+            info!(vcenter = service_host, ?clusters, "read the clusters' names");
             *discovered = Some(found);
         }
         Ok(())
@@ -88,14 +89,14 @@ impl Hypervisors {
     }
 }
 
-impl Names {
+impl HypervisorNames {
     fn all(&self) -> impl Iterator<Item = &str> {
         [Some(&self.readable), self.unique.as_ref()].into_iter().flatten().map(String::as_str)
     }
 }
 
-fn names(cluster: &Cluster, vcenter: &Option<String>) -> Names {
+fn names(cluster: &Cluster, vcenter: &Option<String>) -> HypervisorNames {
     let Cluster { id, name } = cluster;
     let unique = vcenter.as_ref().map(|uuid| format!("{id}.{uuid}"));
-    Names { readable: format!("{id}({name})"), unique }
+    HypervisorNames { readable: format!("{id}({name})"), unique }
 }

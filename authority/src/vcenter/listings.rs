@@ -1,21 +1,21 @@
-//! Listings of a vCenter's machines, shared between those who want one at the same time.
+//! Listings of a vCenter's machines, shared between callers that want one at the same time.
 //!
-//! Nobody opens a console by them: they are for finding a machine by its name. An inventory of ten thousand
-//! machines takes vCenter seconds to list, so there is one listing at a time, however many callers wait.
+//! They serve to find a machine by its name; no console is opened by them. vCenter takes seconds to list an inventory of
+//! ten thousand machines, so one listing runs at a time, however many callers wait.
 
 use super::Vcenter;
+use super::error::VcenterError;
 use super::machine::VirtualMachine;
 use super::scope::Container;
-use super::session::Error;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-type Answer = Result<Arc<[VirtualMachine]>, Error>;
+type ListingResult = Result<Arc<[VirtualMachine]>, VcenterError>;
 
-/// For each container, and for everything, the last listing that somebody asked for.
+/// The latest listing of each container, and of the whole inventory.
 pub(super) struct Listings {
     vcenter: Arc<Vcenter>,
     latest: Mutex<HashMap<Option<Container>, Listing>>,
@@ -23,9 +23,9 @@ pub(super) struct Listings {
 
 #[derive(Clone)]
 struct Listing {
-    /// Whether vCenter is being asked, or was.
+    /// Whether the call to vCenter has started.
     begun: Arc<AtomicBool>,
-    answer: Shared<BoxFuture<'static, Answer>>,
+    result: Shared<BoxFuture<'static, ListingResult>>,
 }
 
 impl Listings {
@@ -33,28 +33,28 @@ impl Listings {
         Self { vcenter, latest: Mutex::default() }
     }
 
-    /// The machines below `container`, or all. The listing begins after the question, so that it has what
-    /// was created before; all who ask while another one is under way share the one that follows it.
-    pub(super) async fn get(&self, container: Option<&Container>) -> Answer {
+    /// Lists the machines below `container`, or all. The listing begins after this call, so it has every machine that
+    /// was created before. Callers that arrive during a listing share the one that follows it.
+    pub(super) async fn get(&self, container: Option<&Container>) -> ListingResult {
         let listing = {
             let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
             let previous = latest.get(&container.cloned());
             match previous.filter(|listing| !listing.begun.load(Ordering::Relaxed)) {
                 Some(waiting) => waiting.clone(),
                 None => {
-                    let previous = previous.map(|listing| listing.answer.clone());
+                    let previous = previous.map(|listing| listing.result.clone());
                     let next = self.start_after(previous, container.cloned());
                     latest.insert(container.cloned(), next.clone());
                     next
                 }
             }
         };
-        listing.answer.await
+        listing.result.await
     }
 
     fn start_after(
         &self,
-        previous: Option<Shared<BoxFuture<'static, Answer>>>,
+        previous: Option<Shared<BoxFuture<'static, ListingResult>>>,
         container: Option<Container>,
     ) -> Listing {
         let vcenter = Arc::clone(&self.vcenter);
@@ -62,15 +62,15 @@ impl Listings {
         let flag = Arc::clone(&begun);
         let list = async move {
             if let Some(previous) = previous {
-                // Whatever came of it: the question now is another one.
+                // Its result belongs to its own callers.
                 let _ = previous.await;
             }
             flag.store(true, Ordering::Relaxed);
             vcenter.list(container.as_ref()).await.map(Arc::from)
         };
-        let answer = list.boxed().shared();
-        // A task of its own, so that a caller who stops waiting ends it for nobody.
-        tokio::spawn(answer.clone());
-        Listing { begun, answer }
+        let result = list.boxed().shared();
+        // A task of its own: a caller that stops waiting does not cancel it for the others.
+        tokio::spawn(result.clone());
+        Listing { begun, result }
     }
 }

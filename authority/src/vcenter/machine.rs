@@ -1,7 +1,10 @@
 //! A virtual machine as a console gateway sees it, read out of vSphere's properties.
 
-use super::host::{self, Host, PortHolder};
-use super::soap::{ObjectContent, Unanswered};
+use super::host::{self, Host};
+use super::port_holder::{PORT_PATHS, PortHolder, neighbours, vnc_port};
+use super::property::{HOST, POWER_STATE, VNC_ENABLED, VNC_PORT};
+use super::reference::MachineRef;
+use super::soap::{ObjectContent, SoapError};
 use super::xml::Malformed;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -11,12 +14,7 @@ use vncgate_api::Secret;
 
 const NAME: &str = "summary.config.name";
 const INSTANCE_UUID: &str = "summary.config.instanceUuid";
-const POWER_STATE: &str = "runtime.powerState";
 const CONNECTION_STATE: &str = "runtime.connectionState";
-const HOST: &str = "runtime.host";
-/// nova's key for the console port, a keyed element of an array.
-const VNC_PORT: &str = r#"config.extraConfig["RemoteDisplay.vnc.port"]"#;
-const VNC_ENABLED: &str = r#"config.extraConfig["RemoteDisplay.vnc.enabled"]"#;
 const VNC_PASSWORD: &str = r#"config.extraConfig["RemoteDisplay.vnc.password"]"#;
 const VCPUS: &str = "summary.config.numCpu";
 const MEMORY_MIB: &str = "summary.config.memorySizeMB";
@@ -37,9 +35,6 @@ pub(super) const MACHINE_PATHS: &[&str] = &[
 
 /// What to read of each `HostSystem`.
 pub(super) const HOST_PATHS: &[&str] = &[host::NAME, HOST_PARENT, host::VERSION];
-
-/// What to read of a host's machines to know its VNC ports.
-pub(super) const PORT_PATHS: &[&str] = &[VNC_PORT, VNC_ENABLED, POWER_STATE, HOST];
 
 /// What to read of a machine beside what [`VirtualMachine`] always has: what only somebody needs who is
 /// about to open its console.
@@ -69,25 +64,6 @@ impl Detail {
 
     pub(super) fn neighbour_paths(self) -> &'static [&'static str] {
         if self == Self::Vnc { PORT_PATHS } else { &[] }
-    }
-}
-
-/// A machine's managed object identifier, `vm-42`. It is valid within one vCenter and changes when the
-/// machine is unregistered and registered again.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct MachineRef(String);
-
-impl MachineRef {
-    /// The identifier.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<String> for MachineRef {
-    fn from(id: String) -> Self {
-        Self(id)
     }
 }
 
@@ -136,21 +112,21 @@ pub struct VirtualMachine {
 }
 
 /// The machines among `objects`, each with the host it refers to.
-pub(super) fn machines(objects: &[ObjectContent]) -> Result<Vec<VirtualMachine>, Unanswered> {
+pub(super) fn machines(objects: &[ObjectContent]) -> Result<Vec<VirtualMachine>, SoapError> {
     let hosts = hosts(objects);
     let machines = objects.iter().filter(|object| object.kind == "VirtualMachine");
     machines.map(|object| read(object, &hosts)).collect()
 }
 
 /// These machines out of `objects`, each with the host it refers to and, where those were read, its neighbours.
-pub(super) fn machines_named<'a>(
+pub(super) fn machines_by_reference<'a>(
     objects: &'a [ObjectContent],
     references: &'a [MachineRef],
-) -> impl Iterator<Item = Result<Option<VirtualMachine>, Unanswered>> + 'a {
+) -> impl Iterator<Item = Result<Option<VirtualMachine>, SoapError>> + 'a {
     let hosts = hosts(objects);
     references.iter().map(move |reference| {
         // It is a neighbour, too: once with all properties, and once or more with those of neighbours.
-        let own = objects.iter().filter(|object| object.id == reference.0);
+        let own = objects.iter().filter(|object| object.id == reference.as_str());
         let Some(own) = own.max_by_key(|object| object.properties.len()) else { return Ok(None) };
         let host = own.property(HOST);
         let is_neighbour = |object: &&ObjectContent| {
@@ -170,7 +146,7 @@ fn hosts(objects: &[ObjectContent]) -> HashMap<&str, &ObjectContent> {
 fn read(
     object: &ObjectContent,
     hosts: &HashMap<&str, &ObjectContent>,
-) -> Result<VirtualMachine, Unanswered> {
+) -> Result<VirtualMachine, SoapError> {
     let required = |path| object.property(path).ok_or(Malformed::Missing(path));
     let power_state = match required(POWER_STATE)? {
         "poweredOn" => PowerState::On,
@@ -186,7 +162,7 @@ fn read(
     // Absent while vCenter cannot reach the host; they are for display.
     let number = |path| object.property(path).and_then(|text| text.parse().ok()).unwrap_or(0);
     Ok(VirtualMachine {
-        reference: MachineRef(object.id.clone()),
+        reference: MachineRef::from(object.id.clone()),
         name: required(NAME)?.to_owned(),
         instance: object.property(INSTANCE_UUID).and_then(|uuid| uuid.parse().ok()),
         power_state,
@@ -199,37 +175,6 @@ fn read(
         vcpus: number(VCPUS),
         memory_mib: number(MEMORY_MIB),
     })
-}
-
-/// The VNC ports of the machines among `objects`.
-pub(super) fn port_holders<'a>(
-    objects: impl IntoIterator<Item = &'a ObjectContent>,
-) -> Vec<PortHolder> {
-    let holder = |object: &ObjectContent| {
-        Some(PortHolder {
-            machine: MachineRef(object.id.clone()),
-            port: vnc_port(object)?,
-            running: object.property(POWER_STATE) == Some("poweredOn"),
-        })
-    };
-    objects.into_iter().filter_map(holder).collect()
-}
-
-/// The same without this machine's own.
-pub(super) fn neighbours<'a>(
-    objects: impl IntoIterator<Item = &'a ObjectContent>,
-    machine: &MachineRef,
-) -> Vec<PortHolder> {
-    let mut holders = port_holders(objects);
-    holders.retain(|holder| holder.machine != *machine);
-    holders
-}
-
-fn vnc_port(object: &ObjectContent) -> Option<NonZeroU16> {
-    let enabled =
-        object.property(VNC_ENABLED).is_none_or(|value| value.eq_ignore_ascii_case("true"));
-    let port = object.property(VNC_PORT)?.trim().parse().ok()?;
-    enabled.then_some(port)
 }
 
 #[cfg(test)]

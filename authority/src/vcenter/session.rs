@@ -1,178 +1,87 @@
-//! One shared session with one vCenter: log in once for all callers, and again when it has expired.
+//! One shared session with one vCenter: log in once for all callers, and again when the session has expired.
 
-use super::soap::{self, Fault, ServiceContent, Unanswered};
-use crate::outbound::{self, NoBody};
+use super::error::VcenterError;
+use super::soap::{self, Fault, ServiceContent, SoapError};
+use super::transport::{Endpoint, Transport};
 use crate::telemetry::Metrics;
-use axum::body::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{self, BoxFuture};
-use reqwest::StatusCode;
-use reqwest::header::{CONTENT_TYPE, COOKIE, HeaderValue, SET_COOKIE};
-use rustls::ClientConfig;
-use secrecy::{ExposeSecret, SecretString};
+use reqwest::header::HeaderValue;
+use secrecy::ExposeSecret;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use thiserror::Error;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
-use url::Url;
 
-/// A vCenter on the same network answers a SYN in milliseconds; two seconds allow for one that is lost
-/// and sent again.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// A login may wait for a directory server. It outlives the caller that started it, so it may take
-/// longer than the caller waits: the next one finds the session ready.
+/// A login may wait for a directory server. It outlives the caller that started it, so it may take longer than
+/// that caller waits: the next caller finds the session ready.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// After "wrong password" no login is tried for this long: vCenter locks an account after five failures
-/// in three minutes by default, and every check would be one.
+/// How long no login is tried after "wrong password". By default vCenter locks an account after five failures in
+/// three minutes, and every check would be one.
 const REJECTED_LOGIN_PAUSE: Duration = Duration::from_secs(60);
 
-/// A page of 200 virtual machines takes about 300 KiB; nothing asked for here comes near this.
-pub const RESPONSE_LIMIT: usize = 4 * 1024 * 1024;
-
-/// Shorter than the idle timeouts of vCenter's own reverse proxy and of the load balancers in front of it.
-const IDLE_CONNECTION: Duration = Duration::from_secs(55);
-
-/// Why vCenter gave no answer.
-#[derive(Clone, Debug, Error)]
-pub enum Error {
-    /// No connection, no TLS, or the connection broke.
-    #[error("cannot reach it: {0}")]
-    Unreachable(String),
-    /// Connected, but no whole answer in time.
-    #[error("no answer within {0:?}")]
-    TimedOut(Duration),
-    /// An HTTP status that no SOAP answer has.
-    #[error("HTTP status {0}")]
-    Status(StatusCode),
-    /// More than [`RESPONSE_LIMIT`].
-    #[error("the answer is larger than {RESPONSE_LIMIT} bytes")]
-    TooLarge,
-    /// A fault, or something that is not a SOAP answer to the call.
-    #[error(transparent)]
-    Unanswered(#[from] Unanswered),
-    /// Logged in, but without a session cookie.
-    #[error("the answer to Login sets no vmware_soap_session cookie")]
-    NoCookie,
-    /// The last login failed for the credentials, and it is too early to try again.
-    #[error("user name or password was refused; the next login is tried in {0:?}")]
-    Rejected(Duration),
-    /// The authority's own task that logs in was ended, as happens at shutdown.
-    #[error("the login was abandoned")]
-    Abandoned,
-}
-
-impl Error {
-    /// The vSphere fault type, if it is a fault.
-    pub fn fault(&self) -> Option<&str> {
-        match self {
-            Self::Unanswered(Unanswered::Fault(fault)) => Some(&fault.kind),
-            _ => None,
-        }
-    }
-
-    /// The privilege that the account lacks, if that is the fault.
-    pub fn missing_privilege(&self) -> Option<&str> {
-        match self {
-            Self::Unanswered(Unanswered::Fault(fault)) if fault.kind == Fault::NO_PERMISSION => {
-                Some(fault.privilege.as_deref().unwrap_or("(vCenter does not say which)"))
-            }
-            _ => None,
-        }
-    }
-
-    /// The kind of failure, as a metric's label.
-    fn outcome(&self) -> &'static str {
-        match self {
-            Self::Unreachable(_) => "unreachable",
-            Self::TimedOut(_) => "timed_out",
-            Self::Status(_) => "http_status",
-            Self::TooLarge => "too_large",
-            Self::Unanswered(Unanswered::Fault(_)) => "fault",
-            Self::Unanswered(Unanswered::Malformed(_)) => "malformed",
-            Self::NoCookie | Self::Rejected(_) | Self::Abandoned => "login",
-        }
-    }
-}
-
-/// Where a vCenter is and as whom to log in.
-pub struct Endpoint {
-    /// The SDK's URL, `https://HOST/sdk`.
-    pub url: Url,
-    /// Verifies the server.
-    pub tls: ClientConfig,
-    /// User name, such as `vncgate@vsphere.local`.
-    pub username: String,
-    /// The user's password.
-    pub password: SecretString,
-}
-
 /// A SOAP client for one vCenter. All callers share one session and a pool of kept-alive connections.
-pub struct Client {
+pub(super) struct SoapClient {
     shared: Arc<Shared>,
 }
 
-impl Client {
+impl SoapClient {
     /// A client that logs in at its first call. `service_host` names the vCenter in logs and metrics.
-    pub fn new(
+    pub(super) fn new(
         service_host: &str,
         endpoint: Endpoint,
         metrics: Arc<Metrics>,
     ) -> Result<Self, reqwest::Error> {
-        let http = outbound::client(endpoint.tls.clone())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(IDLE_CONNECTION)
-            .build()?;
-        let service_host = service_host.to_owned();
-        let state = Mutex::default();
-        Ok(Self { shared: Arc::new(Shared { service_host, endpoint, http, state, metrics }) })
+        let transport = Transport::new(service_host, endpoint, metrics)?;
+        Ok(Self { shared: Arc::new(Shared { transport, state: Mutex::default() }) })
     }
 
-    /// Makes one call. `method` is its name for the metrics; `request` and `reply` are of
-    /// [`super::soap`]. An expired session is renewed and the call made once more.
-    pub async fn call<T>(
+    /// Makes one call. `method` is its name for the metrics; `request` and `reply` are of [`super::soap`]. If the
+    /// session has expired, logs in again and makes the call once more.
+    pub(super) async fn call<T>(
         &self,
         method: &'static str,
         request: impl Fn(&ServiceContent) -> String,
-        reply: impl Fn(&[u8]) -> Result<T, Unanswered>,
-    ) -> Result<T, Error> {
+        reply: impl Fn(&[u8]) -> Result<T, SoapError>,
+    ) -> Result<T, VcenterError> {
+        let transport = &self.shared.transport;
         let session = self.session(None).await?;
         let first =
-            self.shared.call(method, Some(&session.cookie), request(&session.content), &reply);
+            transport.call(method, Some(&session.cookie), request(&session.content), &reply);
         match first.await {
             Err(error) if error.fault() == Some(Fault::NOT_AUTHENTICATED) => {
                 let renewed = self.session(Some(&session)).await?;
                 let request = request(&renewed.content);
                 let (value, _) =
-                    self.shared.call(method, Some(&renewed.cookie), request, &reply).await?;
+                    transport.call(method, Some(&renewed.cookie), request, &reply).await?;
                 Ok(value)
             }
-            answered => answered.map(|(value, _)| value),
+            result => result.map(|(value, _)| value),
         }
     }
 
-    /// Which vCenter it is, by its own word.
-    pub async fn instance_uuid(&self) -> Result<Option<String>, Error> {
+    /// `about.instanceUuid`, which tells vCenters apart.
+    pub(super) async fn instance_uuid(&self) -> Result<Option<String>, VcenterError> {
         Ok(self.session(None).await?.content.instance_uuid.clone())
     }
 
     /// Ends the session, if there is one.
-    pub async fn logout(&self) {
+    pub(super) async fn logout(&self) {
         let Some(session) = self.shared.state().session.take() else { return };
+        let transport = &self.shared.transport;
         let request = soap::logout(&session.content);
-        let reply = |reply: &[u8]| soap::done(reply, "LogoutResponse");
-        if let Err(error) = self.shared.call("Logout", Some(&session.cookie), request, reply).await
-        {
-            warn!(vcenter = self.shared.service_host, %error, "logout failed; the session expires by itself");
+        let reply = |reply: &[u8]| soap::read_empty(reply, "LogoutResponse");
+        if let Err(error) = transport.call("Logout", Some(&session.cookie), request, reply).await {
+            let vcenter = &transport.service_host;
+            warn!(vcenter, %error, "logout failed; vCenter ends the session when it expires");
         }
     }
 
-    /// The session in use, unless it is `expired`: then a new one. However many callers ask, one login
-    /// is under way at a time, and all of them get what it gives.
-    async fn session(&self, expired: Option<&Arc<Session>>) -> Result<Arc<Session>, Error> {
+    /// The session in use, or a new one if the current session is `expired`. One login runs at a time, however
+    /// many callers ask, and all of them get its result.
+    async fn session(&self, expired: Option<&Arc<Session>>) -> Result<Arc<Session>, VcenterError> {
         let login = {
             let mut state = self.shared.state();
             match &state.session {
@@ -186,7 +95,7 @@ impl Client {
                 _ => {
                     state.session = None;
                     if let Some(pause) = state.rejected_until.and_then(remaining) {
-                        return Err(Error::Rejected(pause));
+                        return Err(VcenterError::Rejected(pause));
                     }
                     let login = Login::start(&self.shared);
                     let result = login.result.clone();
@@ -213,10 +122,10 @@ struct State {
     rejected_until: Option<Instant>,
 }
 
-/// A login under way. It runs as a task of its own, so that a caller who stops waiting ends it for nobody.
+/// A login in progress. It is a task of its own: a caller that stops waiting does not cancel it for the others.
 struct Login {
     task: AbortHandle,
-    result: future::Shared<BoxFuture<'static, Result<Arc<Session>, Error>>>,
+    result: future::Shared<BoxFuture<'static, Result<Arc<Session>, VcenterError>>>,
 }
 
 impl Login {
@@ -225,32 +134,32 @@ impl Login {
         let task = tokio::spawn(async move { shared.renew().await });
         Self {
             task: task.abort_handle(),
-            result: task.map(|ended| ended.unwrap_or(Err(Error::Abandoned))).boxed().shared(),
+            result: task
+                .map(|ended| ended.unwrap_or(Err(VcenterError::Abandoned)))
+                .boxed()
+                .shared(),
         }
     }
 }
 
 struct Shared {
-    service_host: String,
-    endpoint: Endpoint,
-    http: reqwest::Client,
+    transport: Transport,
     state: Mutex<State>,
-    metrics: Arc<Metrics>,
 }
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        // Every change of the state is one assignment: it is whole even if a holder panicked.
+        // Every change of the state is one assignment, so it is complete even if a holder panicked.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Logs in and notes the outcome for those who come later.
-    async fn renew(&self) -> Result<Arc<Session>, Error> {
+    /// Logs in and stores the outcome for later callers.
+    async fn renew(&self) -> Result<Arc<Session>, VcenterError> {
         let outcome = timeout(LOGIN_TIMEOUT, self.login())
             .await
-            .unwrap_or(Err(Error::TimedOut(LOGIN_TIMEOUT)))
+            .unwrap_or(Err(VcenterError::TimedOut(LOGIN_TIMEOUT)))
             .map(Arc::new);
-        let vcenter = &self.service_host;
+        let vcenter = &self.transport.service_host;
         let mut state = self.state();
         match &outcome {
             Ok(session) => {
@@ -267,109 +176,19 @@ impl Shared {
         outcome
     }
 
-    async fn login(&self) -> Result<Session, Error> {
+    async fn login(&self) -> Result<Session, VcenterError> {
+        let transport = &self.transport;
         let request = soap::retrieve_service_content();
+        let reply = soap::read_service_content;
         let (content, early_cookie) =
-            self.call("RetrieveServiceContent", None, request, soap::service_content).await?;
-        let Endpoint { username, password, .. } = &self.endpoint;
+            transport.call("RetrieveServiceContent", None, request, reply).await?;
+        let Endpoint { username, password, .. } = &transport.endpoint;
         let request = soap::login(&content, username, password.expose_secret());
-        let reply = |reply: &[u8]| soap::done(reply, "LoginResponse");
-        let (_, cookie) = self.call("Login", early_cookie.as_ref(), request, reply).await?;
-        let cookie = cookie.or(early_cookie).ok_or(Error::NoCookie)?;
+        let reply = |reply: &[u8]| soap::read_empty(reply, "LoginResponse");
+        let (_, cookie) = transport.call("Login", early_cookie.as_ref(), request, reply).await?;
+        let cookie = cookie.or(early_cookie).ok_or(VcenterError::NoCookie)?;
         Ok(Session { cookie, content })
     }
-
-    /// One call, measured, and the session cookie that its answer sets.
-    async fn call<T>(
-        &self,
-        method: &'static str,
-        cookie: Option<&HeaderValue>,
-        request: String,
-        reply: impl Fn(&[u8]) -> Result<T, Unanswered>,
-    ) -> Result<(T, Option<HeaderValue>), Error> {
-        let started = Instant::now();
-        let answered = match self.post(cookie, Bytes::from(request)).await {
-            Ok((body, cookie)) => reply(&body).map(|value| (value, cookie)).map_err(Error::from),
-            Err(error) => Err(error),
-        };
-        let outcome = answered.as_ref().map_or_else(Error::outcome, |_| "ok");
-        self.metrics.vcenter_call(&self.service_host, method, outcome, started.elapsed());
-        answered
-    }
-
-    async fn post(
-        &self,
-        cookie: Option<&HeaderValue>,
-        envelope: Bytes,
-    ) -> Result<(Vec<u8>, Option<HeaderValue>), Error> {
-        match self.post_once(cookie, envelope.clone()).await {
-            // vCenter closes kept-alive connections as it likes, also while a request is on its way.
-            // Every call made here may be made twice.
-            Err(PostError::ConnectionLost(_)) => self.post_once(cookie, envelope).await,
-            posted => posted,
-        }
-        .map_err(|error| match error {
-            PostError::ConnectionLost(error) => unreachable(error),
-            PostError::Other(error) => error,
-        })
-    }
-
-    async fn post_once(
-        &self,
-        cookie: Option<&HeaderValue>,
-        envelope: Bytes,
-    ) -> Result<(Vec<u8>, Option<HeaderValue>), PostError> {
-        let mut request = self
-            .http
-            .post(self.endpoint.url.clone())
-            .header(CONTENT_TYPE, "text/xml; charset=utf-8")
-            .header("SOAPAction", soap::SOAP_ACTION)
-            .body(envelope);
-        if let Some(cookie) = cookie {
-            request = request.header(COOKIE, cookie);
-        }
-        let response = request.send().await.map_err(|error| {
-            if error.is_connect() || error.is_timeout() {
-                PostError::Other(unreachable(error))
-            } else {
-                PostError::ConnectionLost(error)
-            }
-        })?;
-        // SOAP 1.1, section 6.2: a fault comes with status 500.
-        let status = response.status();
-        if status != StatusCode::OK && status != StatusCode::INTERNAL_SERVER_ERROR {
-            return Err(PostError::Other(Error::Status(status)));
-        }
-        let cookie = response.headers().get_all(SET_COOKIE).iter().find_map(session_cookie);
-        let body = outbound::body(response, RESPONSE_LIMIT).await;
-        let body = body.map_err(|error| match error {
-            NoBody::Broken(error) => unreachable(error),
-            NoBody::TooLarge => Error::TooLarge,
-        });
-        Ok((body.map_err(PostError::Other)?, cookie))
-    }
-}
-
-enum PostError {
-    /// Worth a second try on a new connection.
-    ConnectionLost(reqwest::Error),
-    Other(Error),
-}
-
-/// The `vmware_soap_session` pair of a `Set-Cookie` header, marked so that no `Debug` shows it.
-fn session_cookie(header: &HeaderValue) -> Option<HeaderValue> {
-    let pair = header.to_str().ok()?.split(';').next()?.trim();
-    if !pair.starts_with("vmware_soap_session=") {
-        return None;
-    }
-    let mut cookie = HeaderValue::from_str(pair).ok()?;
-    cookie.set_sensitive(true);
-    Some(cookie)
-}
-
-/// The whole chain of causes: reqwest's own message stops at "error sending request".
-fn unreachable(error: reqwest::Error) -> Error {
-    Error::Unreachable(outbound::explain(error))
 }
 
 fn remaining(until: Instant) -> Option<Duration> {

@@ -1,6 +1,6 @@
 //! vCenter's replies against another XML reader, and strings of users on their way into requests.
 
-use crate::vcenter::soap::{self, ServiceContent, Unanswered};
+use crate::vcenter::soap::{self, ServiceContent, SoapError};
 use arbitrary::Arbitrary;
 use roxmltree::{Document, Node};
 
@@ -29,22 +29,22 @@ pub fn run(input: Input<'_>) {
 
 /// Every reader on every document: one that is not its own must be refused, whatever it is.
 fn read(reply: &[u8]) {
-    let found = soap::found(reply);
+    let found = soap::read_find_by_uuid(reply);
     let results = [
-        soap::service_content(reply).err(),
-        soap::done(reply, "LoginResponse").err(),
+        soap::read_service_content(reply).err(),
+        soap::read_empty(reply, "LoginResponse").err(),
         found.as_ref().err().cloned(),
-        soap::found_at_path(reply).err(),
-        soap::container_view(reply).err(),
-        soap::page(reply).err(),
-        soap::continued_page(reply).err(),
-        soap::task(reply).err(),
-        soap::ticket(reply).err(),
+        soap::read_find_by_inventory_path(reply).err(),
+        soap::read_container_view(reply).err(),
+        soap::read_page(reply).err(),
+        soap::read_continued_page(reply).err(),
+        soap::read_task(reply).err(),
+        soap::read_ticket(reply).err(),
     ];
     let read = results.iter().filter(|result| result.is_none()).count();
     assert!(read <= 1, "one document is two replies");
     for unanswered in results.into_iter().flatten() {
-        if let Unanswered::Fault(fault) = unanswered {
+        if let SoapError::Fault(fault) = unanswered {
             assert!(fault.message.chars().count() <= soap::FAULT_MESSAGE_LIMIT);
         }
     }
@@ -56,7 +56,7 @@ fn read(reply: &[u8]) {
         let value = value.expect("its value");
         assert_eq!(id, text_of(value), "another identifier");
     }
-    if let Ok(page) = soap::page(reply) {
+    if let Ok(page) = soap::read_page(reply) {
         let response = child(document.root_element(), "RetrievePropertiesExResponse");
         let page_node = response.and_then(|response| {
             response.children().find(|node| node.has_tag_name((VIM, "returnval")))

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
+use vncgate_authority::console_type::ConsoleType;
 use vncgate_authority::telemetry::Metrics;
 use vncgate_authority::tokens::{
-    ConsoleType, MemcachedStore, MemoryStore, Protocol, Record, RedisStore, Token, TokenHash,
+    MemcachedStore, MemoryStore, Record, RedisStore, Token, TokenHash,
     TokenStore,
 };
-use vncgate_authority::vcenter::host::HostRef;
-use vncgate_authority::vcenter::machine::MachineRef;
+use vncgate_authority::vcenter::reference::{HostRef, MachineRef};
 use vncgate_test_support::process::Run;
 use vncgate_test_support::stores::Store;
 
@@ -84,7 +84,7 @@ pub(crate) fn record(instance: Uuid) -> Record {
         machine: MachineRef::from("vm-1".to_owned()),
         host: "esx-1.example.com".to_owned(),
         host_reference: HostRef::from("host-1".to_owned()),
-        protocol: Protocol::Vnc { port: 5901.try_into().expect("a port") },
+        vnc_port: Some(5901.try_into().expect("a port")),
         issued_at: SystemTime::UNIX_EPOCH,
         expires_at: SystemTime::UNIX_EPOCH,
     }

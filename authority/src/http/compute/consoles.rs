@@ -1,26 +1,26 @@
-//! Consoles: three ways to ask for one, and the question what a token stands for.
+//! Consoles: three ways to request one, and the lookup of what a token stands for.
 
+use super::call::{Call, json_body};
 use super::microversion::Microversion;
 use super::schema::Object;
-use super::{Call, json_body};
-use crate::console::{CheckError, IssueRequest};
-use crate::http::App;
-use crate::http::fault::Fault;
+use crate::console::CheckError;
+use crate::console::issue::IssueRequest;
+use crate::console_type::ConsoleType;
+use crate::http::app::App;
+use crate::http::error::ApiError;
 use crate::identity::policy::Right;
-use crate::sites::NoAnswer;
-use crate::tokens::ConsoleType;
+use crate::sites::SiteError;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use axum::http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::num::NonZeroU16;
 use std::sync::Arc;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-/// The action of the seed, for machines that live in a vCenter.
+/// The action for machines of a vCenter, which is vncgate's own.
 const GET_VNC_CONSOLE_VMWARE: &str = "os-getVNCConsoleVmware";
 /// nova's action for VNC, until `remote-consoles` replaced it.
 const GET_VNC_CONSOLE: &str = "os-getVNCConsole";
@@ -31,7 +31,7 @@ const OTHER_ACTIONS: [(&str, &str); 3] = [
     ("os-getSerialConsole", "serial"),
 ];
 
-/// From this version on there is `remote-consoles`, and no action any more.
+/// From this version on `remote-consoles` replaces the actions.
 const REMOTE_CONSOLES: Microversion = Microversion::new(6);
 /// From this version on `remote-consoles` knows WebMKS.
 const WEBMKS: Microversion = Microversion::new(8);
@@ -63,22 +63,22 @@ pub(super) async fn action(
     Path(server): Path<ServerPath>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Value>, Fault> {
+) -> Result<Json<Value>, ApiError> {
     let (name, arguments) = parse_action(json_body(&headers, body).await?)?;
-    let wish = match name.as_str() {
+    let request = match name.as_str() {
         GET_VNC_CONSOLE_VMWARE => vmware_console(arguments)?,
         GET_VNC_CONSOLE if call.version < REMOTE_CONSOLES => vnc_console(arguments)?,
-        GET_VNC_CONSOLE => return Err(Fault::not_found()),
+        GET_VNC_CONSOLE => return Err(ApiError::not_found()),
         other => match OTHER_ACTIONS.iter().find(|(name, _)| *name == other) {
             Some((_, console)) if call.version < REMOTE_CONSOLES => {
                 return Err(unavailable(console));
             }
-            Some(_) => return Err(Fault::not_found()),
-            None => return Err(Fault::bad_request(format!("There is no such action: {other}"))),
+            Some(_) => return Err(ApiError::not_found()),
+            None => return Err(ApiError::bad_request(format!("There is no such action: {other}"))),
         },
     };
-    let console = wish.console;
-    let url = issue(&app, &call, &server.id, wish).await?;
+    let console = request.console;
+    let url = issue(&app, &call, &server.id, request).await?;
     Ok(Json(json!({"console": {"type": console.as_str(), "url": url}})))
 }
 
@@ -89,14 +89,14 @@ pub(super) async fn create(
     Path(server): Path<ServerPath>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Value>, Fault> {
+) -> Result<Json<Value>, ApiError> {
     let body = json_body(&headers, body).await?;
     if call.version < REMOTE_CONSOLES {
-        return Err(Fault::not_found());
+        return Err(ApiError::not_found());
     }
-    let wish = remote_console(body, call.version)?;
-    let console = wish.console;
-    let url = issue(&app, &call, &server.id, wish).await?;
+    let request = remote_console(body, call.version)?;
+    let console = request.console;
+    let url = issue(&app, &call, &server.id, request).await?;
     let protocol = match console {
         ConsoleType::Novnc | ConsoleType::Xvpvnc => "vnc",
         ConsoleType::Webmks => "mks",
@@ -105,90 +105,95 @@ pub(super) async fn create(
     Ok(Json(json!({"remote_console": console})))
 }
 
-/// `GET /os-console-auth-tokens/{token}`. Unlike nova, it does not tell of a place that is no longer the
-/// machine's: a proxy that connects there would show another machine's console.
+/// `GET /os-console-auth-tokens/{token}`. Unlike nova, it does not return a location that is no longer the machine's: a
+/// proxy that connects there would show another machine's console.
 pub(super) async fn show_token(
     State(app): State<Arc<App>>,
     Extension(call): Extension<Call>,
     Path(path): Path<TokenPath>,
-) -> Result<Json<Value>, Fault> {
+) -> Result<Json<Value>, ApiError> {
     if call.version < AUTH_TOKENS {
-        return Err(Fault::malformed_or_incorrect());
+        return Err(ApiError::malformed_or_incorrect());
     }
     let caller = &call.caller;
     let scope = app.authorize(caller, Right::ReadToken, AUTH_TOKENS_RULE)?;
     let record = app.consoles.record(&path.token, scope).await.map_err(|error| {
-        info!(caller = caller.name, %error, "no token is shown");
+        info!(caller = caller.name, %error, "token not shown");
         match error {
             CheckError::TokenInvalid
             | CheckError::UnknownOwner(_)
             | CheckError::Moved { .. }
-            | CheckError::NoConsole { .. }
-            | CheckError::NoTicket { .. } => Fault::item_not_found("Token not found"),
-            CheckError::Elsewhere { reason, .. } => match reason {
-                NoAnswer::Refused(refusal) if refusal.code.status() < 500 => {
-                    Fault::item_not_found("Token not found")
+            | CheckError::Unavailable { .. }
+            | CheckError::Ticket { .. } => ApiError::item_not_found("Token not found"),
+            CheckError::RemoteSite { reason, .. } => match reason {
+                SiteError::Refused(refusal) if refusal.code.status() < 500 => {
+                    ApiError::item_not_found("Token not found")
                 }
-                _ => Fault::unavailable("The machine's site does not answer. Try again later."),
+                _ => ApiError::unavailable("The machine's site does not answer. Try again later."),
             },
             CheckError::Vcenter { .. }
             | CheckError::HostCertificates(_)
-            | CheckError::Unresolved(_) => Fault::vcenter_unavailable(),
-            CheckError::Store(_) => Fault::store_unavailable(),
+            | CheckError::Resolve(_) => ApiError::vcenter_unavailable(),
+            CheckError::Store(_) => ApiError::store_unavailable(),
         }
     })?;
     Ok(Json(json!({"console": {
         "instance_uuid": record.instance,
         "host": record.host,
-        "port": record.protocol.port(),
+        "port": record.vnc_port,
         "internal_access_path": null,
     }})))
 }
 
-/// Which console is wanted, of a machine named elsewhere.
+/// The console that a caller requests, of the machine in the path.
 #[derive(Debug)]
-struct Wish {
+struct ConsoleRequest {
     console: ConsoleType,
     hypervisor: Option<String>,
     host: Option<String>,
 }
 
-impl From<ConsoleType> for Wish {
+impl From<ConsoleType> for ConsoleRequest {
     fn from(console: ConsoleType) -> Self {
         Self { console, hypervisor: None, host: None }
     }
 }
 
-/// Issues, and records that in log and metrics.
-async fn issue(app: &App, call: &Call, id: &str, wish: Wish) -> Result<String, Fault> {
+/// Issues a console URL, and records the outcome in log and metrics.
+async fn issue(
+    app: &App,
+    call: &Call,
+    id: &str,
+    request: ConsoleRequest,
+) -> Result<String, ApiError> {
     let scope = app.authorize(&call.caller, Right::OpenConsole, CONSOLES_RULE)?;
-    let instance: Uuid = id.parse().map_err(|_| Fault::instance_not_found(id))?;
-    let Wish { console, hypervisor, host } = wish;
+    let instance: Uuid = id.parse().map_err(|_| ApiError::instance_not_found(id))?;
+    let ConsoleRequest { console, hypervisor, host } = request;
     let request = IssueRequest { instance, console, hypervisor, host };
     let (console_type, caller) = (console.as_str(), &call.caller.name);
     match app.consoles.issue(&request, scope).await {
         Ok(issued) => {
-            let (host, protocol, token_id) = (issued.host, issued.protocol, issued.id);
-            let port = protocol.port().map(NonZeroU16::get);
-            let protocol = protocol.kind().as_str();
+            let (record, token_id) = (&issued.record, issued.id);
+            let (host, protocol) = (&record.host, record.protocol().as_str());
+            let port = record.vnc_port.map(u16::from);
             info!(
                 %instance, console_type, caller, host, protocol, port, %token_id, "console issued"
             );
-            app.metrics.issue(console, "issued");
+            app.metrics.issue(console_type, "issued");
             Ok(issued.url)
         }
         Err(error) => {
-            warn!(%instance, console_type, caller, %error, "no console issued");
-            let fault = Fault::of_issue(&request, &error);
-            app.metrics.issue(console, fault.name());
-            Err(fault)
+            warn!(%instance, console_type, caller, %error, "console not issued");
+            let refused = ApiError::of_issue(&request, &error);
+            app.metrics.issue(console_type, refused.name());
+            Err(refused)
         }
     }
 }
 
 /// An action's body is an object with one key, the action's name.
-fn parse_action(body: Value) -> Result<(String, Value), Fault> {
-    let malformed = || Fault::bad_request("Malformed request body");
+fn parse_action(body: Value) -> Result<(String, Value), ApiError> {
+    let malformed = || ApiError::bad_request("Malformed request body");
     let Value::Object(object) = body else { return Err(malformed()) };
     let mut entries = object.into_iter();
     match (entries.next(), entries.next()) {
@@ -197,7 +202,7 @@ fn parse_action(body: Value) -> Result<(String, Value), Fault> {
     }
 }
 
-fn vnc_console(arguments: Value) -> Result<Wish, Fault> {
+fn vnc_console(arguments: Value) -> Result<ConsoleRequest, ApiError> {
     let mut arguments = Object::new(Some(GET_VNC_CONSOLE), arguments)?;
     let console = arguments.choice("type", &["novnc", "xvpvnc"])?;
     let console = arguments.require("type", console)?;
@@ -205,19 +210,23 @@ fn vnc_console(arguments: Value) -> Result<Wish, Fault> {
     Ok(console_type(console)?.into())
 }
 
-fn vmware_console(arguments: Value) -> Result<Wish, Fault> {
+fn vmware_console(arguments: Value) -> Result<ConsoleRequest, ApiError> {
     let mut arguments = Object::new(Some(GET_VNC_CONSOLE_VMWARE), arguments)?;
     let console = arguments.nullable_string("type", NAME_LIMIT)?;
-    // The seed's API reads `hypervisor_name`, its client sends `service_host`.
+    // Clients send either name for the same thing.
     let hypervisor = arguments.nullable_string("hypervisor_name", NAME_LIMIT)?;
     let service_host = arguments.nullable_string("service_host", NAME_LIMIT)?;
     let host = arguments.nullable_string("host", NAME_LIMIT)?;
     let console = arguments.require("type", console)?;
     arguments.end()?;
-    Ok(Wish { console: console_type(&console)?, hypervisor: hypervisor.or(service_host), host })
+    Ok(ConsoleRequest {
+        console: console_type(&console)?,
+        hypervisor: hypervisor.or(service_host),
+        host,
+    })
 }
 
-fn remote_console(body: Value, version: Microversion) -> Result<Wish, Fault> {
+fn remote_console(body: Value, version: Microversion) -> Result<ConsoleRequest, ApiError> {
     const PROTOCOLS: [&str; 5] = ["vnc", "spice", "serial", "rdp", "mks"];
     const TYPES: [&str; 6] = ["novnc", "xvpvnc", "spice-html5", "serial", "rdp-html5", "webmks"];
     // WebMKS, the newest, is the last of both.
@@ -242,7 +251,7 @@ fn remote_console(body: Value, version: Microversion) -> Result<Wish, Fault> {
     }
 }
 
-fn console_type(name: &str) -> Result<ConsoleType, Fault> {
+fn console_type(name: &str) -> Result<ConsoleType, ApiError> {
     match name {
         "novnc" => Ok(ConsoleType::Novnc),
         "xvpvnc" => Ok(ConsoleType::Xvpvnc),
@@ -250,10 +259,10 @@ fn console_type(name: &str) -> Result<ConsoleType, Fault> {
     }
 }
 
-fn invalid(console: &str) -> Fault {
-    Fault::bad_request(format!("Invalid console type {console}"))
+fn invalid(console: &str) -> ApiError {
+    ApiError::bad_request(format!("Invalid console type {console}"))
 }
 
-fn unavailable(console: &str) -> Fault {
-    Fault::bad_request(format!("Unavailable console type {console}."))
+fn unavailable(console: &str) -> ApiError {
+    ApiError::bad_request(format!("Unavailable console type {console}."))
 }

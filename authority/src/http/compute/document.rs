@@ -3,10 +3,10 @@
 //! What vCenter does not know (flavors, images, keys, networks of OpenStack's) is shown as nova shows what a
 //! server does not have.
 
-use super::Call;
+use super::call::Call;
 use super::microversion::Microversion;
-use crate::vcenter::fleet::Located;
 use crate::vcenter::machine::{PowerState, VirtualMachine};
+use crate::vcenter::vcenters::LocatedMachine;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -23,12 +23,12 @@ pub(super) struct Server<'a> {
     /// nova's identifier of it.
     pub(super) id: Uuid,
     /// Where it is.
-    pub(super) located: Located<'a>,
+    pub(super) located: LocatedMachine<'a>,
 }
 
 impl<'a> Server<'a> {
     /// `None` for a machine without an instance UUID.
-    pub(super) fn new(located: Located<'a>) -> Option<Self> {
+    pub(super) fn new(located: LocatedMachine<'a>) -> Option<Self> {
         Some(Self { id: located.machine.instance?, located })
     }
 
@@ -52,7 +52,7 @@ impl<'a> Server<'a> {
     }
 
     fn properties(&self, call: &Call) -> Map<String, Value> {
-        let Located { vcenter, hypervisor, machine } = &self.located;
+        let LocatedMachine { vcenter, hypervisor, machine } = &self.located;
         let state = State::of(machine);
         let properties = [
             ("id", json!(self.id)),

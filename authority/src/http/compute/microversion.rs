@@ -1,7 +1,7 @@
 //! Microversions: nova's API is one version in many small steps, and each request names the one it is
 //! written for.
 
-use crate::http::fault::Fault;
+use crate::http::error::ApiError;
 use axum::http::header::VARY;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
@@ -26,7 +26,7 @@ pub(super) struct Microversion {
 
 /// A request whose version there is not. The response says which one was asked for.
 pub(super) struct NotNegotiated {
-    fault: Fault,
+    refused: ApiError,
     requested: Option<Microversion>,
 }
 
@@ -55,16 +55,16 @@ impl Microversion {
                 "API Version String {text} is of invalid format. Must be of format \
                  MajorNum.MinorNum."
             );
-            return Err(NotNegotiated { fault: Fault::bad_request(message), requested: None });
+            return Err(NotNegotiated { refused: ApiError::bad_request(message), requested: None });
         };
         if (Self::MIN..=Self::MAX).contains(&requested) {
             return Ok(requested);
         }
         let (min, max) = (Self::MIN, Self::MAX);
-        let fault = Fault::not_acceptable(format!(
+        let refused = ApiError::not_acceptable(format!(
             "Version {text} is not supported by the API. Minimum is {min} and maximum is {max}."
         ));
-        Err(NotNegotiated { fault, requested: Some(requested) })
+        Err(NotNegotiated { refused, requested: Some(requested) })
     }
 
     /// Says in a response which version it is written in, and that it would differ in another.
@@ -101,7 +101,7 @@ impl fmt::Display for Microversion {
 
 impl IntoResponse for NotNegotiated {
     fn into_response(self) -> Response {
-        let mut response = self.fault.into_response();
+        let mut response = self.refused.into_response();
         if let Some(requested) = self.requested {
             requested.announce(response.headers_mut());
         }

@@ -1,7 +1,7 @@
 //! Reads JSON as nova's schemas do: what is not foreseen is refused, in the words of Python's `jsonschema`
 //! within nova's sentence around them.
 
-use crate::http::fault::Fault;
+use crate::http::error::ApiError;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ pub(super) struct Object {
 
 impl Object {
     /// The whole body, or the value of an attribute.
-    pub(super) fn new(name: Option<&str>, value: Value) -> Result<Self, Fault> {
+    pub(super) fn new(name: Option<&str>, value: Value) -> Result<Self, ApiError> {
         match value {
             Value::Object(properties) => {
                 Ok(Self { name: name.map(str::to_owned), properties, read: BTreeSet::new() })
@@ -26,7 +26,7 @@ impl Object {
     }
 
     /// An object that must be there.
-    pub(super) fn object(&mut self, key: &'static str) -> Result<Self, Fault> {
+    pub(super) fn object(&mut self, key: &'static str) -> Result<Self, ApiError> {
         self.read.insert(key);
         match self.properties.get(key) {
             Some(value) => Self::new(Some(key), value.clone()),
@@ -39,7 +39,7 @@ impl Object {
         &mut self,
         key: &'static str,
         limit: usize,
-    ) -> Result<Option<String>, Fault> {
+    ) -> Result<Option<String>, ApiError> {
         self.read.insert(key);
         match self.properties.get(key) {
             None | Some(Value::Null) => Ok(None),
@@ -56,7 +56,7 @@ impl Object {
         &mut self,
         key: &'static str,
         choices: &[&'static str],
-    ) -> Result<Option<&'static str>, Fault> {
+    ) -> Result<Option<&'static str>, ApiError> {
         self.read.insert(key);
         let Some(value) = self.properties.get(key) else { return Ok(None) };
         let Value::String(text) = value else {
@@ -71,12 +71,12 @@ impl Object {
     }
 
     /// Insists that what was read under `key` was there.
-    pub(super) fn require<T>(&self, key: &str, read: Option<T>) -> Result<T, Fault> {
+    pub(super) fn require<T>(&self, key: &str, read: Option<T>) -> Result<T, ApiError> {
         read.ok_or_else(|| self.required(key))
     }
 
     /// Ends the object: nothing may be in it that was not read.
-    pub(super) fn end(self) -> Result<(), Fault> {
+    pub(super) fn end(self) -> Result<(), ApiError> {
         let mut unexpected: Vec<&str> = self
             .properties
             .keys()
@@ -90,7 +90,7 @@ impl Object {
         Err(invalid(self.name.as_deref(), &self.value(), &additional(&unexpected)))
     }
 
-    fn required(&self, key: &str) -> Fault {
+    fn required(&self, key: &str) -> ApiError {
         let reason = format!("{} is a required property", python(&key.into()));
         invalid(self.name.as_deref(), &self.value(), &reason)
     }
@@ -107,12 +107,12 @@ pub(super) fn additional(unexpected: &[&str]) -> String {
     format!("Additional properties are not allowed ({} {verb} unexpected)", names.join(", "))
 }
 
-fn not_of_type(name: Option<&str>, value: &Value, expected: &str) -> Fault {
+fn not_of_type(name: Option<&str>, value: &Value, expected: &str) -> ApiError {
     invalid(name, value, &format!("{} is not of type '{expected}'", python(value)))
 }
 
-fn invalid(attribute: Option<&str>, value: &Value, reason: &str) -> Fault {
-    Fault::bad_request(match attribute {
+fn invalid(attribute: Option<&str>, value: &Value, reason: &str) -> ApiError {
+    ApiError::bad_request(match attribute {
         None => reason.to_owned(),
         Some(attribute) => {
             let shown = match value {
@@ -166,9 +166,9 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn message(fault: Fault) -> String {
+    fn message(fault: ApiError) -> String {
         match fault {
-            Fault::Nova { message, .. } => message,
+            ApiError::Nova { message, .. } => message,
             other => panic!("{other:?}"),
         }
     }

@@ -1,28 +1,29 @@
-use crate::http::testing::{API_TOKEN, Answer, INSTANCE, app, app_with_roles, ask, get};
-use crate::http::{App, BODY_LIMIT, public};
+use crate::http::app::App;
+use crate::http::testing::{API_TOKEN, INSTANCE, TestResponse, app, app_with_roles, get, send};
+use crate::http::{BODY_LIMIT, public};
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-async fn post(token: Option<&str>, id: &str, body: impl Into<Body>) -> Answer {
+async fn post(token: Option<&str>, id: &str, body: impl Into<Body>) -> TestResponse {
     let mut request = Request::post(format!("/v2.1/servers/{id}/action"));
     if let Some(token) = token {
         request = request.header("X-Auth-Token", token);
     }
-    ask(public(app(), None), request.body(body.into()).unwrap()).await
+    send(public(app(), None), request.body(body.into()).unwrap()).await
 }
 
 /// The message of a nova error of this name, whose code is also the HTTP status.
 #[track_caller]
-fn message(answer: &Answer, name: &str) -> String {
-    let body = answer.json();
-    assert_eq!(body[name]["code"], answer.status.as_u16(), "{body}");
+fn message(response: &TestResponse, name: &str) -> String {
+    let body = response.json();
+    assert_eq!(body[name]["code"], response.status.as_u16(), "{body}");
     body[name]["message"].as_str().unwrap().to_owned()
 }
 
 /// A call of the portal's, written for a microversion.
-async fn call(method: &str, path: &str, version: &str, body: impl Into<Body>) -> Answer {
+async fn call(method: &str, path: &str, version: &str, body: impl Into<Body>) -> TestResponse {
     call_as(app(), method, path, version, body).await
 }
 
@@ -32,36 +33,36 @@ async fn call_as(
     path: &str,
     version: &str,
     body: impl Into<Body>,
-) -> Answer {
+) -> TestResponse {
     let request = Request::builder().method(method).uri(path).header("X-Auth-Token", API_TOKEN);
     let request = request.header("OpenStack-API-Version", format!("compute {version}"));
-    ask(public(app, None), request.body(body.into()).unwrap()).await
+    send(public(app, None), request.body(body.into()).unwrap()).await
 }
 
 async fn refused(action: Value) -> String {
-    let answer = post(Some(API_TOKEN), INSTANCE, action.to_string()).await;
-    assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{action}");
-    message(&answer, "badRequest")
+    let response = post(Some(API_TOKEN), INSTANCE, action.to_string()).await;
+    assert_eq!(response.status, StatusCode::BAD_REQUEST, "{action}");
+    message(&response, "badRequest")
 }
 
 #[tokio::test]
 async fn without_a_good_token_it_answers_as_keystonemiddleware_does() {
     let action = json!({"os-getVNCConsoleVmware": {"type": "novnc"}}).to_string();
     for token in [None, Some(""), Some("wrong"), Some("the portal's API toke")] {
-        let answer = post(token, INSTANCE, action.clone()).await;
-        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{token:?}");
-        assert!(answer.header("www-authenticate").is_some());
+        let response = post(token, INSTANCE, action.clone()).await;
+        assert_eq!(response.status, StatusCode::UNAUTHORIZED, "{token:?}");
+        assert!(response.header("www-authenticate").is_some());
         let message = "The request you have made requires authentication.";
         let error = json!({"code": 401, "title": "Unauthorized", "message": message});
-        assert_eq!(answer.json(), json!({"error": error}));
+        assert_eq!(response.json(), json!({"error": error}));
     }
 }
 
 #[tokio::test]
 async fn a_body_that_is_no_action_is_a_bad_request() {
     for body in ["", "{", "[]", "null", "\"x\"", "{}", r#"{"a": {}, "b": {}}"#, "\u{0}"] {
-        let answer = post(Some(API_TOKEN), INSTANCE, body).await;
-        assert_eq!(message(&answer, "badRequest"), "Malformed request body", "{body}");
+        let response = post(Some(API_TOKEN), INSTANCE, body).await;
+        assert_eq!(message(&response, "badRequest"), "Malformed request body", "{body}");
     }
     let message = refused(json!({"os-stop": null})).await;
     assert_eq!(message, "There is no such action: os-stop");
@@ -70,9 +71,9 @@ async fn a_body_that_is_no_action_is_a_bad_request() {
 #[tokio::test]
 async fn a_body_that_is_too_large_is_not_read() {
     let body = " ".repeat(BODY_LIMIT + 1);
-    let answer = post(Some(API_TOKEN), INSTANCE, body).await;
-    assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
-    assert_eq!(message(&answer, "overLimit"), "Request is too large.");
+    let response = post(Some(API_TOKEN), INSTANCE, body).await;
+    assert_eq!(response.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(message(&response, "overLimit"), "Request is too large.");
 }
 
 #[tokio::test]
@@ -100,14 +101,14 @@ async fn arguments_are_held_to_the_schema() {
 #[tokio::test]
 async fn what_is_not_there_is_not_found() {
     let action = json!({"os-getVNCConsoleVmware": {"type": "novnc"}}).to_string();
-    let answer = post(Some(API_TOKEN), "no-uuid", action).await;
-    assert_eq!(message(&answer, "itemNotFound"), "Instance no-uuid could not be found.");
+    let response = post(Some(API_TOKEN), "no-uuid", action).await;
+    assert_eq!(message(&response, "itemNotFound"), "Instance no-uuid could not be found.");
     for path in ["/v2.1/servers/no-uuid", "/v2.1/servers/no-uuid?x=1"] {
-        let answer = call("GET", path, "2.1", "").await;
-        assert_eq!(message(&answer, "itemNotFound"), "Instance no-uuid could not be found.");
+        let response = call("GET", path, "2.1", "").await;
+        assert_eq!(message(&response, "itemNotFound"), "Instance no-uuid could not be found.");
     }
-    let answer = call("GET", "/v2.1/os-console-auth-tokens/no-token", "2.31", "").await;
-    assert_eq!(message(&answer, "itemNotFound"), "Token not found");
+    let response = call("GET", "/v2.1/os-console-auth-tokens/no-token", "2.31", "").await;
+    assert_eq!(message(&response, "itemNotFound"), "Token not found");
 }
 
 #[tokio::test]
@@ -122,10 +123,10 @@ async fn a_vcenter_that_is_down_is_unavailable_by_every_name_it_has() {
         json!({"type": "novnc", "hypervisor_name": "cluster-b"}),
     ] {
         let action = json!({"os-getVNCConsoleVmware": arguments}).to_string();
-        let answer = post(Some(API_TOKEN), INSTANCE, action).await;
-        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{arguments}");
-        assert!(answer.header("retry-after").is_some());
-        assert!(message(&answer, "serviceUnavailable").starts_with("vCenter does not answer."));
+        let response = post(Some(API_TOKEN), INSTANCE, action).await;
+        assert_eq!(response.status, StatusCode::SERVICE_UNAVAILABLE, "{arguments}");
+        assert!(response.header("retry-after").is_some());
+        assert!(message(&response, "serviceUnavailable").starts_with("vCenter does not answer."));
     }
 }
 
@@ -138,13 +139,13 @@ async fn the_versions_are_told_to_anybody() {
         headers.insert("x-forwarded-proto", "https".parse().unwrap());
         request
     };
-    let answer = ask(public(app(), None), host("/")).await;
-    assert_eq!(answer.status, StatusCode::OK);
-    let listed = &answer.json()["versions"][0];
+    let response = send(public(app(), None), host("/")).await;
+    assert_eq!(response.status, StatusCode::OK);
+    let listed = &response.json()["versions"][0];
     for path in ["/v2.1", "/v2.1/"] {
-        let answer = ask(public(app(), None), host(path)).await;
-        assert_eq!(answer.status, StatusCode::OK, "{path}");
-        let version = &answer.json()["version"];
+        let response = send(public(app(), None), host(path)).await;
+        assert_eq!(response.status, StatusCode::OK, "{path}");
+        let version = &response.json()["version"];
         for field in ["id", "status", "version", "min_version", "updated"] {
             assert_eq!(version[field], listed[field], "{field}");
         }
@@ -157,28 +158,28 @@ async fn the_versions_are_told_to_anybody() {
 #[tokio::test]
 async fn each_answer_says_in_which_version_it_is_written() {
     for (path, version) in [("/v2.1/servers/no-uuid", "2.42"), ("/v2.1/", "2.42")] {
-        let answer = call("GET", path, version, "").await;
-        assert_eq!(answer.header("openstack-api-version"), Some("compute 2.42"));
-        assert_eq!(answer.header("x-openstack-nova-api-version"), Some("2.42"));
-        let vary: Vec<_> = answer.headers.get_all("vary").iter().collect();
+        let response = call("GET", path, version, "").await;
+        assert_eq!(response.header("openstack-api-version"), Some("compute 2.42"));
+        assert_eq!(response.header("x-openstack-nova-api-version"), Some("2.42"));
+        let vary: Vec<_> = response.headers.get_all("vary").iter().collect();
         assert_eq!(vary, ["OpenStack-API-Version", "X-OpenStack-Nova-API-Version"]);
     }
     for path in ["/v2.1/servers", "/v2.1/"] {
-        let answer = call("GET", path, "2.97", "").await;
-        assert_eq!(answer.status, StatusCode::NOT_ACCEPTABLE);
+        let response = call("GET", path, "2.97", "").await;
+        assert_eq!(response.status, StatusCode::NOT_ACCEPTABLE);
         assert_eq!(
-            message(&answer, "computeFault"),
+            message(&response, "computeFault"),
             "Version 2.97 is not supported by the API. Minimum is 2.1 and maximum is 2.96."
         );
-        let answer = call("GET", path, "two", "").await;
+        let response = call("GET", path, "two", "").await;
         assert_eq!(
-            message(&answer, "badRequest"),
+            message(&response, "badRequest"),
             "API Version String two is of invalid format. Must be of format MajorNum.MinorNum."
         );
     }
     let unknown = Request::get("/v2.1/servers").header("OpenStack-API-Version", "compute 2.97");
-    let answer = ask(public(app(), None), unknown.body(Body::empty()).unwrap()).await;
-    assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "the caller comes first");
+    let response = send(public(app(), None), unknown.body(Body::empty()).unwrap()).await;
+    assert_eq!(response.status, StatusCode::UNAUTHORIZED, "the caller comes first");
 }
 
 #[tokio::test]
@@ -205,11 +206,11 @@ async fn each_way_to_ask_for_a_console_is_there_in_its_versions() {
         (by_resource, "2.8", remote("mks", "webmks"), down),
     ] {
         let path = format!("/v2.1/servers/{INSTANCE}/{path}");
-        let answer = call("POST", &path, version, body.clone()).await;
-        assert_eq!(answer.status, status, "{path} {version} {body}");
+        let response = call("POST", &path, version, body.clone()).await;
+        assert_eq!(response.status, status, "{path} {version} {body}");
     }
-    let answer = call("GET", "/v2.1/os-console-auth-tokens/x", "2.30", "").await;
-    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    let response = call("GET", "/v2.1/os-console-auth-tokens/x", "2.30", "").await;
+    assert_eq!(response.status, StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]
@@ -249,9 +250,9 @@ async fn a_remote_console_is_held_to_nova_s_schema() {
     ] {
         let path = format!("/v2.1/servers/{INSTANCE}/remote-consoles");
         let body = json!({"remote_console": console}).to_string();
-        let answer = call("POST", &path, version, body.clone()).await;
-        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{body}");
-        let message = message(&answer, "badRequest");
+        let response = call("POST", &path, version, body.clone()).await;
+        assert_eq!(response.status, StatusCode::BAD_REQUEST, "{body}");
+        let message = message(&response, "badRequest");
         assert!(message.ends_with(told), "{body}: {message}");
     }
 }
@@ -269,8 +270,8 @@ async fn a_body_that_says_it_is_not_json_is_not_read() {
         let request = Request::post(&path).header("X-Auth-Token", API_TOKEN);
         let body = json!({"os-getVNCConsoleVmware": {"type": "novnc"}}).to_string();
         let request = request.header("content-type", content_type).body(Body::from(body)).unwrap();
-        let answer = ask(public(app(), None), request).await;
-        assert_eq!(answer.status, status, "{content_type}");
+        let response = send(public(app(), None), request).await;
+        assert_eq!(response.status, status, "{content_type}");
     }
 }
 
@@ -287,11 +288,11 @@ async fn a_project_in_the_path_must_be_the_caller_s_own() {
     ] {
         let app = app_with_roles(&["admin"], Some("0a1b"));
         let path = format!("/v2.1/{project}/servers/no-uuid");
-        let answer = call_as(app, "GET", &path, "2.1", "").await;
-        assert_eq!(answer.status, status, "{project}");
-        let body = answer.json();
-        let fault = body.as_object().unwrap().values().next().unwrap();
-        assert_eq!(fault["message"], told);
+        let response = call_as(app, "GET", &path, "2.1", "").await;
+        assert_eq!(response.status, status, "{project}");
+        let body = response.json();
+        let error = body.as_object().unwrap().values().next().unwrap();
+        assert_eq!(error["message"], told);
     }
 }
 
@@ -315,9 +316,9 @@ async fn a_caller_without_the_role_is_forbidden_by_nova_s_name_for_it() {
         ("GET", "/v1/instances/x/tokens", "", "read_token"),
     ] {
         let app = app_with_roles(&["member"], Some("0a1b"));
-        let answer = call_as(app, method, path, "2.96", body.to_owned()).await;
-        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{method} {path}");
+        let response = call_as(app, method, path, "2.96", body.to_owned()).await;
+        assert_eq!(response.status, StatusCode::FORBIDDEN, "{method} {path}");
         let told = format!("Policy doesn't allow {rule} to be performed.");
-        assert_eq!(message(&answer, "forbidden"), told);
+        assert_eq!(message(&response, "forbidden"), told);
     }
 }

@@ -1,12 +1,12 @@
-use crate::http::testing::{Answer, app, ask, get};
+use crate::http::testing::{TestResponse, app, get, send};
 use crate::http::{internal, public};
 use axum::http::StatusCode;
 use axum::http::header::IF_NONE_MATCH;
 use std::fs;
 use vncgate_api::RefusalCode;
 
-async fn page(path: &str) -> Answer {
-    ask(public(app(), None), get(path)).await
+async fn page(path: &str) -> TestResponse {
+    send(public(app(), None), get(path)).await
 }
 
 /// A code without words would be shown in those of the authority alone.
@@ -27,17 +27,17 @@ async fn the_page_and_novnc_come_with_a_policy() {
         ("/novnc/core/rfb.js", "text/javascript"),
         ("/novnc/vendor/pako/lib/zlib/inflate.js", "text/javascript"),
     ] {
-        let answer = page(path).await;
-        assert_eq!(answer.status, StatusCode::OK, "{path}");
-        assert_eq!(answer.header("content-type"), Some(content_type), "{path}");
-        let policy = answer.header("content-security-policy").unwrap();
+        let response = page(path).await;
+        assert_eq!(response.status, StatusCode::OK, "{path}");
+        assert_eq!(response.header("content-type"), Some(content_type), "{path}");
+        let policy = response.header("content-security-policy").unwrap();
         for directive in ["default-src 'none'", "connect-src 'self'", "frame-ancestors 'none'"] {
             assert!(policy.contains(directive), "{path}: {policy}");
         }
         assert!(!policy.contains("unsafe"), "{path}: {policy}");
-        assert_eq!(answer.header("referrer-policy"), Some("no-referrer"));
-        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
-        assert_eq!(answer.header("cross-origin-opener-policy"), Some("same-origin"));
+        assert_eq!(response.header("referrer-policy"), Some("no-referrer"));
+        assert_eq!(response.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(response.header("cross-origin-opener-policy"), Some("same-origin"));
     }
     assert_eq!(page("/console.html").await.header("cache-control"), Some("no-store"));
 }
@@ -48,7 +48,7 @@ async fn a_script_that_the_browser_has_is_not_sent_again() {
     assert_eq!(first.header("cache-control"), Some("no-cache"));
     let mut again = get("/novnc/core/rfb.js");
     again.headers_mut().insert(IF_NONE_MATCH, first.headers["etag"].clone());
-    let again = ask(public(app(), None), again).await;
+    let again = send(public(app(), None), again).await;
     assert_eq!(again.status, StatusCode::NOT_MODIFIED);
     assert!(again.body.is_empty());
 }
@@ -74,8 +74,8 @@ async fn nothing_else_is_served() {
         assert_eq!(page(path).await.status, StatusCode::NOT_FOUND, "{path}");
     }
     for path in ["/console.html", "/v1/vms", "/console/status"] {
-        let answer = ask(internal(app()), get(path)).await;
-        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
+        let response = send(internal(app()), get(path)).await;
+        assert_eq!(response.status, StatusCode::NOT_FOUND, "{path}");
     }
 }
 
@@ -87,7 +87,7 @@ async fn other_pages_are_served_from_a_folder_and_redirect_nowhere() {
     fs::create_dir_all(web.join("app")).unwrap();
     fs::write(web.join("vnc.html"), "<title>noVNC</title>").unwrap();
     fs::write(web.join("app/index.html"), "index").unwrap();
-    let page = async |path: &str| ask(public(app(), Some(&web)), get(path)).await;
+    let page = async |path: &str| send(public(app(), Some(&web)), get(path)).await;
 
     let stock = page("/vnc.html?token=5d93eed6-a1b7-5668-903c-b43c7c81d44c").await;
     assert_eq!(stock.status, StatusCode::OK);
@@ -110,9 +110,9 @@ async fn other_pages_are_served_from_a_folder_and_redirect_nowhere() {
         "/..%2fsecret",
         "/app/..%5c..%5csecret",
     ] {
-        let answer = page(path).await;
-        assert_eq!(answer.header("location"), None, "{path}");
-        assert!(answer.status.is_client_error(), "{path}: {}", answer.status);
-        assert!(!answer.body.starts_with(b"outside"), "{path}");
+        let response = page(path).await;
+        assert_eq!(response.header("location"), None, "{path}");
+        assert!(response.status.is_client_error(), "{path}: {}", response.status);
+        assert!(!response.body.starts_with(b"outside"), "{path}");
     }
 }

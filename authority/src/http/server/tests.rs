@@ -1,7 +1,11 @@
+use super::super::listener::ListenAddress;
 use super::*;
 use axum::routing::get;
+use std::fs;
+use std::io;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 

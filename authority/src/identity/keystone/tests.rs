@@ -1,8 +1,9 @@
 //! What a real Keystone does only on bad days; on good ones it is asked in the OpenStack tier.
 
 use super::*;
-use crate::http::server::{Listener, serve};
-use crate::identity::policy::Roles;
+use crate::http::listener::Listener;
+use crate::http::server::serve;
+use crate::identity::Roles;
 use crate::tls::Trust;
 use axum::Router;
 use axum::extract::State;
@@ -67,7 +68,7 @@ async fn keystone(
     tokio::spawn(async { axum_serve(listener, routes).await });
     let mut config = KeystoneConfig {
         url: format!("http://{address}/v3").parse().unwrap(),
-        tls: Trust::Nobody.client_config().unwrap(),
+        tls: Trust::Nothing.client_config().unwrap(),
         username: "vncgate".to_owned(),
         user_domain: "Default".to_owned(),
         password: "secret".into(),
@@ -223,7 +224,7 @@ async fn what_is_no_answer_is_an_error() {
         StatusCode::FORBIDDEN.into_response()
     }
     fn huge() -> Response {
-        " ".repeat(ANSWER_LIMIT + 1).into_response()
+        " ".repeat(RESPONSE_LIMIT + 1).into_response()
     }
     fn no_date() -> Response {
         token(r#""project": {"id": "p"},"#, "soon")

@@ -1,7 +1,8 @@
 use super::*;
-use crate::tokens::{ConsoleType, Protocol};
-use crate::vcenter::host::HostRef;
-use crate::vcenter::machine::MachineRef;
+use crate::console_type::ConsoleType;
+use crate::vcenter::reference::HostRef;
+use crate::vcenter::reference::MachineRef;
+use std::num::NonZeroU16;
 use std::time::SystemTime;
 use tokio::time::advance;
 
@@ -19,7 +20,7 @@ fn record(instance: u128) -> Record {
         machine: MachineRef::from("vm-1".to_owned()),
         host: "esx-1".to_owned(),
         host_reference: HostRef::from("host-29".to_owned()),
-        protocol: Protocol::Vnc { port: 5901.try_into().unwrap() },
+        vnc_port: NonZeroU16::new(5901),
         issued_at: SystemTime::UNIX_EPOCH,
         expires_at: SystemTime::UNIX_EPOCH,
     }

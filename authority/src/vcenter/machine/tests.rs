@@ -1,5 +1,5 @@
 use super::*;
-use crate::vcenter::host::HostRef;
+use crate::vcenter::reference::HostRef;
 
 fn object(kind: &str, id: &str, properties: &[(&str, &str)]) -> ObjectContent {
     let properties =
@@ -9,7 +9,7 @@ fn object(kind: &str, id: &str, properties: &[(&str, &str)]) -> ObjectContent {
 
 const UUID: &str = "5d93eed6-a1b7-5668-903c-b43c7c81d44c";
 
-fn machine_with(changes: &[(&str, &str)]) -> Result<VirtualMachine, Unanswered> {
+fn machine_with(changes: &[(&str, &str)]) -> Result<VirtualMachine, SoapError> {
     let mut properties = vec![
         (NAME, "web-1"),
         (INSTANCE_UUID, UUID),
@@ -41,7 +41,7 @@ fn a_machine_has_its_host() {
     assert_eq!(
         machine,
         VirtualMachine {
-            reference: MachineRef("vm-41".to_owned()),
+            reference: MachineRef::from("vm-41".to_owned()),
             name: "web-1".to_owned(),
             instance: Some(UUID.parse().unwrap()),
             power_state: PowerState::On,
@@ -126,13 +126,13 @@ fn a_machine_may_have_no_instance_uuid() {
 }
 
 fn named(objects: &[ObjectContent], id: &str) -> Option<VirtualMachine> {
-    let references = [MachineRef(id.to_owned())];
-    let mut machines = machines_named(objects, &references);
+    let references = [MachineRef::from(id.to_owned())];
+    let mut machines = machines_by_reference(objects, &references);
     machines.next().unwrap().unwrap()
 }
 
 fn holder(id: &str, port: u16, running: bool) -> PortHolder {
-    let machine = MachineRef(id.to_owned());
+    let machine = MachineRef::from(id.to_owned());
     PortHolder { machine, port: port.try_into().unwrap(), running }
 }
 

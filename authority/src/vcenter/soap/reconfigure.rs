@@ -1,6 +1,7 @@
 //! `VirtualMachine.ReconfigVM_Task`: changes of a machine's extra configuration.
 
-use super::{Unanswered, call, read, required};
+use super::envelope::{call, read, required};
+use super::error::SoapError;
 use quick_xml::escape::escape;
 
 /// `VirtualMachine.ReconfigVM_Task` that sets options of `config.extraConfig`; an empty value removes one.
@@ -23,7 +24,7 @@ pub fn reconfigure_vm(machine: &str, change_version: &str, options: &[(&str, &st
 }
 
 /// Reads the reply to [`reconfigure_vm`]: the task's identifier.
-pub fn task(reply: &[u8]) -> Result<String, Unanswered> {
+pub fn read_task(reply: &[u8]) -> Result<String, SoapError> {
     read(reply, "ReconfigVM_TaskResponse", |cursor, response| {
         let value = required(cursor.child_named(response, "returnval")?, "returnval")?;
         cursor.text(&value)

@@ -1,7 +1,9 @@
 //! Replies as vcsim and vCenter write them, and replies as they must not break the reader.
 
 use super::*;
+use crate::vcenter::xml::Malformed;
 use proptest::prelude::*;
+use quick_xml::escape::escape;
 
 fn envelope(body: &str) -> Vec<u8> {
     format!(
@@ -48,7 +50,7 @@ const PAGE: &str = r#"<RetrievePropertiesExResponse xmlns="urn:vim25"><returnval
 
 #[test]
 fn a_page_of_properties_is_read_with_its_entities_and_references() {
-    let page = page(&envelope(PAGE)).unwrap();
+    let page = read_page(&envelope(PAGE)).unwrap();
     assert_eq!(page.token.as_deref(), Some("7"));
     let [machine, host] = page.objects.as_slice() else { panic!("{page:?}") };
     assert_eq!((machine.kind.as_str(), machine.id.as_str()), ("VirtualMachine", "vm-41"));
@@ -66,9 +68,9 @@ fn a_page_of_properties_is_read_with_its_entities_and_references() {
 #[test]
 fn no_objects_and_no_machine_are_answers() {
     let nothing = envelope("<RetrievePropertiesExResponse xmlns=\"urn:vim25\"/>");
-    assert_eq!(page(&nothing), Ok(Page::default()));
+    assert_eq!(read_page(&nothing), Ok(Page::default()));
     let nothing = envelope("<FindByUuidResponse xmlns=\"urn:vim25\"></FindByUuidResponse>");
-    assert_eq!(found(&nothing), Ok(None));
+    assert_eq!(read_find_by_uuid(&nothing), Ok(None));
 }
 
 #[test]
@@ -86,9 +88,12 @@ fn the_service_content_is_read_by_name_not_by_place() {
          <somethingNew type=\"SomethingNew\"><nested><deeper/></nested></somethingNew>\
          </returnval></RetrieveServiceContentResponse>",
     );
-    assert_eq!(service_content(&reply), Ok(content()));
+    assert_eq!(read_service_content(&reply), Ok(content()));
     let without = String::from_utf8(reply).unwrap().replace("searchIndex", "searchindex");
-    assert_eq!(service_content(without.as_bytes()), Err(Malformed::Missing("searchIndex").into()));
+    assert_eq!(
+        read_service_content(without.as_bytes()),
+        Err(Malformed::Missing("searchIndex").into())
+    );
 }
 
 #[test]
@@ -99,8 +104,8 @@ fn a_fault_is_known_by_its_type() {
              <faultstring>Cannot complete login &amp; so on.</faultstring>\
              <detail>{detail}</detail></soapenv:Fault>"
         ));
-        match done(&reply, "LoginResponse") {
-            Err(Unanswered::Fault(fault)) => fault,
+        match read_empty(&reply, "LoginResponse") {
+            Err(SoapError::Fault(fault)) => fault,
             other => panic!("{other:?}"),
         }
     };
@@ -117,14 +122,14 @@ fn a_fault_s_message_is_cut_between_characters() {
         "<soapenv:Fault><faultcode>c</faultcode><faultstring>{}</faultstring></soapenv:Fault>",
         "é".repeat(FAULT_MESSAGE_LIMIT + 1)
     ));
-    let Err(Unanswered::Fault(fault)) = page(&reply) else { panic!("not a fault") };
+    let Err(SoapError::Fault(fault)) = read_page(&reply) else { panic!("not a fault") };
     assert_eq!(fault.message.chars().count(), FAULT_MESSAGE_LIMIT);
 }
 
 #[test]
 fn an_expired_session_in_place_of_a_property_is_an_expired_session() {
     let reply = envelope(&PAGE.replace("NoPermission", "NotAuthenticated"));
-    let Err(Unanswered::Fault(fault)) = page(&reply) else { panic!("not a fault") };
+    let Err(SoapError::Fault(fault)) = read_page(&reply) else { panic!("not a fault") };
     assert_eq!(fault.kind, Fault::NOT_AUTHENTICATED);
 }
 
@@ -152,19 +157,19 @@ fn other_documents_are_refused() {
         ("crossed tags", with("</val></propSet>", "</propSet></val>")),
         ("a second end", with("</soapenv:Envelope>", "</soapenv:Envelope></x>")),
     ] {
-        let answer = page(reply.as_bytes());
-        assert!(matches!(answer, Err(Unanswered::Malformed(_))), "{what}: {answer:?}");
+        let answer = read_page(reply.as_bytes());
+        assert!(matches!(answer, Err(SoapError::Malformed(_))), "{what}: {answer:?}");
     }
-    assert_eq!(page(b"\xff\xfe"), Err(Malformed::Encoding.into()));
+    assert_eq!(read_page(b"\xff\xfe"), Err(Malformed::Encoding.into()));
 }
 
 #[test]
 fn a_reply_cut_anywhere_is_refused() {
     let whole = envelope(PAGE);
-    assert!(page(&whole).is_ok());
+    assert!(read_page(&whole).is_ok());
     for end in 0..whole.len() {
-        let answer = page(&whole[..end]);
-        assert!(matches!(answer, Err(Unanswered::Malformed(_))), "cut at {end}: {answer:?}");
+        let answer = read_page(&whole[..end]);
+        assert!(matches!(answer, Err(SoapError::Malformed(_))), "cut at {end}: {answer:?}");
     }
 }
 
@@ -173,12 +178,12 @@ fn depth_and_width_cost_no_stack() {
     const MANY: usize = 50_000;
     let wide = format!("<x a='1'/>{}", "<y/>".repeat(MANY));
     let reply = envelope(&PAGE.replace("<token>", &format!("{wide}<token>")));
-    assert!(page(&reply).is_ok());
+    assert!(read_page(&reply).is_ok());
     let deep = format!("{}{}", "<x>".repeat(MANY), "</x>".repeat(MANY));
     let reply = envelope(&PAGE.replace("<token>", &format!("{deep}<token>")));
-    assert!(page(&reply).is_ok());
+    assert!(read_page(&reply).is_ok());
     let reply = envelope(&"<x>".repeat(MANY));
-    assert!(page(&reply).is_err());
+    assert!(read_page(&reply).is_err());
 }
 
 #[test]
@@ -198,14 +203,14 @@ proptest! {
              </FindByUuidResponse>",
             escape(&text)
         ));
-        prop_assert_eq!(found(&reply), Ok(Some(text)));
+        prop_assert_eq!(read_find_by_uuid(&reply), Ok(Some(text)));
     }
 
     /// No reply makes the reader panic.
     #[test]
     fn any_bytes_are_an_answer_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let _ = page(&bytes);
-        let _ = service_content(&bytes);
+        let _ = read_page(&bytes);
+        let _ = read_service_content(&bytes);
     }
 
     /// Nor does a good reply with a few bytes changed.
@@ -218,7 +223,7 @@ proptest! {
             let place = place.index(reply.len());
             reply[place] = byte;
         }
-        let _ = page(&reply);
-        let _ = done(&reply, "LoginResponse");
+        let _ = read_page(&reply);
+        let _ = read_empty(&reply, "LoginResponse");
     }
 }

@@ -1,6 +1,7 @@
 //! `VirtualMachine.AcquireTicket`: the right to open one console once.
 
-use super::{Unanswered, call, read, required};
+use super::envelope::{call, read, required};
+use super::error::SoapError;
 use crate::vcenter::xml::Malformed;
 use std::num::NonZeroU16;
 use vncgate_api::Secret;
@@ -28,7 +29,7 @@ pub fn acquire_ticket(machine: &str) -> String {
 }
 
 /// Reads the reply to [`acquire_ticket`].
-pub fn ticket(reply: &[u8]) -> Result<Ticket, Unanswered> {
+pub fn read_ticket(reply: &[u8]) -> Result<Ticket, SoapError> {
     read(reply, "AcquireTicketResponse", |cursor, response| {
         let value = required(cursor.child_named(response, "returnval")?, "returnval")?;
         let (mut ticket, mut host, mut port, mut url) = (None, None, None, None);
@@ -77,7 +78,7 @@ mod tests {
              <host>esx-1.example.com</host><port>443</port><sslThumbprint>AB</sslThumbprint>\
              <url>wss://esx-1.example.com:443/ticket/cst-++//a==--tp-AB:CD</url>",
         );
-        let full = ticket(&full).unwrap();
+        let full = read_ticket(&full).unwrap();
         assert_eq!(full.ticket.0, "cst-++//a==--tp-AB:CD");
         assert_eq!(full.host.as_deref(), Some("esx-1.example.com"));
         assert_eq!(full.port, NonZeroU16::new(443));
@@ -87,10 +88,10 @@ mod tests {
 
     #[test]
     fn what_a_host_leaves_open_is_none() {
-        let least = ticket(&reply("<ticket>t</ticket><cfgFile/><host></host><port>0</port>"));
+        let least = read_ticket(&reply("<ticket>t</ticket><cfgFile/><host></host><port>0</port>"));
         let expected = Ticket { ticket: Secret("t".to_owned()), host: None, port: None, url: None };
         assert_eq!(least, Ok(expected));
-        assert_eq!(ticket(&reply("<host>h</host>")), Err(Malformed::Missing("ticket").into()));
-        assert!(ticket(&reply("<ticket>t</ticket><port>65536</port>")).is_err());
+        assert_eq!(read_ticket(&reply("<host>h</host>")), Err(Malformed::Missing("ticket").into()));
+        assert!(read_ticket(&reply("<ticket>t</ticket><port>65536</port>")).is_err());
     }
 }

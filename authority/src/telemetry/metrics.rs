@@ -1,7 +1,5 @@
-//! What the operator sees: logs on standard error and metrics for Prometheus.
+//! Metrics for Prometheus.
 
-use crate::config::{LogConfig, LogFormat};
-use crate::tokens::ConsoleType;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -9,30 +7,16 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use std::fmt;
-use std::io;
 use std::time::Duration;
-use tracing_subscriber::Layer;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 /// Content type of [`Metrics::encode`], OpenMetrics as Prometheus reads it.
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Bounds in seconds: a check is one SOAP call, milliseconds on a good day, and given up after a few
-/// seconds on a bad one.
+/// Upper bounds of the histograms, in seconds. A check is one SOAP call: milliseconds as a rule, a few seconds until it
+/// times out.
 const SECONDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
 
-/// Starts logging to standard error. Fails if something else in the process already did.
-pub fn start_logging(config: &LogConfig) -> Result<(), TryInitError> {
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
-    let layer = match config.format {
-        LogFormat::Text => layer.with_ansi(false).boxed(),
-        LogFormat::Json => layer.json().flatten_event(true).boxed(),
-    };
-    tracing_subscriber::registry().with(layer.with_filter(config.level.clone())).try_init()
-}
-
-/// Every metric of the authority. None carries a token, a user or an address.
+/// Every metric of the authority. No label holds a token, a user or an address.
 pub struct Metrics {
     registry: Registry,
     issues: Family<IssueLabels, Counter>,
@@ -51,7 +35,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// All counts at zero.
+    /// Creates every metric, with each count at zero.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("vncgate");
         let issues = Family::default();
@@ -68,7 +52,7 @@ impl Metrics {
         let keystone = Family::default();
         registry.register(
             "keystone_tokens",
-            "Callers' Keystone tokens looked at",
+            "Callers' Keystone tokens validated",
             keystone.clone(),
         );
         let throttled_requests = Family::default();
@@ -103,16 +87,16 @@ impl Metrics {
             store_seconds.clone(),
         );
         let site_calls = Family::default();
-        registry.register("site_calls", "Questions to other sites", site_calls.clone());
+        registry.register("site_calls", "Requests to other sites", site_calls.clone());
         let site_seconds = Family::new_with_constructor((|| Histogram::new(SECONDS)) as fn() -> _);
         registry.register_with_unit(
             "site_call_duration",
-            "Time of a question to another site",
+            "Time of a request to another site",
             Unit::Seconds,
             site_seconds.clone(),
         );
         let site_answers = Family::default();
-        registry.register("site_answers", "Questions of other sites", site_answers.clone());
+        registry.register("site_answers", "Requests from other sites", site_answers.clone());
         Self {
             registry,
             issues,
@@ -131,35 +115,35 @@ impl Metrics {
         }
     }
 
-    /// A console URL was asked for, and this came of it: `issued` or the name of nova's error.
-    pub fn issue(&self, console: ConsoleType, outcome: &'static str) {
-        let labels = IssueLabels { console: console.as_str(), outcome };
+    /// Counts a request for a console URL. `outcome` is `issued` or the name of nova's error.
+    pub fn issue(&self, console_type: &'static str, outcome: &'static str) {
+        let labels = IssueLabels { console: console_type, outcome };
         self.issues.get_or_create(&labels).inc();
     }
 
-    /// A token was checked for the gateway: `granted` or the refusal's code.
+    /// Counts a check for the gateway. `outcome` is `granted` or the refusal's code.
     pub fn check(&self, outcome: &'static str, took: Duration) {
         self.checks.get_or_create(&CheckLabels { outcome }).inc();
         self.check_seconds.observe(took.as_secs_f64());
     }
 
-    /// A caller showed a Keystone token: `cached`, `good`, `refused` or `unavailable`.
+    /// Counts a caller's Keystone token: `cached`, `good`, `refused` or `unavailable`.
     pub fn keystone(&self, outcome: &'static str) {
         self.keystone.get_or_create(&KeystoneLabels { outcome }).inc();
     }
 
-    /// A request was refused because of the unknown tokens that its client had shown before. `api` is
+    /// Counts a request that was refused because its client had shown too many unknown tokens. `api` is
     /// `check`, `status` or `console`.
     pub fn throttled(&self, api: &'static str) {
         self.throttled_requests.get_or_create(&ThrottledLabels { api }).inc();
     }
 
-    /// A client has shown too many unknown tokens.
+    /// Counts a client that has shown too many unknown tokens.
     pub fn client_throttled(&self) {
         self.throttled_clients.inc();
     }
 
-    /// A SOAP call has ended.
+    /// Counts a completed SOAP call.
     pub fn vcenter_call(
         &self,
         vcenter: &str,
@@ -174,14 +158,14 @@ impl Metrics {
         self.vcenter_seconds.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
-    /// A call to a token store on the network has ended.
+    /// Counts a completed call to a token store on the network.
     pub fn store_call(&self, operation: &'static str, outcome: &'static str, took: Duration) {
         self.store_calls.get_or_create(&StoreLabels { operation, outcome }).inc();
         let labels = StoreSecondsLabels { operation };
         self.store_seconds.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
-    /// A question to another site has ended.
+    /// Counts a completed request to another site.
     pub fn site_call(
         &self,
         site: &str,
@@ -196,7 +180,7 @@ impl Metrics {
         self.site_seconds.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
-    /// Another site's question was answered: `ok` or the refusal's code.
+    /// Counts an answered request from another site. `outcome` is `ok` or the refusal's code.
     pub fn site_answer(&self, site: &str, question: &'static str, outcome: &'static str) {
         let labels = SiteLabels { site: site.to_owned(), question, outcome };
         self.site_answers.get_or_create(&labels).inc();

@@ -1,22 +1,19 @@
 //! VNC ports: unique on each host, and switched on where they are off.
 //!
-//! vCenter lets two machines of one host have the same `RemoteDisplay.vnc.port`. Then one of them has the
-//! port and the other has no console, until the first is restarted and the second has it: a console of the
-//! wrong machine (CVE-2014-8750 was nova's way there). So a port that another running machine of the host
-//! has too is good for nobody.
-//!
 //! A port is allocated without a lock, since other authorities and nova itself may do the same at the same
 //! time: choose one that is free, set it, then look again; who still sees another machine with the port gives
 //! it up. Of two that chose the same, the one whose change came second looks after both changes are made and
 //! sees the other, so that never do both keep it. The choice is random, so that they rarely meet at all, and
 //! if they do, the machine with the lower reference waits for the other to move.
 
-use super::host::{HostRef, PortHolder};
-use super::machine::{self, MachineRef, PORT_PATHS, VirtualMachine};
-use super::policy::EnableVnc;
-use super::session::Error;
-use super::soap::{self, Fault, ServiceContent};
-use super::{PAGE_SIZE, Vcenter};
+use super::Vcenter;
+use super::console_settings::EnableVnc;
+use super::error::VcenterError;
+use super::machine::VirtualMachine;
+use super::paging::PAGE_SIZE;
+use super::port_holder::{PORT_PATHS, PortHolder, is_shared, neighbours, port_holders};
+use super::reference::{HostRef, MachineRef};
+use super::soap::{self, Fault, ServiceContent, SoapError};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,7 +44,7 @@ const PASSWORD_LENGTH: usize = 8;
 
 /// Why a machine has no VNC port of its own.
 #[derive(Debug, Error)]
-pub enum NoPort {
+pub enum VncPortError {
     /// VNC is off and not to be switched on.
     #[error("VNC is off")]
     Off,
@@ -62,7 +59,7 @@ pub enum NoPort {
     Contended,
     /// vCenter does not answer or refuses.
     #[error(transparent)]
-    Vcenter(#[from] Error),
+    Vcenter(#[from] VcenterError),
     /// The operating system has no random numbers.
     #[error("cannot choose a VNC port: {0}")]
     Random(#[from] getrandom::Error),
@@ -78,15 +75,15 @@ impl Vcenter {
         self: &Arc<Self>,
         machine: &VirtualMachine,
         host: &HostRef,
-    ) -> Result<NonZeroU16, NoPort> {
+    ) -> Result<NonZeroU16, VncPortError> {
         if let Some(port) = machine.vnc_port {
             let others = self.others(host, &machine.reference).await?;
             if !is_shared(port, &others) {
                 return Ok(port);
             }
         }
-        let Some(settings) = self.policy().enable_vnc.clone() else {
-            return Err(machine.vnc_port.map_or(NoPort::Off, NoPort::Shared));
+        let Some(settings) = self.consoles().enable_vnc.clone() else {
+            return Err(machine.vnc_port.map_or(VncPortError::Off, VncPortError::Shared));
         };
         let allocation = Allocation {
             vcenter: Arc::clone(self),
@@ -95,25 +92,24 @@ impl Vcenter {
             settings,
         };
         // A task of its own: a caller who stops waiting must not leave a port that nobody has looked at.
-        tokio::spawn(allocation.run()).await.unwrap_or(Err(NoPort::Abandoned))
+        tokio::spawn(allocation.run()).await.unwrap_or(Err(VncPortError::Abandoned))
     }
 
     /// The VNC ports of a host's other machines, running or not. None of a host that is gone.
-    async fn others(&self, host: &HostRef, machine: &MachineRef) -> Result<Vec<PortHolder>, Error> {
+    async fn others(
+        &self,
+        host: &HostRef,
+        machine: &MachineRef,
+    ) -> Result<Vec<PortHolder>, VcenterError> {
         let request = |content: &ServiceContent| {
             soap::retrieve_machines_of_host(content, host.as_str(), PORT_PATHS, PAGE_SIZE)
         };
         match self.in_time(self.timeout, self.pages(request)).await {
-            Ok(objects) => Ok(machine::neighbours(&objects, machine)),
+            Ok(objects) => Ok(neighbours(&objects, machine)),
             Err(error) if error.fault() == Some(Fault::MANAGED_OBJECT_NOT_FOUND) => Ok(Vec::new()),
             Err(error) => Err(error),
         }
     }
-}
-
-/// Does one of a machine's neighbours run with its port?
-pub fn is_shared(port: NonZeroU16, neighbours: &[PortHolder]) -> bool {
-    neighbours.iter().any(|other| other.port == port && other.running)
 }
 
 /// The allocation of a port for one machine.
@@ -131,9 +127,9 @@ struct Current {
 }
 
 impl Allocation {
-    async fn run(self) -> Result<NonZeroU16, NoPort> {
+    async fn run(self) -> Result<NonZeroU16, VncPortError> {
         let mut chosen = None;
-        let mut outcome = NoPort::Contended;
+        let mut outcome = VncPortError::Contended;
         for _ in 0..CHOICES {
             let current = self.current().await?;
             // In the first round somebody else has been quicker; later it is the port of the last round.
@@ -143,7 +139,7 @@ impl Allocation {
                 return Ok(port);
             }
             let Some(port) = self.settings.choose(&self.others().await?)? else {
-                outcome = NoPort::NoneFree;
+                outcome = VncPortError::NoneFree;
                 break;
             };
             self.switch_on(&current, port).await?;
@@ -159,7 +155,7 @@ impl Allocation {
         Err(outcome)
     }
 
-    async fn current(&self) -> Result<Current, Error> {
+    async fn current(&self) -> Result<Current, VcenterError> {
         let vcenter = &self.vcenter;
         let paths = [PORT_PATHS, &[CHANGE_VERSION]].concat();
         let request = |content: &ServiceContent| {
@@ -168,7 +164,7 @@ impl Allocation {
         let objects = vcenter.in_time(vcenter.timeout, vcenter.pages(request)).await?;
         let property = |path| objects.first().and_then(|object| object.property(path));
         Ok(Current {
-            port: machine::port_holders(&objects).first().map(|holder| holder.port),
+            port: port_holders(&objects).first().map(|holder| holder.port),
             change_version: property(CHANGE_VERSION).unwrap_or_default().to_owned(),
         })
     }
@@ -178,7 +174,7 @@ impl Allocation {
         &self,
         port: NonZeroU16,
         chosen: Option<NonZeroU16>,
-    ) -> Result<bool, Error> {
+    ) -> Result<bool, VcenterError> {
         let deadline = Instant::now() + WAIT_LIMIT;
         loop {
             let mut rivals = self.others().await?;
@@ -195,13 +191,13 @@ impl Allocation {
     }
 
     /// The host's other machines with a port, running or not.
-    async fn others(&self) -> Result<Vec<PortHolder>, Error> {
+    async fn others(&self) -> Result<Vec<PortHolder>, VcenterError> {
         self.vcenter.others(&self.host, &self.machine).await
     }
 
     /// A machine that somebody else is changing is left as it is: the next look at it tells what came of
     /// that.
-    async fn switch_on(&self, current: &Current, port: NonZeroU16) -> Result<(), NoPort> {
+    async fn switch_on(&self, current: &Current, port: NonZeroU16) -> Result<(), VncPortError> {
         let port = port.to_string();
         let mut options = vec![(ENABLED, "TRUE"), (PORT, port.as_str())];
         // A password that the console has already may be known to somebody.
@@ -221,17 +217,21 @@ impl Allocation {
         Ok(())
     }
 
-    async fn switch_off(&self, current: &Current) -> Result<(), NoPort> {
+    async fn switch_off(&self, current: &Current) -> Result<(), VncPortError> {
         let (vcenter, machine) = (self.vcenter.service_host(), self.machine.as_str());
         warn!(vcenter, machine, "VNC is switched off: its port is another machine's as well");
         Ok(self.reconfigure(current, &[(ENABLED, "FALSE"), (PORT, "")]).await?)
     }
 
-    async fn reconfigure(&self, current: &Current, options: &[(&str, &str)]) -> Result<(), Error> {
+    async fn reconfigure(
+        &self,
+        current: &Current,
+        options: &[(&str, &str)],
+    ) -> Result<(), VcenterError> {
         let vcenter = &self.vcenter;
         let request =
             |_: &_| soap::reconfigure_vm(self.machine.as_str(), &current.change_version, options);
-        let started = vcenter.client.call("ReconfigVM_Task", request, soap::task);
+        let started = vcenter.client.call("ReconfigVM_Task", request, soap::read_task);
         let task = vcenter.in_time(vcenter.timeout, started).await?;
         vcenter.in_time(TASK_LIMIT, vcenter.task_ended(&task)).await
     }
@@ -239,7 +239,7 @@ impl Allocation {
 
 impl Vcenter {
     /// Waits for the end of a task; its failure is the error.
-    async fn task_ended(&self, task: &str) -> Result<(), Error> {
+    async fn task_ended(&self, task: &str) -> Result<(), VcenterError> {
         const STATE: &str = "info.state";
         const ERROR: &str = "info.error";
         let request = |content: &ServiceContent| {
@@ -252,11 +252,9 @@ impl Vcenter {
                 Some("success") => return Ok(()),
                 Some("error") => {
                     let kind = property(ERROR).unwrap_or_default();
-                    return Err(soap::Unanswered::Fault(Fault::told_as(
-                        kind,
-                        "the task has failed",
-                    ))
-                    .into());
+                    return Err(
+                        SoapError::Fault(Fault::from_kind(kind, "the task has failed")).into()
+                    );
                 }
                 _ => sleep(TASK_POLL).await,
             }
@@ -286,7 +284,7 @@ fn random_password() -> Result<String, getrandom::Error> {
 }
 
 /// Was the machine changed, or is it being changed, by somebody else?
-fn is_conflict(error: &Error) -> bool {
+fn is_conflict(error: &VcenterError) -> bool {
     matches!(error.fault(), Some(Fault::CONCURRENT_ACCESS | Fault::TASK_IN_PROGRESS))
 }
 
@@ -300,18 +298,6 @@ mod tests {
 
     fn holder(machine: &str, number: u16, running: bool) -> PortHolder {
         PortHolder { machine: MachineRef::from(machine.to_owned()), port: port(number), running }
-    }
-
-    #[test]
-    fn a_port_is_shared_with_a_running_machine_only() {
-        for (holders, shared) in [
-            (vec![], false),
-            (vec![holder("vm-2", 5902, true)], false),
-            (vec![holder("vm-2", 5901, false)], false),
-            (vec![holder("vm-3", 5901, false), holder("vm-2", 5901, true)], true),
-        ] {
-            assert_eq!(is_shared(port(5901), &holders), shared, "{holders:?}");
-        }
     }
 
     #[test]

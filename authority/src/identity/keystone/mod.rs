@@ -1,23 +1,27 @@
-//! Callers with a token of Keystone's (Identity API v3), validated with a service user's own token.
+//! Callers with a Keystone token (Identity API v3), validated with a service user's own token.
 //!
-//! A token that Keystone called good is believed for a bounded time without asking again: that is how long
-//! a revoked one stays good here. What Keystone refuses is asked anew each time.
+//! A token that Keystone has validated is cached for a bounded time, which is how long a revoked token stays good here.
+//! Tokens that Keystone refuses are not cached.
 
-use super::Caller;
-use crate::outbound::{self, NoBody};
+mod described_token;
+mod error;
+
+pub use error::KeystoneError;
+
+use super::caller::Caller;
+use crate::http_client::{self, ResponseBodyError};
 use crate::telemetry::Metrics;
+use described_token::DescribedToken;
 use lru::LruCache;
 use reqwest::header::HeaderValue;
 use reqwest::{RequestBuilder, Response, StatusCode};
 use rustls::ClientConfig;
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
-use thiserror::Error;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
@@ -26,18 +30,19 @@ use url::Url;
 const AUTH_TOKEN: &str = "X-Auth-Token";
 const SUBJECT_TOKEN: &str = "X-Subject-Token";
 
-/// Questions to Keystone at once. Its usual deployments have some tens of workers: a flood of forged tokens
-/// waits here and not in front of every other service's requests.
+/// Concurrent requests to Keystone. Its usual deployments have some tens of workers: a flood of forged tokens waits
+/// here and not in front of the requests of every other service.
 const CONCURRENT_VALIDATIONS: usize = 32;
 
-/// A token's description without the catalog takes a few kilobytes, even with hundreds of roles.
-const ANSWER_LIMIT: usize = 256 * 1024;
+/// Largest response that is read, in bytes. A token's description without the catalog takes a few kilobytes, even with
+/// hundreds of roles.
+const RESPONSE_LIMIT: usize = 256 * 1024;
 
-/// After "wrong password" no login is tried for this long: Keystone can lock users after failures, and
-/// every call would be one.
+/// How long no login is tried after "wrong password". Keystone can lock users after failures, and every call would be
+/// one.
 const REFUSED_LOGIN_PAUSE: Duration = Duration::from_secs(60);
 
-/// Where Keystone is, as whom to ask, and how long to believe its answers.
+/// Where Keystone is, the service user to ask as, and how long to cache its answers.
 #[derive(Debug)]
 pub struct KeystoneConfig {
     /// The Identity API, `https://HOST/v3`, without a slash at its end.
@@ -54,39 +59,12 @@ pub struct KeystoneConfig {
     pub project: String,
     /// Name of that project's domain.
     pub project_domain: String,
-    /// How long a good answer is believed.
+    /// How long a validated token is cached.
     pub cache_ttl: Duration,
-    /// How many good answers are kept.
+    /// How many validated tokens are cached.
     pub cache_size: NonZeroUsize,
-    /// How long to wait until a caller is known, logins and retries included.
+    /// How long identifying a caller may take, logins and retries included.
     pub timeout: Duration,
-}
-
-/// Keystone does not say whether a token is good.
-#[derive(Debug, Error)]
-pub enum KeystoneError {
-    /// No connection, no TLS, or the connection broke.
-    #[error("cannot reach Keystone: {0}")]
-    Unreachable(String),
-    /// No answer in time.
-    #[error("no answer from Keystone within {0:?}")]
-    TimedOut(Duration),
-    /// A status that the Identity API does not have for this question.
-    #[error("Keystone answers HTTP status {0}")]
-    Status(StatusCode),
-    /// An answer that is not the Identity API's.
-    #[error("Keystone's answer cannot be read: {0}")]
-    Malformed(String),
-    /// The service user may not log in.
-    #[error(
-        "Keystone refuses the service user's name or password; the next login is tried in {0:?}"
-    )]
-    LoginRefused(Duration),
-    /// The service user is logged in and may not validate tokens.
-    #[error(
-        "Keystone does not let the service user validate tokens: it needs the role service or admin"
-    )]
-    NotAllowed,
 }
 
 /// A client for one Keystone.
@@ -94,16 +72,16 @@ pub struct Keystone {
     config: KeystoneConfig,
     http: reqwest::Client,
     service: AsyncMutex<ServiceUser>,
-    cache: Mutex<LruCache<TokenDigest, Known>>,
+    cache: Mutex<LruCache<TokenDigest, CachedCaller>>,
     permits: Semaphore,
     metrics: Arc<Metrics>,
 }
 
-/// The SHA-256 of a Keystone token: the token itself is kept nowhere.
+/// The SHA-256 of a Keystone token. The token itself is not kept.
 type TokenDigest = [u8; 32];
 
-/// A caller as Keystone described it, for a time.
-struct Known {
+/// A caller as Keystone described it.
+struct CachedCaller {
     caller: Caller,
     until: Instant,
 }
@@ -117,7 +95,8 @@ struct ServiceUser {
 impl Keystone {
     /// A client that logs in when the first token is to be validated.
     pub fn new(config: KeystoneConfig, metrics: Arc<Metrics>) -> Result<Self, reqwest::Error> {
-        let http = outbound::client(config.tls.clone()).connect_timeout(config.timeout).build()?;
+        let http =
+            http_client::builder(config.tls.clone()).connect_timeout(config.timeout).build()?;
         let cache = Mutex::new(LruCache::new(config.cache_size));
         let permits = Semaphore::new(CONCURRENT_VALIDATIONS);
         Ok(Self { config, http, service: AsyncMutex::default(), cache, permits, metrics })
@@ -128,7 +107,8 @@ impl Keystone {
         &self.config.url
     }
 
-    /// Whose token this is. `None` for one that is unknown, expired, revoked or not scoped to anything.
+    /// Identifies the caller that this token belongs to. `None` for a token that is unknown, expired, revoked or
+    /// unscoped.
     pub async fn identify(&self, shown: &str) -> Result<Option<Caller>, KeystoneError> {
         let digest = Sha256::digest(shown).into();
         if let Some(caller) = self.cached(&digest) {
@@ -138,32 +118,32 @@ impl Keystone {
         let Ok(mut subject) = HeaderValue::from_str(shown) else { return Ok(None) };
         subject.set_sensitive(true);
         let limit = self.config.timeout;
-        let asked = timeout(limit, self.validate(&subject));
-        let answer = asked.await.unwrap_or(Err(KeystoneError::TimedOut(limit)));
-        self.metrics.keystone(match &answer {
+        let validated = timeout(limit, self.validate(&subject));
+        let result = validated.await.unwrap_or(Err(KeystoneError::TimedOut(limit)));
+        self.metrics.keystone(match &result {
             Ok(Some(_)) => "good",
             Ok(None) => "refused",
             Err(_) => "unavailable",
         });
-        Ok(answer?.map(|(caller, expires_at)| {
-            self.keep(digest, &caller, expires_at);
+        Ok(result?.map(|(caller, expires_at)| {
+            self.cache_caller(digest, &caller, expires_at);
             caller
         }))
     }
 
-    /// Asks about one token, and logs in before that if need be.
+    /// Validates one token. Logs in first if there is no service token.
     async fn validate(
         &self,
         subject: &HeaderValue,
     ) -> Result<Option<(Caller, SystemTime)>, KeystoneError> {
-        // Never closed, so never refused.
+        // The semaphore is never closed, so this cannot fail.
         let _permit = self.permits.acquire().await;
-        let own = self.service_token(None).await?;
-        match self.ask(&own, subject).await? {
-            Validation::OwnTokenExpired => {
-                let renewed = self.service_token(Some(&own)).await?;
-                match self.ask(&renewed, subject).await? {
-                    Validation::OwnTokenExpired => {
+        let service_token = self.service_token(None).await?;
+        match self.request(&service_token, subject).await? {
+            Validation::ServiceTokenExpired => {
+                let renewed = self.service_token(Some(&service_token)).await?;
+                match self.request(&renewed, subject).await? {
+                    Validation::ServiceTokenExpired => {
                         Err(KeystoneError::Status(StatusCode::UNAUTHORIZED))
                     }
                     Validation::Refused => Ok(None),
@@ -176,30 +156,28 @@ impl Keystone {
     }
 
     /// `GET /v3/auth/tokens`, "validate and show information for token".
-    async fn ask(
+    async fn request(
         &self,
-        own: &HeaderValue,
+        service_token: &HeaderValue,
         subject: &HeaderValue,
     ) -> Result<Validation, KeystoneError> {
         let request = self.http.get(self.tokens_url()).query(&[("nocatalog", "")]);
-        let request = request.header(AUTH_TOKEN, own).header(SUBJECT_TOKEN, subject);
+        let request = request.header(AUTH_TOKEN, service_token).header(SUBJECT_TOKEN, subject);
         let response = send(request).await?;
         match response.status() {
             StatusCode::OK => {
                 let body = read(response).await?;
-                let described: Described = serde_json::from_slice(&body)
-                    .map_err(|error| KeystoneError::Malformed(error.to_string()))?;
-                Ok(Validation::Good(described.token))
+                Ok(Validation::Good(DescribedToken::parse(&body)?))
             }
             StatusCode::NOT_FOUND => Ok(Validation::Refused),
-            StatusCode::UNAUTHORIZED => Ok(Validation::OwnTokenExpired),
+            StatusCode::UNAUTHORIZED => Ok(Validation::ServiceTokenExpired),
             StatusCode::FORBIDDEN => Err(KeystoneError::NotAllowed),
             other => Err(KeystoneError::Status(other)),
         }
     }
 
-    /// The service user's token, unless it is `expired`: then a new one. While one caller logs in, the
-    /// others wait for what comes of it.
+    /// The service user's token, or a new one if the current token is `expired`. While one caller logs in, the others
+    /// wait for the outcome.
     async fn service_token(
         &self,
         expired: Option<&HeaderValue>,
@@ -240,7 +218,7 @@ impl Keystone {
             other => return Err(KeystoneError::Status(other)),
         }
         let mut token = response.headers().get(SUBJECT_TOKEN).cloned().ok_or_else(|| {
-            KeystoneError::Malformed(format!("the answer to a login has no {SUBJECT_TOKEN}"))
+            KeystoneError::Malformed(format!("the response to a login has no {SUBJECT_TOKEN}"))
         })?;
         token.set_sensitive(true);
         Ok(token)
@@ -265,92 +243,32 @@ impl Keystone {
 
     fn cached(&self, digest: &TokenDigest) -> Option<Caller> {
         let mut cache = self.cache();
-        let known = cache.get(digest)?;
-        if Instant::now() < known.until {
-            return Some(known.caller.clone());
+        let cached = cache.get(digest)?;
+        if Instant::now() < cached.until {
+            return Some(cached.caller.clone());
         }
         cache.pop(digest);
         None
     }
 
-    fn keep(&self, digest: TokenDigest, caller: &Caller, expires_at: SystemTime) {
-        // Of a token that has expired by this clock, Keystone said just now that it has not. It is asked
-        // again each time.
+    fn cache_caller(&self, digest: TokenDigest, caller: &Caller, expires_at: SystemTime) {
+        // If the clocks differ, a token may have expired by this clock although Keystone has just validated it. It is
+        // not cached then.
         let left = expires_at.duration_since(SystemTime::now()).unwrap_or_default();
         let until = Instant::now() + left.min(self.config.cache_ttl);
-        self.cache().put(digest, Known { caller: caller.clone(), until });
+        self.cache().put(digest, CachedCaller { caller: caller.clone(), until });
     }
 
-    fn cache(&self) -> MutexGuard<'_, LruCache<TokenDigest, Known>> {
+    fn cache(&self) -> MutexGuard<'_, LruCache<TokenDigest, CachedCaller>> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What Keystone says to a question about a token.
+/// Keystone's response to a validation request.
 enum Validation {
     Good(DescribedToken),
     Refused,
-    OwnTokenExpired,
-}
-
-#[derive(Deserialize)]
-struct Described {
-    token: DescribedToken,
-}
-
-/// Of a token's description, what matters here.
-#[derive(Deserialize)]
-struct DescribedToken {
-    user: User,
-    project: Option<Project>,
-    domain: Option<Value>,
-    system: Option<Value>,
-    #[serde(default)]
-    roles: Vec<Role>,
-    /// RFC 3339 in UTC.
-    expires_at: String,
-}
-
-#[derive(Deserialize)]
-struct User {
-    name: String,
-    domain: Domain,
-}
-
-#[derive(Deserialize)]
-struct Domain {
-    name: String,
-}
-
-#[derive(Deserialize)]
-struct Project {
-    id: String,
-}
-
-#[derive(Deserialize)]
-struct Role {
-    name: String,
-}
-
-impl DescribedToken {
-    /// The caller and when the token expires. An unscoped token is nobody's: it is good for asking
-    /// Keystone for a scoped one. The roles of a domain's or the system's token count for nothing, as
-    /// nova's policies are for projects.
-    fn into_caller(self) -> Result<Option<(Caller, SystemTime)>, KeystoneError> {
-        if self.project.is_none() && self.domain.is_none() && self.system.is_none() {
-            info!(user = self.user.name, "an unscoped Keystone token was refused");
-            return Ok(None);
-        }
-        let expires_at = humantime::parse_rfc3339(&self.expires_at)
-            .map_err(|error| KeystoneError::Malformed(format!("expires_at: {error}")))?;
-        let roles = match &self.project {
-            Some(_) => self.roles.iter().map(|role| &role.name).collect(),
-            None => Default::default(),
-        };
-        let name = format!("{}@{}", self.user.name, self.user.domain.name);
-        let project = self.project.map(|project| project.id);
-        Ok(Some((Caller { name, roles, project }, expires_at)))
-    }
+    ServiceTokenExpired,
 }
 
 async fn send(request: RequestBuilder) -> Result<Response, KeystoneError> {
@@ -358,16 +276,16 @@ async fn send(request: RequestBuilder) -> Result<Response, KeystoneError> {
 }
 
 async fn read(response: Response) -> Result<Vec<u8>, KeystoneError> {
-    outbound::body(response, ANSWER_LIMIT).await.map_err(|error| match error {
-        NoBody::Broken(error) => unreachable(error),
-        NoBody::TooLarge => {
-            KeystoneError::Malformed(format!("it is larger than {ANSWER_LIMIT} bytes"))
+    http_client::read_body(response, RESPONSE_LIMIT).await.map_err(|error| match error {
+        ResponseBodyError::Broken(error) => unreachable(error),
+        ResponseBodyError::TooLarge => {
+            KeystoneError::Malformed(format!("it is larger than {RESPONSE_LIMIT} bytes"))
         }
     })
 }
 
 fn unreachable(error: reqwest::Error) -> KeystoneError {
-    KeystoneError::Unreachable(outbound::explain(error))
+    KeystoneError::Unreachable(http_client::explain(error))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! `[[vcenter]] console` and `[vcenter.enable_vnc]`: which kind of console a vCenter's machines have.
+//! `[[vcenter]] console` and `[vcenter.enable_vnc]`: which protocol the consoles of a vCenter's machines have.
 
 use super::section::Section;
-use crate::vcenter::policy::{ConsolePolicy, EnableVnc, Preference};
+use crate::vcenter::console_settings::{ConsoleSettings, EnableVnc, Preference};
 use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 
@@ -9,24 +9,24 @@ use std::ops::RangeInclusive;
 const DEFAULT_PORTS: &str = "5900-6105";
 
 /// Takes both out of a `[[vcenter]]` section.
-pub(super) fn read_console_policy(section: &mut Section<'_>) -> Option<ConsolePolicy> {
+pub(super) fn read_console_settings(section: &mut Section<'_>) -> Option<ConsoleSettings> {
     let preference = match section.string_or("console", "auto")?.as_str() {
         "auto" => Some(Preference::Auto),
         "vnc" => Some(Preference::Vnc),
         "webmks" => Some(Preference::Webmks),
         _ => {
-            section.fault("console", "must be \"auto\", \"vnc\" or \"webmks\"");
+            section.problem("console", "must be \"auto\", \"vnc\" or \"webmks\"");
             None
         }
     };
     if !section.has("enable_vnc") {
-        return Some(ConsolePolicy { preference: preference?, enable_vnc: None });
+        return Some(ConsoleSettings { preference: preference?, enable_vnc: None });
     }
     if preference == Some(Preference::Webmks) {
-        section.fault("enable_vnc", "has no use with console = \"webmks\"");
+        section.problem("enable_vnc", "has no use with console = \"webmks\"");
     }
     let enable_vnc = read_enable_vnc(section.section("enable_vnc"));
-    Some(ConsolePolicy { preference: preference?, enable_vnc: Some(enable_vnc?) })
+    Some(ConsoleSettings { preference: preference?, enable_vnc: Some(enable_vnc?) })
 }
 
 fn read_enable_vnc(mut section: Section<'_>) -> Option<EnableVnc> {

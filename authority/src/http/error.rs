@@ -4,12 +4,13 @@
 //! caller is not to know (an address, what exactly vCenter said) is in the error, which the handler logs,
 //! and not in the response.
 
-use crate::console::{CheckError, IssueError, IssueRequest, NoConsole, NoTicket};
-use crate::host_certificates::Unusable;
-use crate::sites::NoAnswer;
+use crate::console::issue::IssueRequest;
+use crate::console::{CheckError, ConsoleUnavailable, IssueError, TicketError};
+use crate::host_certificates::HostCertificateError;
+use crate::sites::SiteError;
 use crate::throttle::Throttled;
-use crate::vcenter::fleet::NotLocated;
-use crate::vcenter::vnc::NoPort;
+use crate::vcenter::vcenters::LocateError;
+use crate::vcenter::vnc_port::VncPortError;
 use axum::Json;
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
@@ -22,7 +23,7 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
 /// An error of the console API.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum ApiError {
     /// No or a wrong `X-Auth-Token`. Written by keystonemiddleware where nova runs.
     Unauthorized {
         /// Where tokens can be had (`WWW-Authenticate`).
@@ -41,7 +42,7 @@ pub enum Fault {
     },
 }
 
-impl Fault {
+impl ApiError {
     /// The request cannot be understood or is not allowed as it is.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::nova(StatusCode::BAD_REQUEST, "badRequest", message)
@@ -119,17 +120,19 @@ impl Fault {
         let IssueRequest { instance, console, .. } = request;
         match error {
             IssueError::NotConfigured
-            | IssueError::NoConsole(NoConsole::NoVnc | NoConsole::NoWebmks)
-            | IssueError::NoPort(NoPort::Off) => {
+            | IssueError::Unavailable(ConsoleUnavailable::NoVnc | ConsoleUnavailable::NoWebmks)
+            | IssueError::VncPort(VncPortError::Off) => {
                 Self::bad_request(format!("Unavailable console type {}.", console.as_str()))
             }
-            IssueError::NotLocated(error) => Self::of_location(&instance.to_string(), error),
-            IssueError::NoConsole(_) => Self::conflict(format!("Instance {instance} is not ready")),
-            IssueError::NoPort(error) => Self::of_port(&instance.to_string(), error),
+            IssueError::Locate(error) => Self::of_location(&instance.to_string(), error),
+            IssueError::Unavailable(_) => {
+                Self::conflict(format!("Instance {instance} is not ready"))
+            }
+            IssueError::VncPort(error) => Self::of_port(&instance.to_string(), error),
             IssueError::OtherHost { claimed, .. } => {
                 Self::conflict(format!("Instance {instance} is not on host {claimed}."))
             }
-            IssueError::Unresolved(_) => {
+            IssueError::Resolve(_) => {
                 Self::unavailable("The host's name cannot be resolved. Try again later.")
             }
             IssueError::Store(_) => Self::store_unavailable(),
@@ -137,26 +140,26 @@ impl Fault {
     }
 
     /// A machine was not located. `id` is how the caller named it.
-    pub fn of_location(id: &str, error: &NotLocated) -> Self {
+    pub fn of_location(id: &str, error: &LocateError) -> Self {
         match error {
-            NotLocated::UnknownMachine => Self::instance_not_found(id),
-            NotLocated::UnknownHypervisor(name) => {
+            LocateError::UnknownMachine => Self::instance_not_found(id),
+            LocateError::UnknownHypervisor(name) => {
                 Self::item_not_found(format!("No hypervisor matching '{name}' could be found."))
             }
-            NotLocated::Unavailable { .. } => Self::vcenter_unavailable(),
+            LocateError::Unavailable { .. } => Self::vcenter_unavailable(),
         }
     }
 
     /// A machine has no VNC port of its own.
-    fn of_port(id: &str, error: &NoPort) -> Self {
+    fn of_port(id: &str, error: &VncPortError) -> Self {
         match error {
-            NoPort::Off | NoPort::Shared(_) => Self::conflict(format!(
+            VncPortError::Off | VncPortError::Shared(_) => Self::conflict(format!(
                 "Another instance on the same host has the VNC port of instance {id}, too."
             )),
-            NoPort::NoneFree | NoPort::Contended => {
+            VncPortError::NoneFree | VncPortError::Contended => {
                 Self::conflict(format!("No VNC port is free on the host of instance {id}."))
             }
-            NoPort::Vcenter(error) => match error.missing_privilege() {
+            VncPortError::Vcenter(error) => match error.missing_privilege() {
                 Some(privilege) => {
                     let message = format!(
                         "vCenter does not allow to switch VNC on for instance {id}: its account for \
@@ -166,7 +169,7 @@ impl Fault {
                 }
                 None => Self::vcenter_unavailable(),
             },
-            NoPort::Random(_) | NoPort::Abandoned => {
+            VncPortError::Random(_) | VncPortError::Abandoned => {
                 Self::unavailable("VNC cannot be switched on now. Try again later.")
             }
         }
@@ -190,7 +193,7 @@ impl Fault {
     }
 }
 
-impl IntoResponse for Fault {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         match self {
             Self::Unauthorized { challenge } => {
@@ -216,16 +219,16 @@ impl IntoResponse for Fault {
 
 /// The authority's no to the gateway or to the console page.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused(pub Refusal);
+pub struct RefusalResponse(pub Refusal);
 
-impl Refused {
+impl RefusalResponse {
     /// A refusal in words for the person at the browser.
     pub fn new(code: RefusalCode, message: impl Into<String>) -> Self {
         Self(Refusal { code, message: message.into(), retry_after: None })
     }
 }
 
-impl From<Throttled> for Refused {
+impl From<Throttled> for RefusalResponse {
     fn from(throttled: Throttled) -> Self {
         let seconds = throttled.seconds();
         let message = format!(
@@ -237,17 +240,17 @@ impl From<Throttled> for Refused {
     }
 }
 
-impl From<&CheckError> for Refused {
+impl From<&CheckError> for RefusalResponse {
     fn from(error: &CheckError) -> Self {
         let (code, message) = match error {
-            CheckError::NoTicket { reason: NoTicket::NoPermission { privilege }, .. } => {
+            CheckError::Ticket { reason: TicketError::NoPermission { privilege }, .. } => {
                 let message = format!(
                     "vCenter does not allow it: the console service lacks the privilege {privilege} on \
                      this machine. Tell your administrator."
                 );
                 return Self::new(RefusalCode::PermissionDenied, message);
             }
-            CheckError::NoTicket { reason: NoTicket::Limit, .. } => (
+            CheckError::Ticket { reason: TicketError::Limit, .. } => (
                 RefusalCode::ConsoleLimit,
                 "This machine has as many consoles open as VMware allows. Close one and try again.",
             ),
@@ -259,17 +262,17 @@ impl From<&CheckError> for Refused {
                 RefusalCode::ConsoleMoved,
                 "The machine's console has moved since this link was made. Ask for a new one.",
             ),
-            CheckError::NoConsole { reason, .. } => {
+            CheckError::Unavailable { reason, .. } => {
                 (RefusalCode::ConsoleUnavailable, console_unavailable(*reason))
             }
             CheckError::UnknownOwner(_) => (
                 RefusalCode::TokenInvalid,
                 "This console link is for a site that this gateway does not know. Tell your administrator.",
             ),
-            CheckError::Elsewhere { reason: NoAnswer::Refused(refusal), .. } => {
+            CheckError::RemoteSite { reason: SiteError::Refused(refusal), .. } => {
                 return Self(refusal.clone());
             }
-            CheckError::Elsewhere { .. } => (
+            CheckError::RemoteSite { .. } => (
                 RefusalCode::AuthorityUnavailable,
                 "The machine's site does not answer at the moment. Try again in a few seconds.",
             ),
@@ -277,7 +280,7 @@ impl From<&CheckError> for Refused {
                 RefusalCode::VcenterUnavailable,
                 "vCenter does not answer at the moment. Try again in a few seconds.",
             ),
-            CheckError::Unresolved(_) | CheckError::HostCertificates(_) | CheckError::Store(_) => (
+            CheckError::Resolve(_) | CheckError::HostCertificates(_) | CheckError::Store(_) => (
                 RefusalCode::AuthorityUnavailable,
                 "The console service cannot answer at the moment. Try again in a few seconds.",
             ),
@@ -286,7 +289,7 @@ impl From<&CheckError> for Refused {
     }
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for RefusalResponse {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.0.code.status());
         let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -299,23 +302,25 @@ impl IntoResponse for Refused {
     }
 }
 
-fn console_unavailable(reason: NoConsole) -> &'static str {
+fn console_unavailable(reason: ConsoleUnavailable) -> &'static str {
     match reason {
-        NoConsole::Gone => "The machine no longer exists.",
-        NoConsole::PoweredOff => "The machine is powered off. Power it on and connect again.",
-        NoConsole::Suspended => "The machine is suspended. Resume it and connect again.",
-        NoConsole::Disconnected => "vCenter has no connection to the machine's host.",
-        NoConsole::HostUnknown => "vCenter does not tell on which host the machine runs.",
-        NoConsole::NoVnc => "The machine's VNC console is switched off.",
-        NoConsole::NoWebmks => "The machine's host has no WebMKS consoles.",
-        NoConsole::PortShared => {
+        ConsoleUnavailable::Gone => "The machine no longer exists.",
+        ConsoleUnavailable::PoweredOff => {
+            "The machine is powered off. Power it on and connect again."
+        }
+        ConsoleUnavailable::Suspended => "The machine is suspended. Resume it and connect again.",
+        ConsoleUnavailable::Disconnected => "vCenter has no connection to the machine's host.",
+        ConsoleUnavailable::HostUnknown => "vCenter does not tell on which host the machine runs.",
+        ConsoleUnavailable::NoVnc => "The machine's VNC console is switched off.",
+        ConsoleUnavailable::NoWebmks => "The machine's host has no WebMKS consoles.",
+        ConsoleUnavailable::PortShared => {
             "Another machine on the same host has the same VNC port, so that it is not certain whose \
              console it is. Ask for a new link."
         }
-        NoConsole::HostCertificate(Unusable::Unknown) => {
+        ConsoleUnavailable::HostCertificate(HostCertificateError::Unknown) => {
             "vCenter does not tell the certificate of the machine's host. Tell your administrator."
         }
-        NoConsole::HostCertificate(Unusable::OutOfDate) => {
+        ConsoleUnavailable::HostCertificate(HostCertificateError::OutOfDate) => {
             "The certificate of the machine's host has expired. Tell your administrator."
         }
     }

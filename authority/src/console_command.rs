@@ -1,6 +1,6 @@
-//! The command `console`: asks a running authority for a console, as a portal would.
+//! The command `console`: requests a console from a running authority, as a portal would.
 
-use crate::outbound;
+use crate::http_client;
 use crate::tls::{Trust, TrustError};
 use reqwest::{RequestBuilder, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
@@ -13,10 +13,10 @@ use thiserror::Error;
 use url::Url;
 use uuid::Uuid;
 
-/// Longer than the authority takes for its slowest answer.
+/// Longer than the authority takes for its slowest response.
 const TIMEOUT: Duration = Duration::from_secs(45);
 
-/// A running authority and the right to ask it.
+/// A running authority, and the API token to show it.
 pub struct Authority {
     url: Url,
     api_token: SecretString,
@@ -25,121 +25,136 @@ pub struct Authority {
 
 /// Why there is no console URL.
 #[derive(Debug, Error)]
-pub enum ClientError {
-    /// No TLS to the authority.
+pub enum ConsoleCommandError {
+    /// No TLS configuration for the authority can be made.
     #[error(transparent)]
     Trust(#[from] TrustError),
-    /// No answer.
+    /// The authority did not answer.
     #[error("no answer from {0}: {1}\nIs the authority running there? `--url` says where it is.")]
     Unreachable(Url, String),
-    /// Not an API token of the authority's.
+    /// The authority does not know the API token.
     #[error(
         "the authority refuses the API token; `vncgate-authority api-token` makes one and shows what \
          to add to its configuration"
     )]
     Unauthorized,
-    /// The authority says no, and why.
+    /// The authority refused the request.
     #[error("{message} (HTTP {status})")]
     Refused {
         /// The HTTP status.
         status: u16,
-        /// The authority's words.
+        /// The reason in the authority's words.
         message: String,
     },
-    /// The answer is not the API's.
+    /// The response is not the API's.
     #[error("{0} does not answer like an authority: {1}")]
     NotAnAuthority(Url, String),
-    /// No such name.
+    /// No machine has that name.
     #[error("no virtual machine is named {0:?}{1}")]
     UnknownName(String, String),
     /// Names need not be unique in vCenter.
     #[error("several virtual machines are named {0:?}; use the instance UUID:{1}")]
     AmbiguousName(String, String),
-    /// vCenter knows no instance UUID for it.
+    /// vCenter has no instance UUID for the machine.
     #[error("the virtual machine {0:?} has no instance UUID")]
     NoInstanceUuid(String),
 }
 
 #[derive(Deserialize)]
 struct Listing {
-    vms: Vec<Listed>,
+    vms: Vec<ListedMachine>,
     #[serde(default)]
     unavailable: Vec<String>,
 }
 
 #[derive(Deserialize)]
-struct Listed {
+struct ListedMachine {
     instance_uuid: Option<Uuid>,
     power_state: String,
     host: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Answer {
-    console: Console,
+struct ConsoleResponse {
+    console: IssuedConsole,
 }
 
 #[derive(Deserialize)]
-struct Console {
+struct IssuedConsole {
     url: String,
 }
 
 impl Authority {
-    /// The authority at `url`. `trust` is how its certificate is judged if that is an HTTPS URL.
-    pub fn new(url: Url, api_token: SecretString, trust: Trust) -> Result<Self, ClientError> {
-        let trust = if url.scheme() == "https" { trust } else { Trust::Nobody };
-        let http = outbound::client(trust.client_config()?).timeout(TIMEOUT).build();
+    /// A client for the authority at `url`. `trust` decides about its certificate if that is an HTTPS URL.
+    pub fn new(
+        url: Url,
+        api_token: SecretString,
+        trust: Trust,
+    ) -> Result<Self, ConsoleCommandError> {
+        let trust = if url.scheme() == "https" { trust } else { Trust::Nothing };
+        let http = http_client::builder(trust.client_config()?).timeout(TIMEOUT).build();
         let http =
-            http.map_err(|error| ClientError::Unreachable(url.clone(), error.to_string()))?;
+            http.map_err(|error| ConsoleCommandError::Unreachable(url.clone(), error.to_string()))?;
         Ok(Self { url, api_token, http })
     }
 
-    /// The URL of a new console of `vm`, an instance UUID or a name.
-    pub async fn console(&self, vm: &str, console_type: &str) -> Result<String, ClientError> {
+    /// Requests a console of `vm`, an instance UUID or a name, and returns its URL.
+    pub async fn console(
+        &self,
+        vm: &str,
+        console_type: &str,
+    ) -> Result<String, ConsoleCommandError> {
         let instance = match vm.parse() {
             Ok(instance) => instance,
             Err(_) => self.instance_named(vm).await?,
         };
         let arguments = json!({"os-getVNCConsoleVmware": {"type": console_type}});
         let path = format!("v2.1/servers/{instance}/action");
-        let answer: Answer = self.ask(self.http.post(self.at(&path)).json(&arguments)).await?;
-        Ok(answer.console.url)
+        let response: ConsoleResponse =
+            self.send(self.http.post(self.at(&path)).json(&arguments)).await?;
+        Ok(response.console.url)
     }
 
-    async fn instance_named(&self, name: &str) -> Result<Uuid, ClientError> {
+    async fn instance_named(&self, name: &str) -> Result<Uuid, ConsoleCommandError> {
         let listing: Listing =
-            self.ask(self.http.get(self.at("v1/vms")).query(&[("name", name)])).await?;
+            self.send(self.http.get(self.at("v1/vms")).query(&[("name", name)])).await?;
         match listing.vms.as_slice() {
-            [vm] => vm.instance_uuid.ok_or_else(|| ClientError::NoInstanceUuid(name.to_owned())),
+            [vm] => {
+                vm.instance_uuid.ok_or_else(|| ConsoleCommandError::NoInstanceUuid(name.to_owned()))
+            }
             [] if listing.unavailable.is_empty() => {
-                Err(ClientError::UnknownName(name.to_owned(), String::new()))
+                Err(ConsoleCommandError::UnknownName(name.to_owned(), String::new()))
             }
             [] => {
-                let silent = listing.unavailable.join(", ");
-                let note = format!(" ({silent} did not answer)");
-                Err(ClientError::UnknownName(name.to_owned(), note))
+                let unresponsive = listing.unavailable.join(", ");
+                let note = format!(" ({unresponsive} did not answer)");
+                Err(ConsoleCommandError::UnknownName(name.to_owned(), note))
             }
             several => {
-                let lines = several.iter().map(Listed::line).collect();
-                Err(ClientError::AmbiguousName(name.to_owned(), lines))
+                let lines = several.iter().map(ListedMachine::line).collect();
+                Err(ConsoleCommandError::AmbiguousName(name.to_owned(), lines))
             }
         }
     }
 
-    async fn ask<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
+    async fn send<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+    ) -> Result<T, ConsoleCommandError> {
         let unreachable = |error: reqwest::Error| {
             let error = error.without_url();
             let reason = error.source().map_or_else(|| error.to_string(), innermost);
-            ClientError::Unreachable(self.url.clone(), reason)
+            ConsoleCommandError::Unreachable(self.url.clone(), reason)
         };
         let token = self.api_token.expose_secret();
         let response = request.header("X-Auth-Token", token).send().await.map_err(unreachable)?;
         let status = response.status();
         let body = response.bytes().await.map_err(unreachable)?;
         if status == StatusCode::UNAUTHORIZED {
-            return Err(ClientError::Unauthorized);
+            return Err(ConsoleCommandError::Unauthorized);
         }
-        let foreign = |reason: String| ClientError::NotAnAuthority(self.url.clone(), reason);
+        let foreign =
+            |reason: String| ConsoleCommandError::NotAnAuthority(self.url.clone(), reason);
         let body: Value =
             serde_json::from_slice(&body).map_err(|_| foreign(format!("HTTP {status}")))?;
         if status.is_success() {
@@ -149,7 +164,7 @@ impl Authority {
         let message =
             body.as_object().and_then(|object| object.values().next()?.get("message")?.as_str());
         let message = message.ok_or_else(|| foreign(format!("HTTP {status}")))?.to_owned();
-        Err(ClientError::Refused { status: status.as_u16(), message })
+        Err(ConsoleCommandError::Refused { status: status.as_u16(), message })
     }
 
     fn at(&self, path: &str) -> String {
@@ -157,7 +172,7 @@ impl Authority {
     }
 }
 
-impl Listed {
+impl ListedMachine {
     fn line(&self) -> String {
         let uuid = self.instance_uuid.map_or_else(|| "(none)".to_owned(), |uuid| uuid.to_string());
         let host = self.host.as_deref().unwrap_or("(unknown)");

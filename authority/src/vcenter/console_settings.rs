@@ -1,29 +1,9 @@
-//! Which kind of console a vCenter's machines have.
+//! Which protocol the consoles of a vCenter's machines have.
 
 use super::machine::VirtualMachine;
-use serde::Serialize;
+use crate::console_type::Protocol;
 use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
-
-/// The kind of a console, as `GET /v1/vms` and the console page name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// RFB over TCP, from the VNC server that hosts have up to version 6.7.
-    Vnc,
-    /// RFB over a WebSocket at the host's HTTPS port, for the holder of a ticket.
-    Webmks,
-}
-
-impl Kind {
-    /// The name, for the log.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Vnc => "vnc",
-            Self::Webmks => "webmks",
-        }
-    }
-}
 
 /// `[[vcenter]] console`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,7 +17,7 @@ pub enum Preference {
     Webmks,
 }
 
-/// `[vcenter.enable_vnc]`: VNC is switched on for machines that have it off.
+/// `[vcenter.enable_vnc]`: switches VNC on for machines that have it off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnableVnc {
     /// The ports to choose from.
@@ -48,30 +28,30 @@ pub struct EnableVnc {
 
 /// How a vCenter's consoles are opened.
 #[derive(Clone, Debug, Default)]
-pub struct ConsolePolicy {
-    /// Which kind to choose.
+pub struct ConsoleSettings {
+    /// Which protocol to choose.
     pub preference: Preference,
     /// Whether VNC may be switched on.
     pub enable_vnc: Option<EnableVnc>,
 }
 
-impl ConsolePolicy {
-    /// The kind of console that this machine has, or would have if it ran. `None`: neither.
-    pub fn kind(&self, machine: &VirtualMachine) -> Option<Kind> {
+impl ConsoleSettings {
+    /// The protocol of the console that this machine has, or would have if it ran. `None`: it has no console.
+    pub fn protocol(&self, machine: &VirtualMachine) -> Option<Protocol> {
         let offered = machine.host.as_ref().is_some_and(|host| host.offers_vnc());
         let can_be_on = offered && self.enable_vnc.is_some();
         let is_on = machine.vnc_port.is_some();
         match self.preference {
-            Preference::Auto if can_be_on || (offered && is_on) => Some(Kind::Vnc),
-            Preference::Auto | Preference::Webmks => Some(Kind::Webmks),
-            // Whoever asks for VNC alone knows of hosts that have it still.
-            Preference::Vnc => (can_be_on || is_on).then_some(Kind::Vnc),
+            Preference::Auto if can_be_on || (offered && is_on) => Some(Protocol::Vnc),
+            Preference::Auto | Preference::Webmks => Some(Protocol::Webmks),
+            // An operator who configures VNC alone may have newer hosts that still offer it.
+            Preference::Vnc => (can_be_on || is_on).then_some(Protocol::Vnc),
         }
     }
 
-    /// The same for a caller who can use WebMKS only.
-    pub fn webmks(&self) -> Option<Kind> {
-        (self.preference != Preference::Vnc).then_some(Kind::Webmks)
+    /// WebMKS, for a caller that can use nothing else. `None` if the configuration allows VNC only.
+    pub fn webmks(&self) -> Option<Protocol> {
+        (self.preference != Preference::Vnc).then_some(Protocol::Webmks)
     }
 }
 
@@ -84,7 +64,7 @@ mod tests {
     fn auto_is_vnc_where_host_and_machine_have_it() {
         let enable_vnc =
             Some(EnableVnc { ports: NonZeroU16::MIN..=NonZeroU16::MAX, password: false });
-        let (vnc, webmks) = (Some(Kind::Vnc), Some(Kind::Webmks));
+        let (vnc, webmks) = (Some(Protocol::Vnc), Some(Protocol::Webmks));
         for (preference, version, port, expected, with_enable_vnc) in [
             (Preference::Auto, "6.7.0", Some(5901), vnc, vnc),
             (Preference::Auto, "6.7.0", None, webmks, vnc),
@@ -98,10 +78,14 @@ mod tests {
             (Preference::Webmks, "8.0.2", None, webmks, webmks),
         ] {
             let machine = machine_on(version, port);
-            let policy = ConsolePolicy { preference, enable_vnc: None };
-            assert_eq!(policy.kind(&machine), expected, "{preference:?} {version} {port:?}");
-            let policy = ConsolePolicy { preference, enable_vnc: enable_vnc.clone() };
-            assert_eq!(policy.kind(&machine), with_enable_vnc, "{preference:?} {version} {port:?}");
+            let policy = ConsoleSettings { preference, enable_vnc: None };
+            assert_eq!(policy.protocol(&machine), expected, "{preference:?} {version} {port:?}");
+            let policy = ConsoleSettings { preference, enable_vnc: enable_vnc.clone() };
+            assert_eq!(
+                policy.protocol(&machine),
+                with_enable_vnc,
+                "{preference:?} {version} {port:?}"
+            );
         }
     }
 }

@@ -1,8 +1,9 @@
-use super::place::host_for;
 use super::*;
-use crate::vcenter::host::{Host, HostRef};
-use crate::vcenter::machine::MachineRef;
+use crate::console_type::ConsoleType;
+use crate::vcenter::reference::{HostRef, MachineRef};
 use std::num::NonZeroU16;
+use std::time::SystemTime;
+use uuid::Uuid;
 
 fn host(name: &str) -> Option<Host> {
     Some(Host {
@@ -38,14 +39,14 @@ fn record() -> Record {
         machine: MachineRef::from("vm-41".to_owned()),
         host: "esx-1".to_owned(),
         host_reference: HostRef::from("host-29".to_owned()),
-        protocol: Protocol::Vnc { port: 5901.try_into().unwrap() },
+        vnc_port: NonZeroU16::new(5901),
         issued_at: SystemTime::now(),
         expires_at: SystemTime::UNIX_EPOCH,
     }
 }
 
 #[test]
-fn a_token_s_place_is_its_host_and_its_port() {
+fn a_token_s_location_is_its_host_and_its_port() {
     assert!(host_for(&record(), &machine()).is_ok());
     let same_name =
         Host { reference: HostRef::from("host-30".to_owned()), ..host("esx-1").unwrap() };
@@ -61,7 +62,7 @@ fn a_token_s_place_is_its_host_and_its_port() {
 
 #[test]
 fn a_webmks_console_has_a_host_and_no_port() {
-    let record = Record { protocol: Protocol::Webmks, ..record() };
+    let record = Record { vnc_port: None, ..record() };
     for vnc_port in [None, NonZeroU16::new(5901)] {
         assert!(host_for(&record, &VirtualMachine { vnc_port, ..machine() }).is_ok());
     }
@@ -73,44 +74,21 @@ fn a_webmks_console_has_a_host_and_no_port() {
 #[test]
 fn a_machine_without_a_console_says_why() {
     for (machine, expected) in [
-        (VirtualMachine { power_state: PowerState::Off, ..machine() }, NoConsole::PoweredOff),
-        (VirtualMachine { power_state: PowerState::Suspended, ..machine() }, NoConsole::Suspended),
-        (VirtualMachine { connected: false, ..machine() }, NoConsole::Disconnected),
-        (VirtualMachine { host: None, ..machine() }, NoConsole::HostUnknown),
-        (VirtualMachine { vnc_port: None, ..machine() }, NoConsole::NoVnc),
+        (
+            VirtualMachine { power_state: PowerState::Off, ..machine() },
+            ConsoleUnavailable::PoweredOff,
+        ),
+        (
+            VirtualMachine { power_state: PowerState::Suspended, ..machine() },
+            ConsoleUnavailable::Suspended,
+        ),
+        (VirtualMachine { connected: false, ..machine() }, ConsoleUnavailable::Disconnected),
+        (VirtualMachine { host: None, ..machine() }, ConsoleUnavailable::HostUnknown),
+        (VirtualMachine { vnc_port: None, ..machine() }, ConsoleUnavailable::NoVnc),
     ] {
         match host_for(&record(), &machine) {
-            Err(CheckError::NoConsole { reason, .. }) => assert_eq!(reason, expected),
+            Err(CheckError::Unavailable { reason, .. }) => assert_eq!(reason, expected),
             other => panic!("{other:?}"),
         }
     }
-}
-
-#[test]
-fn the_token_goes_where_the_url_says() {
-    let token = Token::random();
-    let revealed = token.reveal();
-    for (configured, expected) in [
-        (
-            "https://x/console.html#token={token}",
-            format!("https://x/console.html#token={revealed}"),
-        ),
-        ("https://x/vnc_auto.html", format!("https://x/vnc_auto.html?token={revealed}")),
-        (
-            "https://x/vnc_lite.html?path=websockify%3Ftoken%3D{token}&resize=scale",
-            format!("https://x/vnc_lite.html?path=websockify%3Ftoken%3D{revealed}&resize=scale"),
-        ),
-    ] {
-        assert_eq!(PageUrl::parse(configured).unwrap().with(&token), expected);
-    }
-    for wrong in
-        ["", "console.html", "ftp://x/{token}", "https://x/{token}#{token}", "javascript:{token}"]
-    {
-        assert!(PageUrl::parse(wrong).is_err(), "{wrong}");
-    }
-}
-
-#[test]
-fn no_two_tokens_are_the_same() {
-    assert_ne!(Token::random().reveal(), Token::random().reveal());
 }

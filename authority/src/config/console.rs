@@ -1,0 +1,43 @@
+//! `[console]`: which consoles are offered, and how long their tokens live.
+
+use super::section::Section;
+use crate::console::{IssueSettings, PageUrl};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Default of `[console] token_ttl`: nova's `token_ttl`.
+const DEFAULT_TOKEN_TTL: Duration = Duration::from_secs(600);
+/// Below this a browser hardly has the time to open the page.
+const LEAST_TOKEN_TTL: Duration = Duration::from_secs(10);
+/// A token is meant to be used now. What should last longer is asked for again.
+const MOST_TOKEN_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+
+pub(super) fn read_console(mut section: Section<'_>) -> (Option<IssueSettings>, Option<PathBuf>) {
+    if !section.has("novnc_url") && !section.has("xvpvnc_url") {
+        section.problem(
+            "novnc_url",
+            "is missing: the address of the console page, such as \
+             https://consoles.example.com/console.html#token={token}",
+        );
+    }
+    let novnc_url = section.parsed("novnc_url", PageUrl::parse);
+    let xvpvnc_url = section.parsed("xvpvnc_url", PageUrl::parse);
+    let token_ttl =
+        section.duration_or("token_ttl", DEFAULT_TOKEN_TTL, LEAST_TOKEN_TTL..=MOST_TOKEN_TTL);
+    let single_use = section.boolean_or("single_use", false);
+    let web = section.file("web");
+    if web.as_ref().is_some_and(|web| !web.is_dir()) {
+        section.problem(
+            "web",
+            "is not a folder (Debian's package novnc has the pages in /usr/share/novnc)",
+        );
+    }
+    section.end();
+    let settings = token_ttl.zip(single_use).map(|(token_ttl, single_use)| IssueSettings {
+        novnc_url,
+        xvpvnc_url,
+        token_ttl,
+        single_use,
+    });
+    (settings, web)
+}

@@ -1,0 +1,89 @@
+//! Values that several sections have: passwords, certificates, URLs, names that must differ.
+
+use super::section::Section;
+use crate::tls::Trust;
+use rustls::ClientConfig;
+use secrecy::SecretString;
+use std::collections::HashSet;
+use std::fs;
+use url::{Host, Url};
+
+pub(super) fn read_password(section: &mut Section<'_>) -> Option<SecretString> {
+    if !section.has("password_file") {
+        section.problem(
+            "password_file",
+            "is missing: a file that holds the password and nothing else",
+        );
+    }
+    let path = section.file("password_file")?;
+    let unreadable = |error| format!("cannot read {}: {error}", path.display());
+    let text = section.ok("password_file", fs::read_to_string(&path).map_err(unreadable))?;
+    // Editors end a file with a line break; no password does.
+    let password = text.trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        section.problem("password_file", format!("{} is empty", path.display()));
+        return None;
+    }
+    if password.contains(char::is_control) {
+        // XML 1.0 has no way to write most of them.
+        let reason = format!("{} has a control character in the password", path.display());
+        section.problem("password_file", reason);
+        return None;
+    }
+    Some(password.into())
+}
+
+pub(super) fn read_tls(section: &mut Section<'_>, url: Option<&Url>) -> Option<ClientConfig> {
+    if section.has("ca_file") && section.has("certificate_sha256") {
+        section.problem("certificate_sha256", "cannot be combined with ca_file: choose one");
+    }
+    let certificate = section.parsed("certificate_sha256", parse_sha256).map(Trust::Pinned);
+    let ca_file = section.file("ca_file").map(Trust::CaFile);
+    let (trust, key) = match (ca_file, certificate) {
+        (Some(ca_file), _) => (ca_file, "ca_file"),
+        (None, Some(certificate)) => (certificate, "certificate_sha256"),
+        (None, None) => (Trust::System, "ca_file"),
+    };
+    let trust = if url?.scheme() == "http" { Trust::Nothing } else { trust };
+    section.ok(key, trust.client_config())
+}
+
+/// 32 bytes in hexadecimal, in either case, with or without the colons of `openssl x509 -fingerprint`.
+pub(super) fn parse_sha256(text: &str) -> Result<[u8; 32], &'static str> {
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(text.replace(':', ""), &mut bytes)
+        .map_err(|_| "must be a SHA-256: 64 hexadecimal digits")?;
+    Ok(bytes)
+}
+
+/// Where a service is that is sent a password. Plain HTTP carries it in clear: it is for a TLS proxy on the
+/// same machine.
+pub(super) fn parse_service_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
+    let loopback = match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    match url.scheme() {
+        "https" => {}
+        "http" if loopback => {}
+        "http" => {
+            return Err("must begin with https:// (http is for loopback addresses)".to_owned());
+        }
+        _ => return Err("must begin with https://".to_owned()),
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not contain a user name or password: use the keys for them".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("must end with its path".to_owned());
+    }
+    Ok(url)
+}
+
+pub(super) fn first_duplicate<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let mut seen = HashSet::new();
+    names.find(|name| !seen.insert(*name))
+}

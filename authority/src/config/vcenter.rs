@@ -1,0 +1,72 @@
+//! `[[vcenter]]`: where a vCenter is, as whom to log in, and how its consoles are opened.
+
+use super::enable_vnc::read_console_settings;
+use super::section::Section;
+use super::values::{parse_service_url, read_password, read_tls};
+use crate::vcenter::console_settings::ConsoleSettings;
+use rustls::ClientConfig;
+use secrecy::SecretString;
+use std::time::Duration;
+use url::Url;
+
+/// Default of `[[vcenter]] timeout`. With the name of the host still to be resolved, a check stays below
+/// the filter's default patience of 5 s.
+const DEFAULT_VCENTER_TIMEOUT: Duration = Duration::from_secs(3);
+const LEAST_VCENTER_TIMEOUT: Duration = Duration::from_millis(100);
+const MOST_VCENTER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// `[[vcenter]]`.
+#[derive(Debug)]
+pub struct VcenterConfig {
+    /// The name that tokens, logs and callers know it by.
+    pub service_host: String,
+    /// `https://HOST/sdk`.
+    pub url: Url,
+    /// Verifies the server by `ca_file`, `certificate_sha256`, or the system's certificate authorities.
+    pub tls: ClientConfig,
+    /// The account.
+    pub username: String,
+    /// The content of `password_file`.
+    pub password: SecretString,
+    /// nova's hypervisor host names of its clusters.
+    pub hypervisors: Vec<String>,
+    /// How long to wait for an answer to one question.
+    pub timeout: Duration,
+    /// `console` and `[vcenter.enable_vnc]`.
+    pub consoles: ConsoleSettings,
+}
+
+pub(super) fn read_vcenter(mut section: Section<'_>) -> Option<VcenterConfig> {
+    let service_host = section.required_string("service_host");
+    let url = section.required_string("url").and_then(|url| section.ok("url", parse_sdk_url(&url)));
+    let username = section.required_string("username");
+    let password = read_password(&mut section);
+    let tls = read_tls(&mut section, url.as_ref());
+    let hypervisors = section.strings("hypervisors");
+    let timeout = section.duration_or(
+        "timeout",
+        DEFAULT_VCENTER_TIMEOUT,
+        LEAST_VCENTER_TIMEOUT..=MOST_VCENTER_TIMEOUT,
+    );
+    let consoles = read_console_settings(&mut section);
+    section.end();
+    Some(VcenterConfig {
+        service_host: service_host?,
+        url: url?,
+        tls: tls?,
+        username: username?,
+        password: password?,
+        hypervisors: hypervisors?,
+        timeout: timeout?,
+        consoles: consoles?,
+    })
+}
+
+/// The URL of a vCenter's SDK.
+pub(super) fn parse_sdk_url(text: &str) -> Result<Url, String> {
+    let mut url = parse_service_url(text)?;
+    if url.path() == "/" {
+        url.set_path("/sdk");
+    }
+    Ok(url)
+}

@@ -1,0 +1,36 @@
+//! Checks a token for the gateway.
+
+use super::Consoles;
+use super::error::CheckError;
+use crate::tokens::{Record, TokenHash};
+use std::time::SystemTime;
+use uuid::Uuid;
+use vncgate_api::Target;
+
+/// Permission for the bearer of a token to open this console now.
+#[derive(Debug)]
+pub struct Admission {
+    /// Identifies the session from here on. It grants nothing.
+    pub session: Uuid,
+    /// The machine's instance UUID.
+    pub instance: Uuid,
+    /// When the token expires. The session may outlive it.
+    pub expires_at: SystemTime,
+    /// Where the console is, and what opens it.
+    pub target: Target,
+}
+
+impl Consoles {
+    /// Steps 4 and 5 of a session: may the bearer of this token open a console now, and where is it? A single-use token
+    /// is consumed only when access is granted, so a vCenter outage does not use it up.
+    pub async fn check(&self, shown: &str) -> Result<Admission, CheckError> {
+        let token = self.resolve(TokenHash::of(shown)).await?;
+        let session = Uuid::new_v4();
+        let target = token.open(session).await?;
+        if self.settings.single_use {
+            self.store.take(token.token).await?.ok_or(CheckError::TokenInvalid)?;
+        }
+        let Record { instance, expires_at, .. } = token.record;
+        Ok(Admission { session, instance, expires_at, target })
+    }
+}

@@ -1,0 +1,166 @@
+//! Why a token was not issued, does not open a console, or was not revoked.
+
+use crate::host_certificates::HostCertificateError;
+use crate::resolver::ResolveError;
+use crate::sites::SiteError;
+use crate::tokens::StoreUnavailable;
+use crate::vcenter::VcenterError;
+use crate::vcenter::vcenters::LocateError;
+use crate::vcenter::vnc_port::VncPortError;
+use std::io;
+use thiserror::Error;
+use uuid::Uuid;
+
+/// Why no token was issued.
+#[derive(Debug, Error)]
+pub enum IssueError {
+    /// The configuration has no page for this type of console.
+    #[error("no page is configured for this type of console")]
+    NotConfigured,
+    /// The machine was not found.
+    #[error("cannot locate the machine: {0}")]
+    Locate(#[from] LocateError),
+    /// The machine has no console now.
+    #[error(transparent)]
+    Unavailable(#[from] ConsoleUnavailable),
+    /// The machine has no VNC port of its own.
+    #[error(transparent)]
+    VncPort(#[from] VncPortError),
+    /// The machine is not on the host that the caller named.
+    #[error("the machine is on host {actual}, not on {claimed:?}")]
+    OtherHost {
+        /// What the caller said.
+        claimed: String,
+        /// What vCenter says.
+        actual: String,
+    },
+    /// The host's name has no address to compare with the address that the caller named.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// The store cannot keep the token.
+    #[error(transparent)]
+    Store(#[from] StoreUnavailable),
+}
+
+/// Why a token does not open a console.
+#[derive(Debug, Error)]
+pub enum CheckError {
+    /// Unknown, expired or used up.
+    #[error("the token is unknown, expired or used up")]
+    TokenInvalid,
+    /// The machine's console is no longer where the token was issued for.
+    #[error("the console of {instance} was at {issued_for} and is at {now}")]
+    Moved {
+        /// The machine.
+        instance: Uuid,
+        /// The location at issue.
+        issued_for: String,
+        /// The location now.
+        now: String,
+    },
+    /// The machine has no console now.
+    #[error("no console of {instance}: {reason}")]
+    Unavailable {
+        /// The machine.
+        instance: Uuid,
+        /// Why.
+        reason: ConsoleUnavailable,
+    },
+    /// vCenter refuses a ticket for the console.
+    #[error("no console of {instance}: {reason}")]
+    Ticket {
+        /// The machine.
+        instance: Uuid,
+        /// Why.
+        reason: TicketError,
+    },
+    /// The file of the hosts' certificates cannot be written.
+    #[error("cannot write the hosts' certificates for Envoy: {0}")]
+    HostCertificates(io::Error),
+    /// vCenter gave no result.
+    #[error("{service_host}: {error}")]
+    Vcenter {
+        /// Which vCenter.
+        service_host: String,
+        /// Why.
+        error: VcenterError,
+    },
+    /// The host's name has no address.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// The token is in the store, but the configuration knows neither its vCenter nor that vCenter's site.
+    #[error("no [[vcenter]] has the service host {0:?}, and no [[site]] that may be asked")]
+    UnknownOwner(String),
+    /// The site of the token's machine refused or did not answer.
+    #[error("site {site}, asked for session {session}: {reason}")]
+    RemoteSite {
+        /// Which site.
+        site: String,
+        /// Identifies the request in that site's log.
+        session: Uuid,
+        /// Why.
+        reason: SiteError,
+    },
+    /// The store cannot look the token up.
+    #[error(transparent)]
+    Store(#[from] StoreUnavailable),
+}
+
+/// Why a machine's tokens were not listed or revoked.
+#[derive(Debug, Error)]
+pub enum RevokeError {
+    /// The machine was not found.
+    #[error("cannot locate the machine: {0}")]
+    Locate(#[from] LocateError),
+    /// The store cannot look the tokens up.
+    #[error(transparent)]
+    Store(#[from] StoreUnavailable),
+}
+
+/// Why a machine has no console now.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum ConsoleUnavailable {
+    /// vCenter no longer has it.
+    #[error("the machine no longer exists")]
+    Gone,
+    /// It is powered off.
+    #[error("the machine is powered off")]
+    PoweredOff,
+    /// It is suspended.
+    #[error("the machine is suspended")]
+    Suspended,
+    /// Its host cannot reach it, or vCenter cannot reach its host.
+    #[error("the machine is disconnected from vCenter")]
+    Disconnected,
+    /// vCenter does not return its host.
+    #[error(
+        "vCenter does not return the machine's host; the account may lack the right to read it"
+    )]
+    HostUnknown,
+    /// `RemoteDisplay.vnc.port` is not set or VNC is off.
+    #[error("the machine has no VNC console")]
+    NoVnc,
+    /// The configuration has VNC only, or the host is too old.
+    #[error("the machine has no WebMKS console")]
+    NoWebmks,
+    /// The port may lead to the console of either machine.
+    #[error("another running machine of the host has the same VNC port")]
+    PortShared,
+    /// Envoy cannot verify the host.
+    #[error("{0}")]
+    HostCertificate(HostCertificateError),
+}
+
+/// Why vCenter refuses a ticket for an available console.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum TicketError {
+    /// The account lacks the privilege to open consoles.
+    #[error("the account lacks the privilege {privilege} on the machine")]
+    NoPermission {
+        /// vSphere's name of the privilege.
+        privilege: String,
+    },
+    /// VMware's limit of consoles of one machine is reached.
+    #[error("the machine has as many consoles open as its host allows")]
+    Limit,
+}

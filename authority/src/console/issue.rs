@@ -1,0 +1,107 @@
+//! Issues a token for the console of a machine, where the console is now.
+
+use super::Consoles;
+use super::error::{ConsoleUnavailable, IssueError};
+use super::location::host_of;
+use crate::console_type::{ConsoleType, Protocol};
+use crate::resolver::ResolveError;
+use crate::tokens::{Record, Token, TokenHash};
+use crate::vcenter::Vcenter;
+use crate::vcenter::machine::VirtualMachine;
+use crate::vcenter::scope::Scope;
+use crate::vcenter::vcenters::LocatedMachine;
+use std::net::IpAddr;
+use std::time::SystemTime;
+use uuid::Uuid;
+
+/// A caller's request for a console.
+#[derive(Clone, Debug)]
+pub struct IssueRequest {
+    /// Instance UUID of the machine.
+    pub instance: Uuid,
+    /// The type of console.
+    pub console: ConsoleType,
+    /// nova's hypervisor host name, a part of it, or the service host. `None` asks every vCenter.
+    pub hypervisor: Option<String>,
+    /// The ESXi host that the caller expects the machine on. It is compared, never connected to.
+    pub host: Option<String>,
+}
+
+/// An issued token.
+pub struct Issued {
+    /// The URL that opens the console. It contains the token, so this type has no `Debug`.
+    pub url: String,
+    /// The token's public identifier.
+    pub id: TokenHash,
+    /// What the token was issued for.
+    pub record: Record,
+}
+
+impl Consoles {
+    /// Step 1 of a session: issues a token for the console of a machine, where the console is now. A machine outside
+    /// `scope` is unknown to the caller.
+    pub async fn issue(&self, request: &IssueRequest, scope: &Scope) -> Result<Issued, IssueError> {
+        let page = match request.console {
+            ConsoleType::Novnc | ConsoleType::Webmks => &self.settings.novnc_url,
+            ConsoleType::Xvpvnc => &self.settings.xvpvnc_url,
+        };
+        let page = page.as_ref().ok_or(IssueError::NotConfigured)?;
+        let hypervisor = request.hypervisor.as_deref();
+        let LocatedMachine { vcenter, machine, .. } =
+            self.vcenters.locate(request.instance, hypervisor, scope).await?;
+        let host = host_of(&machine)?;
+        if let Some(claimed) = &request.host
+            && !self.is_host(&host.name, claimed).await?
+        {
+            let (claimed, actual) = (claimed.clone(), host.name.clone());
+            return Err(IssueError::OtherHost { claimed, actual });
+        }
+        let vnc_port = match protocol(vcenter, &machine, request.console)? {
+            Protocol::Vnc => Some(vcenter.vnc_port(&machine, &host.reference).await?),
+            Protocol::Webmks => None,
+        };
+        let token = Token::random();
+        let ttl = self.settings.token_ttl;
+        let issued_at = SystemTime::now();
+        let record = Record {
+            instance: request.instance,
+            console: request.console,
+            service_host: vcenter.service_host().to_owned(),
+            machine: machine.reference.clone(),
+            host: host.name.clone(),
+            host_reference: host.reference.clone(),
+            vnc_port,
+            issued_at,
+            expires_at: issued_at + ttl,
+        };
+        let id = TokenHash::of(&token.reveal());
+        self.store.put(id, record.clone(), ttl).await?;
+        Ok(Issued { url: page.with(&token), id, record })
+    }
+
+    /// Is `claimed` this host? A name is compared as a name and an address as an address. A name that a caller sent is
+    /// never looked up.
+    async fn is_host(&self, host: &str, claimed: &str) -> Result<bool, ResolveError> {
+        if host.eq_ignore_ascii_case(claimed) {
+            return Ok(true);
+        }
+        match claimed.parse::<IpAddr>() {
+            Ok(address) => Ok(self.resolver.resolve(host).await? == address),
+            Err(_) => Ok(false),
+        }
+    }
+}
+
+/// The protocol of the console to issue a token for.
+fn protocol(
+    vcenter: &Vcenter,
+    machine: &VirtualMachine,
+    console: ConsoleType,
+) -> Result<Protocol, ConsoleUnavailable> {
+    match console {
+        ConsoleType::Novnc | ConsoleType::Xvpvnc => {
+            vcenter.consoles().protocol(machine).ok_or(ConsoleUnavailable::NoVnc)
+        }
+        ConsoleType::Webmks => vcenter.consoles().webmks().ok_or(ConsoleUnavailable::NoWebmks),
+    }
+}

@@ -1,0 +1,53 @@
+//! Where a machine's console is, and whether it is still where a token was issued for.
+
+use super::error::{CheckError, ConsoleUnavailable};
+use crate::tokens::Record;
+use crate::vcenter::host::Host;
+use crate::vcenter::machine::{PowerState, VirtualMachine};
+use std::num::NonZeroU16;
+
+/// The host that serves the machine's console, whatever the protocol.
+pub(super) fn host_of(machine: &VirtualMachine) -> Result<&Host, ConsoleUnavailable> {
+    if !machine.connected {
+        return Err(ConsoleUnavailable::Disconnected);
+    }
+    match machine.power_state {
+        PowerState::On => {}
+        PowerState::Off => return Err(ConsoleUnavailable::PoweredOff),
+        PowerState::Suspended => return Err(ConsoleUnavailable::Suspended),
+    }
+    machine.host.as_ref().ok_or(ConsoleUnavailable::HostUnknown)
+}
+
+/// The host that serves the machine's console, if the console is where the token was issued for.
+pub(super) fn host_for<'a>(
+    record: &Record,
+    machine: &'a VirtualMachine,
+) -> Result<&'a Host, CheckError> {
+    let unavailable = |reason| CheckError::Unavailable { instance: record.instance, reason };
+    let host = host_of(machine).map_err(unavailable)?;
+    let vnc_port = match record.vnc_port {
+        Some(_) => Some(machine.vnc_port.ok_or_else(|| unavailable(ConsoleUnavailable::NoVnc))?),
+        None => None,
+    };
+    let same_host = host.name == record.host && host.reference == record.host_reference;
+    if same_host && vnc_port == record.vnc_port {
+        return Ok(host);
+    }
+    Err(CheckError::Moved {
+        instance: record.instance,
+        issued_for: location(&record.host, record.vnc_port),
+        now: location(&host.name, vnc_port),
+    })
+}
+
+/// A location as the log has it.
+fn location(host: &str, vnc_port: Option<NonZeroU16>) -> String {
+    match vnc_port {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

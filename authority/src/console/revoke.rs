@@ -1,0 +1,51 @@
+//! Lists and revokes the tokens of a machine.
+
+use super::Consoles;
+use super::error::RevokeError;
+use crate::tokens::{Record, TokenHash};
+use crate::vcenter::scope::Scope;
+use crate::vcenter::vcenters::LocateError;
+use uuid::Uuid;
+
+impl Consoles {
+    /// Lists the unexpired tokens of a machine within `scope`, oldest first.
+    pub async fn tokens(
+        &self,
+        instance: Uuid,
+        scope: &Scope,
+    ) -> Result<Vec<(TokenHash, Record)>, RevokeError> {
+        self.locate_within(instance, scope).await?;
+        Ok(self.store.list(instance).await?)
+    }
+
+    /// Revokes a token, if its machine is within `scope`, and returns what it was issued for. `None` if there is no such
+    /// token. Consoles that it has opened stay open.
+    pub async fn revoke(
+        &self,
+        token: TokenHash,
+        scope: &Scope,
+    ) -> Result<Option<Record>, RevokeError> {
+        let Some(record) = self.store.get(token).await? else { return Ok(None) };
+        self.locate_within(record.instance, scope).await?;
+        Ok(self.store.take(token).await?)
+    }
+
+    /// Revokes every token of a machine within `scope`, and returns how many there were.
+    pub async fn revoke_all(&self, instance: Uuid, scope: &Scope) -> Result<usize, RevokeError> {
+        self.locate_within(instance, scope).await?;
+        Ok(self.store.revoke(instance).await?)
+    }
+
+    /// Checks that a machine is within `scope`. Asks no vCenter for a caller that may see everything: such a caller can
+    /// revoke the tokens of a machine that was deleted, or whose vCenter is down.
+    pub(super) async fn locate_within(
+        &self,
+        instance: Uuid,
+        scope: &Scope,
+    ) -> Result<(), LocateError> {
+        match scope {
+            Scope::Everything => Ok(()),
+            Scope::Within(_) => self.vcenters.locate(instance, None, scope).await.map(|_| ()),
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Tells what a token is good for, without opening anything.
+
+use super::Consoles;
+use super::error::CheckError;
+use crate::console_type::Protocol;
+use crate::sites::MachineStatus;
+use crate::tokens::{Record, TokenHash};
+use crate::vcenter::machine::PowerState;
+use crate::vcenter::scope::Scope;
+use crate::vcenter::vcenters::LocateError;
+use std::time::SystemTime;
+use uuid::Uuid;
+
+/// What a token is good for, as the console page shows it.
+#[derive(Debug)]
+pub struct TokenStatus {
+    /// The machine's name.
+    pub name: String,
+    /// The machine's instance UUID.
+    pub instance: Uuid,
+    /// Whether it runs.
+    pub power_state: PowerState,
+    /// How its console is reached.
+    pub protocol: Protocol,
+    /// When the token expires.
+    pub expires_at: SystemTime,
+}
+
+impl Consoles {
+    /// Answers what [`Self::check`] would answer, without consuming the token, acquiring a ticket or returning the
+    /// target. If a check was refused a ticket a moment ago, that refusal is the answer.
+    pub async fn status(&self, shown: &str) -> Result<TokenStatus, CheckError> {
+        let token = self.resolve(TokenHash::of(shown)).await?;
+        let MachineStatus { name, power_state } = token.machine_status().await?;
+        let Record { instance, expires_at, .. } = token.record;
+        let protocol = token.record.protocol();
+        Ok(TokenStatus { name, instance, power_state, protocol, expires_at })
+    }
+
+    /// What a token was issued for, if the console is still there and the machine within `scope`. Does not consume the
+    /// token.
+    pub async fn record(&self, shown: &str, scope: &Scope) -> Result<Record, CheckError> {
+        let token = self.resolve(TokenHash::of(shown)).await?;
+        token.validate().await?;
+        self.locate_within(token.record.instance, scope).await.map_err(|error| match error {
+            LocateError::Unavailable { service_host, error } => {
+                CheckError::Vcenter { service_host, error }
+            }
+            LocateError::UnknownMachine | LocateError::UnknownHypervisor(_) => {
+                CheckError::TokenInvalid
+            }
+        })?;
+        Ok(token.record)
+    }
+}

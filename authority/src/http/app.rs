@@ -1,0 +1,63 @@
+//! What the handlers work with.
+
+use super::error::ApiError;
+use crate::console::Consoles;
+use crate::identity::policy::{Policy, Right};
+use crate::identity::{Caller, Identity};
+use crate::telemetry::Metrics;
+use crate::throttle::Throttle;
+use crate::vcenter::scope::Scope;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tracing::warn;
+
+/// What the handlers work with.
+pub struct App {
+    /// The use cases.
+    pub consoles: Consoles,
+    /// Identifies the callers of the console API.
+    pub identity: Identity,
+    /// What callers may do.
+    pub policy: Policy,
+    /// Refuses clients that show too many unknown tokens.
+    pub throttle: Throttle,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    draining: AtomicBool,
+}
+
+impl App {
+    /// Creates an application that is not draining.
+    pub fn new(
+        consoles: Consoles,
+        identity: Identity,
+        policy: Policy,
+        throttle: Throttle,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { consoles, identity, policy, throttle, metrics, draining: AtomicBool::new(false) }
+    }
+
+    /// Makes [`super::health`] report "not ready" from now on.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// The machines with which this caller may do what `rule`, the name of a nova policy, is about.
+    pub(super) fn authorize(
+        &self,
+        caller: &Caller,
+        right: Right,
+        rule: &str,
+    ) -> Result<&Scope, ApiError> {
+        if self.policy.allows(caller, right) {
+            return Ok(self.policy.scope(caller));
+        }
+        warn!(caller = caller.name, rule, "the caller lacks the role for this call");
+        Err(ApiError::forbidden(rule))
+    }
+}

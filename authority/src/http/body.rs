@@ -1,0 +1,33 @@
+//! Reads the body of a request within limits of size and time.
+
+use axum::body::{Body, Bytes, to_bytes};
+use http_body_util::LengthLimitError;
+use std::error::Error;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Largest body of a request, in bytes. The largest that either API takes is a few hundred bytes; nova's schemas bound
+/// every field.
+pub const BODY_LIMIT: usize = 16 * 1024;
+
+/// How long a body may take. A body that small arrives at once; a client that trickles it holds a connection for no
+/// longer than this.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a request's body could not be read.
+pub(super) enum RequestBodyError {
+    TooLarge,
+    Incomplete,
+}
+
+/// Reads the whole body, within [`BODY_LIMIT`] and [`BODY_TIMEOUT`].
+pub(super) async fn read_body(body: Body) -> Result<Bytes, RequestBodyError> {
+    match timeout(BODY_TIMEOUT, to_bytes(body, BODY_LIMIT)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        // The limit is the one error that `to_bytes` adds to those of the connection.
+        Ok(Err(error)) if error.source().is_some_and(|e| e.is::<LengthLimitError>()) => {
+            Err(RequestBodyError::TooLarge)
+        }
+        Ok(Err(_)) | Err(_) => Err(RequestBodyError::Incomplete),
+    }
+}

@@ -1,0 +1,46 @@
+//! From a request to the caller, and to the client that it came from.
+
+use super::app::App;
+use super::error::ApiError;
+use crate::identity::Caller;
+use axum::extract::FromRequestParts;
+use axum::http::HeaderMap;
+use axum::http::request::Parts;
+use std::sync::Arc;
+use tracing::warn;
+use vncgate_api::Client;
+
+/// The address that a request of the public listener comes from. Envoy writes it in place of what the client sent, after
+/// `xff_num_trusted_hops`; a request that did not pass through Envoy has no such header.
+const CLIENT_ADDRESS: &str = "x-envoy-external-address";
+
+/// The client that sent a request with these headers to the public listener.
+pub(super) fn client(headers: &HeaderMap) -> Option<Client> {
+    headers.get(CLIENT_ADDRESS)?.to_str().ok().and_then(Client::at)
+}
+
+impl FromRequestParts<Arc<App>> for Caller {
+    type Rejection = ApiError;
+
+    /// Identifies the caller by `X-Auth-Token`.
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let shown = parts.headers.get("x-auth-token").and_then(|token| token.to_str().ok());
+        let shown = shown.unwrap_or_default().trim();
+        let client = client(&parts.headers);
+        app.throttle.admit(client, "console").map_err(ApiError::TooManyRequests)?;
+        match app.identity.identify(shown).await {
+            Ok(Some(caller)) => Ok(caller),
+            Ok(None) => {
+                // A missing token does not count as a failed attempt.
+                if !shown.is_empty() {
+                    app.throttle.unknown_token(client);
+                }
+                Err(ApiError::unauthorized(&app.identity.challenge()))
+            }
+            Err(error) => {
+                warn!(%error, "cannot identify a caller");
+                Err(ApiError::unavailable("The Keystone service is temporarily unavailable."))
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Sockets that accept connections: TCP, Unix, and TCP with mutual TLS for other sites.
+
+use super::sites::Peer;
+use crate::sites::tls::{Handshake, PeerAcceptor};
+use axum::{Extension, Router};
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+/// An address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// An IP address and a port.
+    Tcp(SocketAddr),
+    /// `unix:PATH`, a stream socket.
+    Unix(PathBuf),
+}
+
+impl FromStr for ListenAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("unix:") {
+            Some(path) if Path::new(path).is_absolute() => Ok(Self::Unix(path.into())),
+            Some(path) => Err(format!("must be an absolute path after unix:, not {path:?}")),
+            None => text.parse().map(Self::Tcp).map_err(|_| {
+                format!("must be ADDRESS:PORT with an IP address, or unix:/PATH, not {text:?}")
+            }),
+        }
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// A bound socket.
+pub enum Listener {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A Unix stream socket, whose file is removed when the listener is dropped.
+    Unix(UnixListener, SocketFile),
+    /// TCP with mutual TLS, for other sites alone.
+    Tls(TcpListener, PeerAcceptor),
+}
+
+/// A client from which nothing was read yet.
+pub(super) enum Accepted {
+    Plain(Either<TcpStream, UnixStream>),
+    Handshake(Handshake),
+}
+
+impl Listener {
+    /// Binds. Replaces the file of a Unix socket on which no process listens any more.
+    pub async fn bind(address: &ListenAddress) -> io::Result<Self> {
+        match address {
+            ListenAddress::Tcp(address) => Ok(Self::Tcp(TcpListener::bind(address).await?)),
+            ListenAddress::Unix(path) => {
+                remove_stale(path).await?;
+                Ok(Self::Unix(UnixListener::bind(path)?, SocketFile(path.clone())))
+            }
+        }
+    }
+
+    /// Binds for other sites, with mutual TLS.
+    pub async fn bind_peer(address: SocketAddr, acceptor: PeerAcceptor) -> io::Result<Self> {
+        Ok(Self::Tls(TcpListener::bind(address).await?, acceptor))
+    }
+
+    /// The address that it listens on: with port 0 configured, the port that the system chose.
+    pub fn address(&self) -> io::Result<ListenAddress> {
+        match self {
+            Self::Tcp(listener) | Self::Tls(listener, _) => {
+                listener.local_addr().map(ListenAddress::Tcp)
+            }
+            Self::Unix(_, SocketFile(path)) => Ok(ListenAddress::Unix(path.clone())),
+        }
+    }
+
+    pub(super) async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(Accepted::Plain(Either::Left(stream)))
+            }
+            Self::Unix(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                Ok(Accepted::Plain(Either::Right(stream)))
+            }
+            Self::Tls(listener, acceptor) => {
+                acceptor.accept(listener).await.map(Accepted::Handshake)
+            }
+        }
+    }
+}
+
+impl Accepted {
+    /// The stream to speak HTTP on, and the router for it. `None` if the client is not a configured site, or `stop` came
+    /// first.
+    pub(super) async fn open(
+        self,
+        router: Router,
+        stop: &CancellationToken,
+    ) -> Option<(Stream, Router)> {
+        let handshake = match self {
+            Self::Plain(stream) => return Some((Either::Left(stream), router)),
+            Self::Handshake(handshake) => handshake,
+        };
+        let client = handshake.client;
+        match stop.run_until_cancelled(handshake.finish()).await? {
+            Ok((stream, site)) => {
+                Some((Either::Right(stream), router.layer(Extension(Peer(site)))))
+            }
+            Err(error) => {
+                warn!(%client, %error, "refused a client that is not a configured site");
+                None
+            }
+        }
+    }
+}
+
+pub(super) type Stream = Either<Either<TcpStream, UnixStream>, TlsStream<TcpStream>>;
+
+/// The file of a Unix socket, removed on drop.
+pub struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.0) {
+            warn!(path = %self.0.display(), %error, "cannot remove the socket");
+        }
+    }
+}
+
+/// Removes a socket file that its listener left behind. Leaves any other file.
+async fn remove_stale(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "it exists and is not a socket",
+            ));
+        }
+        Ok(_) => {}
+    }
+    match UnixStream::connect(path).await {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) => Err(error),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on it")),
+    }
+}

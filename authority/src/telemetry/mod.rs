@@ -1,0 +1,7 @@
+//! What the operator sees: logs on standard error and metrics for Prometheus.
+
+mod log;
+mod metrics;
+
+pub use log::{LogConfig, LogFormat, start_logging};
+pub use metrics::{METRICS_CONTENT_TYPE, Metrics};

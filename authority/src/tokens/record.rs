@@ -1,0 +1,128 @@
+//! What a token was issued for, and how stores on the network write that down.
+
+use crate::console_type::{ConsoleType, Protocol};
+use crate::vcenter::reference::{HostRef, MachineRef};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::num::NonZeroU16;
+use std::time::SystemTime;
+use uuid::Uuid;
+
+/// What a token was issued for: the fields of nova's console token, and vCenter's references. Of nova's,
+/// `internal_access_path` alone has no counterpart: VNC has none, and WebMKS's is made when it is opened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Instance UUID of the machine.
+    pub instance: Uuid,
+    /// The type of console that was asked for.
+    pub console: ConsoleType,
+    /// Which vCenter manages the machine.
+    pub service_host: String,
+    /// How that vCenter referred to it at issue.
+    pub machine: MachineRef,
+    /// Name of the ESXi host that ran the machine at issue.
+    pub host: String,
+    /// How vCenter referred to that host.
+    pub host_reference: HostRef,
+    /// `RemoteDisplay.vnc.port` at issue. `None` for a WebMKS console, whose port is in its ticket.
+    #[serde(rename = "protocol", with = "stored_protocol")]
+    pub vnc_port: Option<NonZeroU16>,
+    /// When the token was issued, for people.
+    pub issued_at: SystemTime,
+    /// When the token expires, for people. The store goes by its own clock.
+    pub expires_at: SystemTime,
+}
+
+impl Record {
+    /// How the console is reached on its host. A token is for one protocol, even if the machine gets the other too.
+    pub const fn protocol(&self) -> Protocol {
+        match self.vnc_port {
+            Some(_) => Protocol::Vnc,
+            None => Protocol::Webmks,
+        }
+    }
+
+    /// The record as a store on the network keeps it.
+    pub(super) fn to_json(&self) -> String {
+        json!(self).to_string()
+    }
+
+    /// Reads what [`Self::to_json`] wrote, here or at another replica, perhaps of another version.
+    pub(super) fn from_json(text: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(text)
+    }
+}
+
+/// The `protocol` of a stored record: `{"vnc": {"port": 5901}}` or `"webmks"`. Replicas of other versions read it.
+mod stored_protocol {
+    use super::Protocol;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use serde_json::{Value, json};
+    use std::num::NonZeroU16;
+
+    pub(super) fn serialize<S: Serializer>(
+        vnc_port: &Option<NonZeroU16>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match vnc_port {
+            Some(port) => json!({"vnc": {"port": port}}).serialize(serializer),
+            None => Protocol::Webmks.serialize(serializer),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<NonZeroU16>, D::Error> {
+        let stored = Value::deserialize(deserializer)?;
+        if stored == Protocol::Webmks.as_str() {
+            return Ok(None);
+        }
+        let port = NonZeroU16::deserialize(&stored["vnc"]["port"]).map_err(D::Error::custom)?;
+        Ok(Some(port))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn record() -> Record {
+        Record {
+            instance: Uuid::from_u128(1),
+            console: ConsoleType::Novnc,
+            service_host: "vcenter-a".to_owned(),
+            machine: MachineRef::from("vm-1".to_owned()),
+            host: "esx-1".to_owned(),
+            host_reference: HostRef::from("host-29".to_owned()),
+            vnc_port: Some(NonZeroU16::MAX),
+            issued_at: SystemTime::UNIX_EPOCH,
+            expires_at: SystemTime::UNIX_EPOCH + Duration::from_millis(600_001),
+        }
+    }
+
+    #[test]
+    fn a_record_survives_being_written_down() {
+        let record = record();
+        let written = serde_json::to_string(&record).unwrap();
+        assert_eq!(serde_json::from_str::<Record>(&written).unwrap(), record, "{written}");
+    }
+
+    /// Replicas of different versions share one store.
+    #[test]
+    fn the_stored_protocol_is_the_one_that_every_version_writes() {
+        for (vnc_port, stored) in
+            [(NonZeroU16::new(5901), json!({"vnc": {"port": 5901}})), (None, json!("webmks"))]
+        {
+            let record = Record { vnc_port, ..record() };
+            assert_eq!(serde_json::to_value(&record).unwrap()["protocol"], stored);
+            assert_eq!(Record::from_json(record.to_json().as_bytes()).unwrap(), record);
+        }
+        for wrong in [json!("vnc"), json!({"vnc": {"port": 0}}), json!({"vnc": {}}), json!(5901)] {
+            let mut written = serde_json::to_value(record()).unwrap();
+            written["protocol"] = wrong;
+            assert!(Record::from_json(written.to_string().as_bytes()).is_err(), "{written}");
+        }
+    }
+}

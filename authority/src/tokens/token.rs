@@ -1,0 +1,74 @@
+//! A console token, and the hash that stands for it everywhere but at its holder.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fmt;
+use std::str::FromStr;
+use uuid::Uuid;
+
+/// A fresh console token: 122 random bits. It is a password and has no `Debug`.
+pub struct Token(Uuid);
+
+impl Token {
+    /// A token that was never issued before.
+    pub fn random() -> Self {
+        Self(Uuid::new_v4())
+    }
+
+    /// What the holder shows to open a console.
+    pub fn reveal(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+/// The SHA-256 of a token: the only form in which the authority keeps one. In hexadecimal it is the token's
+/// public identifier: it may appear in logs and URLs, and opens nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct TokenHash(#[serde(with = "hex::serde")] [u8; 32]);
+
+impl TokenHash {
+    /// The hash of a token as somebody showed it. Any text has one.
+    pub fn of(shown: &str) -> Self {
+        Self(Sha256::digest(shown).into())
+    }
+}
+
+impl fmt::Display for TokenHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl FromStr for TokenHash {
+    type Err = hex::FromHexError;
+
+    /// Reads 64 hexadecimal digits.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes)?;
+        Ok(Self(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_s_public_identifier_reads_back_and_is_not_the_token() {
+        let token = Token::random().reveal();
+        let hash = TokenHash::of(&token);
+        let shown = hash.to_string();
+        assert!(!shown.contains(&token));
+        assert_eq!(shown.parse(), Ok(hash));
+        assert_eq!(shown.to_uppercase().parse(), Ok(hash));
+        for wrong in ["", "00", &shown[1..], &format!("{shown}00"), &token] {
+            assert!(wrong.parse::<TokenHash>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn no_two_tokens_are_the_same() {
+        assert_ne!(Token::random().reveal(), Token::random().reveal());
+    }
+}

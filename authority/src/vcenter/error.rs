@@ -1,0 +1,72 @@
+//! Why vCenter gave no result.
+
+use super::soap::{Fault, SoapError};
+use reqwest::StatusCode;
+use std::time::Duration;
+use thiserror::Error;
+
+/// Largest reply that is read, in bytes. A page of 200 virtual machines takes about 300 KiB; no call made here
+/// comes near the limit.
+pub const RESPONSE_LIMIT: usize = 4 * 1024 * 1024;
+
+/// Why a call to vCenter failed.
+#[derive(Clone, Debug, Error)]
+pub enum VcenterError {
+    /// No connection, no TLS, or the connection broke.
+    #[error("cannot reach it: {0}")]
+    Unreachable(String),
+    /// The connection stands, but no complete reply came in time.
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    /// An HTTP status that no SOAP reply has.
+    #[error("HTTP status {0}")]
+    Status(StatusCode),
+    /// More than [`RESPONSE_LIMIT`].
+    #[error("the reply is larger than {RESPONSE_LIMIT} bytes")]
+    TooLarge,
+    /// A fault, or a reply that is not a SOAP response to the call.
+    #[error(transparent)]
+    Soap(#[from] SoapError),
+    /// The login succeeded, but its reply set no session cookie.
+    #[error("the reply to Login sets no vmware_soap_session cookie")]
+    NoCookie,
+    /// vCenter refused the credentials at the last login, and it is too early to try again.
+    #[error("user name or password was refused; the next login is tried in {0:?}")]
+    Rejected(Duration),
+    /// The task that logs in was cancelled, as happens at shutdown.
+    #[error("the login was cancelled")]
+    Abandoned,
+}
+
+impl VcenterError {
+    /// The vSphere fault type, if the error is a fault.
+    pub fn fault(&self) -> Option<&str> {
+        match self {
+            Self::Soap(SoapError::Fault(fault)) => Some(&fault.kind),
+            _ => None,
+        }
+    }
+
+    /// The privilege that the account lacks, if the fault is `NoPermission`.
+    pub fn missing_privilege(&self) -> Option<&str> {
+        match self {
+            Self::Soap(SoapError::Fault(fault)) if fault.kind == Fault::NO_PERMISSION => {
+                Some(fault.privilege.as_deref().unwrap_or("(vCenter does not say which)"))
+            }
+            _ => None,
+        }
+    }
+
+    /// The kind of failure, as a label of the metrics.
+    pub(super) fn outcome(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::TimedOut(_) => "timed_out",
+            Self::Status(_) => "http_status",
+            Self::TooLarge => "too_large",
+            Self::Soap(SoapError::Fault(_)) => "fault",
+            Self::Soap(SoapError::Malformed(_)) => "malformed",
+            Self::NoCookie | Self::Rejected(_) | Self::Abandoned => "login",
+        }
+    }
+}

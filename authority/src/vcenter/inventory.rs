@@ -1,0 +1,133 @@
+//! The inventory: listings of machines, hosts and clusters, and which containers a machine is in.
+
+use super::Vcenter;
+use super::error::VcenterError;
+use super::host::{self, Host};
+use super::machine::{self, HOST_PATHS, MACHINE_PATHS, VirtualMachine};
+use super::paging::PAGE_SIZE;
+use super::reference::MachineRef;
+use super::scope::{self, Ancestors, Container, Locator};
+use super::soap::{self, ManagedObject, ObjectContent, ServiceContent};
+use std::time::Duration;
+use tracing::warn;
+
+/// Hosts in a page, at most: with its certificate each takes some 30 KiB.
+const HOST_PAGE_SIZE: u32 = 50;
+
+/// Listing the largest inventory that one vCenter supports takes some 400 pages.
+const LIST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A cluster, which nova calls a hypervisor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// Its managed object identifier, `domain-c7`.
+    pub id: String,
+    /// Its name in the inventory.
+    pub name: String,
+}
+
+impl Vcenter {
+    /// Lists every machine that the account can see, or those below `container`, in vCenter's order. The whole
+    /// listing may take 30 s; a vCenter that stops answering fails after the timeout of one request.
+    pub async fn list(
+        &self,
+        container: Option<&Container>,
+    ) -> Result<Vec<VirtualMachine>, VcenterError> {
+        self.in_time(LIST_TIMEOUT, async {
+            let container = match container {
+                None => None,
+                Some(container) => match self.resolve(container).await? {
+                    Some(object) => Some(object),
+                    None => return Ok(self.warn_of_empty(container)),
+                },
+            };
+            let retrieve = |content: &ServiceContent, view: &str| {
+                soap::retrieve_machines_in_view(content, view, MACHINE_PATHS, HOST_PATHS, PAGE_SIZE)
+            };
+            let objects = self.view(container.as_ref(), "VirtualMachine", retrieve).await?;
+            Ok(machine::machines(&objects)?)
+        })
+        .await
+    }
+
+    /// Lists the hosts, each with its certificate.
+    pub async fn hosts(&self) -> Result<Vec<Host>, VcenterError> {
+        const KIND: &str = "HostSystem";
+        const PATHS: [&str; 3] = [host::NAME, host::VERSION, host::CERTIFICATE];
+        let retrieve = |content: &ServiceContent, view: &str| {
+            soap::retrieve_view(content, view, KIND, &PATHS, HOST_PAGE_SIZE)
+        };
+        let objects = self.in_time(LIST_TIMEOUT, self.view(None, KIND, retrieve)).await?;
+        Ok(objects.iter().filter_map(Host::of).collect())
+    }
+
+    /// Lists the clusters, each with its name in the inventory.
+    pub async fn clusters(&self) -> Result<Vec<Cluster>, VcenterError> {
+        const KIND: &str = "ClusterComputeResource";
+        let retrieve = |content: &ServiceContent, view: &str| {
+            soap::retrieve_view(content, view, KIND, &[scope::NAME], PAGE_SIZE)
+        };
+        let objects = self.in_time(self.timeout, self.view(None, KIND, retrieve)).await?;
+        let cluster = |object: ObjectContent| {
+            let name = object.property(scope::NAME)?.to_owned();
+            Some(Cluster { id: object.id, name })
+        };
+        Ok(objects.into_iter().filter_map(cluster).collect())
+    }
+
+    /// Is the machine below one of these containers? Takes one round trip.
+    pub async fn is_within<'a>(
+        &self,
+        machine: &MachineRef,
+        mut containers: impl Iterator<Item = &'a Container>,
+    ) -> Result<bool, VcenterError> {
+        const PATHS: [&str; 2] = [scope::NAME, scope::PARENT];
+        let machine = machine.as_str();
+        let ancestors =
+            self.pages(|content| soap::retrieve_ancestors(content, machine, &PATHS, PAGE_SIZE));
+        let ancestors = Ancestors::new(self.in_time(self.timeout, ancestors).await?);
+        Ok(containers.any(|container| ancestors.include(container)))
+    }
+
+    /// `about.instanceUuid`, which tells vCenters apart.
+    pub async fn instance_uuid(&self) -> Result<Option<String>, VcenterError> {
+        self.in_time(self.timeout, self.client.instance_uuid()).await
+    }
+
+    /// Checks that vCenter answers with the account logged in.
+    pub async fn ping(&self) -> Result<(), VcenterError> {
+        let reply = |reply: &[u8]| soap::read_empty(reply, "CurrentTimeResponse");
+        self.in_time(self.timeout, self.client.call("CurrentTime", |_| soap::current_time(), reply))
+            .await
+    }
+
+    /// Ends the session.
+    pub async fn logout(&self) -> Result<(), VcenterError> {
+        self.in_time(self.timeout, async {
+            self.client.logout().await;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Finds the object that a container names. `None` if there is no object at its path.
+    async fn resolve(&self, container: &Container) -> Result<Option<ManagedObject>, VcenterError> {
+        match &container.locator {
+            Locator::Reference(id) => {
+                Ok(Some(ManagedObject { kind: container.kind.as_str().to_owned(), id: id.clone() }))
+            }
+            Locator::Path(path) => {
+                let request =
+                    |content: &ServiceContent| soap::find_by_inventory_path(content, path);
+                let reply = soap::read_find_by_inventory_path;
+                self.client.call("FindByInventoryPath", request, reply).await
+            }
+        }
+    }
+
+    fn warn_of_empty(&self, container: &Container) -> Vec<VirtualMachine> {
+        let vcenter = self.service_host();
+        warn!(vcenter, ?container, "a project's folder or resource pool does not exist");
+        Vec::new()
+    }
+}

@@ -1,0 +1,62 @@
+//! Why a SOAP call has no result: a fault, or a reply that cannot be read.
+
+use crate::vcenter::xml::Malformed;
+use thiserror::Error;
+
+/// A SOAP reply that is not the answer hoped for.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum SoapError {
+    /// vCenter understood the call and refused it.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// The reply is not a SOAP envelope with that call's response.
+    #[error("the reply cannot be read: {0}")]
+    Malformed(#[from] Malformed),
+}
+
+/// A SOAP fault.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("fault {kind}: {message}")]
+pub struct Fault {
+    /// The vSphere fault type, such as `NotAuthenticated`; without one, the SOAP fault code.
+    pub kind: String,
+    /// vCenter's words, cut at [`FAULT_MESSAGE_LIMIT`].
+    pub message: String,
+    /// Of `NoPermission`: the privilege that the account lacks.
+    pub privilege: Option<String>,
+}
+
+impl Fault {
+    /// The session has expired or was ended.
+    pub const NOT_AUTHENTICATED: &str = "NotAuthenticated";
+    /// User name or password is wrong, or the account is locked.
+    pub const INVALID_LOGIN: &str = "InvalidLogin";
+    /// The object that a call names was deleted.
+    pub const MANAGED_OBJECT_NOT_FOUND: &str = "ManagedObjectNotFound";
+    /// The account lacks a privilege on an object.
+    pub const NO_PERMISSION: &str = "NoPermission";
+    /// The machine is not powered on.
+    pub const INVALID_POWER_STATE: &str = "InvalidPowerState";
+    /// The machine is not in a state to do that: disconnected, for one.
+    pub const INVALID_STATE: &str = "InvalidState";
+    /// The host, or its software, cannot do that.
+    pub const NOT_SUPPORTED: &str = "NotSupported";
+    /// vCenter has no connection to the machine's host.
+    pub const HOST_NOT_CONNECTED: &str = "HostNotConnected";
+    /// The machine's host does not answer vCenter.
+    pub const HOST_NOT_REACHABLE: &str = "HostNotReachable";
+    /// The machine has as many consoles open as it may have.
+    pub const MKS_CONNECTION_LIMIT_REACHED: &str = "MksConnectionLimitReached";
+    /// The machine was changed since its `changeVersion` was read.
+    pub const CONCURRENT_ACCESS: &str = "ConcurrentAccess";
+    /// Another task is changing the machine.
+    pub const TASK_IN_PROGRESS: &str = "TaskInProgress";
+
+    /// A fault that arrived otherwise than as a fault of the call.
+    pub(in crate::vcenter) fn from_kind(kind: &str, message: &str) -> Self {
+        Self { kind: kind.to_owned(), message: message.to_owned(), privilege: None }
+    }
+}
+
+/// Fault messages go to the log; one line of a screen or two says it, and a server's megabyte does not.
+pub const FAULT_MESSAGE_LIMIT: usize = 300;

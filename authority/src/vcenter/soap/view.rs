@@ -1,0 +1,40 @@
+//! `ViewManager`: container views, the sets of objects below a folder or a resource pool.
+
+use super::envelope::{call, read, required};
+use super::error::SoapError;
+use super::search::ManagedObject;
+use super::service::ServiceContent;
+use quick_xml::escape::escape;
+
+/// `ViewManager.CreateContainerView` of every object of a type below `container`; without one, below the
+/// root folder.
+pub fn create_container_view(
+    content: &ServiceContent,
+    container: Option<&ManagedObject>,
+    kind: &str,
+) -> String {
+    let (container_kind, id) = match container {
+        Some(container) => (container.kind.as_str(), container.id.as_str()),
+        None => ("Folder", content.root_folder.as_str()),
+    };
+    let arguments = format!(
+        "<container type=\"{}\">{}</container><type>{kind}</type><recursive>true</recursive>",
+        escape(container_kind),
+        escape(id)
+    );
+    call("CreateContainerView", "ViewManager", &content.view_manager, &arguments)
+}
+
+/// `ContainerView.DestroyView`.
+pub fn destroy_view(view: &str) -> String {
+    call("DestroyView", "ContainerView", view, "")
+}
+
+/// Reads the reply to [`create_container_view`]: the view's identifier. It may contain the session's
+/// key, so it belongs in no log.
+pub fn read_container_view(reply: &[u8]) -> Result<String, SoapError> {
+    read(reply, "CreateContainerViewResponse", |cursor, response| {
+        let value = required(cursor.child_named(response, "returnval")?, "returnval")?;
+        cursor.text(&value)
+    })
+}

@@ -1,0 +1,153 @@
+//! One SOAP call over HTTP: post the envelope, read the reply, measure both.
+
+use super::error::{RESPONSE_LIMIT, VcenterError};
+use super::soap::{self, SoapError};
+use crate::http_client::{self, ResponseBodyError};
+use crate::telemetry::Metrics;
+use axum::body::Bytes;
+use reqwest::StatusCode;
+use reqwest::header::{CONTENT_TYPE, COOKIE, HeaderValue, SET_COOKIE};
+use rustls::ClientConfig;
+use secrecy::SecretString;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use url::Url;
+
+/// A vCenter on the same network answers a SYN in milliseconds; two seconds allow for one lost SYN and its
+/// retransmission.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Shorter than the idle timeouts of vCenter's own reverse proxy and of the load balancers in front of it.
+const IDLE_CONNECTION: Duration = Duration::from_secs(55);
+
+/// Where a vCenter is and as whom to log in.
+pub struct Endpoint {
+    /// The SDK's URL, `https://HOST/sdk`.
+    pub url: Url,
+    /// Verifies the server.
+    pub tls: ClientConfig,
+    /// User name, such as `vncgate@vsphere.local`.
+    pub username: String,
+    /// The user's password.
+    pub password: SecretString,
+}
+
+/// Carries calls to one vCenter over a pool of kept-alive connections. It knows nothing of sessions but the
+/// cookie that it is given.
+pub(super) struct Transport {
+    /// Names the vCenter in logs and metrics.
+    pub(super) service_host: String,
+    pub(super) endpoint: Endpoint,
+    http: reqwest::Client,
+    metrics: Arc<Metrics>,
+}
+
+impl Transport {
+    pub(super) fn new(
+        service_host: &str,
+        endpoint: Endpoint,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, reqwest::Error> {
+        let http = http_client::builder(endpoint.tls.clone())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(IDLE_CONNECTION)
+            .build()?;
+        Ok(Self { service_host: service_host.to_owned(), endpoint, http, metrics })
+    }
+
+    /// Makes one call and returns what `reply` reads, with the session cookie that the reply sets. The metrics
+    /// count it as `method`.
+    pub(super) async fn call<T>(
+        &self,
+        method: &'static str,
+        cookie: Option<&HeaderValue>,
+        request: String,
+        reply: impl Fn(&[u8]) -> Result<T, SoapError>,
+    ) -> Result<(T, Option<HeaderValue>), VcenterError> {
+        let started = Instant::now();
+        let result = match self.post(cookie, Bytes::from(request)).await {
+            Ok((body, cookie)) => {
+                reply(&body).map(|value| (value, cookie)).map_err(VcenterError::from)
+            }
+            Err(error) => Err(error),
+        };
+        let outcome = result.as_ref().map_or_else(VcenterError::outcome, |_| "ok");
+        self.metrics.vcenter_call(&self.service_host, method, outcome, started.elapsed());
+        result
+    }
+
+    async fn post(
+        &self,
+        cookie: Option<&HeaderValue>,
+        envelope: Bytes,
+    ) -> Result<(Vec<u8>, Option<HeaderValue>), VcenterError> {
+        match self.post_once(cookie, envelope.clone()).await {
+            // vCenter closes kept-alive connections as it likes, also while a request is on its way. Every call
+            // made here may be made twice.
+            Err(PostError::ConnectionLost(_)) => self.post_once(cookie, envelope).await,
+            posted => posted,
+        }
+        .map_err(|error| match error {
+            PostError::ConnectionLost(error) => unreachable(error),
+            PostError::Other(error) => error,
+        })
+    }
+
+    async fn post_once(
+        &self,
+        cookie: Option<&HeaderValue>,
+        envelope: Bytes,
+    ) -> Result<(Vec<u8>, Option<HeaderValue>), PostError> {
+        let mut request = self
+            .http
+            .post(self.endpoint.url.clone())
+            .header(CONTENT_TYPE, "text/xml; charset=utf-8")
+            .header("SOAPAction", soap::SOAP_ACTION)
+            .body(envelope);
+        if let Some(cookie) = cookie {
+            request = request.header(COOKIE, cookie);
+        }
+        let response = request.send().await.map_err(|error| {
+            if error.is_connect() || error.is_timeout() {
+                PostError::Other(unreachable(error))
+            } else {
+                PostError::ConnectionLost(error)
+            }
+        })?;
+        // SOAP 1.1, section 6.2: a fault comes with status 500.
+        let status = response.status();
+        if status != StatusCode::OK && status != StatusCode::INTERNAL_SERVER_ERROR {
+            return Err(PostError::Other(VcenterError::Status(status)));
+        }
+        let cookie = response.headers().get_all(SET_COOKIE).iter().find_map(session_cookie);
+        let body = http_client::read_body(response, RESPONSE_LIMIT).await;
+        let body = body.map_err(|error| match error {
+            ResponseBodyError::Broken(error) => unreachable(error),
+            ResponseBodyError::TooLarge => VcenterError::TooLarge,
+        });
+        Ok((body.map_err(PostError::Other)?, cookie))
+    }
+}
+
+enum PostError {
+    /// Worth a second try on a new connection.
+    ConnectionLost(reqwest::Error),
+    Other(VcenterError),
+}
+
+/// The `vmware_soap_session` pair of a `Set-Cookie` header, marked sensitive so that no `Debug` shows it.
+fn session_cookie(header: &HeaderValue) -> Option<HeaderValue> {
+    let pair = header.to_str().ok()?.split(';').next()?.trim();
+    if !pair.starts_with("vmware_soap_session=") {
+        return None;
+    }
+    let mut cookie = HeaderValue::from_str(pair).ok()?;
+    cookie.set_sensitive(true);
+    Some(cookie)
+}
+
+/// Keeps the whole chain of causes: reqwest's own message stops at "error sending request".
+fn unreachable(error: reqwest::Error) -> VcenterError {
+    VcenterError::Unreachable(http_client::explain(error))
+}
