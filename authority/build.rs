@@ -1,5 +1,5 @@
-//! The console page is embedded in the binary: see that its library is there, and build again when the
-//! page changes.
+//! Checks that the library of the console page, which is embedded in the binary, is installed. Rebuilds when
+//! the page changes.
 
 use std::path::Path;
 

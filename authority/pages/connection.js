@@ -4,19 +4,19 @@ import RFB from "./novnc/core/rfb.js";
 
 /** @typedef {import("./reasons.js").End} End */
 
-// From the upgrade to the first frame: the gateway's check and its connect to the ESXi host take up to
-// 5 s each, the RFB handshake three round trips more.
+// From the upgrade to the first frame. The gateway's check and its connection to the ESXi host take up to 5 s
+// each, the RFB handshake three more round trips.
 const HANDSHAKE_TIMEOUT_MS = 20_000;
 
 const TOKEN_SUBPROTOCOL = "vncgate.token.";
 
-// RFC 6455, 7.1.5: the socket was lost without a Close frame, or the upgrade was refused.
+// RFC 6455, section 7.1.5: the connection was lost without a Close frame, or the upgrade was refused.
 const ABNORMAL_CLOSURE = 1006;
 
 /**
  * Opens the console and resolves when it has ended.
  *
- * The socket is ours, not noVNC's, because noVNC keeps the close code to itself. The token travels as a
+ * The page opens the socket itself, because noVNC does not expose the close code. The token travels as a
  * subprotocol: a URL would be logged.
  *
  * @param {HTMLElement} screen where noVNC puts its canvas
@@ -33,7 +33,7 @@ export function openConsole(screen, token, signal, onConnected) {
     /** @type {CloseEvent | null} */
     let closed = null;
 
-    // Before noVNC adds its own listener, so that the code is known when noVNC reports the end.
+    // Registered before noVNC's own listener, so that the close code is known when noVNC reports the end.
     socket.addEventListener("close", (event) => { closed = event; });
 
     return new Promise((resolve) => {
@@ -47,7 +47,7 @@ export function openConsole(screen, token, signal, onConnected) {
             connected = true;
             onConnected(rfb);
         });
-        // The gateway logs in with the password that vCenter knows; one that nobody knows is a dead end.
+        // The gateway logs in with the password that vCenter has. Without it the console cannot be opened.
         rfb.addEventListener("credentialsrequired", () => {
             failure = { code: "password_required", detail: "" };
             close();
@@ -71,7 +71,7 @@ export function openConsole(screen, token, signal, onConnected) {
  * @param {boolean} clean whether noVNC ended the session as it should end
  */
 function endCode(connected, closed, clean) {
-    // noVNC gave up while the socket was still open: what came was not RFB.
+    // noVNC gave up while the socket was still open: the server does not speak RFB.
     if (closed === null && !clean) {
         return "protocol_error";
     }
@@ -81,7 +81,7 @@ function endCode(connected, closed, clean) {
     return closed?.code === ABNORMAL_CLOSURE ? "connection_lost" : "console_closed";
 }
 
-// Relative to the page, so that a gateway may serve it below a path prefix.
+// Relative to the page, so that a gateway may serve the page below a path prefix.
 function websockifyUrl() {
     const url = new URL("websockify", location.href);
     url.protocol = url.protocol.replace("http", "ws");

@@ -1,4 +1,4 @@
-// The page: shows the state of the session and handles its buttons. README.md tells the whole path.
+// The page: shows the state of the session and handles its buttons. README.md describes the whole path.
 
 import { readLink } from "./link.js";
 import { runSession } from "./session.js";
@@ -26,7 +26,7 @@ let typing = new AbortController(); // ends the typing of pasted text
 
 wireButtons();
 leaveScreenByCtrlAlt();
-// A link pasted over this one changes the fragment alone, which loads nothing.
+// Pasting another link over this one changes only the fragment, which does not load the page again.
 addEventListener("hashchange", () => location.reload());
 connect();
 
@@ -34,7 +34,7 @@ function connect() {
     abort.abort();
     const own = new AbortController();
     abort = own;
-    // The session before may have last words.
+    // The previous session may still report its end.
     runSession(link.token, element("screen"), own.signal, (state) => abort === own && show(state));
 }
 
@@ -180,7 +180,8 @@ async function toggleFullScreen() {
         return;
     }
     await document.documentElement.requestFullscreen();
-    // Alt+Tab, Ctrl+W and Esc reach the machine as well, in browsers that can; holding Esc still leaves.
+    // Alt+Tab, Ctrl+W and Esc reach the machine too, in browsers that support it. Holding Esc still leaves
+    // full screen.
     await navigator.keyboard?.lock();
     rfb?.focus();
 }
@@ -207,8 +208,8 @@ function whenPasteDialogCloses() {
     rfb?.focus();
 }
 
-// While the screen has the focus every key goes to the machine, Tab too. VMware's own consoles let go at
-// Ctrl+Alt; only the left ones, since AltGr reports Ctrl with the right Alt.
+// While the screen has the focus, every key goes to the machine, Tab included. As in VMware's own consoles,
+// Ctrl+Alt releases it: the left keys only, because AltGr reports Ctrl with the right Alt.
 function leaveScreenByCtrlAlt() {
     let armed = false;
     const screen = element("screen");
@@ -218,8 +219,8 @@ function leaveScreenByCtrlAlt() {
     screen.addEventListener("keyup", ({ ctrlKey, altKey }) => {
         if (armed && !ctrlKey && !altKey) {
             armed = false;
-            // After noVNC has told the machine that the keys are up; to a button that a slip of the hand
-            // may press.
+            // Deferred until noVNC has sent the releases of the keys. The focus goes to a button that does no
+            // harm if it is pressed by accident.
             setTimeout(() => element("fit").focus());
         }
     }, { capture: true });

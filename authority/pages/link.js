@@ -1,7 +1,7 @@
-// The console link: what the fragment of the page's URL says.
+// The console link: reads the fragment of the page's URL.
 
-// A token goes into an HTTP header and a WebSocket subprotocol: RFC 9110 token characters, and of
-// those only what the authority ever issues (UUIDs).
+// A token goes into an HTTP header and a WebSocket subprotocol, so it has to consist of RFC 9110 token
+// characters. The authority issues UUIDs, which need no others than these.
 const TOKEN = /^[\w-]{1,128}$/;
 
 /**

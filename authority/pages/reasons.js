@@ -1,7 +1,7 @@
-// Every reason why there is no console, as a person at the browser needs it.
+// Every reason for which there is no console, in words for the person at the browser.
 //
-// A browser is told nothing about a refused WebSocket upgrade but the close code 1006, so the page asks
-// the authority (status.js). The codes of the first group are the authority's; the rest are the page's own.
+// A browser learns nothing about a refused WebSocket upgrade but the close code 1006, so the page asks the
+// authority (status.js). The codes of the first group are the authority's; the rest are the page's own.
 
 const NEW_LINK = "Open the console again from where you got the link: that makes a new one.";
 

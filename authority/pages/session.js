@@ -1,4 +1,4 @@
-// A console session as the person sees it: check, connect, and connect again after a drop.
+// A console session as the person sees it: check, connect, and reconnect after a drop.
 
 import { openConsole } from "./connection.js";
 import { reasonOf } from "./reasons.js";
@@ -17,12 +17,12 @@ import { askStatus } from "./status.js";
  *           {phase: "waiting", reason: Reason, retry: Retry} | {phase: "ended", reason: Reason}} Phase
  */
 
-// Seconds before each automatic attempt: a minute in all, enough for a restart of the machine or of the
-// gateway; then the person decides.
+// Seconds before each automatic attempt. They add up to a minute, enough for a restart of the machine or of
+// the gateway; after that the person decides.
 const RETRY_DELAYS_S = [1, 2, 4, 8, 15, 30];
 
-// A console that stayed open this long earns a fresh set of attempts. One that drops at once does not,
-// or two would take it from each other for ever.
+// A console that stayed open this long resets the attempts. One that drops at once does not; otherwise two
+// browsers could take it from each other without end.
 const STABLE_MS = 10_000;
 
 /** @type {End} */
@@ -61,9 +61,9 @@ export async function runSession(token, screen, signal, show) {
     }
 
     /**
-     * One attempt.
+     * Makes one attempt.
      *
-     * @returns {Promise<End>} the reason why there is no console, or no longer
+     * @returns {Promise<End>} the reason for which the console did not open, or has ended
      */
     async function connect() {
         if (token === null) {
@@ -82,13 +82,14 @@ export async function runSession(token, screen, signal, show) {
         if (performance.now() - openedAt >= STABLE_MS) {
             attempt = 0;
         }
-        // Only the authority knows whether the machine was powered off, moved, or the link ran out.
+        // Only the authority knows whether the machine was powered off or moved, or whether the link has
+        // expired.
         return await checkToken(token) ?? end;
     }
 
     /**
      * @param {string} token
-     * @returns {Promise<End | null>} the authority's refusal, if it refuses
+     * @returns {Promise<End | null>} the authority's refusal, if the authority refuses
      */
     async function checkToken(token) {
         const status = await askStatus(token, signal);

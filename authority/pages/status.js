@@ -1,4 +1,4 @@
-// What the authority says of a token: GET /console/status.
+// Asks the authority for the status of a token: GET /console/status.
 
 /**
  * @typedef {import("./reasons.js").End} End
@@ -6,7 +6,7 @@
  *     known now
  */
 
-// More than the authority gives vCenter, after which it answers `vcenter_unavailable` itself.
+// Longer than the authority waits for vCenter, after which it answers `vcenter_unavailable` itself.
 const STATUS_TIMEOUT_MS = 20_000;
 
 /**
@@ -15,8 +15,8 @@ const STATUS_TIMEOUT_MS = 20_000;
  *
  * @param {string} token
  * @param {AbortSignal} signal
- * @returns {Promise<{vm: Vm} | {refusal: End}>} never rejects for a server that is away or answers nonsense:
- *     that is a refusal as well.
+ * @returns {Promise<{vm: Vm} | {refusal: End}>} never rejects: a server that does not answer, or answers
+ *     nonsense, is a refusal as well.
  */
 export async function askStatus(token, signal) {
     let response, body;
@@ -44,7 +44,7 @@ function parseStatus(response, body) {
     try {
         answer = JSON.parse(body);
     } catch {
-        // Not the authority's words. A 5xx is the gateway's own page for an authority that is down.
+        // The response is not the authority's. With a 5xx, the gateway reports that the authority is down.
         const code = response.status >= 500 ? "authority_unavailable" : "unexpected_answer";
         return refusal(code, `HTTP status ${response.status}`);
     }

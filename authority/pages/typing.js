@@ -1,15 +1,16 @@
-// Text as key presses, for consoles that have no clipboard.
+// Types text as key presses, for consoles without a clipboard.
 
 import KeyTable from "./novnc/core/input/keysym.js";
 import keysyms from "./novnc/core/input/keysymdef.js";
 
 /** @typedef {import("./novnc/core/rfb.js").default} RFB */
 
-// A console's keyboard buffer is as small as 16 events (PS/2) and drops what comes too fast. A guest that
-// polls its keyboard at 50 Hz keeps up with this.
+// A console's keyboard buffer may hold as few as 16 events (PS/2), and drops those that come too fast. A
+// guest that polls its keyboard at 50 Hz keeps up with this interval.
 const KEY_INTERVAL_MS = 25;
 
-// The server of an ESXi host takes a keysym for a key, not for a character: Shift has to be held for these.
+// The VNC server of an ESXi host maps a keysym to a key, not to a character, so Shift has to be held for
+// these.
 const SHIFTED_ON_US_KEYBOARD = /^[A-Z~!@#$%^&*()_+{}|:"<>?]$/;
 
 /**

@@ -1,4 +1,4 @@
-//! The two words for kinds of console: what a caller asks for, and how the console is reached.
+//! The two enums for kinds of console: what a caller requests, and how the console is reached.
 
 use serde::{Deserialize, Serialize};
 

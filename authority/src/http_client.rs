@@ -4,8 +4,8 @@ use reqwest::{Client, ClientBuilder, Response};
 use rustls::ClientConfig;
 use std::error::Error as _;
 
-/// Builds an HTTP client that verifies servers as `tls` says. The client follows no redirect and takes no proxy from
-/// the environment: it talks to the server that it is told to and to no other.
+/// Builds an HTTP client that verifies servers as `tls` says. The client follows no redirect and takes no proxy
+/// from the environment: it connects to no server but the one in the request's URL.
 pub fn builder(tls: ClientConfig) -> ClientBuilder {
     Client::builder()
         .tls_backend_preconfigured(tls)

@@ -7,12 +7,13 @@
 //!    [`tokens`] keeps what the token was issued for.
 //! 2. The browser loads the page at the token's URL ([`http::pages`]). The page asks what the token is good for
 //!    ([`http::status`]) and opens a WebSocket to Envoy.
-//! 3. The filter in Envoy asks whether that token is good ([`http::check`]). [`console`] reads the machine again and
-//!    answers with the console's address ([`resolver`]), or with the reason why there is none. Envoy does the rest. If the
-//!    machine belongs to another site, that site's authority answers in vCenter's place ([`sites`]).
+//! 3. The filter in Envoy asks whether that token is good ([`http::check`]). [`console`] reads the machine
+//!    again and answers with the console's address ([`resolver`]), or with the reason for a refusal. Envoy does
+//!    the rest. If the machine belongs to another site, that site's authority answers in vCenter's place
+//!    ([`sites`]).
 //!
-//! A console token is a password. The authority keeps its SHA-256, and writes neither the token nor its hash's preimage
-//! into a log, a metric or an error.
+//! A console token is a password. The authority keeps only its SHA-256, and never writes the token into a log,
+//! a metric or an error.
 //!
 //! Modules import only from modules below them in this table. [`config`] stands apart: it builds what all of them need,
 //! and only [`serve`] and `main` import it.

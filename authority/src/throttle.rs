@@ -1,12 +1,11 @@
-//! A client that shows many unknown tokens is not listened to for a while.
+//! Refuses a client that shows many unknown tokens, for a while.
 //!
-//! Nobody guesses a token of 122 random bits. What a flood of guesses takes is the time of the token store, of
-//! Keystone and of the log, which is everybody's. So the tokens that a client shows and nobody has issued are
-//! counted, console tokens and callers' tokens alike, in a window of time that begins with the first of them.
-//! At the limit the client is refused, whatever it shows, until the window is over; only then is anything
-//! asked again.
+//! A token of 122 random bits cannot be guessed, but a flood of guesses costs the token store, Keystone and the
+//! log time that all clients share. So the unknown tokens of each client are counted, console tokens and
+//! callers' tokens alike, in a time window that begins with the first of them. At the limit every request of
+//! the client is refused until the window ends, before anything is looked up.
 //!
-//! Questions that are under way when the limit is reached are answered: Envoy bounds how many there are.
+//! Requests in progress when the limit is reached are still answered. Envoy bounds their number.
 
 use crate::telemetry::Metrics;
 use lru::LruCache;
@@ -17,28 +16,28 @@ use tokio::time::Instant;
 use tracing::warn;
 use vncgate_api::Client;
 
-/// Clients that are remembered, in about a megabyte. Whoever has so many addresses that the oldest is
-/// forgotten has no need to come again from that one.
+/// Clients that are remembered, in about a megabyte. A client with enough addresses to push out the oldest
+/// gains nothing by using that one again.
 const CLIENTS: NonZeroUsize = NonZeroUsize::new(10_000).expect("it is not zero");
 
 /// `[limits]`: how many unknown tokens are too many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ThrottleConfig {
-    /// A client is refused when it has shown so many within the window.
+    /// Unknown tokens within one window after which a client is refused.
     pub unknown_tokens: NonZeroU32,
-    /// From the first of them.
+    /// Length of the window, which begins with the first of them.
     pub window: Duration,
 }
 
 /// The client has shown too many unknown tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Throttled {
-    /// How long it is not listened to.
+    /// How long the client will be refused.
     pub retry_after: Duration,
 }
 
 impl Throttled {
-    /// The same in whole seconds, for `Retry-After`; at least one.
+    /// [`Self::retry_after`] in whole seconds, at least one, as the header `Retry-After` has it.
     pub fn seconds(&self) -> u32 {
         u32::try_from(self.retry_after.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1)
     }
@@ -57,13 +56,14 @@ struct Window {
 }
 
 impl Throttle {
-    /// Without a configuration everybody is listened to.
+    /// Without a configuration no client is refused.
     pub fn new(config: Option<ThrottleConfig>, metrics: Arc<Metrics>) -> Self {
         Self { config, clients: Mutex::new(LruCache::new(CLIENTS)), metrics }
     }
 
-    /// Whether a client is listened to, before anything is done for it. `api` is the metric's label. A client
-    /// that Envoy did not name always is: to count them together would shut out all for one.
+    /// Refuses a client that has shown too many unknown tokens. Call it before anything is done for the client;
+    /// `api` is the label of the metric. Requests without a client address are never throttled; one shared
+    /// counter would let one client lock out the rest.
     pub fn admit(&self, client: Option<Client>, api: &'static str) -> Result<(), Throttled> {
         let (Some(config), Some(client)) = (&self.config, client) else { return Ok(()) };
         let now = Instant::now();
@@ -76,7 +76,7 @@ impl Throttle {
         }
     }
 
-    /// The client has shown a token that nobody has issued.
+    /// Counts an unknown token that the client has shown.
     pub fn unknown_token(&self, client: Option<Client>) {
         let (Some(config), Some(client)) = (&self.config, client) else { return };
         let now = Instant::now();
@@ -90,7 +90,7 @@ impl Throttle {
             window.unknown = window.unknown.saturating_add(1);
             window.unknown
         };
-        // Once for each window: requests that were under way count further.
+        // Log once for each window: requests that were in progress count on.
         if unknown == config.unknown_tokens.get() {
             self.metrics.client_throttled();
             warn!(%client, unknown, window = ?config.window, "a client shows too many unknown tokens");
@@ -131,7 +131,7 @@ mod tests {
         );
         assert_eq!(throttle.admit(other, "check"), Ok(()));
 
-        // What comes late makes it no longer, and the next window begins at nothing.
+        // Late tokens do not extend the window, and the next window begins at zero.
         throttle.unknown_token(client);
         tokio::time::advance(refused.retry_after - Duration::from_millis(1)).await;
         assert_eq!(throttle.admit(client, "status").unwrap_err().seconds(), 1);

@@ -1,8 +1,8 @@
-//! Who counts as one client, wherever something is limited for each client.
+//! What counts as one client, for limits on each client.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// The network of one subscriber (RFC 6177), within which a client chooses its addresses by itself.
+/// Prefix length of one subscriber's network (RFC 6177), within which a client can choose its own addresses.
 const IPV6_PREFIX: u32 = 64;
 
 /// An IPv4 address or an IPv6 network.
@@ -10,7 +10,7 @@ const IPV6_PREFIX: u32 = 64;
 pub struct Client(IpAddr);
 
 impl Client {
-    /// The client at an IP address. `None` for what is none, such as the path of a Unix socket.
+    /// The client at an IP address. `None` for anything else, such as the path of a Unix socket.
     pub fn at(address: &str) -> Option<Self> {
         Some(Self(match address.parse::<IpAddr>().ok()?.to_canonical() {
             IpAddr::V6(address) => {

@@ -1,4 +1,4 @@
-//! Wire types of the check API: what the filter asks the authority at each WebSocket upgrade.
+//! Wire types of the check API, which the filter calls at each WebSocket upgrade.
 //!
 //! In the path of a session this is step 4. A browser has asked Envoy for a WebSocket; the filter
 //! sends a [`CheckRequest`] as the JSON body of `POST /v1/check` to the authority's internal
@@ -7,8 +7,8 @@
 //! - `200` and a [`Grant`]: connect this session to this target, or
 //! - `403`, `409`, `429` or `503` and a [`Refusal`]: show the browser this reason.
 //!
-//! The crate holds nothing but what both must agree on, and depends on `serde` alone, because it is
-//! compiled into the WebAssembly filter as well.
+//! The crate contains only what filter and authority must agree on. It depends on `serde` alone, because it is
+//! also compiled into the WebAssembly filter.
 
 mod client;
 
@@ -21,12 +21,12 @@ use std::net::SocketAddr;
 /// The path of the check API on the authority's internal listener.
 pub const CHECK_PATH: &str = "/v1/check";
 
-/// The filter's question: may the bearer of this token open a console now, and where is it?
+/// The filter's request: may the bearer of this token open a console now, and where is it?
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckRequest<'a> {
-    /// The console token as the browser sent it. A password: never to be logged, which is why this
-    /// type has no `Debug`.
+    /// The console token as the browser sent it. It is a password and must never be logged, so this type has no
+    /// `Debug`.
     #[serde(borrow)]
     pub token: Cow<'a, str>,
     /// The browser's IP address as Envoy determined it (`source.address` without its port, after
@@ -38,7 +38,7 @@ pub struct CheckRequest<'a> {
     pub request_id: Cow<'a, str>,
 }
 
-/// The authority's yes.
+/// The response that grants a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     /// Identifier of this one session, made at the check. It appears in logs; it grants nothing.
@@ -51,8 +51,9 @@ pub struct Grant {
     pub target: Target,
 }
 
-/// Where a console is served. Addresses are IP literals: Envoy's `ORIGINAL_DST` cluster resolves
-/// no names, so the authority does.
+/// Where a console is served, and what opens it. Unlike the authority's `Protocol`, which only names a
+/// protocol, this is the wire type: each variant has the fields that Envoy needs for that protocol. Addresses
+/// are IP literals: Envoy's `ORIGINAL_DST` cluster resolves no names, so the authority does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "protocol", rename_all = "lowercase")]
 pub enum Target {
@@ -60,7 +61,7 @@ pub enum Target {
     Vnc {
         /// ESXi host and port.
         address: SocketAddr,
-        /// `RemoteDisplay.vnc.password`, if the console has one: the filter logs in with it, so that it
+        /// `RemoteDisplay.vnc.password`, if the console has one. The filter logs in with it, so the password
         /// does not reach the browser.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         password: Option<Secret>,
@@ -72,16 +73,16 @@ pub enum Target {
         address: SocketAddr,
         /// `Host` of the upgrade request.
         host: String,
-        /// `/ticket/TICKET`. Whoever has it has the console, once.
+        /// `/ticket/TICKET`. It opens the console once, for any holder.
         path: Secret,
-        /// The name that is sent as SNI and that the host's certificate must carry. None: the
-        /// certificate is checked by its pin alone.
+        /// The name that is sent as SNI and that the host's certificate must carry. `None`: the certificate is
+        /// verified by its pin alone.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         server_name: Option<String>,
     },
 }
 
-/// A text that opens a console by itself; `Debug` does not show it.
+/// A secret that opens a console by itself. `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(pub String);
@@ -92,14 +93,14 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// The authority's no.
+/// The response that refuses a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// Why, for programs.
+    /// The reason, for programs.
     pub code: RefusalCode,
-    /// Why, for the person at the browser. Never contains the token or an address of a host.
+    /// The reason, for the person at the browser. It never contains the token or a host's address.
     pub message: String,
-    /// Seconds after which another try makes sense, where the authority knows (`Retry-After`).
+    /// Seconds after which another try makes sense, if the authority knows (`Retry-After`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u32>,
 }
@@ -115,9 +116,9 @@ pub enum RefusalCode {
     /// `409`: the virtual machine's console is no longer at the host and port that the token was
     /// issued for (vMotion, or a changed `RemoteDisplay.vnc.port`). A new token is needed.
     ConsoleMoved,
-    /// `409`: the virtual machine is gone, powered off or disconnected, or has no console.
+    /// `409`: the virtual machine no longer exists, is powered off or disconnected, or has no console.
     ConsoleUnavailable,
-    /// `429`: the client has shown too many unknown tokens and is not listened to for a while.
+    /// `429`: the client has shown too many unknown tokens and is refused for a while.
     TooManyAttempts,
     /// `503`: vCenter did not answer, or not in time. Worth another try.
     VcenterUnavailable,

@@ -12,7 +12,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 use url::Url;
 
-/// Default of every list of roles: what nova's policies call an administrator.
+/// Default of every list of roles: the administrator of nova's policies.
 const ADMIN: &str = "admin";
 
 /// Default of `[auth.keystone] user_domain` and `project_domain`: Keystone's own.
@@ -20,13 +20,13 @@ const DEFAULT_DOMAIN: &str = "Default";
 /// Default of `[auth.keystone] project`: where deployments keep their service users.
 const DEFAULT_PROJECT: &str = "service";
 
-/// Default of `[auth.keystone] cache_ttl`. keystonemiddleware believes an answer for five minutes; a token
-/// that opens consoles should end sooner after it is revoked.
+/// Default of `[auth.keystone] cache_ttl`. keystonemiddleware caches a token for five minutes; a revoked token
+/// that opens consoles should end sooner.
 const DEFAULT_CACHE_TTL: Duration = Duration::from_secs(60);
-/// Keystone's tokens live for an hour by default: what is believed for longer might as well not be asked.
+/// Keystone's tokens live for an hour by default, so a longer cache would never ask again.
 const MOST_CACHE_TTL: Duration = Duration::from_secs(60 * 60);
-/// Default of `[auth.keystone] cache_size`: more callers than that within a minute are no people, and each
-/// answer takes a few hundred bytes.
+/// Default of `[auth.keystone] cache_size`: more than enough for the people who call within a minute. Each
+/// entry takes a few hundred bytes.
 const DEFAULT_CACHE_SIZE: i64 = 10_000;
 const MOST_CACHE_SIZE: i64 = 1_000_000;
 

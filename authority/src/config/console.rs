@@ -9,7 +9,7 @@ use std::time::Duration;
 const DEFAULT_TOKEN_TTL: Duration = Duration::from_secs(600);
 /// Below this a browser hardly has the time to open the page.
 const LEAST_TOKEN_TTL: Duration = Duration::from_secs(10);
-/// A token is meant to be used now. What should last longer is asked for again.
+/// A token is for immediate use. A caller that needs a console later requests it then.
 const MOST_TOKEN_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) fn read_console(mut section: Section<'_>) -> (Option<IssueSettings>, Option<PathBuf>) {

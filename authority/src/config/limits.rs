@@ -5,13 +5,13 @@ use crate::throttle::ThrottleConfig;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// Default of `unknown_tokens`: a whole office behind one address opens fewer expired links in a minute, and
-/// five questions a second are nothing to a token store.
+/// Default of `unknown_tokens`: a whole office behind one address opens fewer expired links in a minute, and a
+/// token store answers five requests a second with ease.
 const DEFAULT_UNKNOWN_TOKENS: i64 = 300;
-/// More than a store could be asked in any window.
+/// More than a store can answer in any window.
 const MOST_UNKNOWN_TOKENS: i64 = 1_000_000;
 
-/// Default of `unknown_tokens_window`: whoever was refused by mistake does not wait long.
+/// Default of `unknown_tokens_window`: a client that was refused by mistake does not wait long.
 const DEFAULT_WINDOW: Duration = Duration::from_secs(60);
 const LEAST_WINDOW: Duration = Duration::from_secs(1);
 const MOST_WINDOW: Duration = Duration::from_secs(60 * 60);
@@ -19,7 +19,7 @@ const MOST_WINDOW: Duration = Duration::from_secs(60 * 60);
 /// What `[limits]` says.
 #[derive(Debug)]
 pub struct LimitsConfig {
-    /// Unknown tokens of one client. `None`: as many as it likes.
+    /// Unknown tokens of one client. `None` means no limit.
     pub throttle: Option<ThrottleConfig>,
 }
 

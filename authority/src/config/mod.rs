@@ -89,7 +89,7 @@ impl Config {
     }
 }
 
-/// `None` only if a problem was noted.
+/// Reads every section. Returns `None` only if it noted a problem.
 fn read(mut root: Section<'_>) -> Option<Config> {
     let (public, internal, peer) = read_listen(root.section("listen"));
     let (consoles, web) = read_console(root.section("console"));
@@ -107,7 +107,7 @@ fn read(mut root: Section<'_>) -> Option<Config> {
         root.problem("vcenter", format!("two have the service_host {twice:?}"));
     }
     let sites = read_sites(&mut root, peer, &service_hosts, shared_store);
-    // A vCenter with problems may have lost its name, and then a project that names it is no further problem.
+    // A vCenter with problems may lack its name. Then a project that names it is not reported as well.
     let service_hosts = vcenters.iter().all(Option::is_some).then_some(&service_hosts[..]);
     let auth = read_auth(root.section("auth"), service_hosts);
     let log = read_log(root.section("log"));

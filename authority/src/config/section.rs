@@ -15,7 +15,7 @@ impl Problems {
     }
 }
 
-/// A table whose keys are taken one after the other. What is left at the end is unknown.
+/// A table whose keys are taken one after the other. Keys left at the end are unknown.
 pub(super) struct Section<'a> {
     name: String,
     table: Table,
@@ -34,7 +34,7 @@ impl<'a> Section<'a> {
         Self { name: name.into(), table, folder, problems }
     }
 
-    /// The table under `key`, empty if there is none.
+    /// The table under `key`, empty if it is absent.
     pub(super) fn section(&mut self, key: &str) -> Section<'_> {
         let name = self.path(key);
         let table = match self.table.remove(key) {
@@ -170,7 +170,7 @@ impl<'a> Section<'a> {
         self.string(key).map(|path| self.folder.join(path))
     }
 
-    /// What `parse` makes of the string under `key`; its error is a problem.
+    /// Parses the string under `key`. An error is a problem.
     pub(super) fn parsed<T, E: std::fmt::Display>(
         &mut self,
         key: &str,
@@ -189,7 +189,7 @@ impl<'a> Section<'a> {
         value.map_err(|error| self.problem(key, error.to_string())).ok()
     }
 
-    /// Takes a key that is known and has no place here.
+    /// Removes a known key that does not belong here, and notes the reason as a problem.
     pub(super) fn misplaced(&mut self, key: &str, reason: &str) {
         if self.table.remove(key).is_some() {
             self.problem(key, reason);
@@ -205,7 +205,7 @@ impl<'a> Section<'a> {
         self.problems.add(path, reason);
     }
 
-    /// Ends the section: every key that nobody took is a problem.
+    /// Ends the section: every key that was not read is a problem.
     pub(super) fn end(self) {
         for key in self.table.keys() {
             self.problems.add(self.path(key), "is not a known key");

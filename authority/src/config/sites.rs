@@ -12,20 +12,20 @@ use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
 
-/// Default of `[[site]] timeout`. The other site has the store and a vCenter to ask, which take 3.5 s at most
-/// by default, and the filter's default patience is 5 s.
+/// Default of `[[site]] timeout`. The other site asks the store and a vCenter, which take 3.5 s at most by
+/// default, and the filter's default timeout is 5 s.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(4);
 const LEAST_TIMEOUT: Duration = Duration::from_millis(100);
 const MOST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Other sites: whom to ask, and who may ask.
+/// Other sites: where to send requests, and who may send them.
 #[derive(Debug)]
 pub struct SitesConfig {
     /// `[[site]]`, at least one.
     pub sites: Vec<SiteConfig>,
-    /// Shows this authority's certificate to them, and verifies theirs.
+    /// Presents this authority's certificate to them, and verifies theirs.
     pub tls: ClientConfig,
-    /// `[listen] peer`: where they ask, if they may.
+    /// `[listen] peer`: where this authority accepts their requests, if it does.
     pub peer: Option<(SocketAddr, PeerAcceptor)>,
 }
 
@@ -45,7 +45,10 @@ pub(super) fn read_sites(
             root.problem("peer", "has no use without a [[site]]");
         }
         if peer.is_some() {
-            root.problem("listen.peer", "has no use without a [[site]]: nobody may ask there");
+            root.problem(
+                "listen.peer",
+                "has no use without a [[site]], which alone may connect there",
+            );
         }
         return None;
     }
@@ -72,8 +75,8 @@ pub(super) fn read_sites(
     Some(SitesConfig { sites, tls, peer })
 }
 
-/// Sites are told apart in logs by their names, at the handshake by their hosts, and by their service hosts when
-/// a token is to be checked.
+/// Sites are identified in logs by their names, at the handshake by their hosts, and at a check by their
+/// service hosts. So all of these have to differ.
 fn check_distinct(root: &mut Section<'_>, sites: &[Option<(SiteConfig, PeerName)>]) {
     let known = || sites.iter().flatten().map(|(site, _)| site);
     if let Some(twice) = first_duplicate(known().map(|site| site.name.as_str())) {
@@ -130,7 +133,7 @@ fn read_site(mut section: Section<'_>, own: &[&str]) -> Option<(SiteConfig, Peer
     Some((site, peers))
 }
 
-/// Where another authority listens for sites, and the name that its certificate has to be for.
+/// Parses the URL of another authority's peer listener, and the name that its certificate has to be for.
 fn parse_url(text: &str) -> Result<(Url, ServerName<'static>), String> {
     let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
     if url.scheme() != "https" {

@@ -516,7 +516,10 @@ fn sites_that_cannot_be_told_apart_or_asked_are_faults() {
     for (text, expected) in [
         (SITE.to_owned(), "peer: is missing: [[site]] needs the certificate"),
         (PEER.to_owned(), "peer: has no use without a [[site]]"),
-        (LISTEN_PEER.to_owned(), "listen.peer: has no use without a [[site]]: nobody may ask"),
+        (
+            LISTEN_PEER.to_owned(),
+            "listen.peer: has no use without a [[site]], which alone may connect",
+        ),
         (
             [LISTEN_PEER, "internal = '192.0.2.10:6084'\n", PEER, SITE].concat(),
             "listen.peer: must be an address of its own",

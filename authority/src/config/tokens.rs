@@ -19,7 +19,7 @@ const DEFAULT_CAPACITY: i64 = 10_000;
 const MOST_CAPACITY: i64 = 1_000_000;
 
 /// Default of `timeout`. A check asks the store once, or twice if tokens are for single use, and a vCenter
-/// between; together they stay below the filter's default patience of 5 s.
+/// between; together they stay below the filter's default timeout of 5 s.
 const DEFAULT_TIMEOUT: Duration = Duration::from_millis(500);
 const LEAST_TIMEOUT: Duration = Duration::from_millis(50);
 const MOST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,8 +27,8 @@ const MOST_TIMEOUT: Duration = Duration::from_secs(10);
 /// memcached's port.
 const MEMCACHED_PORT: u16 = 11211;
 
-/// A Redis whose machine vanished acknowledges nothing. After this long the connection counts as lost, and
-/// the next call makes a new one, perhaps to the machine that took over.
+/// How long a Redis that acknowledges nothing counts as connected. After that the next call makes a new
+/// connection, perhaps to the machine that took over.
 const REDIS_SILENCE: Duration = Duration::from_secs(2);
 
 /// `[tokens]`.
@@ -136,7 +136,7 @@ fn connection_info(
 }
 
 fn tls_client(info: ConnectionInfo, ca_file: PathBuf) -> Result<Client, String> {
-    // The client itself takes a file without a certificate, and then trusts nobody.
+    // The client itself accepts a file without a certificate, and then trusts no server.
     Trust::CaFile(ca_file.clone()).client_config().map_err(|error| error.to_string())?;
     let path = ca_file.display();
     let root_cert = fs::read(&ca_file).map_err(|error| format!("cannot read {path}: {error}"))?;
@@ -170,7 +170,7 @@ fn parse_store_url(text: &str, schemes: &[&str]) -> Result<Url, String> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err("must not contain a user name or password: use the keys for them".to_owned());
     }
-    // Redis clients read options there, one of which is to trust everybody.
+    // Redis clients read options there, one of which is to trust any certificate.
     if url.query().is_some() || url.fragment().is_some() {
         return Err("must have nothing after the database".to_owned());
     }

@@ -56,8 +56,8 @@ pub(super) fn parse_sha256(text: &str) -> Result<[u8; 32], &'static str> {
     Ok(bytes)
 }
 
-/// Where a service is that is sent a password. Plain HTTP carries it in clear: it is for a TLS proxy on the
-/// same machine.
+/// Parses the URL of a service that receives a password. Plain HTTP, which carries the password in clear text,
+/// is accepted for loopback addresses: a TLS proxy on the same machine.
 pub(super) fn parse_service_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
     let loopback = match url.host() {

@@ -9,8 +9,8 @@ use secrecy::SecretString;
 use std::time::Duration;
 use url::Url;
 
-/// Default of `[[vcenter]] timeout`. With the name of the host still to be resolved, a check stays below
-/// the filter's default patience of 5 s.
+/// Default of `[[vcenter]] timeout`. With the time to resolve the host's name, a check stays below the filter's
+/// default timeout of 5 s.
 const DEFAULT_VCENTER_TIMEOUT: Duration = Duration::from_secs(3);
 const LEAST_VCENTER_TIMEOUT: Duration = Duration::from_millis(100);
 const MOST_VCENTER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -18,7 +18,7 @@ const MOST_VCENTER_TIMEOUT: Duration = Duration::from_secs(60);
 /// `[[vcenter]]`.
 #[derive(Debug)]
 pub struct VcenterConfig {
-    /// The name that tokens, logs and callers know it by.
+    /// Its name in tokens, logs and API calls.
     pub service_host: String,
     /// `https://HOST/sdk`.
     pub url: Url,
@@ -28,9 +28,9 @@ pub struct VcenterConfig {
     pub username: String,
     /// The content of `password_file`.
     pub password: SecretString,
-    /// nova's hypervisor host names of its clusters.
+    /// Names by which nova knows its clusters (hypervisor host names).
     pub hypervisors: Vec<String>,
-    /// How long to wait for an answer to one question.
+    /// How long to wait for the answer to one request.
     pub timeout: Duration,
     /// `console` and `[vcenter.enable_vnc]`.
     pub consoles: ConsoleSettings,

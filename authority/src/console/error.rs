@@ -134,7 +134,7 @@ pub enum ConsoleUnavailable {
     Disconnected,
     /// vCenter does not return its host.
     #[error(
-        "vCenter does not return the machine's host; the account may lack the right to read it"
+        "vCenter does not report the machine's host; the account may lack the right to read it"
     )]
     HostUnknown,
     /// `RemoteDisplay.vnc.port` is not set or VNC is off.

@@ -1,4 +1,4 @@
-//! Tells what a token is good for, without opening anything.
+//! What a token is good for, without opening anything.
 
 use super::Consoles;
 use super::error::CheckError;

@@ -14,7 +14,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum HostCertificateError {
     /// vCenter does not return the certificate, or returns something else.
-    #[error("vCenter does not return the host's certificate")]
+    #[error("vCenter does not report the host's certificate")]
     Unknown,
     /// It is past its `notAfter`, or before its `notBefore`.
     #[error("the host's certificate has expired or is not valid yet")]

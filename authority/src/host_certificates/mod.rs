@@ -61,8 +61,8 @@ impl HostCertificates {
         Ok(Self { file, pins: Mutex::default() })
     }
 
-    /// Replaces the pins of every vCenter by those of the hosts that it has now, and drops the hosts of other sites
-    /// that had no console for [`REMOTE_HOST_LIFETIME`]. Logs failures; the pins of a vCenter that does not answer
+    /// Replaces the pins of every vCenter by those of the hosts that it has now, and drops the hosts of other
+    /// sites that had no console for ten minutes. Logs failures; the pins of a vCenter that does not answer
     /// stay.
     pub async fn refresh(&self, vcenters: &Vcenters) {
         join_all(vcenters.iter().map(|vcenter| async move {
@@ -100,8 +100,8 @@ impl HostCertificates {
         self.enforce(pins).await
     }
 
-    /// Makes Envoy accept this certificate of a host of another site, and waits until it does. The pin is dropped when
-    /// the host has had no console for [`REMOTE_HOST_LIFETIME`].
+    /// Makes Envoy accept this certificate of a host of another site, and waits until it does. The pin is
+    /// dropped when the host has had no console for ten minutes.
     pub async fn admit_remote(
         &self,
         service_host: &str,

@@ -1,8 +1,7 @@
 //! The one place where an error becomes an HTTP response.
 //!
-//! The console API answers errors as nova does, the check and status APIs with a [`Refusal`]. What the
-//! caller is not to know (an address, what exactly vCenter said) is in the error, which the handler logs,
-//! and not in the response.
+//! The console API answers errors as nova does, the check and status APIs with a [`Refusal`]. Details that the
+//! caller must not learn (addresses, vCenter's exact words) stay in the error, which the handler logs.
 
 use crate::console::issue::IssueRequest;
 use crate::console::{CheckError, ConsoleUnavailable, IssueError, TicketError};
@@ -24,9 +23,9 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
 /// An error of the console API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ApiError {
-    /// No or a wrong `X-Auth-Token`. Written by keystonemiddleware where nova runs.
+    /// `X-Auth-Token` is missing or wrong. In a nova deployment keystonemiddleware writes this response.
     Unauthorized {
-        /// Where tokens can be had (`WWW-Authenticate`).
+        /// Where callers get tokens (`WWW-Authenticate`).
         challenge: HeaderValue,
     },
     /// The caller's address has shown too many unknown tokens. nova's `RateLimitFault`.
@@ -43,12 +42,12 @@ pub enum ApiError {
 }
 
 impl ApiError {
-    /// The request cannot be understood or is not allowed as it is.
+    /// The request cannot be understood, or is not allowed in this form.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::nova(StatusCode::BAD_REQUEST, "badRequest", message)
     }
 
-    /// The request is wrong in a way that nova has no words for.
+    /// The request is wrong in a way for which nova has no message of its own.
     pub fn malformed_or_incorrect() -> Self {
         Self::bad_request(
             "The server could not comply with the request since it is either malformed or \
@@ -63,28 +62,28 @@ impl ApiError {
         Self::Unauthorized { challenge }
     }
 
-    /// The caller is known and lacks the role that `rule`, a policy of nova's, asks for.
+    /// The caller is known but lacks the role that `rule`, a nova policy, requires.
     pub fn forbidden(rule: &str) -> Self {
         let message = format!("Policy doesn't allow {rule} to be performed.");
         Self::nova(StatusCode::FORBIDDEN, "forbidden", message)
     }
 
-    /// There is no such path, or not in this version of the API.
+    /// The API has no such path, or not in this version.
     pub fn not_found() -> Self {
         Self::item_not_found("The resource could not be found.")
     }
 
-    /// What the path names is not there.
+    /// The item that the path names does not exist.
     pub fn item_not_found(message: impl Into<String>) -> Self {
         Self::nova(StatusCode::NOT_FOUND, "itemNotFound", message)
     }
 
-    /// The request is written for a version of the API that there is not.
+    /// The request names an unsupported version of the API.
     pub fn not_acceptable(message: impl Into<String>) -> Self {
         Self::nova(StatusCode::NOT_ACCEPTABLE, "computeFault", message)
     }
 
-    /// The body is said to be something else than JSON.
+    /// The content type is not JSON.
     pub fn unsupported_media_type() -> Self {
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         Self::nova(status, "badMediaType", "Unsupported Content-Type")
@@ -110,12 +109,12 @@ impl ApiError {
         Self::unavailable("The token store does not answer. Try again later.")
     }
 
-    /// Something that is needed for an answer does not answer.
+    /// A service that the response depends on does not answer.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::nova(StatusCode::SERVICE_UNAVAILABLE, "serviceUnavailable", message)
     }
 
-    /// No console was issued.
+    /// Maps the reason why no console was issued.
     pub fn of_issue(request: &IssueRequest, error: &IssueError) -> Self {
         let IssueRequest { instance, console, .. } = request;
         match error {
@@ -139,7 +138,7 @@ impl ApiError {
         }
     }
 
-    /// A machine was not located. `id` is how the caller named it.
+    /// Maps the reason why a machine was not located. `id` is the caller's name for the machine.
     pub fn of_location(id: &str, error: &LocateError) -> Self {
         match error {
             LocateError::UnknownMachine => Self::instance_not_found(id),
@@ -150,7 +149,7 @@ impl ApiError {
         }
     }
 
-    /// A machine has no VNC port of its own.
+    /// Maps the reason why a machine has no VNC port of its own.
     fn of_port(id: &str, error: &VncPortError) -> Self {
         match error {
             VncPortError::Off | VncPortError::Shared(_) => Self::conflict(format!(
@@ -162,7 +161,7 @@ impl ApiError {
             VncPortError::Vcenter(error) => match error.missing_privilege() {
                 Some(privilege) => {
                     let message = format!(
-                        "vCenter does not allow to switch VNC on for instance {id}: its account for \
+                        "vCenter does not allow switching VNC on for instance {id}: its account for \
                          consoles lacks the privilege {privilege}."
                     );
                     Self::nova(StatusCode::FORBIDDEN, "forbidden", message)
@@ -217,12 +216,12 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// The authority's no to the gateway or to the console page.
+/// A [`Refusal`] as the response to the gateway, to the console page or to another site.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusalResponse(pub Refusal);
 
 impl RefusalResponse {
-    /// A refusal in words for the person at the browser.
+    /// A refusal with a message for the person at the browser.
     pub fn new(code: RefusalCode, message: impl Into<String>) -> Self {
         Self(Refusal { code, message: message.into(), retry_after: None })
     }
@@ -310,7 +309,9 @@ fn console_unavailable(reason: ConsoleUnavailable) -> &'static str {
         }
         ConsoleUnavailable::Suspended => "The machine is suspended. Resume it and connect again.",
         ConsoleUnavailable::Disconnected => "vCenter has no connection to the machine's host.",
-        ConsoleUnavailable::HostUnknown => "vCenter does not tell on which host the machine runs.",
+        ConsoleUnavailable::HostUnknown => {
+            "vCenter does not report which host the machine runs on."
+        }
         ConsoleUnavailable::NoVnc => "The machine's VNC console is switched off.",
         ConsoleUnavailable::NoWebmks => "The machine's host has no WebMKS consoles.",
         ConsoleUnavailable::PortShared => {
@@ -318,7 +319,7 @@ fn console_unavailable(reason: ConsoleUnavailable) -> &'static str {
              console it is. Ask for a new link."
         }
         ConsoleUnavailable::HostCertificate(HostCertificateError::Unknown) => {
-            "vCenter does not tell the certificate of the machine's host. Tell your administrator."
+            "vCenter does not report the certificate of the machine's host. Tell your administrator."
         }
         ConsoleUnavailable::HostCertificate(HostCertificateError::OutOfDate) => {
             "The certificate of the machine's host has expired. Tell your administrator."

@@ -1,7 +1,7 @@
-//! The console page and noVNC's library, out of this binary; optionally a folder of other noVNC pages.
+//! The console page and noVNC's library, embedded in this binary, and optionally a folder of other noVNC pages.
 //!
-//! Every page carries a Content-Security-Policy that lets it load and connect to nothing but where it came
-//! from, whatever its URL's parameters say (CVE-2017-18635), and no page may be framed.
+//! The Content-Security-Policy of every page lets it load from and connect to its own origin only, whatever its
+//! URL's parameters say (CVE-2017-18635), and forbids framing.
 
 use axum::Router;
 use axum::extract::{Path as UrlPath, Request};
@@ -17,7 +17,7 @@ use rust_embed::{Embed, EmbeddedFile};
 use std::path::Path;
 use tower_http::services::ServeDir;
 
-/// Our own page: no inline script or style, images as noVNC makes them out of the screen's rectangles.
+/// For our own page: no inline scripts or styles; images are those that noVNC makes of the screen's rectangles.
 const OWN_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
      connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
@@ -75,8 +75,8 @@ fn stock(web: &Path) -> ServeDir {
 
 fn file(request: &HeaderMap, name: &str, embedded: Option<EmbeddedFile>) -> Response {
     let Some(embedded) = embedded else { return StatusCode::NOT_FOUND.into_response() };
-    // Scripts are looked at again at each load and sent again when they have changed. The page itself is
-    // where a token arrives: nothing of it is to be found on the disk of a shared computer.
+    // Browsers revalidate scripts at each load. The page itself receives a token, so no cache may keep it on
+    // the disk of a shared computer.
     let caching = if name.ends_with(".html") { "no-store" } else { "no-cache" };
     let tag = format!("\"{}\"", hex::encode(embedded.metadata.sha256_hash()));
     let headers = [

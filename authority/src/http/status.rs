@@ -1,5 +1,5 @@
-//! `GET /console/status`: why a console cannot be opened, for the console page. A failed WebSocket upgrade tells a browser
-//! nothing but code 1006.
+//! `GET /console/status`: what a token is good for, for the console page. A failed WebSocket upgrade tells a
+//! browser nothing but code 1006.
 
 use super::app::App;
 use super::caller::client;

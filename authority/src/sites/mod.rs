@@ -102,7 +102,7 @@ pub enum SiteError {
     /// An HTTP status that no response of an authority has.
     #[error("HTTP status {0}")]
     Status(StatusCode),
-    /// More than [`RESPONSE_LIMIT`].
+    /// More than 16 KiB.
     #[error("the response is larger than {RESPONSE_LIMIT} bytes")]
     TooLarge,
     /// A response that does not fit the request.
@@ -124,7 +124,7 @@ impl SiteError {
     }
 }
 
-/// Every other site of the configuration; empty if there is none.
+/// Every other site of the configuration; empty without other sites.
 #[derive(Default)]
 pub struct Sites(Vec<Site>);
 

@@ -1,7 +1,8 @@
-//! Mutual TLS between sites. Both ends are authorities: each shows one certificate, asking and asked.
+//! Mutual TLS between sites. Both ends are authorities, and each uses one certificate as client and as server.
 //!
-//! The certificate of a site is for the host of its `url`, and signed by the authority that signs those of all
-//! sites. Whoever shows one for another name is nobody, even if that authority signed it.
+//! Sites authenticate with certificates whose SAN is the host in the peer's `[[site]].url`, signed by one
+//! certificate authority for all sites. A certificate for another name is refused, even if that authority
+//! signed it.
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::client::verify_server_name;
@@ -29,26 +30,26 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// How long a client may take to show its certificate. Three round trips across the world and the
-/// signatures stay below a second; the other authority gives its question up after four.
+/// How long a client may take to present its certificate. Three round trips across the world and the signatures
+/// stay below a second; the other authority's request times out after four seconds by default.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Clients that have shown no certificate yet. Nobody else can be told from a stranger, so strangers get that
-/// many of the process's descriptors and no more; the next ones wait in the kernel's queue.
+/// Clients that have not presented a certificate yet, at most. Unauthenticated clients get this many of the
+/// process's descriptors and no more; further ones wait in the kernel's queue.
 const HANDSHAKES: usize = 64;
 
-/// What an authority shows to others, and whom it believes.
+/// The certificate that an authority presents to other sites, and the roots that it trusts for theirs.
 #[derive(Debug)]
 pub struct Credentials {
-    /// Its certificate and those between it and the root, in this order.
+    /// The authority's certificate, followed by the intermediate certificates.
     pub certificates: Vec<CertificateDer<'static>>,
     /// The key of the first.
     pub key: PrivateKeyDer<'static>,
-    /// Who signs the certificates of all sites.
+    /// The certificate authority that signs the certificates of all sites.
     pub roots: Arc<RootCertStore>,
 }
 
-/// A site may come in by a certificate for this name.
+/// The name in a site's certificate.
 #[derive(Clone, Debug)]
 pub struct PeerName {
     /// The site.
@@ -75,7 +76,8 @@ pub fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
 }
 
 impl Credentials {
-    /// For asking. The other authority's certificate has to be for the host that is asked.
+    /// The configuration for requests to other sites. The other authority's certificate has to be for the host
+    /// of the request.
     pub fn client_config(&self) -> Result<ClientConfig, rustls::Error> {
         ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&version::TLS13])?
@@ -83,7 +85,7 @@ impl Credentials {
             .with_client_auth_cert(self.certificates.clone(), self.key.clone_key())
     }
 
-    /// For being asked by these sites.
+    /// An acceptor for requests from these sites.
     pub fn acceptor(&self, peers: Vec<PeerName>) -> Result<PeerAcceptor, AcceptorError> {
         let chain =
             WebPkiClientVerifier::builder_with_provider(Arc::clone(&self.roots), provider());
@@ -93,7 +95,7 @@ impl Credentials {
             .with_protocol_versions(&[&version::TLS13])?
             .with_client_cert_verifier(client_verifier)
             .with_single_cert(self.certificates.clone(), self.key.clone_key())?;
-        // A session that is taken up again shows no certificate, and that may have expired meanwhile.
+        // A resumed session presents no certificate, and the certificate may have expired meanwhile.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         let acceptor = TlsAcceptor::from(Arc::new(config));
@@ -101,13 +103,13 @@ impl Credentials {
     }
 }
 
-/// No [`PeerAcceptor`] can be made of these credentials.
+/// Why these credentials make no [`PeerAcceptor`].
 #[derive(Debug, Error)]
 pub enum AcceptorError {
-    /// No verifier.
+    /// The roots make no verifier.
     #[error(transparent)]
     Verifier(#[from] VerifierBuilderError),
-    /// No server.
+    /// Certificate and key make no server.
     #[error(transparent)]
     Server(#[from] rustls::Error),
 }
@@ -116,7 +118,7 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// Lets the sites of the configuration in, and nobody else.
+/// Accepts TLS connections from the sites of the configuration, and refuses all others.
 #[derive(Clone)]
 pub struct PeerAcceptor {
     acceptor: TlsAcceptor,
@@ -131,7 +133,7 @@ impl fmt::Debug for PeerAcceptor {
 }
 
 impl PeerAcceptor {
-    /// The next client. Waits while too many have shown no certificate yet.
+    /// Accepts the next client. Waits while 64 clients have not presented a certificate yet.
     pub async fn accept(&self, listener: &TcpListener) -> io::Result<Handshake> {
         let slot = Arc::clone(&self.handshakes).acquire_owned().await;
         let slot = slot.expect("it is never closed");
@@ -141,9 +143,9 @@ impl PeerAcceptor {
     }
 }
 
-/// A client that has shown no certificate yet.
+/// A client that has not presented a certificate yet.
 pub struct Handshake {
-    /// Where it comes from.
+    /// The client's address.
     pub client: SocketAddr,
     stream: TcpStream,
     acceptor: PeerAcceptor,
@@ -151,7 +153,8 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    /// The connection with a site, and that site's name. Fails for everybody else.
+    /// Completes the handshake. Returns the connection and the site's name, or an error for a client that is
+    /// not a configured site.
     pub async fn finish(self) -> io::Result<(TlsStream<TcpStream>, Arc<str>)> {
         let PeerAcceptor { acceptor, verifier, .. } = &self.acceptor;
         let handshake = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(self.stream)).await;
@@ -163,19 +166,19 @@ impl Handshake {
     }
 }
 
-/// A certificate is good, and for somebody else.
+/// A valid certificate that is not a configured site's.
 #[derive(Error)]
 #[error("it is for none of the hosts of the [[site]]s: {}", .0.join(", "))]
 struct NotASite(Vec<String>);
 
-/// rustls puts other people's errors into its own by `Debug`.
+/// rustls formats custom errors by `Debug`.
 impl fmt::Debug for NotASite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-/// Checks who signed a certificate, and then whether it is a site's.
+/// Verifies a certificate's chain, and then that its name is a configured site's.
 #[derive(Debug)]
 struct SiteVerifier {
     chain: Arc<dyn ClientCertVerifier>,

@@ -5,14 +5,13 @@
 //! | `vncgate:token:HASH` | the record as JSON; it expires with its token |
 //! | `vncgate:instance:UUID` | hashes of the machine's tokens, a line each, oldest first |
 //!
-//! A token is good while its record is there *and* its machine's list names it. memcached changes one key at
-//! a time and evicts what it likes; with this rule revoking a machine's tokens is one deletion, and nothing
-//! that ends half-way, and no eviction, leaves a token that could not be revoked. Of replicas that take one
-//! token, the one that deletes its record gets it. Lists are written by compare-and-swap (`ms` with `C`, of
-//! memcached's meta protocol).
+//! A token is good while its record exists *and* its machine's list names it. memcached changes one key at a
+//! time and evicts at will. With this rule, one deletion revokes all tokens of a machine, and no interrupted
+//! operation or eviction leaves a token that cannot be revoked. Of replicas that take one token, the one that
+//! deletes its record gets it. Lists are written by compare-and-swap (`ms` with `C`, of memcached's meta
+//! protocol).
 //!
-//! Expiry is memcached's own, which counts whole seconds: a token may live up to a second less than it
-//! should.
+//! Tokens expire by memcached's clock, in whole seconds: a token may live up to a second less than configured.
 
 use super::record::Record;
 use super::remote::Remote;
@@ -32,12 +31,12 @@ use uuid::Uuid;
 const TOKEN_KEYS: &str = "vncgate:token:";
 const INSTANCE_KEYS: &str = "vncgate:instance:";
 
-/// Connections of one authority. A connection carries one call at a time, in well below a millisecond, and
-/// memcached accepts 1,024 connections by default, from all of its clients together.
+/// Connections of one authority, at most. A connection carries one call at a time, each well below a
+/// millisecond, and memcached accepts 1,024 connections by default, from all of its clients together.
 const CONNECTIONS: usize = 32;
 
-/// How often a list is written anew when somebody else was quicker. Of writers that meet, one always
-/// succeeds: it takes as many callers who want consoles of one machine in the same millisecond.
+/// How often a write is retried when another writer changed the list first. Of concurrent writers one always
+/// succeeds, so only this many concurrent callers for one machine exhaust it.
 const ATTEMPTS: usize = 64;
 
 /// A store in memcached. Connects when it is called, and again whenever a connection is lost.
@@ -47,12 +46,12 @@ pub struct MemcachedStore {
 }
 
 impl MemcachedStore {
-    /// The store at `address`, `HOST:PORT`. No method takes longer than `timeout`.
+    /// Creates the store at `address`, `HOST:PORT`. No method takes longer than `timeout`.
     pub fn new(address: String, timeout: Duration, metrics: Arc<Metrics>) -> Self {
         Self { pool: Pool::new(address), remote: Remote::new(timeout, metrics) }
     }
 
-    /// Runs `exchange` on a connection, as an operation of this name.
+    /// Runs `exchange` on a connection, and counts it as `operation`.
     async fn run<T, F: Future<Output = (Client, Result<T, Failure>)>>(
         &self,
         operation: &'static str,
@@ -123,7 +122,7 @@ impl TokenStore for MemcachedStore {
     }
 }
 
-/// Why a call has no answer.
+/// Why a call failed.
 #[derive(Debug, Error)]
 enum Failure {
     #[error(transparent)]
@@ -136,7 +135,8 @@ enum Failure {
     Record(#[from] serde_json::Error),
 }
 
-/// Keeps the record and puts it on its machine's list. Returns how many live tokens were dropped from it.
+/// Stores the record and adds its token to the machine's list. Returns how many live tokens were dropped from
+/// the list.
 async fn put(
     client: &mut Client,
     token: TokenHash,
@@ -156,7 +156,7 @@ async fn put(
                 });
                 (tokens, format!("C{}", list.cas), list.seconds_left)
             }
-            // Add one, unless somebody else does.
+            // Add a list, unless another writer does so first.
             None => (Vec::new(), "ME".to_owned(), 0),
         };
         let dropped = (tokens.len() + 1).saturating_sub(TOKENS_PER_INSTANCE);
@@ -174,7 +174,7 @@ async fn put(
     Err(Failure::Contended)
 }
 
-/// The record of a good token, for one caller.
+/// Removes a good token. Of concurrent callers, one gets its record.
 async fn take(client: &mut Client, token: TokenHash) -> Result<Option<Record>, Failure> {
     let Some(found) = find(client, token).await? else { return Ok(None) };
     let unchanged = [&*format!("C{}", found.cas)];
@@ -192,7 +192,7 @@ async fn list(client: &mut Client, instance: Uuid) -> Result<Vec<(TokenHash, Rec
     found.collect()
 }
 
-/// Without their machine's list its tokens are no good. Returns how many of them were live.
+/// Deletes a machine's list, without which its tokens are not good. Returns how many of them were live.
 async fn revoke(client: &mut Client, instance: Uuid) -> Result<usize, Failure> {
     for _ in 0..ATTEMPTS {
         let Some(list) = List::read(client, instance).await? else { return Ok(0) };
@@ -207,7 +207,7 @@ async fn revoke(client: &mut Client, instance: Uuid) -> Result<usize, Failure> {
     Err(Failure::Contended)
 }
 
-/// Whether a conditional change was made: not if somebody else was quicker.
+/// Was a conditional change made? It was not if another writer came first.
 fn done(answer: Result<Option<MetaValue>, Error>) -> Result<bool, Failure> {
     match answer {
         Ok(_) => Ok(true),
@@ -221,7 +221,7 @@ struct Found {
     cas: u64,
 }
 
-/// The record of a good token.
+/// Finds the record of a good token.
 async fn find(client: &mut Client, token: TokenHash) -> Result<Option<Found>, Failure> {
     let Some(value) = client.meta_get(token_key(token), false, None, Some(&["v", "c"])).await?
     else {
@@ -239,7 +239,7 @@ fn record(value: &MetaValue) -> Result<Record, Failure> {
     Ok(Record::from_json(text)?)
 }
 
-/// Those of `tokens` whose records are there, by their keys, with what the flags ask for.
+/// Reads the records of those `tokens` that have one, by their keys. The flags select what is read.
 async fn live(
     client: &mut Client,
     tokens: &[TokenHash],
@@ -253,7 +253,7 @@ async fn live(
         .collect()
 }
 
-/// A machine's list as it was at one moment.
+/// A machine's list, as read at one moment.
 struct List {
     tokens: Vec<TokenHash>,
     cas: u64,
@@ -275,7 +275,7 @@ impl List {
     }
 }
 
-/// Connections to one server, made when they are needed.
+/// Connections to one server, made on demand.
 struct Pool {
     address: String,
     idle: Mutex<Vec<Client>>,
@@ -287,9 +287,10 @@ impl Pool {
         Self { address, idle: Mutex::default(), slots: Semaphore::new(CONNECTIONS) }
     }
 
-    /// Runs `exchange` on an idle connection, or on a new one. A connection that memcached has closed since
-    /// its last use shows when it is used: then all of them are, and one new one is tried. Every exchange
-    /// may run twice: at worst a token was taken by the run whose answer is lost, and nobody has it.
+    /// Runs `exchange` on an idle connection, or on a new one. If memcached has closed the idle connection,
+    /// which shows when it is used, the others are closed as well, and the exchange runs on a new one. Every
+    /// exchange may run twice: at worst the run whose response was lost took a token, which is then lost to
+    /// both.
     async fn run<T, F: Future<Output = (Client, Result<T, Failure>)>>(
         &self,
         exchange: impl Fn(Client) -> F,
@@ -307,8 +308,8 @@ impl Pool {
         self.keep(client, answer)
     }
 
-    /// A connection whose last answer was read to its end can be used again. One whose caller lost patience
-    /// never comes here: it was dropped with its call.
+    /// Keeps a connection whose last response was read to its end. A connection whose call timed out never gets
+    /// here: it was dropped with the call.
     fn keep<T>(&self, client: Client, answer: Result<T, Failure>) -> Result<T, Failure> {
         if !client.is_closed() {
             self.idle().push(client);
@@ -329,7 +330,7 @@ fn instance_key(instance: Uuid) -> String {
     format!("{INSTANCE_KEYS}{instance}")
 }
 
-/// In memcached 0 seconds are for ever and more than 30 days a date; lives of tokens lie between.
+/// To memcached 0 seconds mean no expiry and more than 30 days a date; the lifetime of a token lies between.
 fn whole_seconds(ttl: Duration) -> u64 {
     ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0)
 }

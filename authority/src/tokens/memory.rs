@@ -1,4 +1,4 @@
-//! Tokens in this process's memory: gone at a restart, unknown to other replicas.
+//! Tokens in this process's memory: lost at a restart, unknown to other replicas.
 
 use super::record::Record;
 use super::store::{StoreUnavailable, TOKENS_PER_INSTANCE, TokenStore};
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tracing::warn;
 use uuid::Uuid;
 
-/// A bounded store. When it is full, the oldest token makes room.
+/// A bounded store. When it is full, a new token pushes out the oldest.
 pub struct MemoryStore {
     tokens: Mutex<Tokens>,
 }
@@ -79,9 +79,9 @@ struct Entry {
     expires: Instant,
 }
 
-/// Every hash in `by_instance` is a key of `by_hash`, and the other way round.
+/// Every hash in `by_instance` is a key of `by_hash`, and vice versa.
 struct Tokens {
-    /// In order of issue: looking a token up does not move it.
+    /// In the order of issue: a lookup does not move a token.
     by_hash: LruCache<TokenHash, Entry>,
     /// Each machine's tokens, oldest first.
     by_instance: HashMap<Uuid, Vec<TokenHash>>,

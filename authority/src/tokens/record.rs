@@ -14,7 +14,7 @@ use uuid::Uuid;
 pub struct Record {
     /// Instance UUID of the machine.
     pub instance: Uuid,
-    /// The type of console that was asked for.
+    /// The type of console that the caller requested.
     pub console: ConsoleType,
     /// Which vCenter manages the machine.
     pub service_host: String,

@@ -5,14 +5,13 @@
 //! | `vncgate:token:HASH` | string | the record as JSON; it expires with its token |
 //! | `vncgate:instance:UUID` | list | hashes of the machine's tokens, oldest first |
 //!
-//! A token is good while its record is there *and* its machine's list names it, so that a list that is
-//! gone, revoked or evicted, takes its tokens with it. Each method is one script: Redis runs scripts one at
-//! a time and alone, and no replica sees one half done. Expiry is Redis's own; nobody's clock is compared
-//! with anybody else's.
+//! A token is good while its record exists *and* its machine's list names it, so that removing a list, by
+//! revocation or eviction, invalidates its tokens. Each method is one script: Redis runs scripts one at a time,
+//! and no replica sees a half-finished one. Tokens expire by Redis's clock alone.
 //!
-//! Scripts find the keys of lists by the records that they read. Redis Cluster does not support that. A
-//! replica that takes over after a failure may lack the last moments before it: a token that was used up or
-//! revoked then may be good again, for what is left of its life.
+//! Scripts derive the keys of lists from the records that they read, which Redis Cluster does not support. A
+//! replica that takes over after a failure may lack the last writes before it: a token that was consumed or
+//! revoked then may be good again until it expires.
 
 use super::record::Record;
 use super::remote::Remote;
@@ -31,8 +30,8 @@ use uuid::Uuid;
 const TOKEN_KEYS: &str = "vncgate:token:";
 const INSTANCE_KEYS: &str = "vncgate:instance:";
 
-/// Drops what has expired from the machine's list, then its oldest tokens if there are still too many, and
-/// adds the new one. The list lives as long as its last token. Returns how many live tokens were dropped.
+/// Drops expired tokens from the machine's list, then its oldest tokens if there are still too many, and adds
+/// the new one. The list lives as long as its last token. Returns how many live tokens were dropped.
 const PUT: &str = r"
 local list, hash, limit = KEYS[1], ARGV[1], tonumber(ARGV[4])
 redis.call('LREM', list, 0, hash)
@@ -49,7 +48,7 @@ redis.call('RPUSH', list, hash)
 redis.call('PEXPIRE', list, math.max(redis.call('PTTL', list), tonumber(ARGV[3])))
 return dropped";
 
-/// The record of a good token, or nothing.
+/// Returns the record of a good token, or nil.
 const GET: &str = r"
 local record = redis.call('GET', KEYS[1])
 if not record then return nil end
@@ -57,7 +56,7 @@ local list = ARGV[2] .. cjson.decode(record).instance
 if not redis.call('LPOS', list, ARGV[1]) then return nil end
 return record";
 
-/// The same, and the token is no more.
+/// Returns the record of a good token and removes the token.
 const TAKE: &str = r"
 local record = redis.call('GET', KEYS[1])
 if not record then return nil end
@@ -66,7 +65,7 @@ local list = ARGV[2] .. cjson.decode(record).instance
 if redis.call('LREM', list, 0, ARGV[1]) == 0 then return nil end
 return record";
 
-/// Hash, record, hash, record…
+/// Returns hash, record, hash, record, and so on.
 const LIST: &str = r"
 local found = {}
 for _, hash in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do
@@ -87,7 +86,7 @@ end
 redis.call('DEL', KEYS[1])
 return revoked";
 
-/// Also tells an account that may not run scripts.
+/// Fails as well for an account that may not run scripts.
 const PING: &str = "return redis.call('PING')";
 
 /// A store in Redis. Connects at its first call, and again whenever the connection is lost.
@@ -103,20 +102,20 @@ pub struct RedisStore {
 }
 
 impl RedisStore {
-    /// The store behind `client`. No method takes longer than `timeout`. Must be called within a Tokio
+    /// Creates the store behind `client`. No method takes longer than `timeout`. Must be called within a Tokio
     /// runtime.
     pub fn new(
         client: Client,
         timeout: Duration,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StoreUnavailable> {
-        // The client takes the process's provider. Another may be there already, which is as good.
+        // The client uses the process's provider. If one is installed already, that one serves as well.
         let _ = ring::default_provider().install_default();
-        // One connection for all callers. Connecting is tried when somebody asks, not by a timer.
+        // One connection for all callers. It is made when a method is called, not by a timer.
         let config = ConnectionManagerConfig::new()
             .set_number_of_retries(0)
             .set_connection_timeout(Some(timeout))
-            // `Remote` is patient for all of a call.
+            // `Remote` bounds the whole call.
             .set_response_timeout(None);
         let connection = ConnectionManager::new_lazy_with_config(client, config)
             .map_err(|error| StoreUnavailable(error.to_string()))?;
@@ -132,9 +131,9 @@ impl RedisStore {
         })
     }
 
-    /// Runs a script, and once more if the connection was lost: that shows when it is used, and it is then
-    /// made anew. Every script may run twice: at worst a token was taken by the run whose answer is lost,
-    /// and nobody has it.
+    /// Runs a script, and once more on a new connection if the connection was lost, which shows when it is
+    /// used. Every script may run twice: at worst the run whose response was lost took a token, which is then
+    /// lost to both.
     async fn run<T: FromRedisValue>(
         &self,
         operation: &'static str,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use thiserror::Error;
 use uuid::Uuid;
 
-/// The store cannot answer now. A caller that gets this refuses the request.
+/// The store cannot answer now. Callers refuse the request.
 #[derive(Debug, Error)]
 #[error("the token store is unavailable: {0}")]
 pub struct StoreUnavailable(pub String);
@@ -19,14 +19,14 @@ impl From<serde_json::Error> for StoreUnavailable {
     }
 }
 
-/// Live tokens of one machine. A portal that asks for console after console of one machine drops that
-/// machine's oldest token, and nobody else's.
+/// Live tokens of one machine, at most. A portal that issues token after token for one machine pushes out that
+/// machine's oldest token and no other machine's.
 pub const TOKENS_PER_INSTANCE: usize = 100;
 
-/// Where tokens are kept. Each method is atomic: of two replicas that take one token, one gets it.
+/// Stores tokens. Each method is atomic: of two replicas that take one token, one gets it.
 #[async_trait]
 pub trait TokenStore: Send + Sync {
-    /// Keeps a token for `ttl`, and drops the expired ones from its machine's list.
+    /// Stores a token for `ttl`, and drops expired tokens from its machine's list.
     async fn put(
         &self,
         token: TokenHash,
@@ -34,20 +34,20 @@ pub trait TokenStore: Send + Sync {
         ttl: Duration,
     ) -> Result<(), StoreUnavailable>;
 
-    /// What an unexpired token stands for.
+    /// Returns what an unexpired token was issued for.
     async fn get(&self, token: TokenHash) -> Result<Option<Record>, StoreUnavailable>;
 
-    /// Removes an unexpired token and returns what it stood for: it can be taken once. A single-use token
-    /// is taken at its check, and any token when it is revoked.
+    /// Removes an unexpired token and returns what it was issued for. A token can be taken once: a single-use
+    /// token at its check, any token when it is revoked.
     async fn take(&self, token: TokenHash) -> Result<Option<Record>, StoreUnavailable>;
 
-    /// The unexpired tokens of a machine, oldest first.
+    /// Lists the unexpired tokens of a machine, oldest first.
     async fn list(&self, instance: Uuid) -> Result<Vec<(TokenHash, Record)>, StoreUnavailable>;
 
     /// Removes every token that was issued for a machine before the call, and returns how many of them
     /// were unexpired.
     async fn revoke(&self, instance: Uuid) -> Result<usize, StoreUnavailable>;
 
-    /// Does it answer?
+    /// Checks that the store answers.
     async fn ping(&self) -> Result<(), StoreUnavailable>;
 }

@@ -10,12 +10,12 @@ use uuid::Uuid;
 pub struct Token(Uuid);
 
 impl Token {
-    /// A token that was never issued before.
+    /// Generates a token.
     pub fn random() -> Self {
         Self(Uuid::new_v4())
     }
 
-    /// What the holder shows to open a console.
+    /// The text that opens a console. Never log it.
     pub fn reveal(&self) -> String {
         self.0.to_string()
     }
@@ -27,7 +27,7 @@ impl Token {
 pub struct TokenHash(#[serde(with = "hex::serde")] [u8; 32]);
 
 impl TokenHash {
-    /// The hash of a token as somebody showed it. Any text has one.
+    /// Hashes a token as it was shown. Any text has a hash.
     pub fn of(shown: &str) -> Self {
         Self(Sha256::digest(shown).into())
     }

@@ -1,4 +1,4 @@
-//! An ESXi host as a console gateway sees it, read out of vSphere's properties.
+//! An ESXi host, as far as consoles are concerned, read from vSphere's properties.
 
 use super::reference::HostRef;
 use super::soap::ObjectContent;
@@ -21,7 +21,7 @@ pub struct Host {
     pub name: String,
     /// Version of ESXi, `7.0.3`. Absent while vCenter has not reached the host.
     pub version: Option<String>,
-    /// Its certificate in PEM, where that was asked for and vCenter knows it.
+    /// Its certificate in PEM, if it was read and vCenter has it.
     pub certificate: Option<String>,
 }
 
@@ -37,8 +37,7 @@ impl Host {
         })
     }
 
-    /// Can its machines have VNC consoles? Up to version 6.7; of a host whose version is unknown it is not
-    /// assumed.
+    /// Can its machines have VNC consoles? True up to version 6.7, false for a host of unknown version.
     pub fn offers_vnc(&self) -> bool {
         let major = self.version.as_deref().and_then(|version| version.split('.').next());
         major.and_then(|major| major.parse().ok()).is_some_and(|major: u32| major < WITHOUT_VNC)

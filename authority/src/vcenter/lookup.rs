@@ -22,8 +22,8 @@ impl Vcenter {
         self.in_time(self.timeout, self.search_by_uuid(instance, Detail::None)).await
     }
 
-    /// Finds the machine with this instance UUID, which was last seen as `reference`. Takes one round trip, and one
-    /// more for every [`PAGE_SIZE`] neighbours if `detail` includes them. A machine that was registered anew has
+    /// Finds the machine with this instance UUID, which was last seen as `reference`. Takes one round trip, and
+    /// one more for every 200 neighbours if `detail` includes them. A machine that was registered anew has
     /// another reference and takes two more.
     pub async fn find_by_reference(
         &self,

@@ -1,4 +1,4 @@
-//! A virtual machine as a console gateway sees it, read out of vSphere's properties.
+//! A virtual machine, as far as its console is concerned, read from vSphere's properties.
 
 use super::host::{self, Host};
 use super::port_holder::{PORT_PATHS, PortHolder, neighbours, vnc_port};
@@ -20,7 +20,7 @@ const VCPUS: &str = "summary.config.numCpu";
 const MEMORY_MIB: &str = "summary.config.memorySizeMB";
 const HOST_PARENT: &str = "parent";
 
-/// What to read of each `VirtualMachine`.
+/// The properties that are read of each `VirtualMachine`.
 pub(super) const MACHINE_PATHS: &[&str] = &[
     NAME,
     INSTANCE_UUID,
@@ -33,11 +33,10 @@ pub(super) const MACHINE_PATHS: &[&str] = &[
     MEMORY_MIB,
 ];
 
-/// What to read of each `HostSystem`.
+/// The properties that are read of each `HostSystem`.
 pub(super) const HOST_PATHS: &[&str] = &[host::NAME, HOST_PARENT, host::VERSION];
 
-/// What to read of a machine beside what [`VirtualMachine`] always has: what only somebody needs who is
-/// about to open its console.
+/// Additional properties of a machine, which are read only before its console is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detail {
     /// Nothing.
@@ -49,7 +48,7 @@ pub enum Detail {
 }
 
 impl Detail {
-    /// How many there are.
+    /// The number of variants.
     pub(super) const COUNT: usize = 3;
 
     pub(super) fn machine_paths(self) -> Vec<&'static str> {
@@ -92,16 +91,16 @@ pub struct VirtualMachine {
     pub instance: Option<Uuid>,
     /// Whether it runs.
     pub power_state: PowerState,
-    /// Whether its host can reach it (`connectionState` is `connected`).
+    /// Whether vCenter has a connection to it (`connectionState` is `connected`).
     pub connected: bool,
     /// The ESXi host that it is registered on.
     pub host: Option<Host>,
     /// `RemoteDisplay.vnc.port`, unless `RemoteDisplay.vnc.enabled` says that VNC is off. nova and the
     /// tools that set a port by hand do not always set `enabled`; without it the port counts.
     pub vnc_port: Option<NonZeroU16>,
-    /// `RemoteDisplay.vnc.password`, where that was asked for.
+    /// `RemoteDisplay.vnc.password`, if [`Detail::Vnc`] was read.
     pub vnc_password: Option<Secret>,
-    /// The VNC ports of its host's other machines, where that was asked for.
+    /// The VNC ports of its host's other machines, if [`Detail::Vnc`] was read.
     pub neighbours: Vec<PortHolder>,
     /// Identifier of the cluster, or of the single host's `ComputeResource`, that its host belongs to.
     pub cluster: Option<String>,
@@ -118,19 +117,20 @@ pub(super) fn machines(objects: &[ObjectContent]) -> Result<Vec<VirtualMachine>,
     machines.map(|object| read(object, &hosts)).collect()
 }
 
-/// These machines out of `objects`, each with the host it refers to and, where those were read, its neighbours.
+/// These machines out of `objects`, each with its host and, if they were read, its neighbours.
 pub(super) fn machines_by_reference<'a>(
     objects: &'a [ObjectContent],
     references: &'a [MachineRef],
 ) -> impl Iterator<Item = Result<Option<VirtualMachine>, SoapError>> + 'a {
     let hosts = hosts(objects);
     references.iter().map(move |reference| {
-        // It is a neighbour, too: once with all properties, and once or more with those of neighbours.
+        // A machine is its own neighbour too: `objects` has it once with all properties, and once or more with
+        // a neighbour's.
         let own = objects.iter().filter(|object| object.id == reference.as_str());
         let Some(own) = own.max_by_key(|object| object.properties.len()) else { return Ok(None) };
         let host = own.property(HOST);
         let is_neighbour = |object: &&ObjectContent| {
-            // One whose host is withheld may be there.
+            // A machine whose host is withheld may be on this host.
             host.is_none() || object.property(HOST).is_none_or(|other| Some(other) == host)
         };
         let neighbours = neighbours(objects.iter().filter(is_neighbour), reference);
@@ -159,7 +159,7 @@ fn read(
     };
     let host = object.property(HOST).and_then(|id| hosts.get(id));
     let password = object.property(VNC_PASSWORD).filter(|password| !password.is_empty());
-    // Absent while vCenter cannot reach the host; they are for display.
+    // For display only, and absent while vCenter cannot reach the host.
     let number = |path| object.property(path).and_then(|text| text.parse().ok()).unwrap_or(0);
     Ok(VirtualMachine {
         reference: MachineRef::from(object.id.clone()),

@@ -3,17 +3,17 @@
 use super::soap::ObjectContent;
 use std::collections::HashMap;
 
-/// Which machines somebody may see.
+/// The machines that a caller may see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// Every machine of every vCenter.
     Everything,
-    /// The machines below these containers, and no others. Without containers: none.
+    /// The machines below these containers, and no others.
     Within(Vec<Container>),
 }
 
 impl Scope {
-    /// May it contain machines of the vCenter with this service host?
+    /// May the scope contain machines of the vCenter with this service host?
     pub fn reaches(&self, service_host: &str) -> bool {
         match self {
             Self::Everything => true,
@@ -24,7 +24,7 @@ impl Scope {
     }
 }
 
-/// A folder or a resource pool of one vCenter, with all that is below it.
+/// A folder or a resource pool of one vCenter, with everything below it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Container {
     /// Whose inventory it is in.
@@ -54,7 +54,7 @@ impl ContainerKind {
     }
 }
 
-/// How a container is told apart from others.
+/// How a container is identified.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Locator {
     /// Its managed object identifier, `group-v42`: stays when it is renamed or moved.
@@ -86,7 +86,7 @@ impl Locator {
     }
 }
 
-/// All that a machine is below: folders, resource pools, what those are below, up to the root folder.
+/// A machine's ancestors in the inventory: folders and resource pools, up to the root folder.
 #[derive(Debug)]
 pub(super) struct Ancestors(Vec<ObjectContent>);
 
@@ -110,9 +110,9 @@ impl Ancestors {
         self.0.iter().map(move |object| {
             let mut names = Vec::new();
             let mut next = Some(object);
-            // The inventory is a tree; were it not, a path would still be no longer than all of it.
+            // The inventory is a tree. The bound keeps a path finite if vCenter returns a loop.
             while let Some(object) = next.filter(|_| names.len() <= by_id.len()) {
-                // The root folder has no parent, and no place in a path.
+                // The root folder has no parent and is not part of a path.
                 let Some(parent) = object.property(PARENT) else { break };
                 names.push(object.property(NAME).unwrap_or_default());
                 next = by_id.get(parent).copied();

@@ -38,7 +38,7 @@ pub enum LocateError {
     /// No vCenter has that name.
     #[error("no vCenter has the service host or hypervisor {0:?}")]
     UnknownHypervisor(String),
-    /// Every vCenter that was asked answered that it has no such machine, or none that the caller may see.
+    /// No vCenter that was asked has such a machine, or the caller may not see it.
     #[error("no vCenter has it")]
     UnknownMachine,
     /// A vCenter that may have the machine did not answer, and the others do not have it.

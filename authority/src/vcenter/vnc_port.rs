@@ -1,10 +1,10 @@
 //! VNC ports: unique on each host, and switched on where they are off.
 //!
-//! A port is allocated without a lock, since other authorities and nova itself may do the same at the same
-//! time: choose one that is free, set it, then look again; who still sees another machine with the port gives
-//! it up. Of two that chose the same, the one whose change came second looks after both changes are made and
-//! sees the other, so that never do both keep it. The choice is random, so that they rarely meet at all, and
-//! if they do, the machine with the lower reference waits for the other to move.
+//! A port is allocated without a lock, since other authorities and nova itself may allocate at the same time:
+//! choose a free port, set it, then read the ports again; an authority that still sees another machine with the
+//! port gives it up. Of two that chose the same port, the one whose change came second reads after both changes
+//! and sees the other, so they never both keep it. The choice is random, which makes a collision rare; after
+//! one, the machine with the lower reference waits for the other to move.
 
 use super::Vcenter;
 use super::console_settings::EnableVnc;
@@ -24,14 +24,15 @@ use tracing::{info, warn};
 const PORT: &str = "RemoteDisplay.vnc.port";
 const ENABLED: &str = "RemoteDisplay.vnc.enabled";
 const PASSWORD: &str = "RemoteDisplay.vnc.password";
-/// Told apart from every later state of the machine's configuration by a change made on condition of it.
+/// Identifies a state of the machine's configuration. A change made on condition of it fails if the state is no
+/// longer current.
 const CHANGE_VERSION: &str = "config.changeVersion";
 
-/// How often a port is chosen before VNC is left off. With half of the ports free and two authorities at
-/// work, the second choice is hardly ever needed.
+/// How often a port is chosen before the allocation fails. With half of the ports free and two authorities at
+/// work, a second choice is hardly ever needed.
 const CHOICES: usize = 5;
 
-/// How long a machine waits for another one to give the same port up. That takes a reconfiguration.
+/// How long a machine waits for another to give up the same port, which takes a reconfiguration.
 const WAIT_LIMIT: Duration = Duration::from_secs(2);
 
 /// A reconfiguration takes a host some hundred milliseconds.
@@ -45,32 +46,33 @@ const PASSWORD_LENGTH: usize = 8;
 /// Why a machine has no VNC port of its own.
 #[derive(Debug, Error)]
 pub enum VncPortError {
-    /// VNC is off and not to be switched on.
+    /// VNC is off, and the configuration does not allow switching it on.
     #[error("VNC is off")]
     Off,
-    /// Another running machine of the host has the same port, and no other is to be chosen.
+    /// Another running machine of the host has the same port, and the configuration does not allow choosing
+    /// another.
     #[error("another running machine of the host has the VNC port {0}, too")]
     Shared(NonZeroU16),
     /// Every port of the range belongs to a machine of the host.
     #[error("no VNC port is free on the host")]
     NoneFree,
-    /// Each of the chosen ports was chosen by somebody else as well.
+    /// Each of the chosen ports was taken by another machine at the same time.
     #[error("{CHOICES} times the chosen VNC port was taken by another machine at the same moment")]
     Contended,
-    /// vCenter does not answer or refuses.
+    /// vCenter does not answer or refuses the change.
     #[error(transparent)]
     Vcenter(#[from] VcenterError),
     /// The operating system has no random numbers.
     #[error("cannot choose a VNC port: {0}")]
     Random(#[from] getrandom::Error),
-    /// The authority is ending.
+    /// The authority is shutting down.
     #[error("the allocation of a VNC port was abandoned")]
     Abandoned,
 }
 
 impl Vcenter {
-    /// The machine's VNC port, which no other running machine of its host has. If it has none and the
-    /// policy says so, it is given one. `host` is where it runs.
+    /// Returns the machine's VNC port, which no other running machine of its host has. If the machine has no
+    /// such port and the configuration allows it, allocates one. `host` is the host that runs the machine.
     pub async fn vnc_port(
         self: &Arc<Self>,
         machine: &VirtualMachine,
@@ -91,11 +93,12 @@ impl Vcenter {
             host: host.clone(),
             settings,
         };
-        // A task of its own: a caller who stops waiting must not leave a port that nobody has looked at.
+        // A task of its own: a caller that stops waiting must not leave a port set and unchecked.
         tokio::spawn(allocation.run()).await.unwrap_or(Err(VncPortError::Abandoned))
     }
 
-    /// The VNC ports of a host's other machines, running or not. None of a host that is gone.
+    /// Reads the VNC ports of a host's other machines, running or not. Empty for a host that vCenter no longer
+    /// has.
     async fn others(
         &self,
         host: &HostRef,
@@ -132,7 +135,8 @@ impl Allocation {
         let mut outcome = VncPortError::Contended;
         for _ in 0..CHOICES {
             let current = self.current().await?;
-            // In the first round somebody else has been quicker; later it is the port of the last round.
+            // In the first round another authority has already allocated it; later it is the port of the
+            // previous round.
             if let Some(port) = current.port
                 && self.is_its_own(port, chosen).await?
             {
@@ -148,7 +152,7 @@ impl Allocation {
         let current = self.current().await?;
         match current.port {
             Some(port) if self.is_its_own(port, chosen).await? => return Ok(port),
-            // A port that was the machine's before is not this task's to take away.
+            // A port that the machine had before this task stays.
             Some(port) if Some(port) == chosen => self.switch_off(&current).await?,
             _ => {}
         }
@@ -169,7 +173,8 @@ impl Allocation {
         })
     }
 
-    /// Does no other machine of the host have this port? One that has just `chosen` it too may give it up.
+    /// Does no other machine of the host have this port? If this task has just `chosen` it, waits for another
+    /// machine that chose it too to give it up.
     async fn is_its_own(
         &self,
         port: NonZeroU16,
@@ -195,12 +200,11 @@ impl Allocation {
         self.vcenter.others(&self.host, &self.machine).await
     }
 
-    /// A machine that somebody else is changing is left as it is: the next look at it tells what came of
-    /// that.
+    /// Leaves a machine that is being changed otherwise as it is: the next round reads the outcome.
     async fn switch_on(&self, current: &Current, port: NonZeroU16) -> Result<(), VncPortError> {
         let port = port.to_string();
         let mut options = vec![(ENABLED, "TRUE"), (PORT, port.as_str())];
-        // A password that the console has already may be known to somebody.
+        // A console that already has a port keeps its password, which users may know.
         let wanted = self.settings.password && current.port.is_none();
         let password = if wanted { Some(random_password()?) } else { None };
         if let Some(password) = &password {
@@ -238,7 +242,7 @@ impl Allocation {
 }
 
 impl Vcenter {
-    /// Waits for the end of a task; its failure is the error.
+    /// Waits until a task has ended. The error is the task's failure.
     async fn task_ended(&self, task: &str) -> Result<(), VcenterError> {
         const STATE: &str = "info.state";
         const ERROR: &str = "info.error";
@@ -263,7 +267,7 @@ impl Vcenter {
 }
 
 impl EnableVnc {
-    /// Any port that none of `others` has.
+    /// Chooses a random port that none of `others` has. `None` if every port is taken.
     fn choose(&self, others: &[PortHolder]) -> Result<Option<NonZeroU16>, getrandom::Error> {
         let (first, last) = (self.ports.start().get(), self.ports.end().get());
         let free: Vec<NonZeroU16> = (first..=last)
@@ -283,7 +287,7 @@ fn random_password() -> Result<String, getrandom::Error> {
     Ok(random.into_iter().map(character).collect())
 }
 
-/// Was the machine changed, or is it being changed, by somebody else?
+/// Was the machine changed meanwhile, or is another task changing it?
 fn is_conflict(error: &VcenterError) -> bool {
     matches!(error.fault(), Some(Fault::CONCURRENT_ACCESS | Fault::TASK_IN_PROGRESS))
 }

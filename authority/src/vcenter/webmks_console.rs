@@ -1,18 +1,18 @@
-//! Where the holder of a ticket connects to.
+//! Where the holder of a ticket connects.
 
 use super::soap::Ticket;
 use super::xml::Malformed;
 use std::num::NonZeroU16;
 use vncgate_api::Secret;
 
-/// HTTPS's, for a ticket without a port.
+/// The port of HTTPS, for a ticket without a port.
 const DEFAULT_PORT: NonZeroU16 = NonZeroU16::new(443).expect("it is not zero");
 
-/// A console that waits for its one client.
+/// A console that accepts one client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebmksConsole {
-    /// Names and addresses of the host, best first. Hosts tell a name in their tickets that need not
-    /// resolve anywhere, or none; the name in the inventory is the one that vCenter itself connects to.
+    /// Names and addresses of the host, best first. The name in a ticket may be missing or may not resolve; the
+    /// name in the inventory is the one that vCenter itself connects to.
     pub hosts: Vec<String>,
     /// TCP port.
     pub port: NonZeroU16,
@@ -28,7 +28,7 @@ impl WebmksConsole {
             Some(Location { path, .. }) => (*path).to_owned(),
             None => format!("/ticket/{}", ticket.ticket.0),
         };
-        // It becomes a request line as it is: base64 and thumbprints stand for themselves in it.
+        // The path goes into a request line unchanged: base64 and thumbprints need no escaping there.
         if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
             let found = "something else".to_owned();
             return Err(Malformed::Unexpected { expected: "a ticket", found });

@@ -1,8 +1,8 @@
-//! A forward-only cursor over one XML document, by quick-xml's events.
+//! A forward-only cursor over one XML document, on quick-xml's events.
 //!
-//! Not serde: vCenter writes `<val type="HostSystem" xsi:type="ManagedObjectReference">`, two attributes
-//! that serde takes for one field, and serde accepts the right local name in a wrong namespace.
-//! Nothing recurses and nothing is kept, so a document costs what its bytes cost.
+//! serde does not fit: vCenter writes `<val type="HostSystem" xsi:type="ManagedObjectReference">`, two
+//! attributes that serde takes for one field, and serde accepts the right local name in a wrong namespace. The
+//! cursor neither recurses nor buffers, so a document costs memory and time in proportion to its bytes.
 
 use quick_xml::errors::Error as XmlError;
 use quick_xml::escape::resolve_xml_entity;
@@ -16,7 +16,7 @@ use thiserror::Error;
 /// XML Schema instance: the namespace of `xsi:type`.
 const XSI: &str = "http://www.w3.org/2001/XMLSchema-instance";
 
-/// The bytes are not an XML document that this reader can follow.
+/// Why a reply is not the XML document that the reader expects.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Malformed {
     /// Not UTF-8, the only encoding that vCenter writes.
@@ -34,15 +34,15 @@ pub enum Malformed {
     /// A reference to an entity that XML does not predefine.
     #[error("it refers to the undefined entity {0:?}")]
     Entity(String),
-    /// Another document than the one asked for, an HTML page for example.
+    /// A different document, an HTML page for example.
     #[error("it has {found} where {expected} belongs")]
     Unexpected {
-        /// What the protocol has at this place.
+        /// What the protocol requires here.
         expected: &'static str,
-        /// What stands there.
+        /// What the document has.
         found: String,
     },
-    /// Something that the protocol requires is not there.
+    /// Something that the protocol requires is missing.
     #[error("it has no {0}")]
     Missing(&'static str),
 }
@@ -53,7 +53,7 @@ impl From<XmlError> for Malformed {
     }
 }
 
-/// One element whose start tag was read.
+/// An element whose start tag was read.
 pub(super) struct Element<'a> {
     /// The namespace it is in, empty for none. Shared: nearly every element of a document is in the same.
     namespace: Rc<str>,
@@ -91,11 +91,11 @@ impl Element<'_> {
     }
 }
 
-/// Reads elements in document order. What is not asked for is passed over.
+/// Reads elements in document order and skips those that are not requested.
 pub(super) struct Cursor<'a> {
     reader: NsReader<&'a [u8]>,
     depth: usize,
-    /// That of the element read last.
+    /// The namespace of the element read last.
     namespace: Rc<str>,
 }
 
@@ -112,13 +112,13 @@ impl<'a> Cursor<'a> {
         self.child_below(0)?.ok_or(Malformed::Missing("root element"))
     }
 
-    /// The next child of `parent`, or `None` when `parent` has ended. Whatever is left of the child
-    /// returned before is passed over.
+    /// The next child of `parent`, or `None` when `parent` has ended. Skips the rest of the child returned
+    /// before.
     pub(super) fn child(&mut self, parent: &Element<'_>) -> Result<Option<Element<'a>>, Malformed> {
         self.child_below(parent.depth)
     }
 
-    /// The next child of `parent` that is called `name`, in `parent`'s namespace.
+    /// The next child of `parent` with this name, in `parent`'s namespace.
     pub(super) fn child_named(
         &mut self,
         parent: &Element<'_>,
@@ -168,7 +168,7 @@ impl<'a> Cursor<'a> {
         Ok(None)
     }
 
-    /// Reads what is left: a document cut short after the interesting part is still cut short.
+    /// Reads the rest of the document. A document that was cut off after the interesting part is an error too.
     pub(super) fn finish(mut self) -> Result<(), Malformed> {
         loop {
             if matches!(self.event()?, Event::Eof) {

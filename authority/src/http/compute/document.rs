@@ -1,7 +1,7 @@
 //! A machine as nova shows a server.
 //!
-//! What vCenter does not know (flavors, images, keys, networks of OpenStack's) is shown as nova shows what a
-//! server does not have.
+//! Properties that vCenter does not know (OpenStack's flavors, images, keys, networks) appear as nova shows
+//! properties that a server does not have.
 
 use super::call::Call;
 use super::microversion::Microversion;
@@ -20,9 +20,9 @@ mod power {
 
 /// A machine that nova's API can name: it has an instance UUID.
 pub(super) struct Server<'a> {
-    /// nova's identifier of it.
+    /// nova's identifier of the machine.
     pub(super) id: Uuid,
-    /// Where it is.
+    /// The machine and its vCenter.
     pub(super) located: LocatedMachine<'a>,
 }
 
@@ -118,7 +118,7 @@ impl<'a> Server<'a> {
     }
 }
 
-/// A machine's state in nova's three ways of saying it.
+/// A machine's state in nova's three vocabularies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct State {
     /// What callers filter by, `ACTIVE`.
@@ -128,7 +128,7 @@ pub(super) struct State {
 }
 
 impl State {
-    /// vCenter's last word on a machine whose host it cannot reach may be old.
+    /// The power state of a machine whose host vCenter cannot reach may be outdated, so it is shown as unknown.
     pub(super) fn of(machine: &VirtualMachine) -> Self {
         let (status, vm_state, power_state) = match machine.power_state {
             _ if !machine.connected => ("UNKNOWN", "active", power::NO_STATE),

@@ -24,17 +24,17 @@ pub(super) struct Microversion {
     minor: u32,
 }
 
-/// A request whose version there is not. The response says which one was asked for.
+/// A request for an unsupported version. The response names the version requested.
 pub(super) struct NotNegotiated {
     refused: ApiError,
     requested: Option<Microversion>,
 }
 
 impl Microversion {
-    /// The oldest, which is also what a request that names none is written for.
+    /// The oldest version, which is also the default of a request that names no version.
     pub(super) const MIN: Self = Self::new(1);
-    /// The newest that python-novaclient speaks. Nothing that nova added after it is about consoles but
-    /// one for SPICE, which vCenter's machines do not have.
+    /// The newest version that python-novaclient speaks. Of nova's later additions only one is about consoles,
+    /// and that is for SPICE, which vCenter's machines do not have.
     pub(super) const MAX: Self = Self::new(96);
 
     /// Version `2.MINOR`.
@@ -67,7 +67,7 @@ impl Microversion {
         Err(NotNegotiated { refused, requested: Some(requested) })
     }
 
-    /// Says in a response which version it is written in, and that it would differ in another.
+    /// Adds the headers that name the version of a response, and `Vary`.
     pub(super) fn announce(self, headers: &mut HeaderMap) {
         let (standard, legacy) = (format!("{SERVICE_TYPE} {self}"), self.to_string());
         for (name, text) in [(HEADER, standard), (LEGACY_HEADER, legacy)] {
@@ -80,7 +80,7 @@ impl Microversion {
         }
     }
 
-    /// Two decimal numbers without leading zeros. One too large for any API counts as that.
+    /// Parses two decimal numbers without leading zeros. A number that overflows becomes the largest one.
     fn parse(text: &str) -> Option<Self> {
         let number = |digits: &str| {
             let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,5 +1,5 @@
-//! Reads JSON as nova's schemas do: what is not foreseen is refused, in the words of Python's `jsonschema`
-//! within nova's sentence around them.
+//! Reads JSON as nova's schemas do: unknown input is refused, in the words of Python's `jsonschema` inside
+//! nova's sentence.
 
 use crate::http::error::ApiError;
 use serde_json::{Map, Value};
@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 /// A JSON object whose properties are read one after the other, in the order of nova's schema: of several
 /// mistakes, the one that nova finds first is reported.
 pub(super) struct Object {
-    /// What it is called in the object around it; the whole body has no name.
+    /// Its name in the enclosing object; the whole body has no name.
     name: Option<String>,
     properties: Map<String, Value>,
     read: BTreeSet<&'static str>,
@@ -25,7 +25,7 @@ impl Object {
         }
     }
 
-    /// An object that must be there.
+    /// Reads a required object.
     pub(super) fn object(&mut self, key: &'static str) -> Result<Self, ApiError> {
         self.read.insert(key);
         match self.properties.get(key) {
@@ -34,7 +34,7 @@ impl Object {
         }
     }
 
-    /// A string of at most `limit` characters, if it is there. `null` counts as absent.
+    /// Reads an optional string of at most `limit` characters. `null` counts as absent.
     pub(super) fn nullable_string(
         &mut self,
         key: &'static str,
@@ -51,7 +51,7 @@ impl Object {
         }
     }
 
-    /// One of these strings, if it is there.
+    /// Reads an optional string that has to be one of `choices`.
     pub(super) fn choice(
         &mut self,
         key: &'static str,
@@ -70,12 +70,12 @@ impl Object {
         })
     }
 
-    /// Insists that what was read under `key` was there.
+    /// Requires that the value read under `key` was present.
     pub(super) fn require<T>(&self, key: &str, read: Option<T>) -> Result<T, ApiError> {
         read.ok_or_else(|| self.required(key))
     }
 
-    /// Ends the object: nothing may be in it that was not read.
+    /// Ends the object: properties that were not read are refused.
     pub(super) fn end(self) -> Result<(), ApiError> {
         let mut unexpected: Vec<&str> = self
             .properties
@@ -100,7 +100,7 @@ impl Object {
     }
 }
 
-/// The reason for refusing properties or query parameters that are not foreseen.
+/// The message for unknown properties or query parameters.
 pub(super) fn additional(unexpected: &[&str]) -> String {
     let verb = if unexpected.len() == 1 { "was" } else { "were" };
     let names: Vec<String> = unexpected.iter().map(|&name| python(&name.into())).collect();

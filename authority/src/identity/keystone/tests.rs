@@ -1,4 +1,4 @@
-//! What a real Keystone does only on bad days; on good ones it is asked in the OpenStack tier.
+//! Failures that a real Keystone shows rarely. The OpenStack tier tests the rest with a real one.
 
 use super::*;
 use crate::http::listener::Listener;

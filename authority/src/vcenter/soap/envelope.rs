@@ -10,7 +10,7 @@ const VIM: &str = "urn:vim25";
 /// Namespace of SOAP 1.1 envelopes.
 const SOAP: &str = "http://schemas.xmlsoap.org/soap/envelope/";
 
-/// The API version asked for in the `SOAPAction` header: the oldest vCenter that this client supports. Newer
+/// The API version requested in the `SOAPAction` header: the oldest vCenter that this client supports. Newer
 /// vCenters serve older clients; an older vCenter refuses a newer client.
 pub const SOAP_ACTION: &str = "urn:vim25/6.5";
 
@@ -26,8 +26,8 @@ pub(super) fn call(method: &str, kind: &str, id: &str, arguments: &str) -> Strin
     )
 }
 
-/// Opens the envelope, turns a fault into the error it is, has `body` read the response, and holds the
-/// document to being complete.
+/// Opens the envelope, returns a fault as an error, lets `body` read the response, and checks that the document
+/// is complete.
 pub(super) fn read<T>(
     reply: &[u8],
     response: &'static str,
@@ -78,7 +78,7 @@ fn fault(cursor: &mut Cursor<'_>, parent: &Element<'_>) -> Result<Fault, Malform
     Ok(Fault { kind: kind.unwrap_or(code), message, privilege })
 }
 
-/// What a `NoPermission` names: `privilegeId`, or since vSphere 7.0.3.2 a list for each entity.
+/// The privilege that a `NoPermission` names: `privilegeId`, or since vSphere 7.0.3.2 a list for each entity.
 fn missing_privilege(
     cursor: &mut Cursor<'_>,
     fault: &Element<'_>,

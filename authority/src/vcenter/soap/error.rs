@@ -52,11 +52,11 @@ impl Fault {
     /// Another task is changing the machine.
     pub const TASK_IN_PROGRESS: &str = "TaskInProgress";
 
-    /// A fault that arrived otherwise than as a fault of the call.
+    /// A fault of this type that did not arrive as a fault of the call.
     pub(in crate::vcenter) fn from_kind(kind: &str, message: &str) -> Self {
         Self { kind: kind.to_owned(), message: message.to_owned(), privilege: None }
     }
 }
 
-/// Fault messages go to the log; one line of a screen or two says it, and a server's megabyte does not.
+/// Longest message of a fault, in characters. It goes to the log, where a line or two of a screen suffice.
 pub const FAULT_MESSAGE_LIMIT: usize = 300;

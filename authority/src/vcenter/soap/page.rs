@@ -37,13 +37,13 @@ pub struct Page {
 
 /// Reads the reply to a `RetrievePropertiesEx`. No `returnval` means that there are no objects.
 ///
-/// vCenter may answer an expired session with `NotAuthenticated` for each property in place of a fault
-/// for the call: that is made the fault it means.
+/// vCenter may answer an expired session with `NotAuthenticated` for each property instead of a fault for the
+/// call. This is returned as the fault that it means.
 pub fn read_page(reply: &[u8]) -> Result<Page, SoapError> {
     page_of(reply, "RetrievePropertiesExResponse")
 }
 
-/// Reads the reply to [`continue_retrieve_properties`].
+/// Reads the reply to a `ContinueRetrievePropertiesEx`.
 pub fn read_continued_page(reply: &[u8]) -> Result<Page, SoapError> {
     page_of(reply, "ContinueRetrievePropertiesExResponse")
 }

@@ -17,7 +17,7 @@ pub fn retrieve_machines<'a>(
 ) -> String {
     let (mut machines_and_hosts, mut neighbours) = (String::new(), String::new());
     for (index, machine) in machines.enumerate() {
-        // Names of traversals are unique within a filter.
+        // Names of traversals have to be unique within a filter.
         let start = |next: &str| {
             let to_host =
                 traversal(&format!("host{index}"), "VirtualMachine", "runtime.host", next);
@@ -31,7 +31,7 @@ pub fn retrieve_machines<'a>(
     }
     let mut specs = filter_spec(&machine_and_host(machine_paths, host_paths), &machines_and_hosts);
     if !neighbours.is_empty() {
-        // A filter of its own: of a neighbour nothing else is anybody's business.
+        // A filter of its own, so that only these properties of a neighbour are read.
         specs += &filter_spec(&property_spec("VirtualMachine", neighbour_paths), &neighbours);
     }
     retrieve(content, &specs, page_size)
@@ -97,7 +97,7 @@ pub fn retrieve_ancestors(
 ) -> String {
     const UP: &str = "<selectSet><name>up</name></selectSet>";
     let ways = [
-        // A machine is a managed entity too: this is its folder, and the way on from anything else.
+        // A machine is a managed entity too: this leads to its folder, and on from anything else.
         traversal("up", "ManagedEntity", "parent", UP),
         traversal("pool", "VirtualMachine", "resourcePool", UP),
         traversal("vapp", "VirtualMachine", "parentVApp", UP),
@@ -124,7 +124,7 @@ fn retrieve(content: &ServiceContent, filter_specs: &str, page_size: u32) -> Str
     call("RetrievePropertiesEx", "PropertyCollector", &content.property_collector, &arguments)
 }
 
-/// A `PropertyFilterSpec`: these properties of the objects that are found from these on.
+/// A `PropertyFilterSpec`: these properties of the objects that are reached from `objects`.
 fn filter_spec(properties: &str, objects: &str) -> String {
     format!("<specSet>{properties}{objects}</specSet>")
 }

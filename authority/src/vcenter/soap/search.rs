@@ -46,7 +46,7 @@ pub fn read_find_by_uuid(reply: &[u8]) -> Result<Option<String>, SoapError> {
     })
 }
 
-/// Reads the reply to [`find_by_inventory_path`]: the object, or `None` if there is none at that path.
+/// Reads the reply to [`find_by_inventory_path`]: the object, or `None` if no object is at that path.
 pub fn read_find_by_inventory_path(reply: &[u8]) -> Result<Option<ManagedObject>, SoapError> {
     read(reply, "FindByInventoryPathResponse", |cursor, response| {
         let Some(value) = cursor.child_named(response, "returnval")? else {

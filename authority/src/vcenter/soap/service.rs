@@ -90,7 +90,7 @@ pub fn read_service_content(reply: &[u8]) -> Result<ServiceContent, SoapError> {
     })
 }
 
-/// Reads a reply whose value does not matter, as long as it is the response to `method`.
+/// Reads a reply whose value does not matter. It has to be `response`.
 pub fn read_empty(reply: &[u8], response: &'static str) -> Result<(), SoapError> {
     read(reply, response, |_, _| Ok(()))
 }

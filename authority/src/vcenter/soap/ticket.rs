@@ -12,11 +12,11 @@ const WEBMKS: &str = "webmks";
 /// A `VirtualMachineTicket`, as vCenter has it from the machine's host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ticket {
-    /// Opaque. Whoever has it has the console, once.
+    /// Opaque. It opens the console once, for any holder.
     pub ticket: Secret,
-    /// Where to connect. `None`: to the machine's host.
+    /// The host to connect to. `None` means the machine's host.
     pub host: Option<String>,
-    /// `None`: HTTPS's.
+    /// `None` means the port of HTTPS.
     pub port: Option<NonZeroU16>,
     /// The same as a URL, from hosts of version 7.0 on. It contains the ticket.
     pub url: Option<Secret>,
@@ -51,7 +51,7 @@ pub fn read_ticket(reply: &[u8]) -> Result<Ticket, SoapError> {
     })
 }
 
-/// A vSphere `int`, in which 0 stands for no port.
+/// Parses a vSphere `int`, in which 0 means no port.
 fn parse_port(text: String) -> Result<Option<NonZeroU16>, Malformed> {
     let port: Result<u16, _> = text.parse();
     port.map(NonZeroU16::new)
