@@ -42,8 +42,8 @@ build-release: _wasm-target _pages
     cargo build --package vncgate-authority --release
 
 # Run every tier of tests
-test: lint dependencies test-unit test-docs test-abi test-envoy test-vcenter test-openstack test-webmks test-stores test-sites test-security test-browser test-fuzz
-    @{{ counted }} --total unit docs abi envoy vcenter openstack simulator webmks stores sites security browser fuzz
+test: lint dependencies test-unit test-tree test-docs test-abi test-envoy test-vcenter test-openstack test-webmks test-stores test-sites test-security test-browser test-fuzz
+    @{{ counted }} --total unit tree docs abi envoy vcenter openstack simulator webmks stores sites security browser fuzz
 
 # Unit and property tests beside the code
 test-unit: _pages
@@ -52,6 +52,10 @@ test-unit: _pages
 # The documentation against the code: links, names, keys and codes
 test-docs: _pages
     @{{ counted }} docs cargo test --no-fail-fast --package vncgate-tiers --test docs
+
+# What the sources import from each other
+test-tree:
+    @{{ counted }} tree cargo test --no-fail-fast --package vncgate-tiers --test tree
 
 # The built filter under wasmtime, with a small proxy-wasm host
 test-abi: build
