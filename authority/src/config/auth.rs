@@ -30,7 +30,7 @@ const MOST_CACHE_TTL: Duration = Duration::from_secs(60 * 60);
 const DEFAULT_CACHE_SIZE: i64 = 10_000;
 const MOST_CACHE_SIZE: i64 = 1_000_000;
 
-/// Default of `[auth.keystone] timeout`: to validate a Fernet token takes tens of milliseconds.
+/// Default of `[auth.keystone] timeout`. Validating a Fernet token takes tens of milliseconds.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 const LEAST_TIMEOUT: Duration = Duration::from_millis(100);
 const MOST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -46,7 +46,7 @@ pub struct AuthConfig {
     pub policy: Policy,
 }
 
-/// `service_hosts` are those of the configured vCenters, if all of them are known.
+/// `service_hosts` are those of the configured vCenters, or `None` if one of them could not be read.
 pub(super) fn read_auth(
     mut section: Section<'_>,
     service_hosts: Option<&[&str]>,
@@ -147,7 +147,7 @@ fn read_roles(section: &mut Section<'_>, key: &str) -> Option<Roles> {
     Some(section.strings(key)?.into_iter().collect())
 }
 
-/// The machines of each project. A project with machines in several vCenters has a block for each.
+/// Reads the machines of each project. A project with machines in several vCenters has a block for each.
 fn read_projects(
     section: &mut Section<'_>,
     service_hosts: Option<&[&str]>,
@@ -193,8 +193,8 @@ fn read_locators(section: &mut Section<'_>, key: &str) -> Option<Vec<Locator>> {
     texts.iter().map(|text| section.ok(key, Locator::parse(text))).collect()
 }
 
-/// The URL of the Identity API, version 3, without a slash at its end. Deployments write it with and
-/// without the version.
+/// Parses the URL of the Identity API into that of version 3, without a trailing slash. Deployments write it
+/// with and without the version.
 pub(super) fn parse_identity_url(text: &str) -> Result<Url, String> {
     let mut url = parse_service_url(text)?;
     let path = url.path().trim_end_matches('/');

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// Default of `[console] token_ttl`: nova's `token_ttl`.
 const DEFAULT_TOKEN_TTL: Duration = Duration::from_secs(600);
-/// Below this a browser hardly has the time to open the page.
+/// Shortest lifetime of a token. Below it a browser hardly has the time to open the page.
 const LEAST_TOKEN_TTL: Duration = Duration::from_secs(10);
 /// A token is for immediate use. A caller that needs a console later requests it then.
 const MOST_TOKEN_TTL: Duration = Duration::from_secs(24 * 60 * 60);

@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 /// Default of `[vcenter.enable_vnc] ports`: those that nova's guide opens in the hosts' firewalls.
 const DEFAULT_PORTS: &str = "5900-6105";
 
-/// Takes both out of a `[[vcenter]]` section.
+/// Reads both from a `[[vcenter]]` section.
 pub(super) fn read_console_settings(section: &mut Section<'_>) -> Option<ConsoleSettings> {
     let preference = match section.string_or("console", "auto")?.as_str() {
         "auto" => Some(Preference::Auto),

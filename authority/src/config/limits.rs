@@ -16,7 +16,7 @@ const DEFAULT_WINDOW: Duration = Duration::from_secs(60);
 const LEAST_WINDOW: Duration = Duration::from_secs(1);
 const MOST_WINDOW: Duration = Duration::from_secs(60 * 60);
 
-/// What `[limits]` says.
+/// `[limits]`.
 #[derive(Debug)]
 pub struct LimitsConfig {
     /// Unknown tokens of one client. `None` means no limit.

@@ -5,7 +5,7 @@ use crate::http::listener::ListenAddress;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
-/// Default of `[listen] public`: nova-novncproxy's port is 6080, these are next to it.
+/// Default of `[listen] public`. nova-novncproxy's port is 6080; the ports of both defaults are close to it.
 const DEFAULT_PUBLIC: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 6082);
 /// Default of `[listen] internal`.
 const DEFAULT_INTERNAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 6083);

@@ -1,4 +1,4 @@
-//! `[log]`: what is logged, and how a line looks.
+//! `[log]`: what is logged, and in which format.
 
 use super::section::Section;
 use crate::telemetry::{LogConfig, LogFormat};

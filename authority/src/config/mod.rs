@@ -78,8 +78,8 @@ impl Config {
             .map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })
     }
 
-    /// Reads the text of a configuration whose relative paths are relative to `folder`. The error is
-    /// every problem there is.
+    /// Reads the text of a configuration whose relative paths are relative to `folder`. The error lists every
+    /// problem.
     pub fn parse(text: &str, folder: &Path) -> Result<Self, Vec<String>> {
         let table: Table =
             text.parse().map_err(|error: toml::de::Error| vec![error.to_string()])?;

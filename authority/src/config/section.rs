@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::{Table, Value};
 
-/// Every problem found so far, each with the key it is about.
+/// Every problem found so far, each with its key.
 #[derive(Debug, Default)]
 pub(super) struct Problems(pub(super) Vec<String>);
 
@@ -24,7 +24,7 @@ pub(super) struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
-    /// `folder` is what relative paths in it are relative to.
+    /// Relative paths in the table are relative to `folder`.
     pub(super) fn new(
         name: impl Into<String>,
         table: Table,

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use url::Url;
 
-/// Default of `capacity`: a thousand consoles a minute at the default life of a token, in some four
+/// Default of `capacity`: a thousand consoles a minute at the default lifetime of a token, in some four
 /// megabytes.
 const DEFAULT_CAPACITY: i64 = 10_000;
 /// A gigabyte of tokens is a mistake in the configuration.
@@ -36,19 +36,19 @@ const REDIS_SILENCE: Duration = Duration::from_secs(2);
 pub enum TokensConfig {
     /// In this process.
     Memory {
-        /// How many live tokens are kept.
+        /// Most live tokens.
         capacity: NonZeroUsize,
     },
     /// In memcached.
     Memcached {
         /// `HOST:PORT`.
         address: String,
-        /// How long to wait for it.
+        /// How long a call may take.
         timeout: Duration,
     },
     /// In Redis.
     Redis {
-        /// Knows where it is, whom to trust there, and the password. Boxed: it is large.
+        /// Has the address, the trusted certificate authorities and the password. Boxed because it is large.
         client: Box<Client>,
         /// How long to wait for it.
         timeout: Duration,
@@ -144,7 +144,7 @@ fn tls_client(info: ConnectionInfo, ca_file: PathBuf) -> Result<Client, String> 
     Client::build_with_tls(info, certificates).map_err(|error| format!("{path}: {error}"))
 }
 
-/// `memcached://HOST` or `memcached://HOST:PORT`, as `HOST:PORT`.
+/// Parses `memcached://HOST` or `memcached://HOST:PORT` into `HOST:PORT`.
 fn parse_memcached_url(text: &str) -> Result<String, String> {
     let url = parse_store_url(text, &["memcached"])?;
     if !matches!(url.path(), "" | "/") {
@@ -154,7 +154,7 @@ fn parse_memcached_url(text: &str) -> Result<String, String> {
     Ok(format!("{host}:{}", url.port().unwrap_or(MEMCACHED_PORT)))
 }
 
-/// `redis://HOST:PORT/DATABASE`, of which port and database may be left out; `rediss` with TLS.
+/// Parses `redis://HOST:PORT/DATABASE`, in which port and database are optional; `rediss` means TLS.
 fn parse_redis_url(text: &str) -> Result<Url, String> {
     parse_store_url(text, &["redis", "rediss"])
 }

@@ -25,7 +25,7 @@ pub(super) fn read_password(section: &mut Section<'_>) -> Option<SecretString> {
         return None;
     }
     if password.contains(char::is_control) {
-        // XML 1.0 has no way to write most of them.
+        // XML 1.0 cannot express most control characters.
         let reason = format!("{} has a control character in the password", path.display());
         section.problem("password_file", reason);
         return None;
@@ -48,7 +48,8 @@ pub(super) fn read_tls(section: &mut Section<'_>, url: Option<&Url>) -> Option<C
     section.ok(key, trust.client_config())
 }
 
-/// 32 bytes in hexadecimal, in either case, with or without the colons of `openssl x509 -fingerprint`.
+/// Parses 32 bytes in hexadecimal, upper or lower case, with or without the colons of `openssl x509
+/// -fingerprint`.
 pub(super) fn parse_sha256(text: &str) -> Result<[u8; 32], &'static str> {
     let mut bytes = [0; 32];
     hex::decode_to_slice(text.replace(':', ""), &mut bytes)

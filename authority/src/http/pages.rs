@@ -48,7 +48,7 @@ struct Page;
 #[include = "vendor/*"]
 struct Novnc;
 
-/// `/console.html` and what it loads, `/novnc/…`, and whatever the folder `web` holds.
+/// `/console.html` and what it loads, `/novnc/…`, and the files of the folder `web`.
 pub fn routes(web: Option<&Path>) -> Router {
     let page = |name: String| get(async move |headers| file(&headers, &name, Page::get(&name)));
     let pages = Page::iter().fold(Router::new(), |router, name| {
@@ -67,8 +67,8 @@ async fn novnc(headers: HeaderMap, UrlPath(path): UrlPath<String>) -> Response {
     file(&headers, &path, Novnc::get(&path))
 }
 
-/// A folder of pages. It answers for files alone: an index page would need a redirect from `/folder` to
-/// `/folder/`, and with it `//evil.example/%2F..` becomes a redirect to another site (CVE-2021-3654).
+/// A folder of pages. It serves files only: an index page would need a redirect from `/folder` to `/folder/`,
+/// and with it `//evil.example/%2F..` becomes a redirect to another site (CVE-2021-3654).
 fn stock(web: &Path) -> ServeDir {
     ServeDir::new(web).append_index_html_on_directories(false)
 }

@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 /// `[[vcenter]] console`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Preference {
-    /// VNC where the host offers it and the machine has it, else WebMKS.
+    /// VNC if the host offers it and the machine has a port, else WebMKS.
     #[default]
     Auto,
     /// VNC only.

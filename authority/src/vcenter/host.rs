@@ -12,7 +12,7 @@ pub(super) const CERTIFICATE: &str = "config.certificate";
 /// The first version without a VNC server.
 const WITHOUT_VNC: u32 = 7;
 
-/// The properties that decide about a host's consoles.
+/// The properties of a host that its consoles depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     /// How vCenter refers to it.

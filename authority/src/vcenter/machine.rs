@@ -80,7 +80,7 @@ pub enum PowerState {
     Suspended,
 }
 
-/// The properties that decide about a console.
+/// The properties of a machine that its console depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VirtualMachine {
     /// How vCenter refers to it.

@@ -27,15 +27,15 @@ impl Scope {
 /// A folder or a resource pool of one vCenter, with everything below it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Container {
-    /// Whose inventory it is in.
+    /// The service host of its vCenter.
     pub service_host: String,
-    /// What it is.
+    /// Its type.
     pub kind: ContainerKind,
-    /// Which one it is.
+    /// Its identifier or path.
     pub locator: Locator,
 }
 
-/// The managed object types that hold machines and can be handed out to tenants.
+/// The managed object types that contain machines and can be assigned to tenants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ContainerKind {
     /// `Folder`.
@@ -57,7 +57,7 @@ impl ContainerKind {
 /// How a container is identified.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Locator {
-    /// Its managed object identifier, `group-v42`: stays when it is renamed or moved.
+    /// Its managed object identifier, `group-v42`, which stays the same when it is renamed or moved.
     Reference(String),
     /// Its inventory path below the root folder, without slashes around it: `DC0/vm/tenant-a`. A slash in
     /// a name is written as vCenter does, `%2f`.

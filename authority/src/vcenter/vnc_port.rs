@@ -1,4 +1,4 @@
-//! VNC ports: unique on each host, and switched on where they are off.
+//! VNC ports: unique on each host, and allocated for machines that have VNC off.
 //!
 //! A port is allocated without a lock, since other authorities and nova itself may allocate at the same time:
 //! choose a free port, set it, then read the ports again; an authority that still sees another machine with the
@@ -35,12 +35,12 @@ const CHOICES: usize = 5;
 /// How long a machine waits for another to give up the same port, which takes a reconfiguration.
 const WAIT_LIMIT: Duration = Duration::from_secs(2);
 
-/// A reconfiguration takes a host some hundred milliseconds.
+/// How often a task is polled. A reconfiguration takes a host some hundred milliseconds.
 const TASK_POLL: Duration = Duration::from_millis(100);
-/// A host that takes longer is in trouble.
+/// How long a reconfiguration may take. A host that takes longer has a problem.
 const TASK_LIMIT: Duration = Duration::from_secs(20);
 
-/// RFC 6143, 7.2.2: no more than eight characters of a password count.
+/// Characters of a generated password. VNC authentication uses no more than eight (RFC 6143, section 7.2.2).
 const PASSWORD_LENGTH: usize = 8;
 
 /// Why a machine has no VNC port of its own.

@@ -21,7 +21,7 @@ pub struct WebmksConsole {
 }
 
 impl WebmksConsole {
-    /// The console that a ticket is for. `inventory_name` is that of the machine's host.
+    /// The console that a ticket is for. `inventory_name` is the name of the machine's host.
     pub(super) fn new(ticket: &Ticket, inventory_name: &str) -> Result<Self, Malformed> {
         let location = ticket.url.as_ref().and_then(|url| Location::parse(&url.0));
         let path = match &location {
@@ -54,8 +54,8 @@ impl WebmksConsole {
     }
 }
 
-/// The parts of a WebSocket URL (RFC 6455, 3). A general parser of URLs would rewrite the path, which
-/// contains the ticket, and refuse the URLs without a host that hosts do write.
+/// The parts of a WebSocket URL (RFC 6455, section 3). A general URL parser would rewrite the path, which
+/// contains the ticket, and would refuse the URLs without a host that some ESXi hosts write.
 struct Location<'a> {
     host: &'a str,
     port: Option<NonZeroU16>,

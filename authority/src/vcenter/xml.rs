@@ -132,8 +132,8 @@ impl<'a> Cursor<'a> {
         Ok(None)
     }
 
-    /// The text of `element` without its children's, read to its end. Text arrives in pieces, with
-    /// each `&amp;` and each CDATA section an event of its own.
+    /// The text of `element` without that of its children. Reads the element to its end. Text arrives in
+    /// pieces: each `&amp;` and each CDATA section is an event of its own.
     pub(super) fn text(&mut self, element: &Element<'_>) -> Result<String, Malformed> {
         let mut text = String::new();
         while self.depth >= element.depth {

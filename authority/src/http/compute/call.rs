@@ -1,4 +1,4 @@
-//! What a compute API request has in common with every other: caller, version, project, JSON body.
+//! What all requests of the compute API have in common: caller, version, project, JSON body.
 
 use super::link::BaseUrl;
 use super::microversion::Microversion;

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-/// The action for machines of a vCenter, which is vncgate's own.
+/// The action for machines of a vCenter, which upstream nova does not have.
 const GET_VNC_CONSOLE_VMWARE: &str = "os-getVNCConsoleVmware";
 /// nova's action for VNC, until `remote-consoles` replaced it.
 const GET_VNC_CONSOLE: &str = "os-getVNCConsole";
@@ -33,7 +33,7 @@ const OTHER_ACTIONS: [(&str, &str); 3] = [
 
 /// From this version on `remote-consoles` replaces the actions.
 const REMOTE_CONSOLES: Microversion = Microversion::new(6);
-/// From this version on `remote-consoles` knows WebMKS.
+/// From this version on `remote-consoles` accepts WebMKS.
 const WEBMKS: Microversion = Microversion::new(8);
 /// From this version on tokens of every type of console can be looked up.
 const AUTH_TOKENS: Microversion = Microversion::new(31);

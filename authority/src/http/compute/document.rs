@@ -84,7 +84,7 @@ impl<'a> Server<'a> {
             ("OS-SRV-USG:terminated_at", Value::Null),
             ("os-extended-volumes:volumes_attached", json!([])),
         ];
-        // What newer versions of the API added, each with the version's number.
+        // Properties of newer microversions, each with the minor version that added it.
         let host_status = if machine.connected { "UP" } else { "UNKNOWN" };
         let added = [
             (3, "OS-EXT-SRV-ATTR:hostname", json!(machine.name)),

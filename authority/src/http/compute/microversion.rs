@@ -11,7 +11,7 @@ use std::fmt;
 const HEADER: HeaderName = HeaderName::from_static("openstack-api-version");
 /// nova's own from before that: `X-OpenStack-Nova-API-Version: 2.96`.
 const LEGACY_HEADER: HeaderName = HeaderName::from_static("x-openstack-nova-api-version");
-/// Both names as nova writes them, for people who read `Vary`.
+/// Both names in nova's spelling, for `Vary`.
 const VARY_VALUES: [&str; 2] = ["OpenStack-API-Version", "X-OpenStack-Nova-API-Version"];
 const SERVICE_TYPE: &str = "compute";
 /// Stands for the newest version.
@@ -109,8 +109,8 @@ impl IntoResponse for NotNegotiated {
     }
 }
 
-/// The last version for this service among those of the header, which names a version for each service
-/// that the request may pass through.
+/// The last version for this service in the header, which has a version for each service that the request may
+/// pass through.
 fn standard(headers: &HeaderMap) -> Option<String> {
     let entries = last_to_first(headers, &HEADER);
     entries.into_iter().find_map(|entry| {
@@ -123,7 +123,7 @@ fn legacy(headers: &HeaderMap) -> Option<String> {
     last_to_first(headers, &LEGACY_HEADER).into_iter().next()
 }
 
-/// The entries of a header that is a list, however many lines it stands in.
+/// The entries of a list header, which may span several lines.
 fn last_to_first(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
     let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
     let mut entries: Vec<String> =

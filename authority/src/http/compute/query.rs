@@ -215,7 +215,7 @@ impl Pattern {
 
 fn parse_limit(text: &str) -> Result<usize, ApiError> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    // A number too large for the machine is more than there are servers.
+    // A number that overflows exceeds the number of servers.
     digits.then(|| text.parse().unwrap_or(usize::MAX)).ok_or_else(|| {
         let shown = python(&text.into());
         ApiError::bad_request(format!(

@@ -166,8 +166,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn message(fault: ApiError) -> String {
-        match fault {
+    fn message(error: ApiError) -> String {
+        match error {
             ApiError::Nova { message, .. } => message,
             other => panic!("{other:?}"),
         }

@@ -1,4 +1,4 @@
-//! Version documents, by which clients find out what they can ask for. They need no token.
+//! Version documents, which tell clients what the API supports. They require no token.
 
 use super::link::BaseUrl;
 use super::microversion::{Microversion, NotNegotiated};

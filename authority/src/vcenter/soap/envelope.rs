@@ -1,4 +1,4 @@
-//! The SOAP envelope around every call and every reply, and the faults that come in place of a response.
+//! The SOAP envelope around every call and every reply, and the faults that replace a response.
 
 use super::error::{FAULT_MESSAGE_LIMIT, Fault, SoapError};
 use crate::vcenter::xml::{Cursor, Element, Malformed};

@@ -3,7 +3,7 @@
 use crate::vcenter::xml::Malformed;
 use thiserror::Error;
 
-/// A SOAP reply that is not the answer hoped for.
+/// Why a call failed although a reply came.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum SoapError {
     /// vCenter understood the call and refused it.
@@ -37,9 +37,9 @@ impl Fault {
     pub const NO_PERMISSION: &str = "NoPermission";
     /// The machine is not powered on.
     pub const INVALID_POWER_STATE: &str = "InvalidPowerState";
-    /// The machine is not in a state to do that: disconnected, for one.
+    /// The machine's state does not allow the call: it is disconnected, for example.
     pub const INVALID_STATE: &str = "InvalidState";
-    /// The host, or its software, cannot do that.
+    /// The host or its software does not support the call.
     pub const NOT_SUPPORTED: &str = "NotSupported";
     /// vCenter has no connection to the machine's host.
     pub const HOST_NOT_CONNECTED: &str = "HostNotConnected";

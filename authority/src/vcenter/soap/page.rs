@@ -11,11 +11,11 @@ pub struct ObjectContent {
     pub kind: String,
     /// The managed object's identifier.
     pub id: String,
-    /// Property path and value. Of an `OptionValue` it is the option's value, of a reference the
-    /// referenced object's identifier, of an `ArrayOfByte` the text that it is in UTF-8, and of a
+    /// Property paths and values. The value of an `OptionValue` is the option's value, that of a reference the
+    /// referenced object's identifier, that of an `ArrayOfByte` its bytes as UTF-8, and that of a
     /// `LocalizedMethodFault` the fault's type.
     pub properties: Vec<(String, String)>,
-    /// Property path and fault type of what could not be read.
+    /// Paths of the properties that could not be read, each with the type of its fault.
     pub missing: Vec<(String, String)>,
 }
 
@@ -31,7 +31,7 @@ impl ObjectContent {
 pub struct Page {
     /// The objects in vCenter's order.
     pub objects: Vec<ObjectContent>,
-    /// Asks for the next page; `None` on the last.
+    /// Requests the next page; `None` on the last.
     pub token: Option<String>,
 }
 

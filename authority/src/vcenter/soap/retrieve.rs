@@ -87,8 +87,8 @@ pub fn retrieve_machines_of_host(
     retrieve(content, &filter_spec(&properties, &objects), page_size)
 }
 
-/// `PropertyCollector.RetrievePropertiesEx`: properties of everything that a machine is below, by way of
-/// its folder, its resource pool and its vApp.
+/// `PropertyCollector.RetrievePropertiesEx`: properties of a machine's ancestors, by way of its folder, its
+/// resource pool and its vApp.
 pub fn retrieve_ancestors(
     content: &ServiceContent,
     machine: &str,
@@ -135,7 +135,7 @@ fn machine_and_host(machine_paths: &[&str], host_paths: &[&str]) -> String {
     machine + &property_spec("HostSystem", host_paths)
 }
 
-/// An `ObjectSpec`: start at this object and go on along `traversals`.
+/// An `ObjectSpec`: starts at this object and goes on along `traversals`.
 fn object_spec(kind: &str, id: &str, traversals: &str) -> String {
     format!(
         "<objectSet><obj type=\"{kind}\">{}</obj><skip>false</skip>{traversals}</objectSet>",

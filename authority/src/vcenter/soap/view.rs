@@ -30,8 +30,8 @@ pub fn destroy_view(view: &str) -> String {
     call("DestroyView", "ContainerView", view, "")
 }
 
-/// Reads the reply to [`create_container_view`]: the view's identifier. It may contain the session's
-/// key, so it belongs in no log.
+/// Reads the reply to [`create_container_view`]: the view's identifier. It may contain the session's key and
+/// must not be logged.
 pub fn read_container_view(reply: &[u8]) -> Result<String, SoapError> {
     read(reply, "CreateContainerViewResponse", |cursor, response| {
         let value = required(cursor.child_named(response, "returnval")?, "returnval")?;
