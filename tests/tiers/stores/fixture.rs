@@ -8,8 +8,7 @@ use uuid::Uuid;
 use vncgate_authority::console_type::ConsoleType;
 use vncgate_authority::telemetry::Metrics;
 use vncgate_authority::tokens::{
-    MemcachedStore, MemoryStore, Record, RedisStore, Token, TokenHash,
-    TokenStore,
+    MemcachedStore, MemoryStore, Record, RedisStore, Token, TokenHash, TokenStore,
 };
 use vncgate_authority::vcenter::reference::{HostRef, MachineRef};
 use vncgate_test_support::process::Run;
