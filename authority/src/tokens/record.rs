@@ -55,7 +55,7 @@ impl Record {
 
 /// The `protocol` of a stored record: `{"vnc": {"port": 5901}}` or `"webmks"`. Replicas of other versions read it.
 mod stored_protocol {
-    use super::Protocol;
+    use crate::console_type::Protocol;
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
     use serde_json::{Value, json};
