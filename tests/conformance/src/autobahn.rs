@@ -8,7 +8,7 @@ use std::process::Stdio;
 use tokio::process::Command;
 use vncgate_test_support::workspace::cached;
 
-/// What is asked of a gateway: everything but compression (groups 12 and 13), which it does not offer,
+/// The cases for a gateway: everything but compression (groups 12 and 13), which it does not offer,
 /// since RFB's encodings compress.
 pub(crate) const GROUPS: &[&str] =
     &["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*"];
@@ -37,7 +37,7 @@ impl Reading {
         }
     }
 
-    /// What cannot be asked in this reading.
+    /// The cases without a meaning in this reading.
     fn excluded(self) -> &'static str {
         match self {
             // A thousand empty messages, echoed one by one: there is nothing to echo, and the case waits

@@ -6,7 +6,7 @@ use std::ops::Range;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use vncgate_test_support::wire::Wire;
 
-/// Bytes asked for in one read.
+/// Most bytes of one read.
 const READ_LEN: usize = 128 * 1024;
 
 /// Any mask (RFC 6455 5.3): no proxy may depend on its value.

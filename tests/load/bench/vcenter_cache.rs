@@ -16,7 +16,7 @@ use vncgate_test_support::certificate::Ca;
 /// Longest SOAP message, in bytes.
 const MESSAGE_LEN_MAX: usize = 1024 * 1024;
 
-/// What is asked at each check, and answered from memory. Everything else, such as a login, is passed
+/// The method of each check, answered from memory. Everything else, such as a login, is passed
 /// on.
 const CACHED_METHOD: &str = "<RetrievePropertiesEx ";
 

@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use vncgate_load::pattern::Altered;
 use vncgate_test_support::screen::{RFB_VERSION, TcpServer};
 
-/// Bytes asked for in one read. Small, as there is such a buffer for each session.
+/// Most bytes of one read. Small, as there is such a buffer for each session.
 const READ_LEN: usize = 16 * 1024;
 
 /// Starts a console on a free port of `ip`.

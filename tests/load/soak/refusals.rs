@@ -56,7 +56,7 @@ impl Obstacle {
         Self::ResettingPort,
     ];
 
-    /// Connects against this obstacle, or in an outage with what can be asked then.
+    /// Connects against this obstacle, or in an outage with a request that the outage refuses.
     /// Fails when the answer is another than it has to be.
     pub(crate) async fn meet(self, site: &Site, transport: Transport) -> Result<()> {
         let parts = site.parts.read().await;

@@ -21,7 +21,7 @@ pub(crate) struct Results {
     /// What it ran on.
     #[serde(flatten)]
     environment: Environment,
-    /// Live sessions that were asked for.
+    /// Planned live sessions.
     sessions: usize,
     /// Those that were open at the end.
     survivors: u64,

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use vncgate_load::results::Environment;
 use vncgate_load::usage::{Usage, allow_descriptors};
 
-/// What is asked for.
+/// Length and size of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     /// Live sessions.
@@ -61,7 +61,7 @@ const SAMPLE_INTERVAL: Duration = Duration::from_secs(2);
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// After so many sessions a line says how many are open.
-const OPENED_TOLD: usize = 250;
+const OPENED_REPORTED: usize = 250;
 
 impl Plan {
     /// Does what it says.
@@ -124,7 +124,7 @@ impl Plan {
             let (site, wish) = (Arc::clone(site), wish.clone());
             live.spawn(async move { visits::live(&site, session, wish).await });
             count += 1;
-            if count.is_multiple_of(OPENED_TOLD) {
+            if count.is_multiple_of(OPENED_REPORTED) {
                 eprintln!("{count} of {} sessions are open", self.sessions);
             }
         }
@@ -166,7 +166,7 @@ impl Plan {
         mut wish: watch::Receiver<Wish>,
     ) -> Result<Vec<Sample>> {
         let mut samples = Vec::new();
-        let mut told = 0;
+        let mut reported = 0;
         let mut ticks = tokio::time::interval(SAMPLE_INTERVAL);
         loop {
             tokio::select! {
@@ -179,8 +179,8 @@ impl Plan {
             let seconds = opened.elapsed().as_secs_f64();
             samples.extend(Sample::take(&site, seconds)?);
             let due = (seconds / PROGRESS_INTERVAL.as_secs_f64()) as u64;
-            if due > told {
-                told = due;
+            if due > reported {
+                reported = due;
                 eprintln!("{}", progress(&site, &samples, seconds, self.duration));
             }
         }

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use vncgate_load::pattern::Altered;
 
 /// How many failures are told in full. Those after them are only counted: they have the same cause.
-const FAILURES_TOLD: usize = 20;
+const FAILURES_REPORTED: usize = 20;
 
 /// Counts of everything.
 #[derive(Debug, Default)]
@@ -61,7 +61,7 @@ impl Tally {
         self.live.load(Ordering::SeqCst)
     }
 
-    /// A long session has done the round that all of them were asked for.
+    /// A long session has done a round.
     pub(crate) fn round(&self) {
         self.rounds.fetch_add(1, Ordering::SeqCst);
     }
@@ -95,7 +95,7 @@ impl Tally {
             }
         }
         let mut details = self.lock();
-        if details.failures.len() < FAILURES_TOLD {
+        if details.failures.len() < FAILURES_REPORTED {
             let failure = format!("{what}: {error:#}");
             eprintln!("failure: {failure}");
             details.failures.push(failure);

@@ -18,7 +18,7 @@ const VISIT_MAX: Duration = Duration::from_secs(5);
 /// The mean time between two connects of one kind that have to be refused.
 const OBSTACLE_GAP: Duration = Duration::from_secs(2);
 
-/// What all visitors are asked for.
+/// What all visitors are to do.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Wish {
     /// When it changes, each live session does a [`Session::round`].

@@ -4,7 +4,7 @@ use crate::certificate::Ca;
 use crate::process::{Process, Run};
 use crate::template::substitute;
 use crate::wait::until_some;
-use crate::websocket::{Answer, Upgrade, WebSocket};
+use crate::websocket::{Upgrade, UpgradeResponse, WebSocket};
 use crate::workspace::{self, cached, free_address};
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
@@ -111,7 +111,7 @@ impl Envoy {
     }
 
     /// Asks for a console as the console page does, and returns the answer.
-    pub async fn send(&self, token: &str) -> Answer {
+    pub async fn send(&self, token: &str) -> UpgradeResponse {
         self.upgrade_with(token).send().await
     }
 

@@ -27,10 +27,10 @@ pub struct Esxi {
     http: reqwest::Client,
 }
 
-/// What a host does with an upgrade.
+/// What a host does with an upgrade request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Answer {
+pub enum HostBehavior {
     /// Checks the ticket (404 when it is bad) and opens the console.
     Relay,
     /// Answers 200 with a page.
@@ -64,7 +64,7 @@ pub struct Upgrade {
     headers: HashMap<String, Vec<String>>,
     /// Instance UUID of the machine whose ticket it was; empty when the ticket was bad or not looked at.
     pub vm: String,
-    /// What the host did: an [`Answer`] in lower case, or why it did not relay.
+    /// What the host did: an [`HostBehavior`] in lower case, or why it did not relay.
     pub outcome: String,
 }
 
@@ -73,7 +73,7 @@ impl Upgrade {
     pub fn header(&self, name: &str) -> Vec<&str> {
         self.headers
             .iter()
-            .filter(|(known, _)| known.eq_ignore_ascii_case(name))
+            .filter(|(header, _)| header.eq_ignore_ascii_case(name))
             .flat_map(|(_, values)| values.iter().map(String::as_str))
             .collect()
     }
@@ -121,7 +121,7 @@ impl Esxi {
         name: &str,
         ip: IpAddr,
         identity: &Identity,
-        answer: Answer,
+        answer: HostBehavior,
     ) -> SocketAddr {
         let settings = json!({
             "address": SocketAddr::new(ip, 0).to_string(),

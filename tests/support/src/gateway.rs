@@ -32,7 +32,7 @@ pub struct Gateway {
     pub ca: Ca,
     /// The files of this run.
     pub run: Run,
-    /// The machine of each console that [`Gateway::token_for`] was asked for.
+    /// The machine of each console that [`Gateway::token_for`] has made a token for.
     machines: Mutex<BTreeMap<SocketAddr, Vm>>,
 }
 

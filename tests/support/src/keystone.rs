@@ -168,16 +168,16 @@ impl Keystone {
     }
 
     async fn validate(&self, token: &str) -> StatusCode {
-        let own = self.administrator_token().await;
+        let admin_token = self.administrator_token().await;
         let request = self.http.get(format!("{}/auth/tokens", self.url()));
-        let request = request.header("X-Auth-Token", own).header("X-Subject-Token", token);
+        let request = request.header("X-Auth-Token", admin_token).header("X-Subject-Token", token);
         send(request).await.status()
     }
 
     async fn administer(&self, method: Method, path: &str, body: Option<&Value>) -> Value {
-        let own = self.administrator_token().await;
+        let admin_token = self.administrator_token().await;
         let mut request = self.http.request(method, format!("{}{path}", self.url()));
-        request = request.header("X-Auth-Token", own);
+        request = request.header("X-Auth-Token", admin_token);
         if let Some(body) = body {
             request = request.json(body);
         }

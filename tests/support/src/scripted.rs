@@ -5,19 +5,19 @@
 use crate::certificate::Identity;
 use crate::envoy::Envoy;
 use crate::screen::TcpServer;
-use crate::websocket::Answer;
+use crate::websocket::UpgradeResponse;
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio_rustls::TlsAcceptor;
 
-/// What to do with a question.
+/// What to do with a request.
 #[derive(Clone, Debug)]
 pub enum Script {
-    /// Answer with this status and JSON.
+    /// UpgradeResponse with this status and JSON.
     Answer(u16, Value),
-    /// Answer with these bytes, whatever they are, and close.
+    /// UpgradeResponse with these bytes, whatever they are, and close.
     Raw(Vec<u8>),
     /// Never answer.
     Silence,
@@ -47,7 +47,7 @@ pub struct ScriptedAuthority {
     requests: Arc<Mutex<Vec<Request>>>,
 }
 
-/// A question as it was asked.
+/// A request for a check.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// Request line and headers.
@@ -93,7 +93,7 @@ impl ScriptedAuthority {
         self.server.address()
     }
 
-    /// Follows another script from the next question on.
+    /// Follows another script from the next request on.
     pub fn follow(&self, script: Script) {
         *self.script.lock().expect("no panic while locked") = script;
     }
@@ -103,7 +103,7 @@ impl ScriptedAuthority {
         self.server.accepted()
     }
 
-    /// The questions so far.
+    /// The requests so far.
     pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().expect("no panic while locked").clone()
     }
@@ -133,7 +133,7 @@ impl ScriptedGateway {
     }
 
     /// Asks for a console, of which the authority says what `script` has.
-    pub async fn send(&self, script: Script) -> Answer {
+    pub async fn send(&self, script: Script) -> UpgradeResponse {
         self.authority.follow(script);
         self.envoy.send(TOKEN).await
     }

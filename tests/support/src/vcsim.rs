@@ -169,12 +169,12 @@ impl Vcsim {
     pub fn end_sessions(&self) -> usize {
         let listed: Value =
             serde_json::from_str(&self.govc(&["session.ls", "-json"])).expect("govc's JSON");
-        let own = &listed["currentSession"]["key"];
+        let current = &listed["currentSession"]["key"];
         let sessions = listed["sessionList"].as_array().expect("a list of sessions");
         let others: Vec<&str> = sessions
             .iter()
             .map(|session| &session["key"])
-            .filter(|&key| key != own)
+            .filter(|&key| key != current)
             .map(|key| key.as_str().expect("a session key"))
             .collect();
         for key in &others {

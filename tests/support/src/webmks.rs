@@ -1,7 +1,7 @@
 //! A vCenter whose hosts have WebMKS consoles.
 
 use crate::certificate::{Ca, Identity, plain_http_client};
-use crate::esxi::{Answer, Esxi, self_signed};
+use crate::esxi::{Esxi, HostBehavior, self_signed};
 use crate::process::Run;
 use crate::vcsim::{Options, USERNAME, Vcsim, Vm};
 use serde::Serialize;
@@ -55,7 +55,7 @@ impl Esxi {
         identity: &Identity,
     ) -> SocketAddr {
         vcenter.add_host_named(name);
-        let address = self.set_host(name, ip, identity, Answer::Relay).await;
+        let address = self.set_host(name, ip, identity, HostBehavior::Relay).await;
         let settings = HostSettings {
             version: Some(version.to_owned()),
             certificate: Some(identity.pem()),

@@ -106,8 +106,8 @@ impl Upgrade {
 
     /// Another value for a header, or one more header.
     pub fn header(mut self, name: &str, value: &str) -> Self {
-        match self.headers.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
-            Some((_, known)) => value.clone_into(known),
+        match self.headers.iter_mut().find(|(header, _)| header.eq_ignore_ascii_case(name)) {
+            Some((_, old)) => value.clone_into(old),
             None => self.headers.push((name.to_owned(), value.to_owned())),
         }
         self
@@ -115,12 +115,12 @@ impl Upgrade {
 
     /// Without a header.
     pub fn without(mut self, name: &str) -> Self {
-        self.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
+        self.headers.retain(|(header, _)| !header.eq_ignore_ascii_case(name));
         self
     }
 
     /// Sends the request on a connection of its own and reads the answer.
-    pub async fn send(&self) -> Answer {
+    pub async fn send(&self) -> UpgradeResponse {
         let mut connection = open(self.client, self.address, Arc::clone(&self.tls)).await;
         let mut request = format!("{} {} HTTP/1.1\r\n", self.method, self.path);
         for (name, value) in &self.headers {
@@ -128,7 +128,7 @@ impl Upgrade {
         }
         request.push_str("\r\n");
         connection.write_all(request.as_bytes()).await.expect("send the upgrade");
-        Answer::read(connection).await
+        UpgradeResponse::read(connection).await
     }
 
     /// Opens the WebSocket.
@@ -143,7 +143,7 @@ impl Upgrade {
 
 /// The answer to an upgrade request.
 #[derive(Debug)]
-pub struct Answer {
+pub struct UpgradeResponse {
     /// HTTP status.
     pub status: u16,
     headers: Vec<(String, String)>,
@@ -154,7 +154,7 @@ pub struct Answer {
     early: Vec<u8>,
 }
 
-impl Answer {
+impl UpgradeResponse {
     async fn read(mut connection: Connection) -> Self {
         const END_OF_HEAD: &[u8] = b"\r\n\r\n";
         let mut received = Vec::new();
@@ -201,7 +201,7 @@ impl Answer {
 
     /// The value of a header; names are lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
     }
 
     /// The `code` of a refusal's JSON body.

@@ -27,11 +27,11 @@ pub(crate) struct VncScript {
 impl VncScript {
     pub(crate) async fn start(lines: &'static [&'static [u8]]) -> Self {
         let heard = Arc::<Mutex<Vec<u8>>>::default();
-        let ears = Arc::clone(&heard);
+        let received = Arc::clone(&heard);
         let server = TcpServer::start(ESXI_HOSTS[0], move |connection| {
-            let ears = Arc::clone(&ears);
+            let received = Arc::clone(&received);
             // The browser may leave at any time.
-            async move { perform(connection, lines, &ears).await.unwrap_or_default() }
+            async move { perform(connection, lines, &received).await.unwrap_or_default() }
         })
         .await;
         Self { server, heard }

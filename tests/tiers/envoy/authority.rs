@@ -12,10 +12,10 @@ use vncgate_test_support::scripted::Script;
 use vncgate_test_support::scripted::{ScriptedGateway, TOKEN};
 use vncgate_test_support::session::{assert_echoes, next};
 use vncgate_test_support::wait::LIMIT;
-use vncgate_test_support::websocket::{Answer, Upgrade};
+use vncgate_test_support::websocket::{Upgrade, UpgradeResponse};
 
 #[track_caller]
-fn assert_unavailable(answer: &Answer, why: &str) {
+fn assert_unavailable(answer: &UpgradeResponse, why: &str) {
     assert_eq!((answer.status, answer.code().as_str()), (503, "authority_unavailable"), "{why}");
     assert!(answer.header("retry-after").is_some(), "{why}");
 }

@@ -1,4 +1,4 @@
-//! Silent browsers are asked whether they are there; those that are not release their console.
+//! The gateway pings idle browsers; one that does not answer releases its console.
 
 use crate::fixture::ESXI;
 use crate::fixture::gateway;

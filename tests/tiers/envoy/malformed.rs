@@ -90,8 +90,8 @@ async fn each_malformed_frame_ends_its_session_with_its_code_and_no_other_sessio
             let (mut browser, mut console) = session(gateway).await;
             let wire = [frame(0x82, b"good"), wire, frame(0x82, b"after the end")].concat();
             send_raw(&mut browser, &wire).await;
-            let (found, reason) = close_of(&mut browser).await;
-            assert_eq!(found, code, "{name}: {reason}");
+            let (close_code, reason) = close_of(&mut browser).await;
+            assert_eq!(close_code, code, "{name}: {reason}");
             assert!(!reason.is_empty(), "{name} has a reason");
             assert_ends(&mut browser).await;
             assert_eq!(rest_of(&mut console).await, b"good", "{name}: what the host got");
@@ -106,12 +106,12 @@ async fn each_malformed_frame_ends_its_session_with_its_code_and_no_other_sessio
 #[tokio::test]
 async fn a_malformed_frame_before_the_console_has_spoken_ends_the_session_too() {
     let gateway = gateway().await;
-    let silent = TcpServer::start(ESXI, async |connection: TcpStream| {
+    let unresponsive = TcpServer::start(ESXI, async |connection: TcpStream| {
         let mut connection = connection;
         rest_of(&mut connection).await;
     })
     .await;
-    let mut browser = gateway.open(silent.address()).await;
+    let mut browser = gateway.open(unresponsive.address()).await;
     send_raw(&mut browser, &frame(0x81, b"text")).await;
     assert_ends(&mut browser).await;
 }

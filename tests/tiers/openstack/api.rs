@@ -56,8 +56,8 @@ async fn servers_are_found_by_name_and_come_page_by_page() {
     }
     assert_eq!(seen, ["page-1", "page-2", "page-3"]);
     let (status, refusal) = cloud.call(PORTAL, "/servers?marker=none", None).await;
-    let told = "marker [none] not found";
-    assert_eq!((status, &refusal["badRequest"]["message"]), (400, &json!(told)));
+    let message = "marker [none] not found";
+    assert_eq!((status, &refusal["badRequest"]["message"]), (400, &json!(message)));
 }
 
 #[tokio::test]
@@ -77,8 +77,8 @@ async fn a_token_tells_its_place_until_it_is_revoked() {
     }});
     assert_eq!(shown(&first).await, (200, location));
 
-    let own = format!("/v1/instances/{}/tokens", vm.instance_uuid);
-    let (status, listed) = cloud.v1(PORTAL, Method::GET, &own).await;
+    let tokens = format!("/v1/instances/{}/tokens", vm.instance_uuid);
+    let (status, listed) = cloud.v1(PORTAL, Method::GET, &tokens).await;
     assert_eq!((status, listed["tokens"].as_array().map(Vec::len)), (200, Some(2)), "{listed}");
     let id = listed["tokens"][0]["id"].as_str().expect("an identifier");
     assert!(!listed.to_string().contains(&first), "the token itself is not listed");
@@ -89,7 +89,7 @@ async fn a_token_tells_its_place_until_it_is_revoked() {
     assert_eq!(cloud.v1(PORTAL, Method::DELETE, &revoke).await.0, 404);
     assert_eq!(shown(&first).await.0, 404);
     assert_eq!(shown(&second).await.0, 200);
-    assert_eq!(cloud.v1(PORTAL, Method::DELETE, &own).await, (200, json!({"revoked": 1})));
+    assert_eq!(cloud.v1(PORTAL, Method::DELETE, &tokens).await, (200, json!({"revoked": 1})));
     let (status, refusal) = shown(&second).await;
     assert_eq!((status, &refusal["itemNotFound"]["message"]), (404, &json!("Token not found")));
 }

@@ -63,8 +63,8 @@ async fn openstack_says_that_another_project_s_machine_does_not_exist() {
     let cloud = Cloud::shared().await;
     let output = cloud.openstack(MEMBER, TENANT, &["console", "url", "show", "other-1"]);
     assert!(!output.status.success());
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(told.contains("No Server found for other-1"), "{told}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("No Server found for other-1"), "{stderr}");
 }
 
 #[tokio::test]

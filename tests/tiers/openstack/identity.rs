@@ -30,8 +30,8 @@ async fn a_member_has_the_project_s_machines_and_an_administrator_all() {
     }
     assert_eq!(cloud.console(&admin, &cloud.other).await.0, 200);
     let (status, refusal) = cloud.console(&member, &cloud.other).await;
-    let told = format!("Instance {} could not be found.", cloud.other.instance_uuid);
-    assert_eq!((status, &refusal["itemNotFound"]["message"]), (404, &told.into()), "not 403");
+    let message = format!("Instance {} could not be found.", cloud.other.instance_uuid);
+    assert_eq!((status, &refusal["itemNotFound"]["message"]), (404, &message.into()), "not 403");
 }
 
 #[tokio::test]
@@ -99,18 +99,18 @@ async fn an_outage_of_keystone_is_no_answer_and_no_access() {
 
 #[tokio::test]
 async fn a_keystone_that_falls_silent_is_waited_for_as_long_as_configured() {
-    const PATIENCE: Duration = Duration::from_secs(3);
+    const KEYSTONE_TIMEOUT: Duration = Duration::from_secs(3);
     /// Beside Keystone's answer, a call waits for vCenter's, on a machine that may be busy with a build.
     const LIMIT: Duration = Duration::from_secs(10);
     const CALLS: usize = 24;
     let cloud = Cloud::start_with(|config| {
         config
             .with(r#"cache_ttl = "1s""#, r#"cache_ttl = "1h""#)
-            .with(r##"#timeout = "5s""##, &format!("timeout = \"{}s\"", PATIENCE.as_secs()))
+            .with(r##"#timeout = "5s""##, &format!("timeout = \"{}s\"", KEYSTONE_TIMEOUT.as_secs()))
     })
     .await;
-    let known = cloud.keystone.token(MEMBER, Scope::Project(TENANT)).await;
-    assert_eq!(cloud.console(&known, &cloud.ours).await.0, 200);
+    let cached = cloud.keystone.token(MEMBER, Scope::Project(TENANT)).await;
+    assert_eq!(cloud.console(&cached, &cloud.ours).await.0, 200);
     let mut tokens = Vec::new();
     for _ in 0..CALLS {
         tokens.push(cloud.keystone.token(MEMBER, Scope::Project(TENANT)).await);
@@ -129,24 +129,20 @@ async fn a_keystone_that_falls_silent_is_waited_for_as_long_as_configured() {
         }
         if status != 200 {
             assert_eq!((status, &body["serviceUnavailable"]["code"]), (503, &503.into()), "{body}");
-            assert!(took >= PATIENCE && took < PATIENCE + LIMIT, "{took:?}");
+            assert!(took >= KEYSTONE_TIMEOUT && took < KEYSTONE_TIMEOUT + LIMIT, "{took:?}");
             unanswered.push(token);
         }
     }
     assert!(!unanswered.is_empty(), "Keystone fell silent after its last answer");
 
     let started = Instant::now();
-    assert_eq!(
-        cloud.console(&known, &cloud.ours).await.0,
-        200,
-        "Keystone was asked about it before"
-    );
+    assert_eq!(cloud.console(&cached, &cloud.ours).await.0, 200, "its answer is cached");
     assert_eq!(cloud.console(PORTAL, &cloud.ours).await.0, 200, "API tokens need no Keystone");
     assert!(started.elapsed() < LIMIT, "{:?}", started.elapsed());
 
     cloud.keystone.thaw();
     for token in unanswered {
         let answered = async || (cloud.console(token, &cloud.ours).await.0 == 200).then_some(());
-        until_some("Keystone is asked again", answered).await;
+        until_some("a call that Keystone answers", answered).await;
     }
 }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use tokio_tungstenite::tungstenite::Message;
 use vncgate_test_support::authority::Config;
 use vncgate_test_support::console_api::API_TOKEN;
-use vncgate_test_support::esxi::{Answer, Esxi, self_signed};
+use vncgate_test_support::esxi::{Esxi, HostBehavior, self_signed};
 use vncgate_test_support::gateway::ESXI_HOSTS;
 use vncgate_test_support::gateway::Gateway;
 use vncgate_test_support::http2::Http2;
@@ -85,9 +85,9 @@ async fn tickets(gateway: &Gateway, esxi: &Esxi, shown: &mut Vec<String>) {
 
     let impostor = self_signed(&gateway.run, "impostor", &[&host]);
     for (identity, answer, code) in [
-        (&identity, Answer::Forbidden, "console_refused"),
-        (&identity, Answer::Reset, "console_unreachable"),
-        (&impostor, Answer::Relay, "console_unreachable"),
+        (&identity, HostBehavior::Forbidden, "console_refused"),
+        (&identity, HostBehavior::Reset, "console_unreachable"),
+        (&impostor, HostBehavior::Relay, "console_unreachable"),
     ] {
         esxi.set_host(&host, NEW_HOST, identity, answer).await;
         let refused = gateway.envoy.send(&token).await;

@@ -123,7 +123,7 @@ async fn cve_2023_44487_rapid_reset_and_other_floods_of_frames() {
     let gateway = gateway().await;
     let console = TcpServer::echo(ESXI).await;
     let mut bystander = gateway.open(console.address()).await;
-    let own = gateway.envoy.address();
+    let address = gateway.envoy.address();
     // On a console, whose stream is there until the end: what comes on one that has ended Envoy passes over
     // and does not count. And first: with the next flood its client shows too many unknown tokens to open one.
     let flooded = TcpServer::echo(ESXI).await;
@@ -131,7 +131,7 @@ async fn cve_2023_44487_rapid_reset_and_other_floods_of_frames() {
     assert_cut_off(
         "CVE-2019-9518, empty frames",
         Some("http2.inbound_empty_frames_flood"),
-        &upgrade(1, own, &token),
+        &upgrade(1, address, &token),
         |_| frame(DATA, NO_FLAGS, 1, b""),
     )
     .await;
@@ -143,7 +143,7 @@ async fn cve_2023_44487_rapid_reset_and_other_floods_of_frames() {
         |number| {
             let stream = 2 * number + 1;
             [
-                upgrade(stream, own, UNKNOWN_TOKEN),
+                upgrade(stream, address, UNKNOWN_TOKEN),
                 frame(RST_STREAM, NO_FLAGS, stream, &8_u32.to_be_bytes()),
             ]
             .concat()
@@ -162,7 +162,7 @@ async fn cve_2023_44487_rapid_reset_and_other_floods_of_frames() {
     )
     .await;
     assert_echoes(&mut bystander, "typed").await;
-    let request = upgrade(1, own, UNKNOWN_TOKEN);
+    let request = upgrade(1, address, UNKNOWN_TOKEN);
     for (name, counter, first, repeated) in [
         ("CVE-2019-9512, ping flood", None, &b""[..], frame(PING, NO_FLAGS, 0, &[0; 8])),
         ("CVE-2019-9515, settings flood", None, b"", frame(SETTINGS, NO_FLAGS, 0, b"")),
@@ -218,28 +218,28 @@ async fn ssrf_by_http2_requests() {
     let gateway = gateway().await;
     let forbidden = TcpServer::echo(ESXI).await;
     let target = forbidden.address();
-    let own = gateway.envoy.address();
+    let address = gateway.envoy.address();
     let connect = |uri: String| Request::builder().method(Method::CONNECT).uri(uri);
     let upgrade_to = |uri: String, protocol: &'static str| {
         connect(uri)
             .extension(Protocol::from_static(protocol))
-            .header("origin", format!("https://{own}"))
+            .header("origin", format!("https://{address}"))
             .header("sec-websocket-version", "13")
             .header("sec-websocket-protocol", format!("binary, vncgate.token.{UNKNOWN_TOKEN}"))
     };
-    let own_upgrade = || upgrade_to(format!("https://{own}/websockify"), "websocket");
+    let own_upgrade = || upgrade_to(format!("https://{address}/websockify"), "websocket");
 
     let mut requests: Vec<Builder> = vec![
         connect(target.to_string()),
-        connect(own.to_string()),
+        connect(address.to_string()),
         upgrade_to(format!("https://{target}/websockify"), "websocket"),
         upgrade_to(format!("http://{target}/"), "websocket"),
-        upgrade_to(format!("https://{own}//{target}/"), "websocket"),
-        upgrade_to(format!("https://{own}/websockify?host={target}"), "websocket"),
-        upgrade_to(format!("https://{own}/v1/check"), "websocket"),
+        upgrade_to(format!("https://{address}//{target}/"), "websocket"),
+        upgrade_to(format!("https://{address}/websockify?host={target}"), "websocket"),
+        upgrade_to(format!("https://{address}/v1/check"), "websocket"),
         upgrade_to(format!("https://{target}/"), "connect-udp"),
         upgrade_to(
-            format!("https://{own}/.well-known/masque/udp/{}/443/", target.ip()),
+            format!("https://{address}/.well-known/masque/udp/{}/443/", target.ip()),
             "connect-udp",
         ),
         upgrade_to(format!("https://{target}/"), "connect-ip"),
@@ -248,7 +248,7 @@ async fn ssrf_by_http2_requests() {
     ];
     for (name, value) in steering_headers(&target.to_string()) {
         requests.push(own_upgrade().header(name, &value));
-        requests.push(connect(own.to_string()).header(name, value));
+        requests.push(connect(address.to_string()).header(name, value));
     }
     for request in requests {
         let request = request.body(()).expect("a request");

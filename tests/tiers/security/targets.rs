@@ -70,8 +70,9 @@ async fn header_smuggling_by_connection() {
 #[tokio::test]
 async fn a_request_within_a_request_reaches_nothing_else() {
     let gateway = gateway().await;
-    let own = gateway.envoy.address();
-    let inner = format!("POST /v1/check HTTP/1.1\r\nHost: {own}\r\nContent-Length: 2\r\n\r\n{{}}");
+    let address = gateway.envoy.address();
+    let inner =
+        format!("POST /v1/check HTTP/1.1\r\nHost: {address}\r\nContent-Length: 2\r\n\r\n{{}}");
     let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     let length = inner.len();
@@ -87,8 +88,9 @@ async fn a_request_within_a_request_reaches_nothing_else() {
         "Host: second.example\r\n".to_owned(),
     ] {
         for head in ["", upgrade] {
-            let request =
-                format!("GET /websockify HTTP/1.1\r\nHost: {own}\r\n{head}{framing}\r\n{inner}");
+            let request = format!(
+                "GET /websockify HTTP/1.1\r\nHost: {address}\r\n{head}{framing}\r\n{inner}"
+            );
             let answer = raw_answer(&gateway.envoy, &request).await;
             let status = status_of(&answer);
             assert!(matches!(status, 0 | 400..=499 | 501), "{framing:?}: {answer}");
@@ -108,8 +110,9 @@ async fn a_request_within_a_request_reaches_nothing_else() {
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x7f\x7f\x7f\x7f\x7f\x7f\x7f\x7f\x7f",
     ] {
         // Envoy says that these are no requests, or closes.
-        let request =
-            format!("{nonsense}GET /v1/check HTTP/1.1\r\nHost: {own}\r\nConnection: close\r\n\r\n");
+        let request = format!(
+            "{nonsense}GET /v1/check HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+        );
         let status = status_of(&raw_answer(&gateway.envoy, &request).await);
         assert!(matches!(status, 0 | 400..=499 | 505), "{nonsense:?}: {status}");
     }

@@ -67,8 +67,8 @@ async fn a_trap_admits_nobody_and_the_next_request_is_served() {
         let mut browser = until_some("a session by a fresh filter", async || {
             let answer = envoy.send(TOKEN).await;
             // Nor has Envoy always heard already that the last browser has gone.
-            let known = matches!(answer.status, 101 | 429 | 500 | 503);
-            assert!(known, "{} {}", answer.status, answer.body);
+            let is_expected = matches!(answer.status, 101 | 429 | 500 | 503);
+            assert!(is_expected, "{} {}", answer.status, answer.body);
             if answer.status == 101 { Some(answer.into_websocket().await) } else { None }
         })
         .await;
@@ -78,7 +78,7 @@ async fn a_trap_admits_nobody_and_the_next_request_is_served() {
     serves().await;
     assert!(!envoy.has_trapped(), "what browsers send does not trap");
 
-    // Before the authority is asked, and with a token that it would grant.
+    // Before the check, and with a token that it would grant.
     let headers = "X-Many: x\r\n".repeat(TRAPPING_HEADERS.unsigned_abs() as usize);
     assert_refuses(&envoy, &console, &headers).await;
     assert_trapped_in(&envoy, "proxy_on_request_headers");

@@ -12,10 +12,10 @@ async fn cve_2013_0335_console_of_the_wrong_vm() {
     let console = TcpServer::echo(ESXI).await;
     let elsewhere = TcpServer::echo(ESXI).await;
     let victim = gateway.machine_at(elsewhere.address());
-    let own = gateway.machine_at(console.address());
-    let token = gateway.issue(&own).await;
+    let vm = gateway.machine_at(console.address());
+    let token = gateway.issue(&vm).await;
 
-    gateway.vcenter.set_console_port(&own.name, elsewhere.address().port());
+    gateway.vcenter.set_console_port(&vm.name, elsewhere.address().port());
     gateway.vcenter.set_console_port(&victim.name, console.address().port());
     for upgrade in [
         gateway.envoy.upgrade_with(&token),
@@ -26,7 +26,7 @@ async fn cve_2013_0335_console_of_the_wrong_vm() {
     assert_eq!((console.accepted(), elsewhere.accepted()), (0, 0));
 
     // The machine itself is not lost: a new token opens it where it is now.
-    let renewed = gateway.issue(&own).await;
+    let renewed = gateway.issue(&vm).await;
     let mut browser = gateway.envoy.open(&renewed).await;
     assert_echoes(&mut browser, "typed").await;
     assert_eq!((console.accepted(), elsewhere.accepted()), (0, 1));
@@ -38,10 +38,10 @@ async fn cve_2013_0335_console_of_the_wrong_vm() {
 async fn cve_2013_0335_again_after_vmotion() {
     let gateway = gateway().await;
     let console = TcpServer::echo(ESXI).await;
-    let own = gateway.machine_at(console.address());
-    let token = gateway.issue(&own).await;
+    let vm = gateway.machine_at(console.address());
+    let token = gateway.issue(&vm).await;
 
-    gateway.vcenter.migrate(&own.name, ESXI_HOSTS[1]);
+    gateway.vcenter.migrate(&vm.name, ESXI_HOSTS[1]);
     gateway.machine_at(console.address());
     gateway.envoy.send(&token).await.assert_refused(409, "console_moved");
     assert_eq!(console.accepted(), 0);

@@ -33,8 +33,8 @@ async fn the_documented_commands_make_two_sites() {
     let page = std::fs::read_to_string(checkout().join("docs/sites.md")).expect("the page");
     let block = |language: &str, content: &str| {
         let mut blocks = page.split("```").skip(1).step_by(2);
-        let found = blocks.find(|block| block.starts_with(language) && block.contains(content));
-        found.expect("a block of the page").trim_start_matches(language).to_owned()
+        let block = blocks.find(|block| block.starts_with(language) && block.contains(content));
+        block.expect("a block of the page").trim_start_matches(language).to_owned()
     };
     let (commands, toml) = (block("sh\n", "peer-ca.key"), block("toml\n", "[[site]]"));
     let bash = |run: &Run, commands: &str| {
@@ -168,19 +168,19 @@ async fn a_site_may_ask_its_two_questions_and_nothing_else() {
     let Pair { berlin, ca, .. } = Pair::shared().await;
     let (_, _, token) = berlin.machine_and_token().await;
     let good = ca.tls_client_with(&ca.issue_for("curious", &[TOKYO.host]));
-    let asked =
+    let send =
         async |request: &str| ask(berlin, Arc::clone(&good), request).await.expect("an answer");
     for path in ["/metrics", "/readyz", "/console/status", "/v1/vms", "/", "/v1/sites/console"] {
         let answer =
-            asked(&format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await;
+            send(&format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await;
         assert!(answer.starts_with("HTTP/1.1 40"), "{path}: {answer}");
     }
     let check = question(&token).replace("/v1/sites/console", "/v1/check");
-    assert!(asked(&check).await.starts_with("HTTP/1.1 404"));
+    assert!(send(&check).await.starts_with("HTTP/1.1 404"));
     let many = "x".repeat(20_000);
     for (body, status) in [("", 400), ("{", 400), (r#"{"token": "00"}"#, 400), (many.as_str(), 413)]
     {
-        let answer = asked(&format!(
+        let answer = send(&format!(
             "POST /v1/sites/status HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         ))

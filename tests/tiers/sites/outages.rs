@@ -142,8 +142,8 @@ async fn two_sites_that_take_each_other_for_the_owner_ask_once() {
     let one = one.start(&sites, &store, "", &other_s).await;
     let other = other.start(&sites, &store, "", &one_s).await;
     let (_, _, token) = third.machine_and_token().await;
-    for asked in [&one, &other] {
-        asked.authority.check(&token).await.assert_refused(403, "token_invalid");
+    for site in [&one, &other] {
+        site.authority.check(&token).await.assert_refused(403, "token_invalid");
     }
     for site in [&one, &other] {
         let other = if site.location.name == TOKYO.name { OSAKA.name } else { TOKYO.name };

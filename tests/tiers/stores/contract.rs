@@ -46,10 +46,10 @@ async fn what_one_replica_puts_the_other_gets(Replicas { one, other }: Replicas)
         expires_at: SystemTime::UNIX_EPOCH + TTL,
         ..record(Uuid::new_v4())
     };
-    let (known, unknown) = (token(), token());
-    one.put(known, record.clone(), TTL).await.unwrap();
-    assert_eq!(other.get(known).await.unwrap(), Some(record.clone()));
-    assert_eq!(one.get(known).await.unwrap(), Some(record), "looking does not use it up");
+    let (issued, unknown) = (token(), token());
+    one.put(issued, record.clone(), TTL).await.unwrap();
+    assert_eq!(other.get(issued).await.unwrap(), Some(record.clone()));
+    assert_eq!(one.get(issued).await.unwrap(), Some(record), "looking does not use it up");
     assert_eq!(other.get(unknown).await.unwrap(), None);
     assert_eq!(other.take(unknown).await.unwrap(), None);
 }

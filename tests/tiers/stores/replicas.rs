@@ -1,4 +1,4 @@
-//! Two authorities with one store and one vCenter between them: either may be asked, and either may die at
+//! Two authorities with one store and one vCenter between them: clients call either, and either may die at
 //! any moment.
 
 use crate::fixture::STORE_TIMEOUT;

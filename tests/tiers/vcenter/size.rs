@@ -1,4 +1,4 @@
-//! Thousands of machines: what is asked of vCenter does not grow with its inventory.
+//! Thousands of machines: SOAP calls do not grow with the inventory.
 
 use crate::fixture::Site;
 use serde_json::json;

@@ -52,7 +52,7 @@ impl Two {
         Self { site, other, machine, token, others_machine, others_token }
     }
 
-    /// All that is asked of the vCenter that is up is answered, and at once.
+    /// All calls about machines of the vCenter that is up are answered, and at once.
     async fn assert_nobody_waits(&self) {
         let Self { site, machine, token, .. } = self;
         let started = Instant::now();

@@ -79,7 +79,7 @@ async fn the_ticket_is_in_no_log() {
     assert_echoes(&mut browser, "x").await;
     browser.close(None).await.expect("close");
     // One whose ticket the host does not take.
-    host.serve(&host.identity, vncgate_test_support::esxi::Answer::Forbidden).await;
+    host.serve(&host.identity, vncgate_test_support::esxi::HostBehavior::Forbidden).await;
     site.assert_refused(&token, 502, "console_refused").await;
 
     let entries = until_some("both sessions in the access log", async || {

@@ -8,12 +8,12 @@ use tokio::sync::OnceCell;
 use vncgate_test_support::authority::Config;
 use vncgate_test_support::certificate::Identity;
 use vncgate_test_support::console_api::API_TOKEN;
-use vncgate_test_support::esxi::{Answer as HostAnswer, Esxi, HostState, self_signed};
+use vncgate_test_support::esxi::{Esxi, HostBehavior, HostState, self_signed};
 use vncgate_test_support::gateway::Gateway;
 use vncgate_test_support::screen::TcpServer;
 use vncgate_test_support::vcsim::Vm;
 use vncgate_test_support::webmks::{HostSettings, WITHOUT_VNC};
-use vncgate_test_support::websocket::Answer;
+use vncgate_test_support::websocket::UpgradeResponse;
 use vncgate_test_support::websocket::WebSocket;
 
 /// A loopback address that no other test has.
@@ -108,7 +108,7 @@ impl Site {
     }
 
     /// A browser's upgrade with that token, and the answer.
-    pub(crate) async fn send(&self, token: &str) -> Answer {
+    pub(crate) async fn send(&self, token: &str) -> UpgradeResponse {
         self.gateway.envoy.send(token).await
     }
 
@@ -131,7 +131,7 @@ impl Site {
     }
 
     /// The access log's entry about a refusal.
-    pub(crate) async fn entry(&self, answer: &Answer) -> Value {
+    pub(crate) async fn entry(&self, answer: &UpgradeResponse) -> Value {
         let request_id = answer.header("x-request-id").expect("a request id");
         self.gateway.envoy.entry(None, request_id).await
     }
@@ -157,7 +157,7 @@ impl Host<'_> {
     }
 
     /// From now on presents this certificate and answers upgrades so.
-    pub(crate) async fn serve(&self, identity: &Identity, answer: HostAnswer) {
+    pub(crate) async fn serve(&self, identity: &Identity, answer: HostBehavior) {
         self.site.esxi.set_host(&self.name, self.ip, identity, answer).await;
     }
 

@@ -8,7 +8,7 @@ use vncgate_test_support::authority::NO_GATEWAY;
 use vncgate_test_support::authority::{Authority, Config};
 use vncgate_test_support::certificate::{Ca, Identity};
 use vncgate_test_support::envoy::ESXI_HOSTS;
-use vncgate_test_support::esxi::{Answer, expired, self_signed};
+use vncgate_test_support::esxi::{HostBehavior, expired, self_signed};
 use vncgate_test_support::gateway::Gateway;
 use vncgate_test_support::process::Run;
 use vncgate_test_support::vcsim::Vm;
@@ -34,10 +34,10 @@ async fn a_host_with_another_certificate_than_vcenter_knows_is_not_accepted() {
     let host = site.host(WITHOUT_VNC).await;
     let (vm, _screen) = host.machine("impostor").await;
     let impostor = self_signed(&site.gateway.run, "impostor", &[&host.name]);
-    host.serve(&impostor, Answer::Relay).await;
+    host.serve(&impostor, HostBehavior::Relay).await;
     let reason = assert_not_accepted(site, &vm, &host).await;
     assert!(reason.contains("CERTIFICATE_VERIFY_FAILED"), "{reason}");
-    host.serve(&host.identity, Answer::Relay).await;
+    host.serve(&host.identity, HostBehavior::Relay).await;
     site.open_console(&vm).await;
 }
 
@@ -50,10 +50,10 @@ async fn a_host_with_a_new_certificate_is_accepted_at_once_and_the_old_one_no_mo
 
     let renewed = self_signed(&site.gateway.run, "renewed", &[&host.name]);
     host.register(&renewed).await;
-    host.serve(&renewed, Answer::Relay).await;
+    host.serve(&renewed, HostBehavior::Relay).await;
     site.open_console(&vm).await;
 
-    host.serve(&host.identity, Answer::Relay).await;
+    host.serve(&host.identity, HostBehavior::Relay).await;
     assert_not_accepted(site, &vm, &host).await;
 }
 
@@ -69,7 +69,7 @@ async fn a_host_of_the_same_vcenter_cannot_stand_in_for_another() {
     let state = host.state().await;
     assert_eq!(state.upgrades[0].server_name, "esx-a.example.com", "SNI");
 
-    host.serve(&other.identity, Answer::Relay).await;
+    host.serve(&other.identity, HostBehavior::Relay).await;
     let reason = assert_not_accepted(site, &vm, &host).await;
     assert!(reason.contains("CERTIFICATE_VERIFY_FAILED"), "{reason}");
 }
@@ -80,7 +80,7 @@ async fn an_expired_certificate_is_a_refusal_that_says_so() {
     let (host, _, _screen, token) = site.console(WITHOUT_VNC, "expired").await;
     let expired = expired(&site.gateway.run, "expired-host", &[&host.name]);
     host.register(&expired).await;
-    host.serve(&expired, Answer::Relay).await;
+    host.serve(&expired, HostBehavior::Relay).await;
     let refusal = site.assert_refused(&token, 409, "console_unavailable").await;
     assert!(refusal["message"].as_str().expect("text").contains("expired"), "{refusal}");
     site.gateway.authority.status(&token).await.assert_refused(409, "console_unavailable");
@@ -217,10 +217,10 @@ async fn a_certificate_authority_in_the_file_is_enough() {
     site.open_console(&vm).await;
 
     // Signed by the same authority for another host.
-    host.serve(&second, Answer::Relay).await;
+    host.serve(&second, HostBehavior::Relay).await;
     assert_not_accepted(&site, &vm, &host).await;
     let unsigned = self_signed(&site.gateway.run, "self-signed", &[names[0]]);
-    host.serve(&unsigned, Answer::Relay).await;
+    host.serve(&unsigned, HostBehavior::Relay).await;
     assert_not_accepted(&site, &vm, &host).await;
 }
 

@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use url::Url;
 use vncgate_test_support::certificate::{Ca, Identity};
-use vncgate_test_support::esxi::{Answer, Esxi, expired, self_signed};
+use vncgate_test_support::esxi::{Esxi, HostBehavior, expired, self_signed};
 use vncgate_test_support::gateway::ESXI_HOSTS;
 use vncgate_test_support::process::Run;
 use vncgate_test_support::rfb_script::{
@@ -126,7 +126,7 @@ async fn a_ticket_outlives_neither_its_time_nor_a_vcenter_that_is_gone() {
     let name = ESXI.to_string();
     vcenter.add_host(ESXI);
     let identity = self_signed(&run, "esx-1", &[&name]);
-    esxi.set_host(&name, ESXI, &identity, Answer::Relay).await;
+    esxi.set_host(&name, ESXI, &identity, HostBehavior::Relay).await;
     let screen = TcpServer::echo(ESXI).await;
     let vm = vcenter.create_vm_without_vnc("web1", &name);
     esxi.set_screen(&vm, screen.address()).await;
@@ -154,7 +154,7 @@ async fn certificates_of_hosts_are_what_a_test_makes_them() {
     let misnamed = self_signed(&run, "misnamed", &[&other]);
     let expired = expired(&run, "expired", &[&name]);
     for (presented, trusted) in [(&unknown, &known), (&misnamed, &misnamed), (&expired, &expired)] {
-        esxi.set_host(&name, ESXI, presented, Answer::Relay).await;
+        esxi.set_host(&name, ESXI, presented, HostBehavior::Relay).await;
         let refused = open(&ticket(&vcenter, &vm), trusted).await.expect_err("a bad one");
         assert!(matches!(&refused, Error::Io(error) if error.kind() == io::ErrorKind::InvalidData));
     }
@@ -169,15 +169,15 @@ async fn hosts_answer_upgrades_as_told() {
     esxi.add_host_named(&vcenter, &name, ESXI, WITHOUT_VNC, &identity).await;
     let vm = vcenter.create_vm_without_vnc("web1", &name);
 
-    for (answer, status) in [(Answer::Page, 200), (Answer::Forbidden, 403)] {
+    for (answer, status) in [(HostBehavior::Page, 200), (HostBehavior::Forbidden, 403)] {
         esxi.set_host(&name, ESXI, &identity, answer).await;
         let error = open(&ticket(&vcenter, &vm), &identity).await.expect_err("no console");
         assert!(matches!(&error, Error::Http(got) if got.status() == status), "{error}");
     }
-    esxi.set_host(&name, ESXI, &identity, Answer::Reset).await;
+    esxi.set_host(&name, ESXI, &identity, HostBehavior::Reset).await;
     let error = open(&ticket(&vcenter, &vm), &identity).await.expect_err("no console");
     assert!(matches!(&error, Error::Io(got) if got.kind() == io::ErrorKind::ConnectionReset));
-    esxi.set_host(&name, ESXI, &identity, Answer::Silence).await;
+    esxi.set_host(&name, ESXI, &identity, HostBehavior::Silence).await;
     let url = ticket(&vcenter, &vm);
     let silence = tokio::time::timeout(Duration::from_secs(1), open(&url, &identity)).await;
     assert!(silence.is_err(), "answered: {silence:?}");

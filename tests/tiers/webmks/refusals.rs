@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use vncgate_test_support::authority::Config;
 use vncgate_test_support::certificate::Ca;
 use vncgate_test_support::envoy::{ESXI_HOSTS, Envoy, Settings};
-use vncgate_test_support::esxi::{Answer, Esxi};
+use vncgate_test_support::esxi::{Esxi, HostBehavior};
 use vncgate_test_support::gateway::Gateway;
 use vncgate_test_support::process::Run;
 use vncgate_test_support::scripted::TOKEN;
@@ -86,9 +86,9 @@ async fn a_host_that_does_not_open_the_console_is_told_apart_from_one_that_is_aw
     let site = Site::shared().await;
     let (host, _, _screen, token) = site.console(WITHOUT_VNC, "closed").await;
     for (answer, status, code, host_status) in [
-        (Answer::Page, 502, "console_refused", json!("200")),
-        (Answer::Forbidden, 502, "console_refused", json!("403")),
-        (Answer::Reset, 503, "console_unreachable", Value::Null),
+        (HostBehavior::Page, 502, "console_refused", json!("200")),
+        (HostBehavior::Forbidden, 502, "console_refused", json!("403")),
+        (HostBehavior::Reset, 503, "console_unreachable", Value::Null),
     ] {
         host.serve(&host.identity, answer).await;
         let answered = site.send(&token).await;
@@ -99,7 +99,7 @@ async fn a_host_that_does_not_open_the_console_is_told_apart_from_one_that_is_aw
         assert_eq!((&entry["refusal"], &entry["host_status"]), (&json!(code), &host_status));
         assert_eq!(entry["status"], status, "{entry}");
     }
-    host.serve(&host.identity, Answer::Relay).await;
+    host.serve(&host.identity, HostBehavior::Relay).await;
     site.open(&token).await;
 }
 
@@ -121,11 +121,11 @@ async fn a_machine_whose_vnc_port_is_closed_can_be_asked_for_by_the_other_kind()
 async fn a_silent_host_is_given_up() {
     let site = Site::shared().await;
     let (host, _, _screen, token) = site.console(WITHOUT_VNC, "silent").await;
-    host.serve(&host.identity, Answer::Silence).await;
+    host.serve(&host.identity, HostBehavior::Silence).await;
     let started = Instant::now();
     site.assert_refused(&token, 503, "console_unreachable").await;
     assert!((9..19).contains(&started.elapsed().as_secs()), "after {:?}", started.elapsed());
-    assert_eq!(host.state().await.tickets, 1, "asked once");
+    assert_eq!(host.state().await.tickets, 1, "one ticket");
 }
 
 #[tokio::test]
