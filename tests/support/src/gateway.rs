@@ -13,7 +13,7 @@ use crate::workspace::free_address;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use tokio::sync::Mutex;
 
 /// The addresses, and so the names, of the vCenter's two ESXi hosts.
 pub const ESXI_HOSTS: [IpAddr; 2] =
@@ -120,10 +120,10 @@ impl Gateway {
     /// A token for the machine whose console is at `console`. The machine is created at the first call: a port of
     /// a host belongs to one machine only.
     pub async fn token_for(&self, console: SocketAddr) -> String {
-        let vm = {
-            let mut machines = self.machines.lock().unwrap_or_else(PoisonError::into_inner);
-            machines.entry(console).or_insert_with(|| self.machine_at(console)).clone()
-        };
+        // Creating a machine blocks the runtime's thread, and Envoy gives up a TLS handshake after 10 s. So the
+        // lock is held until the token is there: meanwhile the handshakes of other tasks go on.
+        let mut machines = self.machines.lock().await;
+        let vm = machines.entry(console).or_insert_with(|| self.machine_at(console)).clone();
         self.issue(&vm).await
     }
 
