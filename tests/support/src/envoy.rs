@@ -30,7 +30,7 @@ pub struct Envoy {
 /// What a test machine has elsewhere than the shipped file says.
 #[derive(Debug)]
 pub struct Settings<'a> {
-    /// Where browsers connect; a free port of `127.0.0.1`, see [`Envoy::free_address`].
+    /// Where browsers connect; a free port of `127.0.0.1`, see [`free_address`].
     pub listen: SocketAddr,
     /// The authority's public listener.
     pub authority_public: SocketAddr,
