@@ -23,6 +23,9 @@ use std::process::Command;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
+/// The folder of a run in which the browser keeps its profile.
+pub const PROFILE: &str = "chromium-profile";
+
 /// A browser with one empty profile and one tab.
 #[derive(Debug)]
 pub struct Browser {
@@ -94,6 +97,23 @@ impl Browser {
     /// Runs the body of a JavaScript function in the page and returns what it returns.
     pub async fn script(&self, body: &str) -> Value {
         self.client.execute(body, Vec::new()).await.expect("run a script in the page")
+    }
+
+    /// Sends a command of the DevTools protocol to the tab and returns its answer.
+    pub async fn devtools(&self, command: &str, parameters: Value) -> Value {
+        let command = DevTools(json!({"cmd": command, "params": parameters}));
+        self.client.issue_cmd(command).await.expect("a command of the DevTools protocol")
+    }
+
+    /// Runs a script in each page that is opened from now on, before the page's own.
+    pub async fn before_each_page(&self, script: &str) {
+        let script = json!({"source": script});
+        self.devtools("Page.addScriptToEvaluateOnNewDocument", script).await;
+    }
+
+    /// Puts text where the keyboard focus is, at once, as from the clipboard.
+    pub async fn insert_text(&self, text: &str) {
+        self.devtools("Input.insertText", json!({"text": text})).await;
     }
 
     /// What noVNC's canvas shows, as a text screen; `None` while there is no picture.
@@ -176,6 +196,24 @@ impl WebDriverCompatibleCommand for BrowserLog {
     }
 }
 
+/// `chromedriver`'s extension of WebDriver that speaks the DevTools protocol.
+#[derive(Debug)]
+struct DevTools(Value);
+
+impl WebDriverCompatibleCommand for DevTools {
+    fn endpoint(
+        &self,
+        base_url: &url::Url,
+        session: Option<&str>,
+    ) -> Result<url::Url, url::ParseError> {
+        base_url.join(&format!("session/{}/goog/cdp/execute", session.expect("a session")))
+    }
+
+    fn method_and_body(&self, _: &url::Url) -> (Method, Option<String>) {
+        (Method::POST, Some(self.0.to_string()))
+    }
+}
+
 async fn start_chromium(run: &Run) -> (Process, SocketAddr) {
     let debugger = free_address();
     let mut command = Command::new("chromium");
@@ -186,7 +224,7 @@ async fn start_chromium(run: &Run) -> (Process, SocketAddr) {
         .args(["--disable-sync", "--disable-quic", "--disable-extensions"])
         .arg("--window-size=1100,760")
         .arg(format!("--remote-debugging-port={}", debugger.port()))
-        .arg(format!("--user-data-dir={}", run.path("chromium-profile").display()))
+        .arg(format!("--user-data-dir={}", run.path(PROFILE).display()))
         .arg(format!(
             "--ignore-certificate-errors-spki-list={}",
             public_key_hash(&run.path("envoy.key"))
