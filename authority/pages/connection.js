@@ -4,19 +4,19 @@ import RFB from "./novnc/core/rfb.js";
 
 /** @typedef {import("./reasons.js").End} End */
 
-// From the upgrade to the first frame. The gateway's check and its connection to the ESXi host take up to 5 s
-// each, the RFB handshake three more round trips.
+// From the upgrade to the first frame: the gateway's check and its connect to the ESXi host take up to
+// 5 s each, the RFB handshake three round trips more.
 const HANDSHAKE_TIMEOUT_MS = 20_000;
 
 const TOKEN_SUBPROTOCOL = "vncgate.token.";
 
-// RFC 6455, section 7.1.5: the connection was lost without a Close frame, or the upgrade was refused.
+// RFC 6455, 7.1.5: the socket was lost without a Close frame, or the upgrade was refused.
 const ABNORMAL_CLOSURE = 1006;
 
 /**
  * Opens the console and resolves when it has ended.
  *
- * The page opens the socket itself, because noVNC does not expose the close code. The token travels as a
+ * The socket is ours, not noVNC's, because noVNC keeps the close code to itself. The token travels as a
  * subprotocol: a URL would be logged.
  *
  * @param {HTMLElement} screen where noVNC puts its canvas
@@ -27,14 +27,16 @@ const ABNORMAL_CLOSURE = 1006;
  */
 export function openConsole(screen, token, signal, onConnected) {
     const socket = new WebSocket(websockifyUrl(), ["binary", TOKEN_SUBPROTOCOL + token]);
+    let upgraded = false;
     let connected = false;
     /** @type {End | null} What the server or noVNC said before the end. */
     let failure = null;
     /** @type {CloseEvent | null} */
     let closed = null;
 
-    // Registered before noVNC's own listener, so that the close code is known when noVNC reports the end.
+    // Before noVNC adds its own listener, so that the code is known when noVNC reports the end.
     socket.addEventListener("close", (event) => { closed = event; });
+    socket.addEventListener("open", () => { upgraded = true; });
 
     return new Promise((resolve) => {
         const rfb = new RFB(screen, socket);
@@ -47,7 +49,7 @@ export function openConsole(screen, token, signal, onConnected) {
             connected = true;
             onConnected(rfb);
         });
-        // The gateway logs in with the password that vCenter has. Without it the console cannot be opened.
+        // The gateway logs in with the password that vCenter knows; one that nobody knows is a dead end.
         rfb.addEventListener("credentialsrequired", () => {
             failure = { code: "password_required", detail: "" };
             close();
@@ -60,28 +62,29 @@ export function openConsole(screen, token, signal, onConnected) {
             clearTimeout(deadline);
             signal.removeEventListener("abort", close);
             const detail = closed?.reason ?? "";
-            resolve(failure ?? { code: endCode(connected, closed, clean), detail });
+            resolve(failure ?? { code: endCode(upgraded, connected, closed, clean), detail });
         });
     });
 }
 
 /**
+ * @param {boolean} upgraded whether the gateway opened the WebSocket
  * @param {boolean} connected
  * @param {CloseEvent | null} closed
  * @param {boolean} clean whether noVNC ended the session as it should end
  */
-function endCode(connected, closed, clean) {
-    // noVNC gave up while the socket was still open: the server does not speak RFB.
+function endCode(upgraded, connected, closed, clean) {
+    // noVNC gave up while the socket was still open: what came was not RFB.
     if (closed === null && !clean) {
         return "protocol_error";
     }
     if (!connected) {
-        return "no_answer";
+        return upgraded ? "no_answer" : "not_upgraded";
     }
     return closed?.code === ABNORMAL_CLOSURE ? "connection_lost" : "console_closed";
 }
 
-// Relative to the page, so that a gateway may serve the page below a path prefix.
+// Relative to the page, so that a gateway may serve it below a path prefix.
 function websockifyUrl() {
     const url = new URL("websockify", location.href);
     url.protocol = url.protocol.replace("http", "ws");

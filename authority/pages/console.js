@@ -1,20 +1,19 @@
-// The page: shows the state of the session and handles its buttons. README.md describes the whole path.
+// The page: shows the state of the session and handles its buttons. README.md tells the whole path.
 
+import { element, onClick } from "./element.js";
 import { readLink } from "./link.js";
+import { setPasteSession, showPasteDialog, wirePasteDialog } from "./paste.js";
+import { reasonOf } from "./reasons.js";
 import { runSession } from "./session.js";
-import { typeText } from "./typing.js";
 
 /**
  * @typedef {import("./novnc/core/rfb.js").default} RFB
  * @typedef {import("./session.js").State} State
- * @typedef {import("./status.js").Vm} Vm
  */
 
 /** @type {Record<string, string>} */
 const POWER_STATES = { poweredOn: "powered on", poweredOff: "powered off", suspended: "suspended" };
 
-const pasteDialog = element("paste-dialog", HTMLDialogElement);
-const pasteText = element("paste-text", HTMLTextAreaElement);
 const link = readLink();
 
 /** @type {RFB | null} noVNC's session while connected. */
@@ -22,11 +21,10 @@ let rfb = null;
 let fit = link.fit;
 let viewOnly = link.viewOnly;
 let abort = new AbortController(); // ends the session
-let typing = new AbortController(); // ends the typing of pasted text
 
 wireButtons();
 leaveScreenByCtrlAlt();
-// Pasting another link over this one changes only the fragment, which does not load the page again.
+// A link pasted over this one changes the fragment alone, which loads nothing.
 addEventListener("hashchange", () => location.reload());
 connect();
 
@@ -34,8 +32,13 @@ function connect() {
     abort.abort();
     const own = new AbortController();
     abort = own;
-    // The previous session may still report its end.
-    runSession(link.token, element("screen"), own.signal, (state) => abort === own && show(state));
+    // The session before may have last words.
+    const tell = (/** @type {State} */ state) => abort === own && show(state);
+    runSession(link.token, element("screen"), own.signal, tell).catch((error) => {
+        const reason = reasonOf({ code: "page_failed", detail: String(error) });
+        tell({ vm: null, opened: false, phase: "ended", reason });
+        throw error;
+    });
 }
 
 // --- What the page shows
@@ -48,7 +51,7 @@ function show(state) {
     rfb = session;
 
     document.body.dataset.reason = reasonIn(state)?.code ?? "";
-    showMachine(state.vm);
+    showMachine(state);
     showPhase(state.phase);
     showNotice(state);
     applyOptions();
@@ -57,9 +60,8 @@ function show(state) {
     const connection = element("connection", HTMLButtonElement);
     connection.disabled = hopeless;
     connection.textContent = ended ? "Reconnect" : "Disconnect";
-    if (session === null) {
-        pasteDialog.close();
-    } else if (gained) {
+    setPasteSession(session);
+    if (session !== null && gained) {
         session.background = "transparent";
         session.focus({ preventScroll: true });
     }
@@ -73,8 +75,8 @@ function reasonIn(state) {
     return state.phase === "waiting" || state.phase === "ended" ? state.reason : undefined;
 }
 
-/** @param {Vm | null} vm */
-function showMachine(vm) {
+/** @param {State} state */
+function showMachine({ vm, opened }) {
     if (vm === null) {
         return;
     }
@@ -84,7 +86,9 @@ function showMachine(vm) {
     element("screen").setAttribute("aria-label", `Screen of ${vm.name}`);
     element("power").textContent = POWER_STATES[vm.powerState ?? ""] ?? "";
     const time = vm.expiresAt.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-    element("validity").textContent = `This link can open the console until ${time}.`;
+    element("validity").textContent = vm.singleUse
+        ? opened ? "This link is used up." : `This link can open the console once, until ${time}.`
+        : `This link can open the console until ${time}.`;
 }
 
 /** @param {State["phase"]} phase */
@@ -154,24 +158,13 @@ function wireButtons() {
         }
     });
     onClick("reconnect", connect);
-    onClick("paste", () => pasteDialog.showModal());
-    onClick("paste-type", typePastedText);
-    onClick("paste-clipboard", () => {
-        rfb?.clipboardPasteFrom(pasteText.value);
-        pasteDialog.close();
-    });
-    pasteDialog.addEventListener("close", whenPasteDialogCloses);
+    onClick("paste", showPasteDialog);
+    wirePasteDialog();
+    // Safari has full screen since 16.4, and not on an iPhone.
+    element("full-screen").hidden = !document.fullscreenEnabled;
     document.addEventListener("fullscreenchange", () => {
         element("full-screen").setAttribute("aria-pressed", String(document.fullscreenElement !== null));
     });
-}
-
-/**
- * @param {string} id
- * @param {() => void} action
- */
-function onClick(id, action) {
-    element(id).addEventListener("click", action);
 }
 
 async function toggleFullScreen() {
@@ -180,36 +173,13 @@ async function toggleFullScreen() {
         return;
     }
     await document.documentElement.requestFullscreen();
-    // Alt+Tab, Ctrl+W and Esc reach the machine too, in browsers that support it. Holding Esc still leaves
-    // full screen.
+    // Alt+Tab, Ctrl+W and Esc reach the machine as well, in browsers that can; holding Esc still leaves.
     await navigator.keyboard?.lock();
     rfb?.focus();
 }
 
-async function typePastedText() {
-    if (rfb === null) {
-        return;
-    }
-    const button = element("paste-type", HTMLButtonElement);
-    button.disabled = true;
-    typing = new AbortController();
-    await typeText(rfb, pasteText.value, typing.signal, (typed, of) => {
-        element("paste-progress").textContent = `Typed ${typed} of ${of}`;
-    });
-    button.disabled = false;
-    pasteDialog.close();
-}
-
-function whenPasteDialogCloses() {
-    typing.abort();
-    // It may have been a password.
-    pasteText.value = "";
-    element("paste-progress").textContent = "";
-    rfb?.focus();
-}
-
-// While the screen has the focus, every key goes to the machine, Tab included. As in VMware's own consoles,
-// Ctrl+Alt releases it: the left keys only, because AltGr reports Ctrl with the right Alt.
+// While the screen has the focus every key goes to the machine, Tab too. VMware's own consoles let go at
+// Ctrl+Alt; only the left ones, since AltGr reports Ctrl with the right Alt.
 function leaveScreenByCtrlAlt() {
     let armed = false;
     const screen = element("screen");
@@ -219,27 +189,9 @@ function leaveScreenByCtrlAlt() {
     screen.addEventListener("keyup", ({ ctrlKey, altKey }) => {
         if (armed && !ctrlKey && !altKey) {
             armed = false;
-            // Deferred until noVNC has sent the releases of the keys. The focus goes to a button that does no
-            // harm if it is pressed by accident.
+            // After noVNC has told the machine that the keys are up; to a button that a slip of the hand
+            // may press.
             setTimeout(() => element("fit").focus());
         }
     }, { capture: true });
-}
-
-// --- What console.html has
-
-/**
- * The element of this id.
- *
- * @template {HTMLElement} [T=HTMLElement]
- * @param {string} id
- * @param {new () => T} [type]
- * @returns {T}
- */
-function element(id, type) {
-    const found = document.getElementById(id);
-    if (!(found instanceof (type ?? HTMLElement))) {
-        throw new Error(`console.html has no such element: ${id}`);
-    }
-    return /** @type {T} */ (found);
 }

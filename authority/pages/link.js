@@ -8,7 +8,8 @@ const TOKEN = /^[\w-]{1,128}$/;
  * Reads the link and takes the token out of the address bar.
  *
  * The token moves to `history.state` of this history entry: it survives a reload, and another console
- * opened in the same tab has an entry of its own.
+ * opened in the same tab has an entry of its own. The browser has written the whole link into its history
+ * before any script runs, and a script cannot take it out (README.md).
  *
  * @returns {{token: string | null, viewOnly: boolean, fit: boolean}} `token` is null when the link has
  *     none or one that cannot be a token.
@@ -18,8 +19,9 @@ export function readLink() {
     if (fragment.has("token")) {
         const token = fragment.get("token");
         fragment.delete("token");
-        const rest = fragment.size > 0 ? `#${fragment}` : "";
-        history.replaceState({ token }, "", location.pathname + location.search + rest);
+        const rest = fragment.toString();
+        const path = location.pathname + location.search;
+        history.replaceState({ token }, "", rest === "" ? path : `${path}#${rest}`);
     }
     const token = history.state?.token ?? "";
     return {

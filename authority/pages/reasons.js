@@ -73,8 +73,20 @@ const REASONS = {
     no_answer: {
         summary: "The link is valid, but the console server did not answer.",
         advice: "Try again in a moment. If it lasts, tell your administrator: the ESXi host's console port may "
-            + "be closed to the gateway, or too many consoles are open from your network.",
+            + "be closed to the gateway, too many consoles are open from your network, or the gateway opens none "
+            + "at this page's address.",
         retry: "auto",
+    },
+    origin: {
+        summary: "The gateway sees this page at another address than your browser, and so takes it for a foreign "
+            + "one.",
+        advice: null,
+        retry: "manual",
+    },
+    link_used_up: {
+        summary: "The console has ended, and this link was good for one console.",
+        advice: NEW_LINK,
+        retry: "never",
     },
     protocol_error: {
         summary: "The console server sent something that is not VNC.",
@@ -101,6 +113,11 @@ const REASONS = {
         advice: "Check your network connection, then reconnect.",
         retry: "auto",
     },
+    page_failed: {
+        summary: "This page has a fault.",
+        advice: "Reload the page. If it happens again, use a newer browser or tell your administrator.",
+        retry: "manual",
+    },
     closed_by_user: {
         summary: "You have disconnected.",
         advice: "The virtual machine goes on running.",
@@ -121,7 +138,7 @@ const REASONS = {
  */
 export function reasonOf({ code, detail }) {
     /** @type {Explanation} */
-    const known = Object.hasOwn(REASONS, code) ? REASONS[code] : {
+    const known = Object.prototype.hasOwnProperty.call(REASONS, code) ? REASONS[code] : {
         summary: "The console cannot be opened.",
         advice: null,
         retry: "manual",

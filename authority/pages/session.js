@@ -1,6 +1,7 @@
-// A console session as the person sees it: check, connect, and reconnect after a drop.
+// A console session as the person sees it: check, connect, and connect again after a drop.
 
 import { openConsole } from "./connection.js";
+import { originRefusal } from "./origin.js";
 import { reasonOf } from "./reasons.js";
 import { askStatus } from "./status.js";
 
@@ -17,16 +18,19 @@ import { askStatus } from "./status.js";
  *           {phase: "waiting", reason: Reason, retry: Retry} | {phase: "ended", reason: Reason}} Phase
  */
 
-// Seconds before each automatic attempt. They add up to a minute, enough for a restart of the machine or of
-// the gateway; after that the person decides.
+// Seconds before each automatic attempt: a minute in all, enough for a restart of the machine or of the
+// gateway; then the person decides.
 const RETRY_DELAYS_S = [1, 2, 4, 8, 15, 30];
 
-// A console that stayed open this long resets the attempts. One that drops at once does not; otherwise two
-// browsers could take it from each other without end.
+// A console that stayed open this long earns a fresh set of attempts. One that drops at once does not,
+// or two would take it from each other for ever.
 const STABLE_MS = 10_000;
 
 /** @type {End} */
 const CLOSED_BY_USER = { code: "closed_by_user", detail: "" };
+
+/** @type {End} */
+const NO_ANSWER = { code: "no_answer", detail: "" };
 
 /**
  * Keeps the console open until it ends for good or `signal` is aborted.
@@ -48,7 +52,7 @@ export async function runSession(token, screen, signal, show) {
     while (true) {
         tell({ phase: "connecting" });
         const end = await connect();
-        const reason = reasonOf(signal.aborted ? CLOSED_BY_USER : end);
+        const reason = reasonOf(signal.aborted ? endedByUser() : end);
 
         if (reason.retry !== "auto" || attempt === RETRY_DELAYS_S.length) {
             tell({ phase: "ended", reason });
@@ -61,9 +65,9 @@ export async function runSession(token, screen, signal, show) {
     }
 
     /**
-     * Makes one attempt.
+     * One attempt.
      *
-     * @returns {Promise<End>} the reason for which the console did not open, or has ended
+     * @returns {Promise<End>} the reason why there is no console, or no longer
      */
     async function connect() {
         if (token === null) {
@@ -82,14 +86,30 @@ export async function runSession(token, screen, signal, show) {
         if (performance.now() - openedAt >= STABLE_MS) {
             attempt = 0;
         }
-        // Only the authority knows whether the machine was powered off or moved, or whether the link has
-        // expired.
-        return await checkToken(token) ?? end;
+        // Only the authority knows whether the machine was powered off, moved, or the link ran out.
+        const refusal = await checkToken(token);
+        if (refusal?.code === "token_invalid" && vm?.singleUse) {
+            return { code: "link_used_up", detail: end.code };
+        }
+        if (refusal) {
+            return refusal;
+        }
+        if (end.code !== "not_upgraded") {
+            return end;
+        }
+        // The filter's refusals do not pass through the authority. The page can find out this one alone; where a
+        // console has opened before, it is another.
+        return (opened ? null : originRefusal(vm?.origin)) ?? NO_ANSWER;
+    }
+
+    function endedByUser() {
+        const { code } = CLOSED_BY_USER;
+        return opened && vm?.singleUse ? { code: "link_used_up", detail: code } : CLOSED_BY_USER;
     }
 
     /**
      * @param {string} token
-     * @returns {Promise<End | null>} the authority's refusal, if the authority refuses
+     * @returns {Promise<End | null>} the authority's refusal, if it refuses
      */
     async function checkToken(token) {
         const status = await askStatus(token, signal);

@@ -2,8 +2,9 @@
 
 /**
  * @typedef {import("./reasons.js").End} End
- * @typedef {{name: string, powerState: string | null, expiresAt: Date}} Vm `powerState` is null when it is not
- *     known now
+ * @typedef {{name: string, powerState: string | null, expiresAt: Date, singleUse: boolean,
+ *            origin: string | null | undefined}} Vm `powerState` is null when it is not known now; `singleUse`:
+ *     the first console uses the token up; `origin`: see origin.js
  */
 
 // Longer than the authority waits for vCenter, after which it answers `vcenter_unavailable` itself.
@@ -19,18 +20,32 @@ const STATUS_TIMEOUT_MS = 20_000;
  *     nonsense, is a refusal as well.
  */
 export async function askStatus(token, signal) {
+    // AbortSignal.any and AbortSignal.timeout would do, but noVNC runs in browsers that have neither.
+    const request = new AbortController();
+    const cancel = () => request.abort();
+    const timer = setTimeout(cancel, STATUS_TIMEOUT_MS);
+    signal.addEventListener("abort", cancel);
+    if (signal.aborted) {
+        cancel();
+    }
+    /** @type {RequestInit} */
+    const options = {
+        headers: { Authorization: `Bearer ${token}` },
+        cache: "no-store",
+        credentials: "omit",
+        redirect: "error",
+        signal: request.signal,
+    };
     let response, body;
+    // Nothing but the request belongs in here: whatever fails in here is called a network that is away.
     try {
-        response = await fetch("console/status", {
-            headers: { Authorization: `Bearer ${token}` },
-            cache: "no-store",
-            credentials: "omit",
-            redirect: "error",
-            signal: AbortSignal.any([signal, AbortSignal.timeout(STATUS_TIMEOUT_MS)]),
-        });
+        response = await fetch("console/status", options);
         body = await response.text();
     } catch (error) {
         return refusal("unreachable", error instanceof Error ? error.message : String(error));
+    } finally {
+        clearTimeout(timer);
+        signal.removeEventListener("abort", cancel);
     }
     return parseStatus(response, body);
 }
@@ -49,8 +64,9 @@ function parseStatus(response, body) {
         return refusal(code, `HTTP status ${response.status}`);
     }
     if (response.ok && typeof answer?.name === "string") {
-        const { name, power_state: powerState, expires_at: expiresAt } = answer;
-        return { vm: { name, powerState, expiresAt: new Date(expiresAt) } };
+        const { name, power_state: powerState, expires_at: expiresAt, origin } = answer;
+        const singleUse = answer.single_use === true;
+        return { vm: { name, powerState, expiresAt: new Date(expiresAt), singleUse, origin } };
     }
     if (typeof answer?.code === "string") {
         return refusal(answer.code, answer.message ?? "");

@@ -81,6 +81,11 @@ impl Consoles {
         &self.vcenters
     }
 
+    /// Whether a token opens one session only.
+    pub fn single_use(&self) -> bool {
+        self.settings.single_use
+    }
+
     /// Checks that the token store answers.
     pub async fn ping_store(&self) -> Result<(), StoreUnavailable> {
         self.store.ping().await

@@ -75,8 +75,8 @@ fn stock(web: &Path) -> ServeDir {
 
 fn file(request: &HeaderMap, name: &str, embedded: Option<EmbeddedFile>) -> Response {
     let Some(embedded) = embedded else { return StatusCode::NOT_FOUND.into_response() };
-    // Browsers revalidate scripts at each load. The page itself receives a token, so no cache may keep it on
-    // the disk of a shared computer.
+    // Browsers revalidate scripts at each load. The page itself receives a token, so no cache may keep it. The
+    // browser's history keeps the link with its token all the same: no header and no script can prevent that.
     let caching = if name.ends_with(".html") { "no-store" } else { "no-cache" };
     let tag = format!("\"{}\"", hex::encode(embedded.metadata.sha256_hash()));
     let headers = [

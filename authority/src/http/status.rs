@@ -1,5 +1,8 @@
 //! `GET /console/status`: what a token is good for, for the console page. A failed WebSocket upgrade tells a
 //! browser nothing but code 1006.
+//!
+//! The filter's own refusals do not pass through the authority. The answer therefore has what the page needs to
+//! find the most likely one by itself: the origin that the filter compares the page's with.
 
 use super::app::App;
 use super::caller::client;
@@ -8,7 +11,7 @@ use crate::console::CheckError;
 use crate::console_type::Protocol;
 use crate::vcenter::machine::PowerState;
 use axum::extract::State;
-use axum::http::header::{AUTHORIZATION, CACHE_CONTROL};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, HOST};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::IntoResponse;
 use axum::routing::get;
@@ -16,8 +19,12 @@ use axum::{Json, Router};
 use serde::Serialize;
 use std::sync::Arc;
 use tracing::info;
+use url::Url;
 use uuid::Uuid;
 use vncgate_api::RefusalCode;
+
+/// The longest host with a port that is repeated to the page: a DNS name of 253 characters (RFC 1035, 2.3.4).
+const HOST_LEN_MAX: usize = 253 + ":65535".len();
 
 /// `GET /console/status`, with `Authorization: Bearer TOKEN`.
 pub fn routes() -> Router<Arc<App>> {
@@ -32,6 +39,10 @@ struct StatusResponse {
     protocol: Protocol,
     /// RFC 3339 in UTC.
     expires_at: String,
+    /// Whether the first console that is opened uses the token up.
+    single_use: bool,
+    /// The gateway's own origin, as this request shows it; see [`own_origin`].
+    origin: Option<String>,
 }
 
 async fn status(State(app): State<Arc<App>>, headers: HeaderMap) -> impl IntoResponse {
@@ -63,7 +74,27 @@ async fn read_status(
         power_state: status.power_state,
         protocol: status.protocol,
         expires_at: humantime::format_rfc3339_seconds(status.expires_at).to_string(),
+        single_use: app.consoles.single_use(),
+        origin: own_origin(headers),
     }))
+}
+
+/// The origin (RFC 6454) that this request was sent to, after what a proxy before the gateway made of it: by
+/// the filter's rule, from the same two headers, which Envoy passes on as the filter sees them. A page at
+/// another origin may open no console, unless the filter's `allowed_origins` has it. `None` when the headers
+/// make no origin, and then the filter finds none either.
+///
+/// It repeats what the caller itself sent: no more than a host's characters, and to nobody else.
+fn own_origin(headers: &HeaderMap) -> Option<String> {
+    let scheme = headers.get("x-forwarded-proto")?.to_str().ok()?;
+    let host = headers.get(HOST)?.to_str().ok()?;
+    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte);
+    let is_web = ["http", "https"].iter().any(|web| web.eq_ignore_ascii_case(scheme));
+    if !is_web || host.len() > HOST_LEN_MAX || !host.bytes().all(is_host) {
+        return None;
+    }
+    let url = Url::parse(&format!("{scheme}://{host}/")).ok()?;
+    Some(url.origin().ascii_serialization())
 }
 
 /// The token of RFC 6750's `Bearer` scheme, whose name is case-insensitive (RFC 9110, section 11.1).
@@ -74,10 +105,52 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use super::own_origin;
     use crate::http::public;
     use crate::http::testing::{API_TOKEN, UNKNOWN_TOKENS, app, send};
     use axum::body::Body;
-    use axum::http::{Request, StatusCode};
+    use axum::http::{HeaderMap, HeaderValue, Request, StatusCode};
+
+    /// The same headers make the same origin as in the filter's `upgrade` module.
+    #[test]
+    fn the_gateway_s_own_origin_is_the_one_that_the_filter_compares_with() {
+        let origin = |scheme: &str, host: &str| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in [("x-forwarded-proto", scheme), ("host", host)] {
+                if !value.is_empty() {
+                    headers.insert(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+                }
+            }
+            own_origin(&headers)
+        };
+        for (scheme, host, expected) in [
+            ("https", "consoles.example.com", "https://consoles.example.com"),
+            ("https", "CONSOLES.example.com:443", "https://consoles.example.com"),
+            ("HTTPS", "consoles.example.com:8443", "https://consoles.example.com:8443"),
+            ("http", "consoles.example.com:443", "http://consoles.example.com:443"),
+            ("https", "[::1]:8443", "https://[::1]:8443"),
+        ] {
+            assert_eq!(origin(scheme, host).as_deref(), Some(expected), "{scheme} {host}");
+        }
+        let long = format!("{}.example", "a".repeat(300));
+        for (scheme, host) in [
+            ("", "consoles.example.com"),
+            ("https", ""),
+            ("https,http", "consoles.example.com"),
+            ("javascript", "consoles.example.com"),
+            ("file", "consoles.example.com"),
+            ("https", "a/b"),
+            ("https", "a?b#c"),
+            ("https", "user@consoles.example.com"),
+            ("https", "<script>"),
+            ("https", "consoles.example.com:http"),
+            ("https", "b\u{fc}cher.example"),
+            ("https://evil.example/", "consoles.example.com"),
+            ("https", &long),
+        ] {
+            assert_eq!(origin(scheme, host), None, "{scheme} {host}");
+        }
+    }
 
     #[tokio::test]
     async fn without_a_known_token_it_is_forbidden_and_not_kept() {

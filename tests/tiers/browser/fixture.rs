@@ -38,7 +38,11 @@ impl Desk {
         Self::furnish(Gateway::start(name).await, address, None).await
     }
 
-    async fn furnish(gateway: Gateway, address: SocketAddr, guest: Option<Qemu>) -> Self {
+    pub(crate) async fn furnish(
+        gateway: Gateway,
+        address: SocketAddr,
+        guest: Option<Qemu>,
+    ) -> Self {
         let vm = gateway.vcenter.create_vm("build-agent-07", address.ip(), address.port());
         Self::with_machine(gateway, vm, guest).await
     }

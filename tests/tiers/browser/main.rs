@@ -12,10 +12,18 @@
 //! | `controls` | the page's controls |
 //! | `refusals` | links that open no console |
 //! | `ends` | sessions that end, and how they come back |
+//! | `history` | what the browser's history keeps of a link |
+//! | `origin` | a balancer that drops the port or the scheme |
+//! | `long_paste` | pasted text is sent whole, or the page says what it cannot send |
+//! | `old_browsers` | the oldest versions that noVNC supports |
 
 mod controls;
 mod ends;
 mod fixture;
+mod history;
+mod long_paste;
+mod old_browsers;
+mod origin;
 mod refusals;
 mod screens;
 mod token;

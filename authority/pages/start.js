@@ -1,0 +1,51 @@
+// Says why the page stays empty when its modules do not start: the browser is too old for them, or one of them
+// did not arrive. A classic script in the JavaScript of 2009, so that it runs where they do not.
+
+(function () {
+    "use strict";
+
+    /**
+     * @param {string} id
+     * @param {string} text
+     */
+    function write(id, text) {
+        var element = document.getElementById(id);
+        if (element) {
+            element.textContent = text;
+        }
+    }
+
+    /** @param {string} detail */
+    function explain(detail) {
+        var state = document.getElementById("state");
+        var notice = document.getElementById("notice");
+        var reconnect = document.getElementById("reconnect");
+        if (!state || !notice || !reconnect || state.getAttribute("data-phase") !== "loading") {
+            return;
+        }
+        document.body.setAttribute("data-reason", "page_not_started");
+        state.setAttribute("data-phase", "ended");
+        write("state", "Not connected");
+        write("notice-heading", "The console cannot be opened");
+        write("notice-summary", "The scripts of this page did not start.");
+        write("notice-advice", "Reload the page. If that does not help, use a newer browser: Chrome or Edge 89, "
+            + "Firefox 89, Safari 15, or later.");
+        write("notice-code", "page_not_started: " + detail);
+        reconnect.hidden = true;
+        notice.hidden = false;
+    }
+
+    // In the capture phase, since the event of a script that does not arrive does not bubble.
+    addEventListener("error", function (event) {
+        if (event.target === window) {
+            explain(event.message);
+        } else if (event.target instanceof HTMLScriptElement) {
+            explain("a script did not arrive");
+        }
+    }, true);
+    document.addEventListener("DOMContentLoaded", function () {
+        if (!("noModule" in HTMLScriptElement.prototype)) {
+            explain("this browser has no JavaScript modules");
+        }
+    });
+})();
