@@ -1,6 +1,7 @@
 //! The authority: it decides who may open which console, and knows where that console is right now.
 //!
-//! It runs beside Envoy and never sees a byte of a console. A session passes through it in three steps:
+//! It runs beside Envoy and never sees a byte of a console. Its part of a session, which
+//! `docs/architecture.md` follows file by file:
 //!
 //! 1. A caller requests a console from nova's API ([`http::compute`]). [`identity`] identifies the caller, [`vcenter`]
 //!    finds the machine, and [`console`] issues a token for the ESXi host and port where the console is at that moment.
@@ -30,7 +31,7 @@
 //! | [`identity`] | who calls the console API, and what callers may do |
 //! | [`vcenter`] | SOAP client, one shared session for each vCenter |
 //! | [`throttle`] | refuses clients that show too many unknown tokens |
-//! | [`console_type`] | the two words for kinds of console |
+//! | [`console_type`] | what callers request, and how a console is reached |
 //! | [`resolver`] | host name to address |
 //! | [`http_client`], [`tls`] | HTTP requests to other services, and what they trust |
 //! | [`telemetry`] | logs and metrics |

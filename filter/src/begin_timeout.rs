@@ -1,4 +1,4 @@
-//! When the time is over that a console has to begin.
+//! When a console that has not begun is given up.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -1,4 +1,5 @@
-//! The one writer of Envoy's bodies: carries out what a session wants done with them.
+//! Carries out what a session wants done with Envoy's bodies. Only this module adds frames to them, holds them and
+//! resumes them; the stream replaces a chunk that it has read.
 
 use crate::handle::SessionHandle;
 use crate::hostcalls::{self, Action, BufferType, HostError};

@@ -3,12 +3,14 @@
 //!
 //! # One console session
 //!
+//! These are the callbacks of one stream, in their order; `docs/architecture.md` follows the whole path, file by file.
+//!
 //! 1. Envoy creates a context for the stream (`exports`), and `stream` reads the request's headers. The
 //!    session has the authority asked, and the request waits.
 //! 2. The reply comes to the root context, which finds the stream that made the call. A grant becomes filter
 //!    state, and the request goes on to the target.
-//! 3. The target has answered. The stream makes the response a `101`, and the session is open: it joins the
-//!    `registry`, the `keepalive` and the `begin_timeout`.
+//! 3. The target has answered. The session is open: the worker adds it to the `registry` and starts its `keepalive` and
+//!    `begin_timeout`, and the stream makes the response a `101`.
 //! 4. Bytes come in both directions. The session says what to do with them, and `body` does it. If a session
 //!    has to act outside of its own callbacks, the `worker` lets it: at a tick, or at a wake-up that the
 //!    `self_queue` requested.
@@ -26,9 +28,9 @@
 //! | `stream` | one request, step by step |
 //! | `worker` | what the streams of one worker share, and the owner of its one tick |
 //! | `registry` | the open sessions |
-//! | `keepalive` | when they get a keepalive tick |
-//! | `begin_timeout` | when the time is over that a console has to begin |
-//! | `body` | the one writer of Envoy's bodies |
+//! | `keepalive` | when the open sessions get a keepalive tick |
+//! | `begin_timeout` | when a console that has not begun is given up |
+//! | `body` | adds frames to Envoy's bodies, holds them and resumes them |
 //! | `handle` | a session, its stream, and its name in the log |
 //! | `self_queue` | has Envoy call again as soon as the running callback is over |
 //! | `metrics` | counters and gauges |

@@ -7,7 +7,7 @@
 //! 2. [`check`] resolves a shown token to its record and its `owner`: the vCenter that manages the machine, or
 //!    the site that has that vCenter. The owner reads the location again, and a token whose console has moved
 //!    is refused: after a vMotion, or when ports have changed hands, the old location may be another machine's
-//!    console. (nova compares the port alone.) Only for a good token does the owner acquire what opens the
+//!    console. (nova compares the port alone.) Only the holder of a good token gets what opens the
 //!    console, a ticket or a password.
 //! 3. [`status`] answers what a check would answer, for the page at the browser, without opening anything.
 //! 4. [`revoke`] ends tokens before they expire.

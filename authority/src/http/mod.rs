@@ -7,7 +7,8 @@
 //! - [`peer`]: the requests of the authorities of other [`sites`], which authenticate with certificates.
 //!
 //! All are plain routers, so that tests call them without a socket. A [`listener`] accepts connections, and [`server`]
-//! serves a router on it. [`error`] alone turns errors into responses.
+//! serves a router on it. Handlers get the [`app`], and `caller` tells them who sent a request. [`error`] alone turns
+//! errors into responses.
 
 pub mod app;
 mod body;

@@ -10,10 +10,13 @@
 //! | `inventory` | listings of machines, hosts and clusters, and which containers a machine is in |
 //! | `paging` | `RetrievePropertiesEx`, page by page |
 //! | [`machine`], [`host`], [`port_holder`] | what the properties mean |
+//! | `batch` | reads the machines of several requests in one call |
 //! | [`console_settings`] | which protocol a machine's console has |
 //! | [`vnc_port`] | VNC ports: checked, and allocated where VNC is off |
 //! | [`webmks_console`] | where the holder of a ticket connects |
 //! | [`vcenters`] | all configured vCenters, and which of them to ask |
+//! | `hypervisors` | the names of a vCenter's clusters, by which callers may name the vCenter |
+//! | `listings` | listings that callers share |
 //! | [`scope`] | the part of the inventories that a caller may see |
 
 mod batch;

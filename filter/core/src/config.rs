@@ -13,7 +13,7 @@
 //! }
 //! ```
 //!
-//! Only `authority.cluster` is required. Envoy refuses a configuration with a fault.
+//! Only `authority.cluster` is required. Envoy refuses a configuration with a problem.
 
 use crate::origin::{Origin, parse_host};
 use serde::Deserialize;
@@ -132,7 +132,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Every fault, one sentence each. Malformed JSON, an unknown field or a missing field is reported alone,
+    /// Every problem, one sentence each. Malformed JSON, an unknown field or a missing field is reported alone,
     /// since the rest cannot be read.
     pub fn parse(json: &[u8]) -> Result<Self, Vec<String>> {
         let raw: Raw = serde_json::from_slice(json).map_err(|fault| vec![fault.to_string()])?;

@@ -2,7 +2,8 @@
 //!
 //! # One console session
 //!
-//! The whole product serves six steps. The filter is steps 3, 4 and 6.
+//! The whole product serves six steps; `docs/architecture.md` follows them file by file. The filter is steps 3, 4
+//! and 6.
 //!
 //! ```text
 //! caller ──1 issue──▶ authority ──2 look up──▶ vCenter          (console URL with a token)
@@ -13,8 +14,8 @@
 //!
 //! 3. A browser asks for a WebSocket. [`upgrade`] reads method, version, key, origin, subprotocol and the
 //!    console token, or refuses the request with a status and a reason ([`refusal`]). A request that is not a
-//!    WebSocket upgrade passes untouched. A client that already has its share of sessions ([`clients`]) is
-//!    refused.
+//!    WebSocket upgrade passes untouched. A client that already has as many sessions as it may
+//!    have ([`clients`]) is refused.
 //! 4. The filter asks the authority whether the token is valid and where the console is ([`check`]). The
 //!    target in the answer becomes Envoy filter state, and the router dials exactly that address.
 //! 6. Envoy has connected. The filter answers `101` and turns WebSocket frames into raw bytes one way and raw

@@ -15,7 +15,7 @@ use vncgate_test_support::vcsim::{Vcsim, Vm};
 /// How vCenter answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Vcenter {
-    /// Each question anew.
+    /// Each request anew.
     Live,
     /// At once, from memory.
     Cached,

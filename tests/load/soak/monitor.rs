@@ -18,7 +18,8 @@ const GAUGES: [&str; 5] = [
     "wasmcustom.vncgate.sessions.active",
 ];
 
-/// Connections to memcached that an authority keeps: as many as it has questions at once, at most these.
+/// Connections to memcached that an authority keeps: as many as it has requests in progress, at most
+/// these.
 const STORE_CONNECTIONS: usize = 32;
 
 /// How long after the end idle connections may last: Envoy closes those to the authority after 30 s

@@ -38,7 +38,7 @@ pub fn cached(path: &str, recipe: &str) -> PathBuf {
 /// A TCP port of `address` that nothing listens on and that no other call returns.
 ///
 /// The ports lie below Linux's ephemeral range, so that no outgoing connection takes one meanwhile,
-/// and start at a place that depends on the process, so that two test binaries rarely meet.
+/// and start at a port that depends on the process, so that two test binaries rarely meet.
 pub fn free_port(address: IpAddr) -> u16 {
     const FIRST: u16 = 10_000;
     const COUNT: u16 = 22_000;

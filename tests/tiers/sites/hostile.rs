@@ -118,7 +118,7 @@ async fn targets_that_would_change_envoy_s_request_are_none() {
     }
     let mut unpinned = answer("host", "esx-1");
     unpinned["certificate"] = json!("00");
-    hostile.assert_no_answer("a pin that is none", Script::Answer(200, unpinned.clone())).await;
+    hostile.assert_no_answer("a malformed pin", Script::Answer(200, unpinned.clone())).await;
 
     // A host that Envoy cannot tell from an impostor has no console.
     let Hostile { tokyo, scripted, token, .. } = &hostile;
@@ -136,7 +136,7 @@ async fn the_token_is_not_in_the_question() {
     scripted.follow(Script::Answer(403, json!({"code": "token_invalid", "message": "no"})));
     tokyo.authority.check(token).await.assert_refused(403, "token_invalid");
     tokyo.authority.status(token).await.assert_refused(403, "token_invalid");
-    assert_eq!(scripted.connections(), 1, "a handshake for all questions, not for each");
+    assert_eq!(scripted.connections(), 1, "one handshake for all requests, not one for each");
     let requests = scripted.requests();
     let paths: Vec<_> = requests.iter().map(|request| request.head.lines().next()).collect();
     assert_eq!(

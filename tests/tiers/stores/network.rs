@@ -25,7 +25,7 @@ use vncgate_test_support::wait::until_within;
 /// What a machine that is busy with a build may add to any wait.
 const SLACK: Duration = Duration::from_secs(2);
 
-/// A flood of questions.
+/// A flood of requests.
 const FLOOD: usize = 500;
 
 /// Makes tests of methods of [`Outage`]: one on memcached and one on Redis.

@@ -83,7 +83,7 @@ async fn nonsense_is_a_refusal_whose_log_line_says_what_it_was() {
             "namespace urn:vim24 where",
         ),
         (
-            "a state that is none",
+            "an unknown state",
             {
                 let body = machine("vm-1", "x").replace("poweredOn", "maybe");
                 Reply::soap(&format!(
@@ -136,7 +136,7 @@ async fn a_session_that_always_has_expired_is_not_renewed_for_ever() {
     let calls = &faulty.vcenter.calls()[before..];
     let count = |method| calls.iter().filter(|call| *call == method).count();
     assert_eq!(count("Login"), 1, "{calls:?}");
-    // Each of the two questions, and again.
+    // Each of the two requests, and again.
     assert!(count("RetrievePropertiesEx") <= 4, "{calls:?}");
 }
 

@@ -22,7 +22,7 @@ struct Scripted {
     /// Service tokens up to this one have expired.
     expired: AtomicUsize,
     password_is_wrong: bool,
-    /// How questions about tokens are answered, if the service token is good.
+    /// How requests about tokens are answered, if the service token is good.
     answer: Option<fn() -> Response>,
 }
 

@@ -149,7 +149,7 @@ fn other_documents_are_refused() {
             with("<soapenv:Envelope", "<!DOCTYPE x [<!ENTITY e \"x\">]><soapenv:Envelope"),
         ),
         ("an undefined entity", with("&amp;", "&nbsp;")),
-        ("a character that is none", with("&#x44;", "&#xD800;")),
+        ("an invalid character", with("&#x44;", "&#xD800;")),
         (
             "an unbound prefix",
             with("<returnval>", "<x:returnval>").replace("</returnval>", "</x:returnval>"),

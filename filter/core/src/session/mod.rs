@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! Passing                              no console's request: Envoy treats it as it would without the filter
-//! Checking ─▶ Connecting ─▶ Open ─▶ Ended      VNC: frames are unwrapped
-//!     ├───────────┴─▶ Refused
-//!     └─▶ Relaying ─▶ Relayed ─▶ Ended         WebMKS: a WebSocket already, passed through
+//! Checking ─▶ Connecting ─▶ Open       VNC: frames are unwrapped
+//!     └─────▶ Relaying ─▶ Relayed      WebMKS: a WebSocket already, passed through
 //! ```
+//!
+//! A session that is not yet open or relayed may become Refused. Every state becomes Ended with its stream.
 
 use crate::check::{self, Reply};
 use crate::config::Config;

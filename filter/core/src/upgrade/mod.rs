@@ -1,7 +1,7 @@
 //! Step 3: turns a browser's request into an [`Upgrade`], or finds the reason to refuse it.
 //!
-//! The rules are those of RFC 6455 section 4.2 for a server, plus two of the gateway's own: where the token is
-//! (`token`), and whether the page that opened the WebSocket may do so.
+//! The rules are those of RFC 6455 section 4.2 for a server, plus the gateway's own: at which host names consoles are
+//! opened, which pages may open them ([`crate::origin`]), and where the token is (`token`).
 
 mod token;
 

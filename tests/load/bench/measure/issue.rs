@@ -1,4 +1,4 @@
-//! What a token costs in a small and in a large inventory: the simulator's, which answers each question
+//! What a token costs in a small and in a large inventory: the simulator's, which answers each request
 //! anew.
 
 use super::latency::Latencies;
