@@ -94,7 +94,8 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
         }
         None => (Sites::default(), None),
     };
-    let consoles = Consoles::new(consoles, vcenters, sites, store, host_certificates.clone());
+    let consoles =
+        Consoles::new(consoles, vcenters, sites, store, limits.tokens, host_certificates.clone());
     let AuthConfig { api_tokens, keystone, policy } = auth;
     let keystone = keystone.map(|config| Keystone::new(config, Arc::clone(&metrics)));
     let keystone = keystone.transpose().map_err(ServeError::Keystone)?;

@@ -2,7 +2,8 @@
 
 use super::section::Section;
 use crate::throttle::ThrottleConfig;
-use std::num::NonZeroU32;
+use crate::tokens::TokenLimits;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 /// Default of `unknown_tokens`: a whole office behind one address opens fewer expired links in a minute, and a
@@ -16,11 +17,22 @@ const DEFAULT_WINDOW: Duration = Duration::from_secs(60);
 const LEAST_WINDOW: Duration = Duration::from_secs(1);
 const MOST_WINDOW: Duration = Duration::from_secs(60 * 60);
 
+/// Default of `tokens_per_caller`: a portal that requests all consoles of a site opens some 500 a minute, at the default
+/// lifetime of a token, and half of the memory store's default capacity is left for others.
+const DEFAULT_TOKENS_PER_CALLER: i64 = 5_000;
+/// Default of `tokens_per_project`: far more consoles than the people of one project open within the default lifetime of
+/// a token.
+const DEFAULT_TOKENS_PER_PROJECT: i64 = 1_000;
+/// The memory store's largest capacity.
+const MOST_TOKENS: i64 = 1_000_000;
+
 /// `[limits]`.
 #[derive(Debug)]
 pub struct LimitsConfig {
     /// Unknown tokens of one client. `None` means no limit.
     pub throttle: Option<ThrottleConfig>,
+    /// Live tokens of one caller and of one project.
+    pub tokens: TokenLimits,
 }
 
 pub(super) fn read_limits(mut section: Section<'_>) -> Option<LimitsConfig> {
@@ -28,9 +40,16 @@ pub(super) fn read_limits(mut section: Section<'_>) -> Option<LimitsConfig> {
         section.integer_or("unknown_tokens", DEFAULT_UNKNOWN_TOKENS, 0..=MOST_UNKNOWN_TOKENS);
     let window =
         section.duration_or("unknown_tokens_window", DEFAULT_WINDOW, LEAST_WINDOW..=MOST_WINDOW);
+    let mut tokens = |key, default| {
+        let most = section.integer_or(key, default, 1..=MOST_TOKENS)?;
+        NonZeroUsize::new(usize::try_from(most).ok()?)
+    };
+    let per_caller = tokens("tokens_per_caller", DEFAULT_TOKENS_PER_CALLER);
+    let per_project = tokens("tokens_per_project", DEFAULT_TOKENS_PER_PROJECT);
     section.end();
     let (unknown_tokens, window) = (u32::try_from(unknown_tokens?).ok()?, window?);
     let throttle = NonZeroU32::new(unknown_tokens)
         .map(|unknown_tokens| ThrottleConfig { unknown_tokens, window });
-    Some(LimitsConfig { throttle })
+    let tokens = TokenLimits { per_caller: per_caller?, per_project: per_project? };
+    Some(LimitsConfig { throttle, tokens })
 }

@@ -292,6 +292,7 @@ fn an_identity_url_may_be_written_with_or_without_its_version() {
 #[test]
 fn only_administrators_may_do_anything_unless_roles_say_otherwise() {
     let caller = |roles: &[&str]| Caller {
+        id: "keystone:1".to_owned(),
         name: "somebody".to_owned(),
         roles: roles.iter().collect(),
         project: Some("a".to_owned()),

@@ -3,7 +3,7 @@
 use crate::host_certificates::HostCertificateError;
 use crate::resolver::ResolveError;
 use crate::sites::SiteError;
-use crate::tokens::StoreUnavailable;
+use crate::tokens::{PutError, StoreUnavailable};
 use crate::vcenter::VcenterError;
 use crate::vcenter::vcenters::LocateError;
 use crate::vcenter::vnc_port::VncPortError;
@@ -37,9 +37,9 @@ pub enum IssueError {
     /// The host's name has no address to compare with the address that the caller named.
     #[error(transparent)]
     Resolve(#[from] ResolveError),
-    /// The store cannot keep the token.
+    /// The token was not stored.
     #[error(transparent)]
-    Store(#[from] StoreUnavailable),
+    Store(#[from] PutError),
 }
 
 /// Why a token does not open a console.

@@ -17,6 +17,10 @@ use uuid::Uuid;
 /// A caller's request for a console.
 #[derive(Clone, Debug)]
 pub struct IssueRequest {
+    /// The caller, by an identifier that no other caller has.
+    pub caller: String,
+    /// The project for which the caller acts.
+    pub project: Option<String>,
     /// Instance UUID of the machine.
     pub instance: Uuid,
     /// The type of console.
@@ -71,11 +75,13 @@ impl Consoles {
             host: host.name.clone(),
             host_reference: host.reference.clone(),
             vnc_port,
+            caller: request.caller.clone(),
+            project: request.project.clone(),
             issued_at,
             expires_at: issued_at + ttl,
         };
         let id = TokenHash::of(&token.reveal());
-        self.store.put(id, record.clone(), ttl).await?;
+        self.store.put(id, record.clone(), ttl, self.limits).await?;
         Ok(Issued { url: page.with(&token), id, record })
     }
 

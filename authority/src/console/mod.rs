@@ -39,7 +39,7 @@ pub use settings::{IssueSettings, PageUrl};
 use crate::host_certificates::HostCertificates;
 use crate::resolver::Resolver;
 use crate::sites::Sites;
-use crate::tokens::{StoreUnavailable, TokenStore};
+use crate::tokens::{StoreUnavailable, TokenLimits, TokenStore};
 use crate::vcenter::vcenters::Vcenters;
 use recent_ticket_failures::RecentTicketFailures;
 use std::sync::Arc;
@@ -50,19 +50,21 @@ pub struct Consoles {
     vcenters: Vcenters,
     sites: Sites,
     store: Box<dyn TokenStore>,
+    limits: TokenLimits,
     resolver: Resolver,
     host_certificates: Option<Arc<HostCertificates>>,
     recent_ticket_failures: RecentTicketFailures,
 }
 
 impl Consoles {
-    /// Opens consoles of the machines of `vcenters` and of other `sites`, with tokens kept in `store`. Without
-    /// `host_certificates`, Envoy has its own way to verify the hosts.
+    /// Opens consoles of the machines of `vcenters` and of other `sites`, with tokens kept in `store`, of which one caller
+    /// and one project may have as many as `limits` allow. Without `host_certificates`, Envoy has its own way to verify the hosts.
     pub fn new(
         settings: IssueSettings,
         vcenters: Vcenters,
         sites: Sites,
         store: Box<dyn TokenStore>,
+        limits: TokenLimits,
         host_certificates: Option<Arc<HostCertificates>>,
     ) -> Self {
         Self {
@@ -70,6 +72,7 @@ impl Consoles {
             vcenters,
             sites,
             store,
+            limits,
             resolver: Resolver::new(),
             host_certificates,
             recent_ticket_failures: RecentTicketFailures::new(),

@@ -27,7 +27,7 @@ impl FromRequestParts<Arc<App>> for Caller {
         let shown = parts.headers.get("x-auth-token").and_then(|token| token.to_str().ok());
         let shown = shown.unwrap_or_default().trim();
         let client = client(&parts.headers);
-        app.throttle.admit(client, "console").map_err(ApiError::TooManyRequests)?;
+        app.throttle.admit(client, "console").map_err(ApiError::rate_limited)?;
         match app.identity.identify(shown).await {
             Ok(Some(caller)) => Ok(caller),
             Ok(None) => {

@@ -8,6 +8,7 @@ use crate::console::{CheckError, ConsoleUnavailable, IssueError, TicketError};
 use crate::host_certificates::HostCertificateError;
 use crate::sites::SiteError;
 use crate::throttle::Throttled;
+use crate::tokens::{Limit, LimitReached, PutError};
 use crate::vcenter::vcenters::LocateError;
 use crate::vcenter::vnc_port::VncPortError;
 use axum::Json;
@@ -28,8 +29,13 @@ pub enum ApiError {
         /// Where callers get tokens (`WWW-Authenticate`).
         challenge: HeaderValue,
     },
-    /// The caller's address has shown too many unknown tokens. nova's `RateLimitFault`.
-    TooManyRequests(Throttled),
+    /// Too much of the caller or of its address. nova's `RateLimitFault`.
+    TooManyRequests {
+        /// Until when.
+        throttled: Throttled,
+        /// Too much of what.
+        message: &'static str,
+    },
     /// An error in nova's own shape, `{"NAME": {"code": N, "message": M}}`.
     Nova {
         /// The HTTP status and `code`.
@@ -42,6 +48,11 @@ pub enum ApiError {
 }
 
 impl ApiError {
+    /// The caller's address has shown too many unknown tokens.
+    pub fn rate_limited(throttled: Throttled) -> Self {
+        Self::TooManyRequests { throttled, message: "This request was rate-limited." }
+    }
+
     /// The request cannot be understood, or is not allowed in this form.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::nova(StatusCode::BAD_REQUEST, "badRequest", message)
@@ -134,7 +145,25 @@ impl ApiError {
             IssueError::Resolve(_) => {
                 Self::unavailable("The host's name cannot be resolved. Try again later.")
             }
-            IssueError::Store(_) => Self::store_unavailable(),
+            IssueError::Store(PutError::Unavailable(_)) => Self::store_unavailable(),
+            IssueError::Store(PutError::LimitReached(reached)) => Self::of_limit(*reached),
+        }
+    }
+
+    /// Maps the reason why a token was not stored.
+    fn of_limit(reached: LimitReached) -> Self {
+        let LimitReached { limit, retry_after } = reached;
+        let throttled = Throttled { retry_after };
+        match limit {
+            Limit::Caller => {
+                let message = "You have too many console links that are still good.";
+                Self::TooManyRequests { throttled, message }
+            }
+            Limit::Project => {
+                let message = "Your project has too many console links that are still good.";
+                Self::TooManyRequests { throttled, message }
+            }
+            Limit::Store => Self::unavailable("The token store is full. Try again later."),
         }
     }
 
@@ -178,7 +207,7 @@ impl ApiError {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Unauthorized { .. } => "unauthorized",
-            Self::TooManyRequests(_) => "overLimit",
+            Self::TooManyRequests { .. } => "overLimit",
             Self::Nova { name, .. } => name,
         }
     }
@@ -202,8 +231,7 @@ impl IntoResponse for ApiError {
                 (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, challenge)], Json(body))
                     .into_response()
             }
-            Self::TooManyRequests(throttled) => {
-                let message = "This request was rate-limited.";
+            Self::TooManyRequests { throttled, message } => {
                 let body = json!({"overLimit": {"code": 429, "message": message}});
                 let retry_after = [(RETRY_AFTER, HeaderValue::from(throttled.seconds()))];
                 (StatusCode::TOO_MANY_REQUESTS, retry_after, Json(body)).into_response()

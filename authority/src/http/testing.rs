@@ -9,7 +9,7 @@ use crate::sites::Sites;
 use crate::telemetry::Metrics;
 use crate::throttle::{Throttle, ThrottleConfig};
 use crate::tls::Trust;
-use crate::tokens::MemoryStore;
+use crate::tokens::{MemoryStore, TokenLimits};
 use crate::vcenter::console_settings::ConsoleSettings;
 use crate::vcenter::vcenters::{VcenterEntry, Vcenters};
 use crate::vcenter::{Endpoint, Vcenter};
@@ -61,6 +61,7 @@ pub(super) fn app_with_roles(roles: &[&str], project: Option<&str>) -> Arc<App> 
         Vcenters::new(vec![VcenterEntry::new(vcenter.unwrap(), hypervisors)]),
         Sites::default(),
         store,
+        TokenLimits { per_caller: NonZeroUsize::MIN, per_project: NonZeroUsize::MIN },
         None,
     );
     let sha256 = Sha256::digest(API_TOKEN).into();

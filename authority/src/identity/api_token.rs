@@ -42,6 +42,7 @@ impl ApiTokens {
             }
         }
         caller.map(|token| Caller {
+            id: format!("api_token:{}", token.name),
             name: token.name.clone(),
             roles: token.roles.clone(),
             project: token.project.clone(),
@@ -76,7 +77,8 @@ mod tests {
             roles: roles.clone(),
             project: project.clone(),
         }]);
-        assert_eq!(tokens.identify(&token), Some(Caller { name, roles, project }));
+        let id = "api_token:portal".to_owned();
+        assert_eq!(tokens.identify(&token), Some(Caller { id, name, roles, project }));
         assert_eq!(tokens.identify(&other), None);
         assert_eq!(tokens.identify(&hex::encode(sha256)), None);
         assert_eq!(tokens.identify(""), None);

@@ -5,6 +5,9 @@ use super::roles::Roles;
 /// A caller of the console API, as its token identifies it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
+    /// Identifies the caller: `keystone:` and Keystone's identifier of the user, or `api_token:` and the token's name.
+    /// A user's name and domain may be changed, and a domain's administrator may choose them to look like another's.
+    pub id: String,
     /// The name for logs.
     pub name: String,
     /// What the caller may do follows from these.

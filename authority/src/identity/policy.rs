@@ -77,6 +77,7 @@ mod tests {
 
     fn caller(roles: &[&str], project: Option<&str>) -> Caller {
         Caller {
+            id: "keystone:1".to_owned(),
             name: "somebody".to_owned(),
             roles: roles.iter().collect(),
             project: project.map(str::to_owned),

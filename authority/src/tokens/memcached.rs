@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `vncgate:token:HASH` | the record as JSON; it expires with its token |
 //! | `vncgate:instance:UUID` | hashes of the machine's tokens, a line each, oldest first |
+//! | `vncgate:caller:SHA256` | how many of the caller's tokens expire when: `UNIX-SECONDS COUNT`, a line each |
+//! | `vncgate:project:SHA256` | the same for a project |
 //!
 //! A token is good while its record exists *and* its machine's list names it. memcached changes one key at a
 //! time and evicts at will. With this rule, one deletion revokes all tokens of a machine, and no interrupted
@@ -11,18 +13,26 @@
 //! deletes its record gets it. Lists are written by compare-and-swap (`ms` with `C`, of memcached's meta
 //! protocol).
 //!
-//! Tokens expire by memcached's clock, in whole seconds: a token may live up to a second less than configured.
+//! Tokens expire by memcached's clock, in whole seconds: a token may live up to a second less than configured. Counts
+//! of callers and projects go by the authorities' clocks, in steps of [`COUNT_STEP`]. A count that an interrupted
+//! operation or an eviction left wrong is right again when its tokens have expired.
 
 use super::record::Record;
 use super::remote::Remote;
-use super::store::{StoreUnavailable, TOKENS_PER_INSTANCE, TokenStore};
+use super::store::{
+    Limit, LimitReached, PutError, StoreUnavailable, TOKENS_PER_INSTANCE, TokenLimits, TokenStore,
+    dropped_for,
+};
 use super::token::TokenHash;
 use crate::telemetry::Metrics;
 use async_memcached::{Client, Error, MetaProtocol, MetaValue, Status};
 use async_trait::async_trait;
-use std::collections::HashMap;
+use sha2::{Digest, Sha256};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tracing::warn;
@@ -30,6 +40,8 @@ use uuid::Uuid;
 
 const TOKEN_KEYS: &str = "vncgate:token:";
 const INSTANCE_KEYS: &str = "vncgate:instance:";
+const CALLER_KEYS: &str = "vncgate:caller:";
+const PROJECT_KEYS: &str = "vncgate:project:";
 
 /// Connections of one authority, at most. A connection carries one call at a time, each well below a
 /// millisecond, and memcached accepts 1,024 connections by default, from all of its clients together.
@@ -38,6 +50,10 @@ const CONNECTIONS: usize = 32;
 /// How often a write is retried when another writer changed the list first. Of concurrent writers one always
 /// succeeds, so only this many concurrent callers for one machine exhaust it.
 const ATTEMPTS: usize = 64;
+
+/// Tokens that expire within so many seconds are counted together, which keeps the counts of one caller small: at the
+/// default lifetime of a token 61 lines.
+const COUNT_STEP: u64 = 10;
 
 /// A store in memcached. Connects when it is called, and again whenever a connection is lost.
 pub struct MemcachedStore {
@@ -68,15 +84,17 @@ impl TokenStore for MemcachedStore {
         token: TokenHash,
         record: Record,
         ttl: Duration,
-    ) -> Result<(), StoreUnavailable> {
-        let (instance, record, seconds) = (record.instance, &*record.to_json(), whole_seconds(ttl));
+        limits: TokenLimits,
+    ) -> Result<(), PutError> {
+        let (record, seconds) = (&record, whole_seconds(ttl));
         let exchange = move |mut client| async move {
-            let dropped = put(&mut client, token, instance, record, seconds).await;
-            (client, dropped)
+            let put = put(&mut client, token, record, seconds, limits).await;
+            (client, put)
         };
-        let dropped = self.run("put", exchange).await?;
-        if dropped > 0 {
-            warn!(%instance, dropped, "too many live tokens for one machine: its oldest are dropped");
+        let dropped = self.run("put", exchange).await??;
+        if dropped {
+            let instance = record.instance;
+            warn!(%instance, "too many live tokens for one machine: one is dropped");
         }
         Ok(())
     }
@@ -135,17 +153,21 @@ enum Failure {
     Record(#[from] serde_json::Error),
 }
 
-/// Stores the record and adds its token to the machine's list. Returns how many live tokens were dropped from
-/// the list.
+/// Counts the token, stores the record and adds its token to the machine's list. Returns whether a live token was dropped
+/// from the list.
 async fn put(
     client: &mut Client,
     token: TokenHash,
-    instance: Uuid,
-    record: &str,
+    record: &Record,
     seconds: u64,
-) -> Result<usize, Failure> {
+    limits: TokenLimits,
+) -> Result<Result<bool, LimitReached>, Failure> {
+    if let Err(reached) = count(client, record, seconds, limits).await? {
+        return Ok(Err(reached));
+    }
+    let instance = record.instance;
     let flags = [&*format!("T{seconds}")];
-    client.meta_set(token_key(token), record, false, None, Some(&flags)).await?;
+    client.meta_set(token_key(token), &*record.to_json(), false, None, Some(&flags)).await?;
     for _ in 0..ATTEMPTS {
         let (mut tokens, condition, left) = match List::read(client, instance).await? {
             Some(list) => {
@@ -159,8 +181,14 @@ async fn put(
             // Add a list, unless another writer does so first.
             None => (Vec::new(), "ME".to_owned(), 0),
         };
-        let dropped = (tokens.len() + 1).saturating_sub(TOKENS_PER_INSTANCE);
-        tokens.drain(..dropped);
+        let mut dropped = None;
+        if tokens.len() >= TOKENS_PER_INSTANCE {
+            let records = records(client, &tokens).await?;
+            let callers = records.iter().map(|(token, record)| (*token, &*record.caller));
+            let victim = dropped_for(&record.caller, callers);
+            tokens.retain(|known| Some(*known) != victim);
+            dropped = records.into_iter().find(|(token, _)| Some(*token) == victim);
+        }
         tokens.push(token);
         // The list lives as long as its last token.
         let flags = [&*condition, &*format!("T{}", left.max(seconds))];
@@ -168,10 +196,125 @@ async fn put(
         let stored =
             client.meta_set(instance_key(instance), &*lines, false, None, Some(&flags)).await;
         if done(stored)? {
-            return Ok(dropped);
+            if let Some((_, record)) = &dropped {
+                uncount(client, record).await?;
+            }
+            return Ok(Ok(dropped.is_some()));
         }
     }
     Err(Failure::Contended)
+}
+
+/// Counts a token for its caller and its project, unless one of them has too many.
+async fn count(
+    client: &mut Client,
+    record: &Record,
+    seconds: u64,
+    limits: TokenLimits,
+) -> Result<Result<(), LimitReached>, Failure> {
+    let now = unix_seconds();
+    let expires = now + seconds;
+    let caller = caller_key(record);
+    let most = limits.per_caller.get();
+    if let Some(retry_after) = change_counts(client, &caller, now, |c| c.add(expires, most)).await? {
+        return Ok(Err(LimitReached { limit: Limit::Caller, retry_after }));
+    }
+    let Some(project) = project_key(record) else { return Ok(Ok(())) };
+    let most = limits.per_project.get();
+    match change_counts(client, &project, now, |counts| counts.add(expires, most)).await? {
+        None => Ok(Ok(())),
+        Some(retry_after) => {
+            change_counts(client, &caller, now, |counts| counts.subtract(expires)).await?;
+            Ok(Err(LimitReached { limit: Limit::Project, retry_after }))
+        }
+    }
+}
+
+/// Counts a token no more that ended before its time.
+async fn uncount(client: &mut Client, record: &Record) -> Result<(), Failure> {
+    let now = unix_seconds();
+    let expires = record.expires_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    for key in [Some(caller_key(record)), project_key(record)].into_iter().flatten() {
+        change_counts(client, &key, now, |counts| counts.subtract(expires)).await?;
+    }
+    Ok(())
+}
+
+/// Reads, changes and writes back the counts of a caller or a project, unless another writer did so meanwhile.
+async fn change_counts<T>(
+    client: &mut Client,
+    key: &str,
+    now: u64,
+    change: impl Fn(&mut Counts) -> T,
+) -> Result<T, Failure> {
+    for _ in 0..ATTEMPTS {
+        let value = client.meta_get(key, false, None, Some(&["v", "c"])).await?;
+        let (mut counts, condition) = match &value {
+            Some(value) => {
+                let text = value.data.as_deref().and_then(|text| str::from_utf8(text).ok());
+                let counts = text.and_then(|text| Counts::parse(text, now)).ok_or(Failure::Foreign)?;
+                (counts, format!("C{}", value.cas.ok_or(Failure::Foreign)?))
+            }
+            None => (Counts { now, expiring: BTreeMap::new() }, "ME".to_owned()),
+        };
+        let changed = change(&mut counts);
+        let left = counts.expiring.keys().last().map_or(1, |last| last + COUNT_STEP - now);
+        let flags = [&*condition, &*format!("T{left}")];
+        let stored = client.meta_set(key, &*counts.to_string(), false, None, Some(&flags)).await;
+        if done(stored)? {
+            return Ok(changed);
+        }
+    }
+    Err(Failure::Contended)
+}
+
+/// How many tokens of one caller, or of one project, expire when.
+struct Counts {
+    now: u64,
+    /// By the second in which the step ends, Unix time.
+    expiring: BTreeMap<u64, usize>,
+}
+
+impl Counts {
+    fn parse(text: &str, now: u64) -> Option<Self> {
+        let line = |line: &str| {
+            let (expires, count) = line.split_once(' ')?;
+            Some((expires.parse().ok()?, count.parse().ok()?))
+        };
+        let mut expiring = text.lines().map(line).collect::<Option<BTreeMap<_, _>>>()?;
+        expiring.retain(|&expires, _| expires > now);
+        Some(Self { now, expiring })
+    }
+
+    /// Counts a token, unless there are `most` already. Returns when the first of them expires.
+    fn add(&mut self, expires: u64, most: usize) -> Option<Duration> {
+        if let Some((first, _)) = self.expiring.first_key_value()
+            && self.expiring.values().sum::<usize>() >= most
+        {
+            return Some(Duration::from_secs(first - self.now));
+        }
+        *self.expiring.entry(expires.next_multiple_of(COUNT_STEP)).or_insert(0) += 1;
+        None
+    }
+
+    /// Counts a token no more. If none is counted at its time, one that expires about then is taken.
+    fn subtract(&mut self, expires: u64) {
+        let step = expires.next_multiple_of(COUNT_STEP);
+        let nearest = self.expiring.keys().copied().min_by_key(|known| known.abs_diff(step));
+        let Some(nearest) = nearest else { return };
+        if let Entry::Occupied(mut counted) = self.expiring.entry(nearest) {
+            *counted.get_mut() -= 1;
+            if *counted.get() == 0 {
+                counted.remove();
+            }
+        }
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.expiring.iter().try_for_each(|(expires, count)| writeln!(f, "{expires} {count}"))
+    }
 }
 
 /// Removes a good token. Of concurrent callers, one gets its record.
@@ -179,13 +322,25 @@ async fn take(client: &mut Client, token: TokenHash) -> Result<Option<Record>, F
     let Some(found) = find(client, token).await? else { return Ok(None) };
     let unchanged = [&*format!("C{}", found.cas)];
     let deleted = client.meta_delete(token_key(token), false, None, Some(&unchanged)).await;
-    Ok(done(deleted)?.then_some(found.record))
+    if !done(deleted)? {
+        return Ok(None);
+    }
+    uncount(client, &found.record).await?;
+    Ok(Some(found.record))
 }
 
 async fn list(client: &mut Client, instance: Uuid) -> Result<Vec<(TokenHash, Record)>, Failure> {
     let Some(list) = List::read(client, instance).await? else { return Ok(Vec::new()) };
-    let records = live(client, &list.tokens, &["v"]).await?;
-    let found = list.tokens.into_iter().filter_map(|token| {
+    records(client, &list.tokens).await
+}
+
+/// Those of the `tokens` that have a record, with it.
+async fn records(
+    client: &mut Client,
+    tokens: &[TokenHash],
+) -> Result<Vec<(TokenHash, Record)>, Failure> {
+    let records = live(client, tokens, &["v"]).await?;
+    let found = tokens.iter().filter_map(|&token| {
         let value = records.get(token_key(token).as_bytes())?;
         Some(record(value).map(|record| (token, record)))
     });
@@ -196,11 +351,15 @@ async fn list(client: &mut Client, instance: Uuid) -> Result<Vec<(TokenHash, Rec
 async fn revoke(client: &mut Client, instance: Uuid) -> Result<usize, Failure> {
     for _ in 0..ATTEMPTS {
         let Some(list) = List::read(client, instance).await? else { return Ok(0) };
-        let live = live(client, &list.tokens, &[]).await?;
+        let live = live(client, &list.tokens, &["v"]).await?;
         let unchanged = [&*format!("C{}", list.cas)];
         let deleted =
             client.meta_delete(instance_key(instance), false, None, Some(&unchanged)).await;
         if done(deleted)? {
+            // A record that cannot be read does not keep its token from being revoked.
+            for record in live.values().filter_map(|value| record(value).ok()) {
+                uncount(client, &record).await?;
+            }
             return Ok(live.len());
         }
     }
@@ -328,6 +487,19 @@ fn token_key(token: TokenHash) -> String {
 
 fn instance_key(instance: Uuid) -> String {
     format!("{INSTANCE_KEYS}{instance}")
+}
+
+fn caller_key(record: &Record) -> String {
+    format!("{CALLER_KEYS}{}", hex::encode(Sha256::digest(&record.caller)))
+}
+
+fn project_key(record: &Record) -> Option<String> {
+    let project = record.project.as_ref()?;
+    Some(format!("{PROJECT_KEYS}{}", hex::encode(Sha256::digest(project))))
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// To memcached 0 seconds mean no expiry and more than 30 days a date; the lifetime of a token lies between.

@@ -1,11 +1,13 @@
 //! Tokens in this process's memory: lost at a restart, unknown to other replicas.
 
 use super::record::Record;
-use super::store::{StoreUnavailable, TOKENS_PER_INSTANCE, TokenStore};
+use super::store::{
+    Limit, LimitReached, PutError, StoreUnavailable, TOKENS_PER_INSTANCE, TokenLimits, TokenStore,
+    dropped_for,
+};
 use super::token::TokenHash;
 use async_trait::async_trait;
-use lru::LruCache;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,7 +15,7 @@ use tokio::time::Instant;
 use tracing::warn;
 use uuid::Uuid;
 
-/// A bounded store. When it is full, a new token pushes out the oldest.
+/// A bounded store. When it is full of live tokens, it takes no more.
 pub struct MemoryStore {
     tokens: Mutex<Tokens>,
 }
@@ -21,8 +23,7 @@ pub struct MemoryStore {
 impl MemoryStore {
     /// An empty store for at most `capacity` tokens.
     pub fn new(capacity: NonZeroUsize) -> Self {
-        let by_hash = LruCache::new(capacity);
-        Self { tokens: Mutex::new(Tokens { by_hash, by_instance: HashMap::new() }) }
+        Self { tokens: Mutex::new(Tokens::new(capacity)) }
     }
 
     fn tokens(&self) -> MutexGuard<'_, Tokens> {
@@ -37,9 +38,9 @@ impl TokenStore for MemoryStore {
         token: TokenHash,
         record: Record,
         ttl: Duration,
-    ) -> Result<(), StoreUnavailable> {
-        self.tokens().put(token, Entry { record, expires: Instant::now() + ttl });
-        Ok(())
+        limits: TokenLimits,
+    ) -> Result<(), PutError> {
+        Ok(self.tokens().put(token, record, ttl, limits)?)
     }
 
     async fn get(&self, token: TokenHash) -> Result<Option<Record>, StoreUnavailable> {
@@ -61,10 +62,10 @@ impl TokenStore for MemoryStore {
 
     async fn revoke(&self, instance: Uuid) -> Result<usize, StoreUnavailable> {
         let mut tokens = self.tokens();
-        tokens.drop_expired(instance);
-        let own = tokens.by_instance.remove(&instance).unwrap_or_default();
+        tokens.drop_expired(Instant::now());
+        let own = tokens.by_instance.get(&instance).cloned().unwrap_or_default();
         for token in &own {
-            tokens.by_hash.pop(token);
+            tokens.remove(token);
         }
         Ok(own.len())
     }
@@ -79,62 +80,108 @@ struct Entry {
     expires: Instant,
 }
 
-/// Every hash in `by_instance` is a key of `by_hash`, and vice versa.
+/// Tokens in the order of expiry.
+type Queue = BTreeSet<(Instant, TokenHash)>;
+
+/// Every token of `by_hash` is in `by_expiry`, in its machine's list, and in the queues of its caller and its project;
+/// and these contain no other.
 struct Tokens {
-    /// In the order of issue: a lookup does not move a token.
-    by_hash: LruCache<TokenHash, Entry>,
+    capacity: usize,
+    by_hash: HashMap<TokenHash, Entry>,
+    by_expiry: Queue,
     /// Each machine's tokens, oldest first.
     by_instance: HashMap<Uuid, Vec<TokenHash>>,
+    by_caller: HashMap<String, Queue>,
+    by_project: HashMap<String, Queue>,
 }
 
 impl Tokens {
-    fn live(&self, token: &TokenHash) -> Option<&Entry> {
-        self.by_hash.peek(token).filter(|entry| Instant::now() < entry.expires)
+    fn new(capacity: NonZeroUsize) -> Self {
+        Self {
+            capacity: capacity.get(),
+            by_hash: HashMap::new(),
+            by_expiry: Queue::new(),
+            by_instance: HashMap::new(),
+            by_caller: HashMap::new(),
+            by_project: HashMap::new(),
+        }
     }
 
-    fn put(&mut self, token: TokenHash, entry: Entry) {
-        let instance = entry.record.instance;
-        self.drop_expired(instance);
-        if self.by_instance.get(&instance).is_some_and(|own| own.len() >= TOKENS_PER_INSTANCE) {
-            warn!(%instance, "too many live tokens for one machine: its oldest is dropped");
-            self.drop_oldest(instance);
-        }
+    fn live(&self, token: &TokenHash) -> Option<&Entry> {
+        self.by_hash.get(token).filter(|entry| Instant::now() < entry.expires)
+    }
+
+    fn put(
+        &mut self,
+        token: TokenHash,
+        record: Record,
+        ttl: Duration,
+        limits: TokenLimits,
+    ) -> Result<(), LimitReached> {
+        let now = Instant::now();
+        self.drop_expired(now);
         self.remove(&token);
-        if let Some((oldest, dropped)) = self.by_hash.push(token, entry) {
-            if Instant::now() < dropped.expires {
-                warn!("the token store is full: the oldest token is dropped before its time");
+        let (instance, expires) = (record.instance, now + ttl);
+        let project = record.project.as_ref().and_then(|project| self.by_project.get(project));
+        for (limit, queue, most) in [
+            (Limit::Caller, self.by_caller.get(&record.caller), limits.per_caller.get()),
+            (Limit::Project, project, limits.per_project.get()),
+            (Limit::Store, Some(&self.by_expiry), self.capacity),
+        ] {
+            if let Some(queue) = queue.filter(|queue| queue.len() >= most)
+                && let Some((first, _)) = queue.first()
+            {
+                return Err(LimitReached { limit, retry_after: *first - now });
             }
-            self.forget(&oldest, dropped.record.instance);
         }
+        let own = self.by_instance.get(&instance).map_or(&[][..], Vec::as_slice);
+        if own.len() >= TOKENS_PER_INSTANCE {
+            let callers = own.iter().map(|token| (*token, &*self.by_hash[token].record.caller));
+            if let Some(dropped) = dropped_for(&record.caller, callers) {
+                warn!(%instance, "too many live tokens for one machine: one is dropped");
+                self.remove(&dropped);
+            }
+        }
+        self.by_expiry.insert((expires, token));
         self.by_instance.entry(instance).or_default().push(token);
+        self.by_caller.entry(record.caller.clone()).or_default().insert((expires, token));
+        if let Some(project) = record.project.clone() {
+            self.by_project.entry(project).or_default().insert((expires, token));
+        }
+        self.by_hash.insert(token, Entry { record, expires });
+        Ok(())
     }
 
     fn remove(&mut self, token: &TokenHash) -> Option<Entry> {
-        let entry = self.by_hash.pop(token)?;
-        self.forget(token, entry.record.instance);
+        let entry = self.by_hash.remove(token)?;
+        let (record, queued) = (&entry.record, (entry.expires, *token));
+        self.by_expiry.remove(&queued);
+        if let Some(own) = self.by_instance.get_mut(&record.instance) {
+            own.retain(|kept| kept != token);
+            if own.is_empty() {
+                self.by_instance.remove(&record.instance);
+            }
+        }
+        leave(&mut self.by_caller, &record.caller, &queued);
+        if let Some(project) = &record.project {
+            leave(&mut self.by_project, project, &queued);
+        }
         Some(entry)
     }
 
-    fn drop_expired(&mut self, instance: Uuid) {
-        let own = self.by_instance.get(&instance).cloned().unwrap_or_default();
-        for token in own.iter().filter(|token| self.live(token).is_none()).collect::<Vec<_>>() {
-            self.remove(token);
+    fn drop_expired(&mut self, now: Instant) {
+        while let Some((_, token)) = self.by_expiry.first().copied().filter(|(at, _)| *at <= now) {
+            self.remove(&token);
         }
     }
+}
 
-    fn drop_oldest(&mut self, instance: Uuid) {
-        let oldest = self.by_instance.get(&instance).and_then(|own| own.first().copied());
-        if let Some(oldest) = oldest {
-            self.remove(&oldest);
-        }
-    }
-
-    fn forget(&mut self, token: &TokenHash, instance: Uuid) {
-        if let Some(own) = self.by_instance.get_mut(&instance) {
-            own.retain(|kept| kept != token);
-            if own.is_empty() {
-                self.by_instance.remove(&instance);
-            }
+/// Takes a token out of a queue, and an empty queue out of the map.
+fn leave(queues: &mut HashMap<String, Queue>, name: &str, queued: &(Instant, TokenHash)) {
+    if let Some(queue) = queues.get_mut(name) {
+        queue.remove(queued);
+        if queue.is_empty() {
+            queues.remove(name);
         }
     }
 }

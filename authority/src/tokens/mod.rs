@@ -16,5 +16,7 @@ pub use memcached::MemcachedStore;
 pub use memory::MemoryStore;
 pub use record::Record;
 pub use redis::RedisStore;
-pub use store::{StoreUnavailable, TOKENS_PER_INSTANCE, TokenStore};
+pub use store::{
+    Limit, LimitReached, PutError, StoreUnavailable, TOKENS_PER_INSTANCE, TokenLimits, TokenStore,
+};
 pub use token::{Token, TokenHash};

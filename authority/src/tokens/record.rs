@@ -27,6 +27,13 @@ pub struct Record {
     /// `RemoteDisplay.vnc.port` at issue. `None` for a WebMKS console, whose port is in its ticket.
     #[serde(rename = "protocol", with = "stored_protocol")]
     pub vnc_port: Option<NonZeroU16>,
+    /// The caller to whom the token was issued: [`TokenLimits::per_caller`](super::TokenLimits) counts by it. Empty in
+    /// the record of an older version, which is not counted.
+    #[serde(default)]
+    pub caller: String,
+    /// The project for which the caller acted, if it acted for one.
+    #[serde(default)]
+    pub project: Option<String>,
     /// When the token was issued, for people.
     pub issued_at: SystemTime,
     /// When the token expires, for people. The store goes by its own clock.
@@ -97,6 +104,8 @@ mod tests {
             host: "esx-1".to_owned(),
             host_reference: HostRef::from("host-29".to_owned()),
             vnc_port: Some(NonZeroU16::MAX),
+            caller: "alice@Default".to_owned(),
+            project: Some("a".to_owned()),
             issued_at: SystemTime::UNIX_EPOCH,
             expires_at: SystemTime::UNIX_EPOCH + Duration::from_millis(600_001),
         }
@@ -107,6 +116,16 @@ mod tests {
         let record = record();
         let written = serde_json::to_string(&record).unwrap();
         assert_eq!(serde_json::from_str::<Record>(&written).unwrap(), record, "{written}");
+    }
+
+    /// Replicas of different versions share one store.
+    #[test]
+    fn a_record_of_a_version_that_counted_no_callers_is_read() {
+        let mut written = serde_json::to_value(record()).unwrap();
+        let fields = written.as_object_mut().unwrap();
+        assert!(fields.remove("caller").is_some() && fields.remove("project").is_some());
+        let read = Record::from_json(written.to_string().as_bytes()).unwrap();
+        assert_eq!(read, Record { caller: String::new(), project: None, ..record() });
     }
 
     /// Replicas of different versions share one store.

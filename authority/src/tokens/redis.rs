@@ -4,6 +4,8 @@
 //! |---|---|---|
 //! | `vncgate:token:HASH` | string | the record as JSON; it expires with its token |
 //! | `vncgate:instance:UUID` | list | hashes of the machine's tokens, oldest first |
+//! | `vncgate:caller:NAME` | sorted set | hashes of the caller's tokens, by the millisecond in which they expire |
+//! | `vncgate:project:ID` | sorted set | the same for a project |
 //!
 //! A token is good while its record exists *and* its machine's list names it, so that removing a list, by
 //! revocation or eviction, invalidates its tokens. Each method is one script: Redis runs scripts one at a time,
@@ -15,7 +17,9 @@
 
 use super::record::Record;
 use super::remote::Remote;
-use super::store::{StoreUnavailable, TOKENS_PER_INSTANCE, TokenStore};
+use super::store::{
+    Limit, LimitReached, PutError, StoreUnavailable, TOKENS_PER_INSTANCE, TokenLimits, TokenStore,
+};
 use super::token::TokenHash;
 use crate::telemetry::Metrics;
 use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
@@ -30,23 +34,73 @@ use uuid::Uuid;
 const TOKEN_KEYS: &str = "vncgate:token:";
 const INSTANCE_KEYS: &str = "vncgate:instance:";
 
-/// Drops expired tokens from the machine's list, then its oldest tokens if there are still too many, and adds
-/// the new one. The list lives as long as its last token. Returns how many live tokens were dropped.
+/// What several scripts begin with. `decode` reads a record; of one that cannot be read nothing is known. `uncount` takes
+/// a token out of the sets of its caller and its project.
+const PRELUDE: &str = r"
+local function decode(text)
+    local good, record = pcall(cjson.decode, text)
+    if good and type(record) == 'table' then return record end
+    return {}
+end
+local function counters(record)
+    local keys = {}
+    if type(record.caller) == 'string' then keys[1] = 'vncgate:caller:' .. record.caller end
+    if type(record.project) == 'string' then keys[2] = 'vncgate:project:' .. record.project end
+    return keys
+end
+local function uncount(hash, record)
+    for _, key in pairs(counters(record)) do redis.call('ZREM', key, hash) end
+end
+";
+
+/// Refuses the token if its caller or its project has too many, and returns which of them (1 or 2) and the
+/// milliseconds until their first token expires. Otherwise drops expired tokens from the machine's list, and one more
+/// if there are still too many, as `dropped_for` says; adds the new token; and returns 0 and how many live tokens were
+/// dropped. Each list and set lives as long as its last token.
 const PUT: &str = r"
-local list, hash, limit = KEYS[1], ARGV[1], tonumber(ARGV[4])
+local list, hash, ttl, limit, tokens = KEYS[1], ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local record, time = cjson.decode(ARGV[2]), redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+for which, key in pairs(counters(record)) do
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
+    if redis.call('ZCARD', key) >= tonumber(ARGV[5 + which]) then
+        return {which, redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2] - now}
+    end
+end
 redis.call('LREM', list, 0, hash)
 for _, known in ipairs(redis.call('LRANGE', list, 0, -1)) do
-    if redis.call('EXISTS', ARGV[5] .. known) == 0 then redis.call('LREM', list, 0, known) end
+    if redis.call('EXISTS', tokens .. known) == 0 then redis.call('LREM', list, 0, known) end
 end
 local dropped = 0
 while redis.call('LLEN', list) >= limit do
-    redis.call('DEL', ARGV[5] .. redis.call('LPOP', list))
+    local held, counts, most, victim = {}, {}, 0, nil
+    for index, known in ipairs(redis.call('LRANGE', list, 0, -1)) do
+        held[index] = {hash = known, record = decode(redis.call('GET', tokens .. known))}
+        local caller = held[index].record.caller or ''
+        counts[caller] = (counts[caller] or 0) + 1
+    end
+    if counts[record.caller] then counts[record.caller] = counts[record.caller] + 1 end
+    for caller, count in pairs(counts) do
+        if count > most or (count == most and caller == record.caller) then most, victim = count, caller end
+    end
+    for _, token in ipairs(held) do
+        if (token.record.caller or '') == victim then
+            redis.call('LREM', list, 0, token.hash)
+            redis.call('DEL', tokens .. token.hash)
+            uncount(token.hash, token.record)
+            break
+        end
+    end
     dropped = dropped + 1
 end
-redis.call('SET', ARGV[5] .. hash, ARGV[2], 'PX', ARGV[3])
+redis.call('SET', tokens .. hash, ARGV[2], 'PX', ttl)
 redis.call('RPUSH', list, hash)
-redis.call('PEXPIRE', list, math.max(redis.call('PTTL', list), tonumber(ARGV[3])))
-return dropped";
+redis.call('PEXPIRE', list, math.max(redis.call('PTTL', list), ttl))
+for _, key in pairs(counters(record)) do
+    redis.call('ZADD', key, now + ttl, hash)
+    redis.call('PEXPIRE', key, math.max(redis.call('PTTL', key), ttl))
+end
+return {0, dropped}";
 
 /// Returns the record of a good token, or nil.
 const GET: &str = r"
@@ -61,7 +115,9 @@ const TAKE: &str = r"
 local record = redis.call('GET', KEYS[1])
 if not record then return nil end
 redis.call('DEL', KEYS[1])
-local list = ARGV[2] .. cjson.decode(record).instance
+local decoded = cjson.decode(record)
+uncount(ARGV[1], decoded)
+local list = ARGV[2] .. decoded.instance
 if redis.call('LREM', list, 0, ARGV[1]) == 0 then return nil end
 return record";
 
@@ -81,6 +137,8 @@ return found";
 const REVOKE: &str = r"
 local revoked = 0
 for _, hash in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do
+    local record = redis.call('GET', ARGV[1] .. hash)
+    if record then uncount(hash, decode(record)) end
     revoked = revoked + redis.call('DEL', ARGV[1] .. hash)
 end
 redis.call('DEL', KEYS[1])
@@ -122,11 +180,11 @@ impl RedisStore {
         Ok(Self {
             connection,
             remote: Remote::new(timeout, metrics),
-            put: Script::new(PUT),
+            put: Script::new(&format!("{PRELUDE}{PUT}")),
             get: Script::new(GET),
-            take: Script::new(TAKE),
+            take: Script::new(&format!("{PRELUDE}{TAKE}")),
             list: Script::new(LIST),
-            revoke: Script::new(REVOKE),
+            revoke: Script::new(&format!("{PRELUDE}{REVOKE}")),
             ping: Script::new(PING),
         })
     }
@@ -157,16 +215,25 @@ impl TokenStore for RedisStore {
         token: TokenHash,
         record: Record,
         ttl: Duration,
-    ) -> Result<(), StoreUnavailable> {
+        limits: TokenLimits,
+    ) -> Result<(), PutError> {
         let mut script = self.put.key(instance_key(record.instance));
         script.arg(token.to_string()).arg(record.to_json()).arg(ttl.as_millis().to_string());
         script.arg(TOKENS_PER_INSTANCE).arg(TOKEN_KEYS);
-        let dropped: usize = self.run("put", &script).await?;
-        if dropped > 0 {
-            let instance = record.instance;
-            warn!(%instance, dropped, "too many live tokens for one machine: its oldest are dropped");
-        }
-        Ok(())
+        script.arg(limits.per_caller.get()).arg(limits.per_project.get());
+        let (refused, number): (usize, u64) = self.run("put", &script).await?;
+        let limit = match refused {
+            0 => {
+                if number > 0 {
+                    let (instance, dropped) = (record.instance, number);
+                    warn!(%instance, dropped, "too many live tokens for one machine: some are dropped");
+                }
+                return Ok(());
+            }
+            1 => Limit::Caller,
+            _ => Limit::Project,
+        };
+        Err(LimitReached { limit, retry_after: Duration::from_millis(number) }.into())
     }
 
     async fn get(&self, token: TokenHash) -> Result<Option<Record>, StoreUnavailable> {

@@ -3,6 +3,9 @@
 use super::record::Record;
 use super::token::TokenHash;
 use async_trait::async_trait;
+use std::collections::HashMap;
+use std::fmt;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 use thiserror::Error;
 use uuid::Uuid;
@@ -19,20 +22,92 @@ impl From<serde_json::Error> for StoreUnavailable {
     }
 }
 
-/// Live tokens of one machine, at most. A portal that issues token after token for one machine pushes out that
-/// machine's oldest token and no other machine's.
+/// Live tokens of one machine, at most. Beyond it the caller who has most of them loses its oldest
+/// ([`dropped_for`]), and no other machine loses one.
 pub const TOKENS_PER_INSTANCE: usize = 100;
+
+/// `[limits]`: how many live tokens one caller and one project may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenLimits {
+    /// Live tokens that were issued to one caller ([`Record::caller`]).
+    pub per_caller: NonZeroUsize,
+    /// Live tokens that were issued in one project ([`Record::project`]).
+    pub per_project: NonZeroUsize,
+}
+
+/// Whose live tokens are too many for another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// [`TokenLimits::per_caller`].
+    Caller,
+    /// [`TokenLimits::per_project`].
+    Project,
+    /// The store's own capacity.
+    Store,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Caller => "the caller",
+            Self::Project => "the caller's project",
+            Self::Store => "the token store",
+        })
+    }
+}
+
+/// The token was not stored: there are too many live ones already. No token was dropped for it.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("{limit} has too many live tokens; the first of them expires in {retry_after:?}")]
+pub struct LimitReached {
+    /// Whose tokens are too many.
+    pub limit: Limit,
+    /// When the first of them expires.
+    pub retry_after: Duration,
+}
+
+/// Why a token was not stored.
+#[derive(Debug, Error)]
+pub enum PutError {
+    /// The store cannot answer now.
+    #[error(transparent)]
+    Unavailable(#[from] StoreUnavailable),
+    /// There are too many live tokens.
+    #[error(transparent)]
+    LimitReached(#[from] LimitReached),
+}
+
+/// Which of a machine's tokens a new token of `caller` pushes out: the oldest token of the caller who has most, or of
+/// `caller` itself if it would have as many. So no caller loses a token to one who has more of them. `tokens` has each
+/// token's caller, oldest first.
+pub(super) fn dropped_for<'a>(
+    caller: &str,
+    tokens: impl Iterator<Item = (TokenHash, &'a str)> + Clone,
+) -> Option<TokenHash> {
+    let mut counts = HashMap::new();
+    for (_, holder) in tokens.clone() {
+        *counts.entry(holder).or_insert(0) += 1;
+    }
+    if let Some(own) = counts.get_mut(caller) {
+        *own += 1;
+    }
+    let most = counts.iter().max_by_key(|&(&holder, &count)| (count, holder == caller))?.0;
+    tokens.into_iter().find(|(_, holder)| holder == most).map(|(token, _)| token)
+}
 
 /// Stores tokens. Each method is atomic: of two replicas that take one token, one gets it.
 #[async_trait]
 pub trait TokenStore: Send + Sync {
-    /// Stores a token for `ttl`, and drops expired tokens from its machine's list.
+    /// Stores a token for `ttl`, and drops expired tokens from its machine's list. Refuses it if its caller or its
+    /// project has as many live tokens as `limits` allow; never drops another caller's token to make room, except as
+    /// [`TOKENS_PER_INSTANCE`] says.
     async fn put(
         &self,
         token: TokenHash,
         record: Record,
         ttl: Duration,
-    ) -> Result<(), StoreUnavailable>;
+        limits: TokenLimits,
+    ) -> Result<(), PutError>;
 
     /// Returns what an unexpired token was issued for.
     async fn get(&self, token: TokenHash) -> Result<Option<Record>, StoreUnavailable>;
@@ -50,4 +125,26 @@ pub trait TokenStore: Send + Sync {
 
     /// Checks that the store answers.
     async fn ping(&self) -> Result<(), StoreUnavailable>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_caller_loses_a_token_to_one_who_has_more() {
+        let token = |number: usize| TokenHash::of(&number.to_string());
+        for (callers, dropped) in [
+            (&["a", "a", "b"][..], Some(0)),
+            (&["b", "a", "a"], Some(1)),
+            (&["b", "a"], Some(1)),
+            (&["b", "b"], Some(0)),
+            (&["c", "b", "c", "b", "a"], Some(4)),
+            (&["b"], Some(0)),
+            (&[], None),
+        ] {
+            let tokens = callers.iter().enumerate().map(|(number, &caller)| (token(number), caller));
+            assert_eq!(dropped_for("a", tokens), dropped.map(token), "{callers:?}");
+        }
+    }
 }

@@ -23,7 +23,7 @@ impl Token {
 
 /// The SHA-256 of a token: the only form in which the authority keeps one. In hexadecimal it is the token's
 /// public identifier: it may appear in logs and URLs, and opens nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TokenHash(#[serde(with = "hex::serde")] [u8; 32]);
 
 impl TokenHash {

@@ -231,10 +231,11 @@ async fn a_site_issues_no_tokens_for_another_s_machines() {
 /// A store's clock decides, and no site's: what a record says of its end is for people.
 #[tokio::test]
 async fn a_site_whose_clock_is_wrong_issues_tokens_that_are_good_for_their_time() {
+    use std::num::NonZeroUsize;
     use std::sync::Arc;
     use std::time::SystemTime;
     use vncgate_authority::telemetry::Metrics;
-    use vncgate_authority::tokens::{RedisStore, TokenHash, TokenStore};
+    use vncgate_authority::tokens::{RedisStore, TokenHash, TokenLimits, TokenStore};
 
     let Pair { berlin, tokyo, store, .. } = Pair::shared().await;
     let (vm, port, token) = berlin.machine_and_token().await;
@@ -243,19 +244,20 @@ async fn a_site_whose_clock_is_wrong_issues_tokens_that_are_good_for_their_time(
     let records = RedisStore::new(client, LIMIT, Arc::new(Metrics::new())).expect("a client");
     let record = records.get(token_hash).await.expect("an answer").expect("a record");
 
+    let limits = TokenLimits { per_caller: NonZeroUsize::MAX, per_project: NonZeroUsize::MAX };
     // As an authority writes it whose clock is an hour slow, and then one whose clock is an hour fast.
     const HOUR: Duration = Duration::from_secs(60 * 60);
     let (slow, fast) = (SystemTime::now() - HOUR, SystemTime::now() + HOUR);
     let mut skewed = record.clone();
     (skewed.issued_at, skewed.expires_at) = (slow, slow + Duration::from_secs(600));
-    records.put(token_hash, skewed, Duration::from_secs(600)).await.expect("kept");
+    records.put(token_hash, skewed, Duration::from_secs(600), limits).await.expect("kept");
     for site in [berlin, tokyo] {
         site.authority.check(&token).await.assert_granted(BERLIN.esxi, port);
         assert_eq!(site.authority.status(&token).await.body["name"], vm.name.as_str());
     }
     let mut skewed = record;
     (skewed.issued_at, skewed.expires_at) = (fast, fast + Duration::from_secs(600));
-    records.put(token_hash, skewed, Duration::from_millis(1)).await.expect("kept");
+    records.put(token_hash, skewed, Duration::from_millis(1), limits).await.expect("kept");
     until("the token's end", async || tokyo.authority.check(&token).await.status == 403).await;
     berlin.authority.check(&token).await.assert_refused(403, "token_invalid");
 }

@@ -1,12 +1,15 @@
 //! What every token store does. Each test runs on each store, seen by two replicas.
 
-use crate::fixture::{Replicas, TTL, knows, listed, put, record, token};
+use crate::fixture::{LIMITS, Replicas, TTL, knows, listed, put, record, token};
 use futures_util::future::join_all;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::time::sleep;
 use uuid::Uuid;
-use vncgate_authority::tokens::{Record, TOKENS_PER_INSTANCE};
+use vncgate_authority::tokens::{
+    Limit, LimitReached, PutError, Record, TOKENS_PER_INSTANCE, TokenLimits, TokenStore,
+};
 
 macro_rules! on_every_store {
     ($($test:ident)*) => {
@@ -37,6 +40,8 @@ on_every_store! {
     no_token_issued_before_a_revocation_survives_it
     one_machine_s_tokens_push_out_nobody_else_s
     a_machine_s_list_lives_as_long_as_its_last_token
+    one_tenant_s_tokens_push_out_no_other_tenant_s
+    one_caller_s_tokens_for_a_machine_push_out_no_other_caller_s
     it_answers
 }
 
@@ -47,7 +52,7 @@ async fn what_one_replica_puts_the_other_gets(Replicas { one, other }: Replicas)
         ..record(Uuid::new_v4())
     };
     let (issued, unknown) = (token(), token());
-    one.put(issued, record.clone(), TTL).await.unwrap();
+    one.put(issued, record.clone(), TTL, LIMITS).await.unwrap();
     assert_eq!(other.get(issued).await.unwrap(), Some(record.clone()));
     assert_eq!(one.get(issued).await.unwrap(), Some(record), "looking does not use it up");
     assert_eq!(other.get(unknown).await.unwrap(), None);
@@ -61,8 +66,8 @@ async fn a_token_lives_for_its_time_by_the_store_s_clock(Replicas { one, other }
     // The records' own dates are wrong by years, as those of a replica whose clock is wrong would be.
     let far_future = SystemTime::now() + Duration::from_secs(100_000_000);
     let promising = Record { expires_at: far_future, ..record(instance) };
-    one.put(short, promising, SHORT).await.unwrap();
-    one.put(long, record(instance), TTL).await.unwrap();
+    one.put(short, promising, SHORT, LIMITS).await.unwrap();
+    one.put(long, record(instance), TTL, LIMITS).await.unwrap();
     assert!(knows(&*other, short).await);
     sleep(SHORT + Duration::from_millis(100)).await;
     assert!(!knows(&*other, short).await && !knows(&*one, short).await);
@@ -173,10 +178,85 @@ async fn a_machine_s_list_lives_as_long_as_its_last_token(Replicas { one, other 
     const SHORT: Duration = Duration::from_secs(1);
     let instance = Uuid::new_v4();
     let long = put(&*one, instance).await;
-    one.put(token(), record(instance), SHORT).await.unwrap();
+    one.put(token(), record(instance), SHORT, LIMITS).await.unwrap();
     sleep(SHORT + Duration::from_millis(200)).await;
     assert!(knows(&*other, long).await, "a later token with a shorter life takes nothing with it");
     assert_eq!(listed(&*other, instance).await, [long]);
+}
+
+async fn one_tenant_s_tokens_push_out_no_other_tenant_s(Replicas { one, other }: Replicas) {
+    const FEW: TokenLimits = TokenLimits {
+        per_caller: NonZeroUsize::new(4).expect("it is not zero"),
+        per_project: NonZeroUsize::new(6).expect("it is not zero"),
+    };
+    // Names of this run alone: the network's stores are shared by all tests.
+    let [tenant, mallory, mallet] = [(); 3].map(|()| format!("{} ü\r\n'", Uuid::new_v4()));
+    let issue = async |store: &dyn TokenStore, caller: &str, project: &str, ttl| {
+        let (token, instance) = (token(), Uuid::new_v4());
+        let (caller, project) = (caller.to_owned(), Some(project.to_owned()));
+        let record = Record {
+            caller,
+            project,
+            expires_at: SystemTime::now() + ttl,
+            ..record(instance)
+        };
+        match store.put(token, record, ttl, FEW).await {
+            Ok(()) => Ok((token, instance)),
+            Err(PutError::LimitReached(LimitReached { limit, retry_after })) => {
+                assert!(retry_after <= TTL + Duration::from_secs(10), "{retry_after:?}");
+                Err(limit)
+            }
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let mut issued = Vec::new();
+    for number in 0..4 {
+        let store = if number % 2 == 0 { &one } else { &other };
+        issued.push(issue(&**store, &mallory, &tenant, TTL).await.unwrap());
+    }
+    assert_eq!(issue(&*one, &mallory, &tenant, TTL).await, Err(Limit::Caller));
+    let elsewhere = Uuid::new_v4().to_string();
+    assert_eq!(issue(&*one, &mallory, &elsewhere, TTL).await, Err(Limit::Caller));
+    for _ in 0..2 {
+        issued.push(issue(&*other, &mallet, &tenant, TTL).await.unwrap());
+    }
+    assert_eq!(issue(&*one, &mallet, &tenant, TTL).await, Err(Limit::Project));
+    for _ in 0..2 {
+        issued.push(issue(&*one, &mallet, &elsewhere, TTL).await.expect("refused is not counted"));
+    }
+    for (token, _) in &issued {
+        assert!(knows(&*one, *token).await && knows(&*other, *token).await);
+    }
+    // Tokens that were used up or revoked do not count.
+    assert!(other.take(issued[0].0).await.unwrap().is_some());
+    assert_eq!(other.take(issued[0].0).await.unwrap(), None);
+    assert_eq!(one.revoke(issued[1].1).await.unwrap(), 1);
+    for _ in 0..2 {
+        issue(&*one, &mallory, &tenant, Duration::from_secs(1)).await.unwrap();
+    }
+    assert_eq!(issue(&*other, &mallory, &tenant, TTL).await, Err(Limit::Caller));
+    // Nor do expired ones, whose time the counts of memcached round up.
+    sleep(Duration::from_secs(11)).await;
+    issue(&*other, &mallory, &tenant, TTL).await.unwrap();
+}
+
+async fn one_caller_s_tokens_for_a_machine_push_out_no_other_caller_s(
+    Replicas { one, other }: Replicas,
+) {
+    let instance = Uuid::new_v4();
+    let issue = async |caller: &str| {
+        let issued = token();
+        let record = Record { caller: format!("{caller} {instance}"), ..record(instance) };
+        one.put(issued, record, TTL, LIMITS).await.unwrap();
+        issued
+    };
+    let alices = issue("alice").await;
+    for _ in 0..TOKENS_PER_INSTANCE + 5 {
+        issue("mallory").await;
+    }
+    let bobs = issue("bob").await;
+    assert!(knows(&*other, alices).await && knows(&*other, bobs).await);
+    assert_eq!(listed(&*other, instance).await.len(), TOKENS_PER_INSTANCE);
 }
 
 async fn it_answers(Replicas { one, other }: Replicas) {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use vncgate_authority::console_type::ConsoleType;
 use vncgate_authority::telemetry::Metrics;
 use vncgate_authority::tokens::{
-    MemcachedStore, MemoryStore, Record, RedisStore, Token, TokenHash, TokenStore,
+    MemcachedStore, MemoryStore, Record, RedisStore, Token, TokenHash, TokenLimits, TokenStore,
 };
 use vncgate_authority::vcenter::reference::{HostRef, MachineRef};
 use vncgate_test_support::process::Run;
@@ -22,6 +22,12 @@ const LONG_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A life that no test sees the end of.
 pub(crate) const TTL: Duration = Duration::from_secs(600);
+
+/// Limits that no test reaches unless it is about them.
+pub(crate) const LIMITS: TokenLimits = TokenLimits {
+    per_caller: NonZeroUsize::new(1_000).expect("it is not zero"),
+    per_project: NonZeroUsize::new(1_000).expect("it is not zero"),
+};
 
 /// Two replicas with one store between them.
 pub(crate) struct Replicas {
@@ -84,6 +90,8 @@ pub(crate) fn record(instance: Uuid) -> Record {
         host: "esx-1.example.com".to_owned(),
         host_reference: HostRef::from("host-1".to_owned()),
         vnc_port: Some(5901.try_into().expect("a port")),
+        caller: instance.to_string(),
+        project: None,
         issued_at: SystemTime::UNIX_EPOCH,
         expires_at: SystemTime::UNIX_EPOCH,
     }
@@ -97,7 +105,7 @@ pub(crate) fn token() -> TokenHash {
 /// Puts a new token of the machine into the store.
 pub(crate) async fn put(store: &dyn TokenStore, instance: Uuid) -> TokenHash {
     let token = token();
-    store.put(token, record(instance), TTL).await.expect("the store answers");
+    store.put(token, record(instance), TTL, LIMITS).await.expect("the store answers");
     token
 }
 

@@ -2,7 +2,7 @@
 //! people's data, or asks for a password.
 
 use crate::fixture::{
-    STORE_TIMEOUT, TTL, knows, listed, memcached, put, record, redis, shared_memcached,
+    LIMITS, STORE_TIMEOUT, TTL, knows, listed, memcached, put, record, redis, shared_memcached,
     shared_redis, token,
 };
 use futures_util::future::join_all;
@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 use uuid::Uuid;
 use vncgate_authority::telemetry::Metrics;
-use vncgate_authority::tokens::{MemcachedStore, RedisStore, StoreUnavailable, TokenStore};
+use vncgate_authority::tokens::{MemcachedStore, RedisStore, TokenStore};
 use vncgate_test_support::certificate::Ca;
 use vncgate_test_support::process::Run;
 use vncgate_test_support::screen::TcpServer;
@@ -69,7 +69,7 @@ impl Outage {
     async fn assert_down(&self) {
         let (store, instance) = (&self.client, Uuid::new_v4());
         for failure in [
-            timed(store.put(token(), record(instance), TTL)).await.err(),
+            timed(store.put(token(), record(instance), TTL, LIMITS)).await.err(),
             timed(store.get(token())).await.err(),
             timed(store.take(token())).await.err(),
             timed(store.list(instance)).await.err(),
@@ -119,7 +119,7 @@ impl Outage {
             let (mut taken, mut failed) = (0, 0);
             while taken < 200 || failed == 0 {
                 let token = token();
-                if client.put(token, record(instance), TTL).await.is_err() {
+                if client.put(token, record(instance), TTL, LIMITS).await.is_err() {
                     failed += 1;
                 } else if let Ok(Some(_)) = client.take(token).await {
                     taken += 1;
@@ -144,13 +144,13 @@ impl Outage {
     }
 }
 
-async fn timed<T>(
-    answer: impl Future<Output = Result<T, StoreUnavailable>>,
-) -> Result<T, StoreUnavailable> {
+async fn timed<T, E: ToString>(
+    answer: impl Future<Output = Result<T, E>>,
+) -> Result<T, String> {
     let started = Instant::now();
     let answer = answer.await;
     assert!(started.elapsed() < STORE_TIMEOUT + SLACK, "{:?}", started.elapsed());
-    answer
+    answer.map_err(|error| error.to_string())
 }
 
 #[tokio::test]
@@ -225,8 +225,8 @@ async fn expired_tokens_leave_a_machine_s_list_at_its_next_issue() {
     let (redis, memcached) =
         (redis(redis_store, STORE_TIMEOUT), memcached(memcached_store, STORE_TIMEOUT));
     for _ in 0..3 {
-        redis.put(token(), record(instance), SHORT).await.unwrap();
-        memcached.put(token(), record(instance), SHORT).await.unwrap();
+        redis.put(token(), record(instance), SHORT, LIMITS).await.unwrap();
+        memcached.put(token(), record(instance), SHORT, LIMITS).await.unwrap();
     }
     // Kept alive by a token with a longer life.
     put(&redis, instance).await;
@@ -284,7 +284,7 @@ async fn a_redis_with_tls_and_a_password_lets_in_who_has_both() {
         let client = Client::build_with_tls(info, certificates).unwrap();
         let metrics = Arc::new(Metrics::new());
         let client = RedisStore::new(client, SLACK, metrics).unwrap();
-        let answer = client.put(token(), record(Uuid::new_v4()), TTL).await;
+        let answer = client.put(token(), record(Uuid::new_v4()), TTL, LIMITS).await;
         assert_eq!(answer.is_ok(), good, "{password:?}: {answer:?}");
         if let Err(error) = answer {
             assert!(!error.to_string().contains("p&ss"), "{error}");

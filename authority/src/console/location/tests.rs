@@ -40,6 +40,8 @@ fn record() -> Record {
         host: "esx-1".to_owned(),
         host_reference: HostRef::from("host-29".to_owned()),
         vnc_port: NonZeroU16::new(5901),
+        caller: "alice@Default".to_owned(),
+        project: None,
         issued_at: SystemTime::now(),
         expires_at: SystemTime::UNIX_EPOCH,
     }

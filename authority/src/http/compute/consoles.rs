@@ -8,6 +8,7 @@ use crate::console::issue::IssueRequest;
 use crate::console_type::ConsoleType;
 use crate::http::app::App;
 use crate::http::error::ApiError;
+use crate::identity::Caller;
 use crate::identity::policy::Right;
 use crate::sites::SiteError;
 use axum::Json;
@@ -169,7 +170,8 @@ async fn issue(
     let scope = app.authorize(&call.caller, Right::OpenConsole, CONSOLES_RULE)?;
     let instance: Uuid = id.parse().map_err(|_| ApiError::instance_not_found(id))?;
     let ConsoleRequest { console, hypervisor, host } = request;
-    let request = IssueRequest { instance, console, hypervisor, host };
+    let Caller { id: caller, project, .. } = call.caller.clone();
+    let request = IssueRequest { caller, project, instance, console, hypervisor, host };
     let (console_type, caller) = (console.as_str(), &call.caller.name);
     match app.consoles.issue(&request, scope).await {
         Ok(issued) => {

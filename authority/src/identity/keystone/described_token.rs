@@ -27,6 +27,7 @@ pub(super) struct DescribedToken {
 
 #[derive(Deserialize)]
 struct User {
+    id: String,
     name: String,
     domain: Domain,
 }
@@ -68,8 +69,9 @@ impl DescribedToken {
             Some(_) => self.roles.iter().map(|role| &role.name).collect(),
             None => Default::default(),
         };
+        let id = format!("keystone:{}", self.user.id);
         let name = format!("{}@{}", self.user.name, self.user.domain.name);
         let project = self.project.map(|project| project.id);
-        Ok(Some((Caller { name, roles, project }, expires_at)))
+        Ok(Some((Caller { id, name, roles, project }, expires_at)))
     }
 }

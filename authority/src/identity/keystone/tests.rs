@@ -90,6 +90,7 @@ async fn axum_serve(listener: TcpListener, routes: Router) {
 
 fn alice() -> Caller {
     Caller {
+        id: "keystone:u".to_owned(),
         name: "alice@Default".to_owned(),
         roles: ["member"].into_iter().collect(),
         project: Some("p".to_owned()),
