@@ -251,7 +251,8 @@ async fn change_counts<T>(
         let value = client.meta_get(key, false, None, Some(&["v", "c"])).await?;
         let (mut counts, condition) = match &value {
             Some(value) => {
-                let text = value.data.as_deref().and_then(|text| str::from_utf8(text).ok());
+                // A value of no bytes is read as none.
+                let text = str::from_utf8(value.data.as_deref().unwrap_or_default()).ok();
                 let counts = text.and_then(|text| Counts::parse(text, now)).ok_or(Failure::Foreign)?;
                 (counts, format!("C{}", value.cas.ok_or(Failure::Foreign)?))
             }

@@ -2,6 +2,8 @@
 
 use crate::fixture::{ESXI, OTHER_ESXI, Site};
 use serde_json::json;
+use vncgate_authority::tokens::TokenHash;
+use vncgate_test_support::answer::Answer;
 use vncgate_test_support::authority::Config;
 use vncgate_test_support::console_api::HYPERVISOR;
 use vncgate_test_support::vcsim::Vm;
@@ -132,4 +134,35 @@ async fn machines_are_listed_by_name() {
     assert_eq!(listed.body["vms"][0]["power_state"], "poweredOff");
     assert_eq!(listed.body["vms"][0]["console"], "webmks");
     assert_eq!(site.machines_named("no such name").await.body["vms"], json!([]));
+}
+
+/// A tenant requested tokens without end, and others' tokens were dropped for them.
+#[tokio::test]
+async fn one_tenant_fills_the_store_for_itself_alone() {
+    let site = Site::start_with("tenants", |config, _, _| {
+        let other = format!(
+            "[[auth.api_token]]\nname = \"mallory\"\nsha256 = {:?}\n\n[[auth.api_token]]\nname = \"portal\"",
+            TokenHash::of("mallory's token").to_string()
+        );
+        config
+            .with("[[auth.api_token]]\nname = \"portal\"", &other)
+            .with("#capacity = 10000", "capacity = 8")
+            .with("#tokens_per_caller = 5000", "tokens_per_caller = 3")
+    })
+    .await;
+    let (vm, port, token) = site.machine_and_token().await;
+    let mallory = site.authority.api().with_token("mallory's token".to_owned());
+    for _ in 0..3 {
+        assert_eq!(mallory.request_console(&vm.instance_uuid).await.status(), 200);
+    }
+    for _ in 0..20 {
+        let answer = Answer::of(mallory.request_console(&vm.instance_uuid).await).await;
+        let seconds: u32 = answer.header("retry-after").expect("when").parse().expect("seconds");
+        assert!((1..=600).contains(&seconds), "{seconds}");
+        let message = answer.nova_error(429, "overLimit");
+        assert_eq!(message, "You have too many console links that are still good.");
+    }
+    site.check(&token).await.assert_granted(ESXI, port);
+    let (_, port, token) = site.machine_and_token().await;
+    site.check(&token).await.assert_granted(ESXI, port);
 }
