@@ -11,6 +11,8 @@ use axum::extract::{Extension, Path, RawQuery, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use tokio::task::spawn_blocking;
+use tracing::warn;
 use uuid::Uuid;
 
 #[derive(Deserialize)]
@@ -60,7 +62,14 @@ async fn page<'a>(
     rule: &str,
 ) -> Result<Page<'a>, ApiError> {
     let scope = app.authorize(&call.caller, Right::OpenConsole, rule)?;
-    let query = Query::parse(query.as_deref().unwrap_or_default(), call.version)?;
+    let version = call.version;
+    // A pattern takes some milliseconds to compile, which others need not wait for.
+    let parsed =
+        spawn_blocking(move || Query::parse(query.as_deref().unwrap_or_default(), version));
+    let query = parsed.await.map_err(|error| {
+        warn!(%error, "cannot parse a query");
+        ApiError::unavailable("The query cannot be parsed now. Try again later.")
+    })??;
     let by_name = |machine: &_| query.matches_name(machine);
     let (located, unresponsive) = app.consoles.vcenters().list(scope, by_name).await;
     if located.is_empty() && !unresponsive.is_empty() {
