@@ -7,6 +7,7 @@ use crate::console::CheckError;
 use crate::console::issue::IssueRequest;
 use crate::console_type::ConsoleType;
 use crate::http::app::App;
+use crate::http::caller::client;
 use crate::http::error::ApiError;
 use crate::identity::Caller;
 use crate::identity::policy::Right;
@@ -112,6 +113,7 @@ pub(super) async fn show_token(
     State(app): State<Arc<App>>,
     Extension(call): Extension<Call>,
     Path(path): Path<TokenPath>,
+    headers: HeaderMap,
 ) -> Result<Json<Value>, ApiError> {
     if call.version < AUTH_TOKENS {
         return Err(ApiError::malformed_or_incorrect());
@@ -119,6 +121,9 @@ pub(super) async fn show_token(
     let caller = &call.caller;
     let scope = app.authorize(caller, Right::ReadToken, AUTH_TOKENS_RULE)?;
     let record = app.consoles.record(&path.token, scope).await.map_err(|error| {
+        if matches!(error, CheckError::TokenInvalid) {
+            app.throttle.unknown_token(client(&headers));
+        }
         info!(caller = caller.name, %error, "token not shown");
         match error {
             CheckError::TokenInvalid

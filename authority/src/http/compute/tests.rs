@@ -1,5 +1,7 @@
 use crate::http::app::App;
-use crate::http::testing::{API_TOKEN, INSTANCE, TestResponse, app, app_with_roles, get, send};
+use crate::http::testing::{
+    API_TOKEN, INSTANCE, TestResponse, UNKNOWN_TOKENS, app, app_with_roles, get, send,
+};
 use crate::http::{BODY_LIMIT, public};
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
@@ -321,4 +323,24 @@ async fn a_caller_without_the_role_is_forbidden_by_nova_s_name_for_it() {
         let told = format!("Policy doesn't allow {rule} to be performed.");
         assert_eq!(message(&response, "forbidden"), told);
     }
+}
+
+/// 700 tokens could be tried on this path without a refusal.
+#[tokio::test]
+async fn a_client_that_tries_tokens_by_nova_s_call_is_refused() {
+    let app = app();
+    let show = async |client: &str| {
+        let request = Request::get("/v2.1/os-console-auth-tokens/guess")
+            .header("X-Envoy-External-Address", client)
+            .header("X-Auth-Token", API_TOKEN)
+            .header("OpenStack-API-Version", "compute 2.96");
+        send(public(app.clone(), None), request.body(Body::empty()).unwrap()).await
+    };
+    for _ in 0..UNKNOWN_TOKENS.get() {
+        assert_eq!(show("203.0.113.7").await.status, StatusCode::NOT_FOUND);
+    }
+    let refused = show("203.0.113.7").await;
+    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(show("203.0.113.8").await.status, StatusCode::NOT_FOUND);
 }
