@@ -5,6 +5,7 @@ use crate::console::Consoles;
 use crate::host_certificates::HostCertificates;
 use crate::http;
 use crate::http::app::App;
+use crate::http::concurrency::Concurrency;
 use crate::http::listener::{ListenAddress, Listener};
 use crate::http::server::serve;
 use crate::identity::Identity;
@@ -101,7 +102,8 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let keystone = keystone.transpose().map_err(ServeError::Keystone)?;
     let identity = Identity::new(ApiTokens::new(api_tokens), keystone);
     let throttle = Throttle::new(limits.throttle, Arc::clone(&metrics));
-    let app = Arc::new(App::new(consoles, identity, policy, throttle, metrics));
+    let concurrency = Concurrency::new(limits.concurrent_requests);
+    let app = Arc::new(App::new(consoles, identity, policy, throttle, concurrency, metrics));
 
     let public = bind(&public, "public").await?;
     let internal = bind(&internal, "internal").await?;

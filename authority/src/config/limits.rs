@@ -23,6 +23,12 @@ const DEFAULT_TOKENS_PER_CALLER: i64 = 5_000;
 /// Default of `tokens_per_project`: far more consoles than the people of one project open within the default lifetime of
 /// a token.
 const DEFAULT_TOKENS_PER_PROJECT: i64 = 1_000;
+/// Default of `concurrent_requests`: an eighth of the requests that Envoy lets wait for the authority by its own default,
+/// 1,024. A portal that requests ten consoles a second of a vCenter that answers after 3 s has 30 under way.
+const DEFAULT_CONCURRENT_REQUESTS: i64 = 128;
+/// More than one process has descriptors for.
+const MOST_CONCURRENT_REQUESTS: i64 = 100_000;
+
 /// The memory store's largest capacity.
 const MOST_TOKENS: i64 = 1_000_000;
 
@@ -33,6 +39,8 @@ pub struct LimitsConfig {
     pub throttle: Option<ThrottleConfig>,
     /// Live tokens of one caller and of one project.
     pub tokens: TokenLimits,
+    /// Requests of one client, and of one caller, that are answered at the same time.
+    pub concurrent_requests: NonZeroUsize,
 }
 
 pub(super) fn read_limits(mut section: Section<'_>) -> Option<LimitsConfig> {
@@ -40,16 +48,18 @@ pub(super) fn read_limits(mut section: Section<'_>) -> Option<LimitsConfig> {
         section.integer_or("unknown_tokens", DEFAULT_UNKNOWN_TOKENS, 0..=MOST_UNKNOWN_TOKENS);
     let window =
         section.duration_or("unknown_tokens_window", DEFAULT_WINDOW, LEAST_WINDOW..=MOST_WINDOW);
-    let mut tokens = |key, default| {
-        let most = section.integer_or(key, default, 1..=MOST_TOKENS)?;
-        NonZeroUsize::new(usize::try_from(most).ok()?)
+    let mut number = |key, default, most| {
+        let number = section.integer_or(key, default, 1..=most)?;
+        NonZeroUsize::new(usize::try_from(number).ok()?)
     };
-    let per_caller = tokens("tokens_per_caller", DEFAULT_TOKENS_PER_CALLER);
-    let per_project = tokens("tokens_per_project", DEFAULT_TOKENS_PER_PROJECT);
+    let per_caller = number("tokens_per_caller", DEFAULT_TOKENS_PER_CALLER, MOST_TOKENS);
+    let per_project = number("tokens_per_project", DEFAULT_TOKENS_PER_PROJECT, MOST_TOKENS);
+    let concurrent_requests =
+        number("concurrent_requests", DEFAULT_CONCURRENT_REQUESTS, MOST_CONCURRENT_REQUESTS);
     section.end();
     let (unknown_tokens, window) = (u32::try_from(unknown_tokens?).ok()?, window?);
     let throttle = NonZeroU32::new(unknown_tokens)
         .map(|unknown_tokens| ThrottleConfig { unknown_tokens, window });
     let tokens = TokenLimits { per_caller: per_caller?, per_project: per_project? };
-    Some(LimitsConfig { throttle, tokens })
+    Some(LimitsConfig { throttle, tokens, concurrent_requests: concurrent_requests? })
 }

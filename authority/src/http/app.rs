@@ -1,5 +1,6 @@
 //! What the handlers work with.
 
+use super::concurrency::Concurrency;
 use super::error::ApiError;
 use crate::console::Consoles;
 use crate::identity::policy::{Policy, Right};
@@ -21,6 +22,8 @@ pub struct App {
     pub policy: Policy,
     /// Refuses clients that show too many unknown tokens.
     pub throttle: Throttle,
+    /// Bounds the requests that are answered at the same time.
+    pub concurrency: Concurrency,
     /// Counts.
     pub metrics: Arc<Metrics>,
     draining: AtomicBool,
@@ -33,9 +36,11 @@ impl App {
         identity: Identity,
         policy: Policy,
         throttle: Throttle,
+        concurrency: Concurrency,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { consoles, identity, policy, throttle, metrics, draining: AtomicBool::new(false) }
+        let draining = AtomicBool::new(false);
+        Self { consoles, identity, policy, throttle, concurrency, metrics, draining }
     }
 
     /// Makes [`super::health`] report "not ready" from now on.

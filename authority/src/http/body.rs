@@ -10,9 +10,9 @@ use tokio::time::timeout;
 /// every field.
 pub const BODY_LIMIT: usize = 16 * 1024;
 
-/// How long a body may take. A body that small arrives at once; a client that trickles it holds a connection for no
-/// longer than this.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a body may take. A body that small arrives at once, and each one that does not holds one of the requests that
+/// Envoy lets wait for the authority.
+const BODY_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why a request's body could not be read.
 pub(super) enum RequestBodyError {

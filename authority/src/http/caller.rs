@@ -1,6 +1,7 @@
 //! From a request to the caller, and to the client that it came from.
 
 use super::app::App;
+use super::concurrency::Permits;
 use super::error::ApiError;
 use crate::identity::Caller;
 use axum::extract::FromRequestParts;
@@ -29,7 +30,12 @@ impl FromRequestParts<Arc<App>> for Caller {
         let client = client(&parts.headers);
         app.throttle.admit(client, "console").map_err(ApiError::rate_limited)?;
         match app.identity.identify(shown).await {
-            Ok(Some(caller)) => Ok(caller),
+            Ok(Some(caller)) => {
+                if let Some(permits) = parts.extensions.get::<Permits>() {
+                    permits.count_for_caller(app, &caller.id).map_err(ApiError::busy)?;
+                }
+                Ok(caller)
+            }
             Ok(None) => {
                 // A missing token does not count as a failed attempt.
                 if !shown.is_empty() {

@@ -53,6 +53,11 @@ impl ApiError {
         Self::TooManyRequests { throttled, message: "This request was rate-limited." }
     }
 
+    /// Too many requests of the client or the caller are being answered.
+    pub fn busy(throttled: Throttled) -> Self {
+        Self::TooManyRequests { throttled, message: "Too many of your requests are under way." }
+    }
+
     /// The request cannot be understood, or is not allowed in this form.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::nova(StatusCode::BAD_REQUEST, "badRequest", message)
@@ -252,6 +257,13 @@ impl RefusalResponse {
     /// A refusal with a message for the person at the browser.
     pub fn new(code: RefusalCode, message: impl Into<String>) -> Self {
         Self(Refusal { code, message: message.into(), retry_after: None })
+    }
+
+    /// Too many requests of the client are being answered.
+    pub fn busy(throttled: Throttled) -> Self {
+        let message = "Too many requests from your network are under way. Try again in a second.";
+        let (code, retry_after) = (RefusalCode::TooManyAttempts, Some(throttled.seconds()));
+        Self(Refusal { code, message: message.to_owned(), retry_after })
     }
 }
 

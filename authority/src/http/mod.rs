@@ -15,6 +15,7 @@ mod body;
 mod caller;
 pub mod check;
 pub mod compute;
+pub mod concurrency;
 pub mod error;
 pub mod health;
 pub mod listener;
@@ -32,6 +33,8 @@ pub use body::BODY_LIMIT;
 use app::App;
 use axum::Router;
 use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
+use concurrency::{limit_calls, limit_status};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,9 +49,9 @@ pub fn public(app: Arc<App>, web: Option<&Path>) -> Router {
         .merge(compute::routes(&app))
         .merge(machines::routes())
         .merge(tokens::routes())
-        .merge(status::routes())
-        .with_state(app);
-    bounded(api.merge(pages::routes(web)))
+        .layer(from_fn_with_state(Arc::clone(&app), limit_calls));
+    let status = status::routes().layer(from_fn_with_state(Arc::clone(&app), limit_status));
+    bounded(api.merge(status).with_state(app).merge(pages::routes(web)))
 }
 
 /// Check API, health and metrics.

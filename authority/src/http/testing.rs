@@ -1,6 +1,7 @@
 //! What the tests of the routers share.
 
 use super::app::App;
+use super::concurrency::Concurrency;
 use crate::console::{Consoles, IssueSettings, PageUrl};
 use crate::identity::api_token::{ApiTokenConfig, ApiTokens};
 use crate::identity::policy::Policy;
@@ -27,6 +28,8 @@ use tower::ServiceExt;
 pub(super) const API_TOKEN: &str = "the portal's API token";
 /// How many of them one client may show.
 pub(super) const UNKNOWN_TOKENS: NonZeroU32 = NonZeroU32::new(3).expect("it is not zero");
+/// How many requests of one client, and of one caller, are answered at the same time.
+pub(super) const CONCURRENT_REQUESTS: NonZeroUsize = NonZeroUsize::new(2).expect("it is not zero");
 pub(super) const INSTANCE: &str = "5d93eed6-a1b7-5668-903c-b43c7c81d44c";
 
 /// An authority with one caller, one page for noVNC, and a vCenter that refuses connections: nothing can
@@ -82,7 +85,8 @@ pub(super) fn app_with_roles(roles: &[&str], project: Option<&str>) -> Arc<App> 
     };
     let limit = ThrottleConfig { unknown_tokens: UNKNOWN_TOKENS, window: Duration::from_secs(60) };
     let throttle = Throttle::new(Some(limit), Arc::clone(&metrics));
-    Arc::new(App::new(consoles, identity, policy, throttle, metrics))
+    let concurrency = Concurrency::new(CONCURRENT_REQUESTS);
+    Arc::new(App::new(consoles, identity, policy, throttle, concurrency, metrics))
 }
 
 /// A response, read to its end.

@@ -58,7 +58,7 @@ impl Metrics {
         let throttled_requests = Family::default();
         registry.register(
             "throttled_requests",
-            "Requests of clients that had shown too many unknown tokens",
+            "Requests of clients that had shown too many unknown tokens, or had too many under way",
             throttled_requests.clone(),
         );
         let throttled_clients = Counter::default();
@@ -132,8 +132,8 @@ impl Metrics {
         self.keystone.get_or_create(&KeystoneLabels { outcome }).inc();
     }
 
-    /// Counts a request that was refused because its client had shown too many unknown tokens. `api` is
-    /// `check`, `status` or `console`.
+    /// Counts a request that was refused because its client had shown too many unknown tokens, or because too many of its
+    /// client's or caller's requests were under way. `api` is `check`, `status` or `console`.
     pub fn throttled(&self, api: &'static str) {
         self.throttled_requests.get_or_create(&ThrottledLabels { api }).inc();
     }

@@ -216,7 +216,8 @@ async fn count(
     let expires = now + seconds;
     let caller = caller_key(record);
     let most = limits.per_caller.get();
-    if let Some(retry_after) = change_counts(client, &caller, now, |c| c.add(expires, most)).await? {
+    if let Some(retry_after) = change_counts(client, &caller, now, |c| c.add(expires, most)).await?
+    {
         return Ok(Err(LimitReached { limit: Limit::Caller, retry_after }));
     }
     let Some(project) = project_key(record) else { return Ok(Ok(())) };
@@ -253,7 +254,8 @@ async fn change_counts<T>(
             Some(value) => {
                 // A value of no bytes is read as none.
                 let text = str::from_utf8(value.data.as_deref().unwrap_or_default()).ok();
-                let counts = text.and_then(|text| Counts::parse(text, now)).ok_or(Failure::Foreign)?;
+                let counts =
+                    text.and_then(|text| Counts::parse(text, now)).ok_or(Failure::Foreign)?;
                 (counts, format!("C{}", value.cas.ok_or(Failure::Foreign)?))
             }
             None => (Counts { now, expiring: BTreeMap::new() }, "ME".to_owned()),

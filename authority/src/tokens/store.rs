@@ -143,7 +143,8 @@ mod tests {
             (&["b"], Some(0)),
             (&[], None),
         ] {
-            let tokens = callers.iter().enumerate().map(|(number, &caller)| (token(number), caller));
+            let tokens =
+                callers.iter().enumerate().map(|(number, &caller)| (token(number), caller));
             assert_eq!(dropped_for("a", tokens), dropped.map(token), "{callers:?}");
         }
     }

@@ -194,12 +194,8 @@ async fn one_tenant_s_tokens_push_out_no_other_tenant_s(Replicas { one, other }:
     let issue = async |store: &dyn TokenStore, caller: &str, project: &str, ttl| {
         let (token, instance) = (token(), Uuid::new_v4());
         let (caller, project) = (caller.to_owned(), Some(project.to_owned()));
-        let record = Record {
-            caller,
-            project,
-            expires_at: SystemTime::now() + ttl,
-            ..record(instance)
-        };
+        let record =
+            Record { caller, project, expires_at: SystemTime::now() + ttl, ..record(instance) };
         match store.put(token, record, ttl, FEW).await {
             Ok(()) => Ok((token, instance)),
             Err(PutError::LimitReached(LimitReached { limit, retry_after })) => {

@@ -144,9 +144,7 @@ impl Outage {
     }
 }
 
-async fn timed<T, E: ToString>(
-    answer: impl Future<Output = Result<T, E>>,
-) -> Result<T, String> {
+async fn timed<T, E: ToString>(answer: impl Future<Output = Result<T, E>>) -> Result<T, String> {
     let started = Instant::now();
     let answer = answer.await;
     assert!(started.elapsed() < STORE_TIMEOUT + SLACK, "{:?}", started.elapsed());

@@ -122,13 +122,14 @@ async fn a_full_store_refuses_a_token_and_drops_none_before_its_time() {
 #[tokio::test(start_paused = true)]
 async fn one_tenant_s_tokens_push_out_no_other_tenant_s() {
     let store = store(1000);
-    let put = async |number, record| match store.put(token(number), record, TTL, at_most(4, 6)).await {
-        Err(PutError::LimitReached(reached)) => Some((reached.limit, reached.retry_after)),
-        stored => {
-            stored.unwrap();
-            None
-        }
-    };
+    let put =
+        async |number, record| match store.put(token(number), record, TTL, at_most(4, 6)).await {
+            Err(PutError::LimitReached(reached)) => Some((reached.limit, reached.retry_after)),
+            stored => {
+                stored.unwrap();
+                None
+            }
+        };
     assert_eq!(put(0, issued_to("victim", Some("v"), 0)).await, None);
     advance(Duration::from_secs(10)).await;
     let mut refused = Vec::new();

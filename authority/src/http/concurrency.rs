@@ -1,0 +1,202 @@
+//! Bounds the requests that are answered at the same time, for each client and each caller.
+//!
+//! A request takes a while if its body does not come or a vCenter does not answer. Envoy lets a limited number of requests
+//! wait for the authority, for everybody together, so that without this limit one client could take them all.
+
+use super::app::App;
+use super::caller::client;
+use super::error::{ApiError, RefusalResponse};
+use crate::throttle::Throttled;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use vncgate_api::Client;
+
+/// When a refused client may try again: most requests are answered within a second.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Whose requests are counted together.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Source {
+    Client(Client),
+    /// By the caller's identifier. It has the same limit from however many addresses it calls, and also where no
+    /// client is known because its requests do not come through Envoy.
+    Caller(String),
+}
+
+/// Counts the requests that are being answered.
+pub struct Concurrency {
+    most: NonZeroUsize,
+    under_way: Arc<Mutex<HashMap<Source, usize>>>,
+}
+
+impl Concurrency {
+    /// Lets `most` requests of each client and of each caller be answered at the same time.
+    pub fn new(most: NonZeroUsize) -> Self {
+        Self { most, under_way: Arc::default() }
+    }
+
+    fn enter(&self, source: Source) -> Result<Permit, Throttled> {
+        let mut under_way = lock(&self.under_way);
+        let count = under_way.get(&source).copied().unwrap_or(0);
+        if count >= self.most.get() {
+            return Err(Throttled { retry_after: RETRY_AFTER });
+        }
+        under_way.insert(source.clone(), count + 1);
+        drop(under_way);
+        Ok(Permit { source, under_way: Arc::clone(&self.under_way) })
+    }
+}
+
+/// Counts one request until it is dropped.
+struct Permit {
+    source: Source,
+    under_way: Arc<Mutex<HashMap<Source, usize>>>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut under_way = lock(&self.under_way);
+        if let Some(count) = under_way.get_mut(&self.source) {
+            *count -= 1;
+            if *count == 0 {
+                under_way.remove(&self.source);
+            }
+        }
+    }
+}
+
+fn lock(under_way: &Mutex<HashMap<Source, usize>>) -> MutexGuard<'_, HashMap<Source, usize>> {
+    under_way.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The permits of one request, an extension of it. They are kept until it is answered.
+#[derive(Clone, Default)]
+pub(super) struct Permits(Arc<Mutex<Vec<Permit>>>);
+
+impl Permits {
+    /// Counts the request for its caller, who is known now.
+    pub(super) fn count_for_caller(&self, app: &App, id: &str) -> Result<(), Throttled> {
+        let permit = app.concurrency.enter(Source::Caller(id.to_owned()));
+        let permit = permit.inspect_err(|_| app.metrics.throttled("console"))?;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(permit);
+        Ok(())
+    }
+}
+
+/// Admits a request of the console API, unless too many of its client are being answered.
+pub(super) async fn limit_calls(
+    State(app): State<Arc<App>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    answer(&app, "console", request, next).await.map_err(ApiError::busy)
+}
+
+/// The same for the status API.
+pub(super) async fn limit_status(
+    State(app): State<Arc<App>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, RefusalResponse> {
+    answer(&app, "status", request, next).await.map_err(RefusalResponse::busy)
+}
+
+async fn answer(
+    app: &App,
+    api: &'static str,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Throttled> {
+    let permits = Permits::default();
+    let _of_client = match client(request.headers()) {
+        Some(client) => {
+            let permit = app.concurrency.enter(Source::Client(client));
+            Some(permit.inspect_err(|_| app.metrics.throttled(api))?)
+        }
+        None => None,
+    };
+    request.extensions_mut().insert(permits.clone());
+    let response = next.run(request).await;
+    drop(permits);
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::http::public;
+    use crate::http::testing::{API_TOKEN, CONCURRENT_REQUESTS, INSTANCE, app, get, send};
+    use axum::body::{Body, Bytes};
+    use axum::http::{Request, StatusCode};
+    use futures_util::stream;
+    use std::convert::Infallible;
+    use tokio::time::{Duration, Instant, sleep};
+
+    /// 2,200 requests with a length and without a body shut page, API and status for everybody.
+    #[tokio::test(start_paused = true)]
+    async fn one_caller_s_endless_bodies_leave_room_for_others() {
+        let app = app();
+        let from = |client: &'static str, path: &str| {
+            Request::builder().uri(path).header("X-Envoy-External-Address", client)
+        };
+        let endless = || {
+            let body = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+            let request = from("203.0.113.7", &format!("/v2.1/servers/{INSTANCE}/action"));
+            let request = request.method("POST").header("X-Auth-Token", API_TOKEN);
+            send(public(app.clone(), None), request.body(body).unwrap())
+        };
+        let status = async |client| {
+            let request = from(client, "/console/status").body(Body::empty()).unwrap();
+            send(public(app.clone(), None), request).await
+        };
+        let started = Instant::now();
+        let stalled: Vec<_> =
+            (0..CONCURRENT_REQUESTS.get()).map(|_| tokio::spawn(endless())).collect();
+        sleep(Duration::from_millis(1)).await;
+        for _ in 0..100 {
+            let refused = endless().await;
+            assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+            assert_eq!(refused.header("retry-after"), Some("1"));
+            assert_eq!(refused.json()["overLimit"]["code"], 429);
+        }
+        // The same client elsewhere, and the same caller from another client.
+        let refused = status("203.0.113.7").await;
+        assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(refused.json()["code"], "too_many_attempts");
+        let calling = from("203.0.113.8", "/v1/vms").header("X-Auth-Token", API_TOKEN);
+        let refused = send(public(app.clone(), None), calling.body(Body::empty()).unwrap()).await;
+        assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+        // Others, and the page.
+        assert_eq!(status("203.0.113.8").await.status, StatusCode::FORBIDDEN);
+        let page = send(public(app.clone(), None), get("/console.html")).await;
+        assert_eq!(page.status, StatusCode::OK);
+
+        for stalled in stalled {
+            assert_eq!(stalled.await.unwrap().status, StatusCode::BAD_REQUEST);
+        }
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+        assert_eq!(status("203.0.113.7").await.status, StatusCode::FORBIDDEN);
+        assert!(super::lock(&app.concurrency.under_way).is_empty());
+    }
+
+    /// A request whose client gives up counts no more.
+    #[tokio::test]
+    async fn a_request_that_is_given_up_is_not_counted() {
+        let app = app();
+        let body = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+        let request = Request::post(format!("/v2.1/servers/{INSTANCE}/action"))
+            .header("X-Envoy-External-Address", "203.0.113.7")
+            .header("X-Auth-Token", API_TOKEN);
+        let stalled = tokio::spawn(send(public(app.clone(), None), request.body(body).unwrap()));
+        while super::lock(&app.concurrency.under_way).len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        stalled.abort();
+        assert!(stalled.await.is_err());
+        assert!(super::lock(&app.concurrency.under_way).is_empty());
+    }
+}
