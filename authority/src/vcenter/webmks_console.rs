@@ -2,6 +2,8 @@
 
 use super::soap::Ticket;
 use super::xml::Malformed;
+use std::borrow::Cow;
+use std::net::Ipv6Addr;
 use std::num::NonZeroU16;
 use vncgate_api::Secret;
 
@@ -45,10 +47,15 @@ impl WebmksConsole {
         Ok(Self { hosts, port, path: Secret(path) })
     }
 
-    /// `Host` of a request to this console at `host`.
+    /// `Host` of a request to this console at `host`. An IPv6 address gets brackets (RFC 3986 3.2.2): vCenter
+    /// writes it without.
     pub fn host_header(&self, host: &str) -> String {
+        let host = match host.parse::<Ipv6Addr>() {
+            Ok(_) => Cow::Owned(format!("[{host}]")),
+            Err(_) => Cow::Borrowed(host),
+        };
         match self.port {
-            DEFAULT_PORT => host.to_owned(),
+            DEFAULT_PORT => host.into_owned(),
             port => format!("{host}:{port}"),
         }
     }
@@ -116,6 +123,20 @@ mod tests {
     fn the_host_header_has_the_port_where_it_is_not_the_usual_one() {
         assert_eq!(console("esx-1", 443, "").host_header("esx-1"), "esx-1");
         assert_eq!(console("esx-1", 444, "").host_header("[::1]"), "[::1]:444");
+    }
+
+    #[test]
+    fn an_ipv6_address_has_brackets_in_the_host_header() {
+        for (host, port, expected) in [
+            ("2001:db8::5", 902, "[2001:db8::5]:902"),
+            ("2001:db8::5", 443, "[2001:db8::5]"),
+            ("[2001:db8::5]", 902, "[2001:db8::5]:902"),
+            ("::ffff:192.0.2.5", 902, "[::ffff:192.0.2.5]:902"),
+            ("192.0.2.5", 902, "192.0.2.5:902"),
+            ("fe80.example.com", 902, "fe80.example.com:902"),
+        ] {
+            assert_eq!(console(host, port, "").host_header(host), expected);
+        }
     }
 
     #[test]
