@@ -1,13 +1,19 @@
 //! HTTP requests to other services: vCenter, Keystone, another authority.
 
+use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::{Client, ClientBuilder, Response};
 use rustls::ClientConfig;
 use std::error::Error as _;
 
 /// Builds an HTTP client that verifies servers as `tls` says. The client follows no redirect and takes no proxy
 /// from the environment: it connects to no server but the one in the request's URL.
+///
+/// Each request asks for `identity`: without `Accept-Encoding` a server or a proxy before it may compress its
+/// response (RFC 9110 12.5.3), and no caller of this module could read that.
 pub fn builder(tls: ClientConfig) -> ClientBuilder {
+    let identity = (ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     Client::builder()
+        .default_headers(HeaderMap::from_iter([identity]))
         .tls_backend_preconfigured(tls)
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()

@@ -217,6 +217,8 @@ pub(crate) fn call_authority(cluster: &str, body: &[u8], timeout: Duration) -> R
         (":path", vncgate_api::CHECK_PATH),
         (":authority", "vncgate-authority"),
         ("content-type", "application/json"),
+        // Without it a proxy before the authority may compress the reply (RFC 9110 12.5.3).
+        ("accept-encoding", "identity"),
     ]);
     let trailers = write_pairs(&[]);
     let mut token = 0;

@@ -19,6 +19,7 @@ fn a_token_opens_a_console() {
     assert_eq!(call.headers.get(":method").as_deref(), Some("POST"));
     assert_eq!(call.headers.get(":path").as_deref(), Some(vncgate_api::CHECK_PATH));
     assert_eq!(call.headers.get("content-type").as_deref(), Some("application/json"));
+    assert_eq!(call.headers.get("accept-encoding").as_deref(), Some("identity"));
     assert_eq!(call.timeout, Duration::from_secs(5));
     let question: CheckRequest<'_> = serde_json::from_slice(&call.body).unwrap();
     assert_eq!(question.token, TOKEN);
