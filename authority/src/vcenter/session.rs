@@ -168,7 +168,7 @@ impl Shared {
             }
             Err(error) => {
                 warn!(vcenter, %error, "login failed");
-                if error.fault() == Some(Fault::INVALID_LOGIN) {
+                if matches!(error.fault(), Some(Fault::INVALID_LOGIN | Fault::PASSWORD_EXPIRED)) {
                     state.rejected_until = Some(Instant::now() + REJECTED_LOGIN_PAUSE);
                 }
             }

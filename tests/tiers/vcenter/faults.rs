@@ -216,3 +216,17 @@ async fn a_large_inventory_is_read_page_by_page() {
     let log = faulty.site.authority.log();
     assert!(!log.contains("fake-session"), "neither cookie nor key of the session: {log}");
 }
+
+#[tokio::test]
+async fn an_expired_password_is_tried_once_and_not_at_each_request() {
+    let faulty = Faulty::start().await;
+    faulty.vcenter.answer("FindByUuid", Reply::fault("NotAuthenticated"));
+    faulty.vcenter.answer("Login", Reply::fault("PasswordExpired"));
+    let logins = || faulty.vcenter.calls().iter().filter(|call| *call == "Login").count();
+    let before = logins();
+    for _ in 0..5 {
+        faulty.issue().await.nova_error(503, "serviceUnavailable");
+    }
+    assert_eq!(logins(), before + 1, "or vCenter locks the account");
+    assert!(faulty.site.authority.log().contains("PasswordExpired"));
+}

@@ -31,6 +31,8 @@ impl Fault {
     pub const NOT_AUTHENTICATED: &str = "NotAuthenticated";
     /// User name or password is wrong, or the account is locked.
     pub const INVALID_LOGIN: &str = "InvalidLogin";
+    /// The account's password has expired. vSphere derives this fault from `InvalidLogin`.
+    pub const PASSWORD_EXPIRED: &str = "PasswordExpired";
     /// The object that a call names was deleted.
     pub const MANAGED_OBJECT_NOT_FOUND: &str = "ManagedObjectNotFound";
     /// The account lacks a privilege on an object.
