@@ -12,10 +12,10 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
-use vncgate_filter_core::clients::Clients;
 use vncgate_filter_core::config::Config;
 use vncgate_filter_core::outputs::Outputs;
 use vncgate_filter_core::session::Session;
+use vncgate_filter_core::session_limits::SessionCounts;
 
 /// Envoy's shortest tick.
 const TICK_MIN: Duration = Duration::from_millis(1);
@@ -24,7 +24,7 @@ const TICK_MIN: Duration = Duration::from_millis(1);
 #[derive(Default)]
 pub(crate) struct Worker {
     pub(crate) metrics: Metrics,
-    pub(crate) clients: Clients,
+    pub(crate) session_counts: SessionCounts,
     sessions: SessionRegistry,
     keepalive: Keepalive,
     begin_timeout: BeginTimeout,

@@ -9,13 +9,16 @@
 //!   "cookie_name": "token",
 //!   "console_timeout_ms": 10000,
 //!   "ping_interval_ms": 30000,
-//!   "sessions_per_client": 256
+//!   "sessions_per_client": 256,
+//!   "sessions_per_token": 16,
+//!   "sessions_per_machine": 64
 //! }
 //! ```
 //!
 //! Only `authority.cluster` is required. Envoy refuses a configuration with a problem.
 
 use crate::origin::{Origin, parse_host};
+use crate::session_limits::SessionLimits;
 use serde::Deserialize;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -49,6 +52,14 @@ const PING_INTERVAL_RANGE_MS: std::ops::RangeInclusive<u64> = 100..=3_600_000;
 /// address has open, and a small part of the 10,000 connections that the shipped Envoy accepts.
 const SESSIONS_PER_CLIENT_DEFAULT: u32 = 256;
 
+/// How many sessions one token may have on a worker, by default: one user's windows, and those that a flaky network
+/// has left behind until their Pings stay unanswered.
+const SESSIONS_PER_TOKEN_DEFAULT: u32 = 16;
+
+/// How many sessions one machine may have on a worker, by default: more than the 40 WebMKS consoles that VMware
+/// allows, and a part of what one client may have.
+const SESSIONS_PER_MACHINE_DEFAULT: u32 = 64;
+
 /// A checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -71,8 +82,8 @@ pub struct Config {
     /// A browser that is silent for this long is sent a Ping, and its session ends after twice as long.
     /// `None`: neither happens.
     pub ping_interval: Option<Duration>,
-    /// How many sessions one client may have on a worker. `None`: no limit.
-    pub sessions_per_client: Option<NonZeroU32>,
+    /// How many sessions one client, one token and one machine may have on a worker.
+    pub session_limits: SessionLimits,
 }
 
 #[derive(Deserialize)]
@@ -93,6 +104,10 @@ struct Raw {
     ping_interval_ms: u64,
     #[serde(default = "default_sessions_per_client")]
     sessions_per_client: u32,
+    #[serde(default = "default_sessions_per_token")]
+    sessions_per_token: u32,
+    #[serde(default = "default_sessions_per_machine")]
+    sessions_per_machine: u32,
 }
 
 #[derive(Deserialize)]
@@ -125,6 +140,14 @@ fn default_ping_interval_ms() -> u64 {
 
 fn default_sessions_per_client() -> u32 {
     SESSIONS_PER_CLIENT_DEFAULT
+}
+
+fn default_sessions_per_token() -> u32 {
+    SESSIONS_PER_TOKEN_DEFAULT
+}
+
+fn default_sessions_per_machine() -> u32 {
+    SESSIONS_PER_MACHINE_DEFAULT
 }
 
 impl Config {
@@ -194,7 +217,11 @@ impl Config {
             cookie_name: raw.cookie_name,
             console_timeout: Duration::from_millis(console_timeout_ms),
             ping_interval: (ping_interval_ms > 0).then(|| Duration::from_millis(ping_interval_ms)),
-            sessions_per_client: NonZeroU32::new(raw.sessions_per_client),
+            session_limits: SessionLimits {
+                per_client: NonZeroU32::new(raw.sessions_per_client),
+                per_token: NonZeroU32::new(raw.sessions_per_token),
+                per_machine: NonZeroU32::new(raw.sessions_per_machine),
+            },
         })
     }
 }
@@ -219,7 +246,14 @@ mod tests {
         assert_eq!(config.cookie_name, "token");
         assert_eq!(config.console_timeout, Duration::from_secs(10));
         assert_eq!(config.ping_interval, Some(Duration::from_secs(30)));
-        assert_eq!(config.sessions_per_client, NonZeroU32::new(256));
+        assert_eq!(
+            config.session_limits,
+            SessionLimits {
+                per_client: NonZeroU32::new(256),
+                per_token: NonZeroU32::new(16),
+                per_machine: NonZeroU32::new(64),
+            }
+        );
     }
 
     #[test]
@@ -252,9 +286,14 @@ mod tests {
     }
 
     #[test]
-    fn clients_can_have_as_many_sessions_as_they_like() {
-        let json = br#"{"authority": {"cluster": "a"}, "sessions_per_client": 0}"#;
-        assert_eq!(Config::parse(json).unwrap().sessions_per_client, None);
+    fn each_limit_of_sessions_can_be_switched_off() {
+        let json =
+            br#"{"authority": {"cluster": "a"}, "sessions_per_client": 0, "sessions_per_token": 0,
+            "sessions_per_machine": 0}"#;
+        assert_eq!(
+            Config::parse(json).unwrap().session_limits,
+            SessionLimits { per_client: None, per_token: None, per_machine: None }
+        );
     }
 
     #[test]

@@ -14,8 +14,8 @@
 //!
 //! 3. A browser asks for a WebSocket. [`upgrade`] reads method, version, key, origin, subprotocol and the
 //!    console token, or refuses the request with a status and a reason ([`refusal`]). A request that is not a
-//!    WebSocket upgrade passes untouched. A client that already has as many sessions as it may
-//!    have ([`clients`]) is refused.
+//!    WebSocket upgrade passes untouched. A client or token that already has its share of sessions
+//!    ([`session_limits`]) is refused.
 //! 4. The filter asks the authority whether the token is valid and where the console is ([`check`]). The
 //!    target in the answer becomes Envoy filter state, and the router dials exactly that address.
 //! 6. Envoy has connected. The filter answers `101` and turns WebSocket frames into raw bytes one way and raw
@@ -38,7 +38,7 @@
 //! | [`rfb`] | the login to a console that has a password |
 //! | [`websocket`] | frames |
 //! | [`outputs`] | what a session wants done with Envoy's bodies |
-//! | [`clients`] | how many sessions each client has |
+//! | [`session_limits`] | how many sessions each client, token and machine has |
 //! | [`config`] | the plugin configuration |
 //! | [`refusal`] | why a request is refused, and what the browser is told |
 //! | [`headers`], [`origin`] | values of a request |
@@ -66,7 +66,6 @@
 )]
 
 pub mod check;
-pub mod clients;
 pub mod config;
 pub mod headers;
 pub mod origin;
@@ -74,6 +73,7 @@ pub mod outputs;
 pub mod refusal;
 pub mod rfb;
 pub mod session;
+pub mod session_limits;
 pub mod tunnel;
 pub mod upgrade;
 pub mod websocket;

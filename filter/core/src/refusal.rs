@@ -1,6 +1,7 @@
 //! Every reason to refuse a request, and what the browser, the access log and the metrics show for it. Each is a
 //! total function, so a new reason cannot lack one of them.
 
+use crate::session_limits::SessionLimit;
 use std::borrow::Cow;
 use vncgate_api::RefusalCode;
 
@@ -28,8 +29,8 @@ pub enum Refusal {
     TokenMissing,
     /// The token has a form that is never issued.
     TokenMalformed,
-    /// The client already has as many sessions on this worker as it may have.
-    SessionLimit,
+    /// The client, token or machine already has as many sessions on this worker as it may have.
+    SessionLimit(SessionLimit),
     /// The authority refused the token.
     Authority(vncgate_api::Refusal),
     /// The authority did not reply in time, or its reply is not one of the check API.
@@ -51,7 +52,7 @@ impl Refusal {
             Self::WebSocketVersion => 426,
             Self::WebSocketKey | Self::Subprotocol => 400,
             Self::Host | Self::Origin | Self::TokenMissing | Self::TokenMalformed => 403,
-            Self::SessionLimit => 429,
+            Self::SessionLimit(_) => 429,
             Self::Authority(refusal) => refusal.code.status(),
             Self::ConsoleRefused => 502,
             Self::AuthorityUnavailable | Self::ConsoleUnreachable => 503,
@@ -71,7 +72,7 @@ impl Refusal {
             Self::Origin => "origin",
             Self::TokenMissing => "token_missing",
             Self::TokenMalformed => RefusalCode::TokenInvalid.as_str(),
-            Self::SessionLimit => "session_limit",
+            Self::SessionLimit(_) => "session_limit",
             Self::Authority(refusal) => refusal.code.as_str(),
             Self::AuthorityUnavailable => RefusalCode::AuthorityUnavailable.as_str(),
             Self::ConsoleUnreachable => "console_unreachable",
@@ -92,8 +93,14 @@ impl Refusal {
             Self::Origin => "This page may not open consoles here.",
             Self::TokenMissing => "There is no console token in this request.",
             Self::TokenMalformed => "This console token is not valid.",
-            Self::SessionLimit => {
+            Self::SessionLimit(SessionLimit::Client) => {
                 "Too many consoles are open from your network. Close one and try again."
+            }
+            Self::SessionLimit(SessionLimit::Token) => {
+                "This link has too many consoles open. Close one and try again."
+            }
+            Self::SessionLimit(SessionLimit::Machine) => {
+                "This machine has too many consoles open. Close one and try again."
             }
             Self::Authority(refusal) => &refusal.message,
             Self::AuthorityUnavailable => "Console tokens cannot be checked at the moment.",
@@ -142,7 +149,9 @@ mod tests {
             Refusal::Origin,
             Refusal::TokenMissing,
             Refusal::TokenMalformed,
-            Refusal::SessionLimit,
+            Refusal::SessionLimit(SessionLimit::Client),
+            Refusal::SessionLimit(SessionLimit::Token),
+            Refusal::SessionLimit(SessionLimit::Machine),
             Refusal::AuthorityUnavailable,
             Refusal::ConsoleUnreachable,
             Refusal::ConsoleRefused,

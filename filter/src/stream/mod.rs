@@ -16,12 +16,12 @@ use std::cell::Cell;
 use std::rc::Rc;
 use vncgate_api::Grant;
 use vncgate_filter_core::check::{REPLY_LEN_MAX, Reply};
-use vncgate_filter_core::clients::SessionPermit;
 use vncgate_filter_core::config::Config;
 use vncgate_filter_core::headers::is_for_browser_only;
 use vncgate_filter_core::outputs::Outputs;
 use vncgate_filter_core::refusal::Refusal;
 use vncgate_filter_core::session::{OnRequest, OnResponse, Request, Session};
+use vncgate_filter_core::session_limits::SessionPermit;
 use vncgate_filter_core::upgrade::HttpVersion;
 
 /// Envoy's `response.code_details` of a response that came from the target.
@@ -32,8 +32,8 @@ pub(crate) struct Stream {
     config: Option<Rc<Config>>,
     worker: Rc<Worker>,
     session: Rc<SessionHandle>,
-    /// Counts this session among those of its client.
-    permit: Cell<Option<SessionPermit>>,
+    /// Count this session among those of its client, its token and its machine.
+    permits: Cell<Vec<SessionPermit>>,
     /// Names of request headers that a VNC target does not need.
     unneeded_headers: Cell<Vec<String>>,
     /// The body that replaces Envoy's own when the target cannot be reached.
@@ -43,8 +43,8 @@ pub(crate) struct Stream {
 impl Stream {
     pub(crate) fn new(context_id: u32, config: Option<Rc<Config>>, worker: Rc<Worker>) -> Self {
         let session = Rc::new(SessionHandle::new(context_id));
-        let (permit, unneeded_headers, refusal_body) = Default::default();
-        Self { config, worker, session, permit, unneeded_headers, refusal_body }
+        let (permits, unneeded_headers, refusal_body) = Default::default();
+        Self { config, worker, session, permits, unneeded_headers, refusal_body }
     }
 
     /// Envoy has the request's headers.
@@ -56,7 +56,7 @@ impl Stream {
         match outcome {
             OnRequest::Pass => return Action::Continue,
             OnRequest::Refuse(refusal) => self.refuse(&refusal),
-            OnRequest::Check { body, path } => {
+            OnRequest::Check { body, path, .. } => {
                 if let Err(error) = self.send_check(&body, &path) {
                     self.session.log_error("check call", error);
                     self.session.step(Session::end);
@@ -84,10 +84,11 @@ impl Stream {
         let client_address = strip_port(&address);
         let request = Request { headers: &headers, http_version, client_address };
         let outcome = self.session.step(|session| session.handle_request(&request, &config));
-        if matches!(outcome, OnRequest::Check { .. }) {
-            match self.worker.clients.acquire(client_address, config.sessions_per_client) {
-                Ok(permit) => {
-                    self.permit.set(permit);
+        if let OnRequest::Check { token, .. } = &outcome {
+            let counts = &self.worker.session_counts;
+            match counts.acquire(token, client_address, config.session_limits) {
+                Ok(permits) => {
+                    self.permits.set(permits);
                     let names = headers.0.into_iter().map(|(name, _)| name);
                     self.unneeded_headers
                         .set(names.filter(|name| is_for_browser_only(name)).collect());
@@ -124,7 +125,10 @@ impl Stream {
         };
         match self.session.step(|session| Some(session.handle_check_reply(reply))) {
             Some(Ok(grant)) => {
-                if let Err(error) = self.connect(&grant) {
+                if let Err(refusal) = self.count_for_machine(&grant) {
+                    self.session.step(Session::end);
+                    self.refuse(&refusal);
+                } else if let Err(error) = self.connect(&grant) {
                     self.session.log_error("connect", error);
                     self.session.step(Session::end);
                     self.refuse(&Refusal::Internal);
@@ -133,6 +137,16 @@ impl Stream {
             Some(Err(refusal)) => self.refuse(&refusal),
             None => {}
         }
+    }
+
+    fn count_for_machine(&self, grant: &Grant) -> Result<(), Refusal> {
+        let Some(config) = &self.config else { return Ok(()) };
+        let counts = &self.worker.session_counts;
+        let permit = counts.acquire_for_machine(&grant.instance, config.session_limits)?;
+        let mut permits = self.permits.take();
+        permits.extend(permit);
+        self.permits.set(permits);
+        Ok(())
     }
 
     fn connect(&self, grant: &Grant) -> Result<(), HostError> {
@@ -246,7 +260,7 @@ impl Stream {
 
     /// The stream is gone. One of its own callbacks may still be running.
     pub(crate) fn on_done(&self) {
-        drop(self.permit.take());
+        drop(self.permits.take());
         if self.session.step(Session::end) {
             self.worker.close_session(&self.session);
         }

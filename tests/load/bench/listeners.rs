@@ -24,6 +24,12 @@ pub(crate) struct Addresses {
 const HTTP2_BEGIN: &str = "                http2_protocol_options:\n";
 const HTTP2_END: &str = "                upgrade_configs:\n";
 
+/// The whole benchmark opens one machine's console with one token.
+const UNLIMITED: (&str, &str) = (
+    r#""allowed_origins": []"#,
+    r#""allowed_origins": [], "sessions_per_token": 0, "sessions_per_machine": 0"#,
+);
+
 const ESXI_CLUSTER: &str = "    - name: vncgate_esxi_vnc\n";
 
 /// Literals of the shipped configuration and what to put in their place, as the harness takes them.
@@ -33,21 +39,24 @@ pub(crate) fn changes(
     addresses: Addresses,
     identity: &Identity,
     server: SocketAddr,
-) -> [(&'static str, String); 2] {
+) -> [(&'static str, String); 3] {
     let shipped = Shipped::read();
+    let unlimited = (UNLIMITED.0, UNLIMITED.1.to_owned());
+    let cleartext = shipped.cleartext("bench_cleartext", addresses.cleartext);
     let tls = [
         ("/etc/envoy/tls/tls.crt", identity.certificate.display().to_string()),
         ("/etc/envoy/tls/tls.key", identity.key.display().to_string()),
     ];
     let listeners = [
-        shipped.cleartext("bench_cleartext", addresses.cleartext),
+        substitute(&cleartext, std::slice::from_ref(&unlimited)),
         tcp_proxy(&shipped, "bench_tcp_proxy", addresses.tcp_proxy, None),
         tcp_proxy(&shipped, "bench_tcp_proxy_tls", addresses.tcp_proxy_tls, Some(&tls)),
         tunnel(&shipped, "bench_connect", addresses.connect, None),
         tunnel(&shipped, "bench_connect_tls", addresses.connect_tls, Some(&tls)),
     ];
     let cluster = tcp_proxy_cluster(shipped.text(), server);
-    [added(&listeners), (ESXI_CLUSTER, format!("{cluster}{ESXI_CLUSTER}"))]
+    // First, while the text has one listener.
+    [unlimited, added(&listeners), (ESXI_CLUSTER, format!("{cluster}{ESXI_CLUSTER}"))]
 }
 
 fn tcp_proxy(

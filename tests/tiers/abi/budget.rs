@@ -59,7 +59,7 @@ fn a_session_costs_what_it_did() {
     let (browser, call) = asked(&host, upgrade());
     assert_within(
         &host,
-        &[budget("proxy_on_context_create", 0, 600), budget("proxy_on_request_headers", 6, 55_000)],
+        &[budget("proxy_on_context_create", 0, 600), budget("proxy_on_request_headers", 6, 61_500)],
     );
     host.answer(&call, grant());
     assert_within(&host, &[budget("proxy_on_http_call_response", 14, 17_000)]);
@@ -83,9 +83,10 @@ fn a_session_costs_what_it_did() {
 #[test]
 fn an_open_session_takes_little_memory() {
     const SESSIONS: usize = 2000;
-    // They all belong to one client.
+    // They all belong to one client, token and machine.
     let host = configured(
-        r#"{"authority": {"cluster": "vncgate_authority_internal"}, "sessions_per_client": 0}"#,
+        r#"{"authority": {"cluster": "vncgate_authority_internal"}, "sessions_per_client": 10000,
+            "sessions_per_token": 10000, "sessions_per_machine": 10000}"#,
     );
     let warm: Vec<_> = (0..100).map(|_| greeted(&host)).collect();
     let before = host.memory_size();

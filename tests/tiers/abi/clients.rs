@@ -1,4 +1,5 @@
-//! A client has at most its limit of sessions, and gets each permit back however the session ends.
+//! A client, a token and a machine each have at most their limit of sessions, and get each permit back however
+//! the session ends.
 
 use crate::story::*;
 use std::time::Duration;
@@ -8,11 +9,20 @@ use vncgate_envoy_sim::{CallAnswer, End, HeaderMap, Host, Stream};
 /// A session that begins and ends.
 type Story = fn(&Host);
 
-/// Every stream of the host comes from one address.
-fn host_for(sessions_per_client: u32) -> Host {
-    configured(&format!(
-        r#"{{"authority": {{"cluster": "{CLUSTER}"}}, "sessions_per_client": {sessions_per_client}}}"#
-    ))
+/// Every stream of the host comes from one address, and nearly every one has the same token.
+fn host_for(limit: &str, sessions: u32) -> Host {
+    configured(&format!(r#"{{"authority": {{"cluster": "{CLUSTER}"}}, "{limit}": {sessions}}}"#))
+}
+
+/// An upgrade with another token than [`upgrade`].
+fn upgrade_with_other_token() -> HeaderMap {
+    let token = "0b7e6a52-11c4-4d0e-8e6b-5f0c9d3a7e21";
+    upgrade_with("sec-websocket-protocol", &format!("binary, vncgate.token.{token}"))
+}
+
+/// A console of another machine than that of [`grant`].
+fn grant_of_other_machine() -> CallAnswer {
+    CallAnswer::json(200, grant_body().replace(INSTANCE, "another-instance"))
 }
 
 #[track_caller]
@@ -28,7 +38,7 @@ fn assert_refused(host: &Host, browser: &Stream) {
 
 #[test]
 fn a_client_has_as_many_sessions_as_the_limit_says() {
-    let host = host_for(3);
+    let host = host_for("sessions_per_client", 3);
     let open: Vec<_> = (0..2).map(|_| greeted(&host)).collect();
     // A session whose check has no reply yet counts as well.
     let (waiting, call) = asked(&host, upgrade());
@@ -46,6 +56,60 @@ fn a_client_has_as_many_sessions_as_the_limit_says() {
     let page = HeaderMap::from([(":method", "GET"), (":path", "/console.html")]);
     assert!(host.request(page).upstream_request().is_some());
     drop(open);
+}
+
+#[test]
+fn one_link_does_not_lock_out_its_address() {
+    let host = configured(&format!(r#"{{"authority": {{"cluster": "{CLUSTER}"}}}}"#));
+    let mut open = Vec::new();
+    // The default.
+    for _ in 0..16 {
+        open.push(greeted(&host));
+    }
+    for _ in 0..510 {
+        assert_refused(&host, &host.stream(upgrade()));
+    }
+    for _ in 0..12 {
+        let (neighbour, call) = asked(&host, upgrade_with_other_token());
+        host.answer(&call, grant());
+        neighbour.upstream_responds(connected());
+        assert_eq!(neighbour.response().expect("a response").status, 101);
+        open.push(neighbour);
+    }
+    drop(open);
+}
+
+#[test]
+fn a_machine_has_as_many_sessions_as_the_limit_says() {
+    let host = host_for("sessions_per_machine", 2);
+    let open: Vec<_> = (0..2).map(|_| greeted(&host)).collect();
+    let (refused, call) = asked(&host, upgrade_with_other_token());
+    host.answer(&call, grant());
+    assert_eq!(refused.upstream_request(), None);
+    assert_refused(&host, &refused);
+    let (other, call) = asked(&host, upgrade());
+    host.answer(&call, grant_of_other_machine());
+    assert!(other.upstream_request().is_some(), "another machine is not concerned");
+    open.iter().for_each(Stream::client_disconnects);
+    let (again, call) = asked(&host, upgrade());
+    host.answer(&call, grant());
+    assert!(again.upstream_request().is_some(), "permits come back");
+}
+
+#[test]
+fn the_message_names_the_limit() {
+    for (limit, word) in [("client", "network"), ("token", "link"), ("machine", "machine")] {
+        let host = host_for(&format!("sessions_per_{limit}"), 1);
+        let _open = greeted(&host);
+        let browser = host.stream(upgrade());
+        if let Some(call) = browser.take_call() {
+            host.answer(&call, grant());
+        }
+        let body: serde_json::Value =
+            serde_json::from_slice(&browser.client_received()).expect("JSON");
+        let message = body["message"].as_str().expect("a message");
+        assert!(message.contains(word), "{limit}: {message}");
+    }
 }
 
 #[test]
@@ -81,15 +145,22 @@ fn a_permit_is_returned_however_the_session_ends() {
             browser.upstream_refuses();
         }),
     ];
-    for (name, end) in ends {
-        let host = host_for(1);
-        for _ in 0..3 {
-            end(&host);
+    for limit in ["sessions_per_client", "sessions_per_token", "sessions_per_machine"] {
+        for (name, end) in ends {
+            let host = host_for(limit, 1);
+            for _ in 0..3 {
+                end(&host);
+            }
+            let refused = host.metrics().contains_key("vncgate.refusals.session_limit");
+            assert!(!refused, "{limit}: {name}");
+            let last = greeted(&host);
+            let one_more = host.stream(upgrade());
+            if let Some(call) = one_more.take_call() {
+                host.answer(&call, grant());
+            }
+            assert_refused(&host, &one_more);
+            last.client_disconnects();
+            assert_sound(&host);
         }
-        assert!(!host.metrics().contains_key("vncgate.refusals.session_limit"), "{name}");
-        let last = greeted(&host);
-        assert_refused(&host, &host.stream(upgrade()));
-        last.client_disconnects();
-        assert_sound(&host);
     }
 }

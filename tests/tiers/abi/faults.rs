@@ -27,7 +27,7 @@ fn host() -> Host {
     // One session at a time, so that a permit which a failed one keeps shuts out the next.
     configured(
         r#"{"authority": {"cluster": "vncgate_authority_internal"}, "ping_interval_ms": 100,
-            "sessions_per_client": 1}"#,
+            "sessions_per_client": 1, "sessions_per_token": 1, "sessions_per_machine": 1}"#,
     )
 }
 

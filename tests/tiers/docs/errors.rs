@@ -4,6 +4,7 @@ use crate::pages::{below, code_spans, files_below, rows, text};
 use std::collections::BTreeMap;
 use vncgate_api::RefusalCode;
 use vncgate_filter_core::refusal::Refusal;
+use vncgate_filter_core::session_limits::SessionLimit;
 use vncgate_filter_core::websocket::CloseCode;
 
 /// Every refusal of the filter, with each of the authority's codes.
@@ -18,7 +19,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::Origin,
         Refusal::TokenMissing,
         Refusal::TokenMalformed,
-        Refusal::SessionLimit,
+        Refusal::SessionLimit(SessionLimit::Client),
         Refusal::AuthorityUnavailable,
         Refusal::ConsoleUnreachable,
         Refusal::ConsoleRefused,
@@ -38,7 +39,7 @@ fn refusals() -> Vec<Refusal> {
         | Refusal::Origin
         | Refusal::TokenMissing
         | Refusal::TokenMalformed
-        | Refusal::SessionLimit
+        | Refusal::SessionLimit(_)
         | Refusal::Authority(_)
         | Refusal::AuthorityUnavailable
         | Refusal::ConsoleUnreachable

@@ -14,7 +14,7 @@ use crate::headers::Headers;
 use crate::outputs::Outputs;
 use crate::refusal::Refusal;
 use crate::tunnel::Tunnel;
-use crate::upgrade::{self, Handshake, HttpVersion};
+use crate::upgrade::{self, Handshake, HttpVersion, Upgrade};
 use vncgate_api::{CheckRequest, Grant, Target};
 
 /// One stream of Envoy: a console session, or a request that is not for a console.
@@ -60,6 +60,8 @@ pub enum OnRequest {
         body: Vec<u8>,
         /// `:path` without the token, for the access log.
         path: String,
+        /// The token, which the session is counted by. A password.
+        token: String,
     },
 }
 
@@ -88,16 +90,16 @@ impl Session {
         let checked =
             upgrade::read(request.headers, request.http_version, config).and_then(|upgrade| {
                 let body = check::write_request(&CheckRequest {
-                    token: upgrade.token.into(),
+                    token: upgrade.token.as_str().into(),
                     client_address: request.client_address.into(),
                     request_id: request.headers.first("x-request-id").unwrap_or_default().into(),
                 })?;
-                Ok((upgrade.handshake, upgrade.path, body))
+                Ok((upgrade, body))
             });
         match checked {
-            Ok((handshake, path, body)) => {
+            Ok((Upgrade { token, handshake, path }, body)) => {
                 self.state = State::Checking(handshake);
-                OnRequest::Check { body, path }
+                OnRequest::Check { body, path, token }
             }
             Err(refusal) => {
                 self.state = State::Refused;

@@ -76,7 +76,7 @@ fn a_request_that_is_no_upgrade_passes_with_its_bytes() {
 
 #[test]
 fn the_check_carries_token_address_and_request_id_and_the_path_no_token() {
-    let OnRequest::Check { body, path } = upgrade(&mut Session::default()) else { panic!() };
+    let OnRequest::Check { body, path, .. } = upgrade(&mut Session::default()) else { panic!() };
     let expected = CheckRequest {
         token: "secret".into(),
         client_address: "203.0.113.7".into(),
