@@ -4,6 +4,7 @@
 //! {
 //!   "authority": { "cluster": "vncgate_authority_internal", "timeout_ms": 5000 },
 //!   "hosts": ["consoles.example.com"],
+//!   "other_hosts": "refuse",
 //!   "allowed_origins": ["https://portal.example.com"],
 //!   "path_prefix": "/",
 //!   "cookie_name": "token",
@@ -17,7 +18,7 @@
 //!
 //! Only `authority.cluster` is required. Envoy refuses a configuration with a problem.
 
-use crate::origin::{Origin, parse_host};
+use crate::origin::{Origin, normalize_host, split_host};
 use crate::session_limits::SessionLimits;
 use serde::Deserialize;
 use std::num::NonZeroU32;
@@ -60,6 +61,17 @@ const SESSIONS_PER_TOKEN_DEFAULT: u32 = 16;
 /// allows, and a part of what one client may have.
 const SESSIONS_PER_MACHINE_DEFAULT: u32 = 64;
 
+/// What happens to WebSocket upgrades for host names that are not in `hosts`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OtherHosts {
+    /// They are refused.
+    #[default]
+    Refuse,
+    /// They pass untouched, as on an Envoy that serves other sites too.
+    Pass,
+}
+
 /// A checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -67,9 +79,11 @@ pub struct Config {
     pub authority_cluster: String,
     /// How long the authority may take to answer a check.
     pub authority_timeout: Duration,
-    /// Host names that consoles are opened at, in lower case and without a port; empty: any. A page counts as
+    /// Host names that consoles are opened at, as [`normalize_host`] writes them; empty: any. A page counts as
     /// the gateway's own by its `Host`, so a name that others can point at the gateway must not be accepted.
     pub hosts: Vec<String>,
+    /// What happens to upgrades for other host names.
+    pub other_hosts: OtherHosts,
     /// Origins other than the gateway's own that may open consoles.
     pub allowed_origins: Vec<Origin>,
     /// Upgrades below this path open consoles; others pass untouched.
@@ -92,6 +106,8 @@ struct Raw {
     authority: RawAuthority,
     #[serde(default)]
     hosts: Vec<String>,
+    #[serde(default)]
+    other_hosts: OtherHosts,
     #[serde(default)]
     allowed_origins: Vec<String>,
     #[serde(default = "default_path_prefix")]
@@ -170,10 +186,16 @@ impl Config {
                 "authority.timeout_ms: {timeout_ms} is not between 1 and {AUTHORITY_TIMEOUT_MAX_MS}"
             ));
         }
+        let mut hosts = Vec::with_capacity(raw.hosts.len());
         for name in &raw.hosts {
-            if parse_host(name) != Some(name.as_str()) {
-                faults.push(format!("hosts: {name:?} is not a host name without a port"));
+            match normalize_host(name) {
+                Some(host) if split_host(name) == Some(name) => hosts.push(host),
+                _ => faults.push(format!("hosts: {name:?} is not a host name without a port")),
             }
+        }
+        if raw.other_hosts == OtherHosts::Pass && raw.hosts.is_empty() {
+            faults
+                .push("other_hosts: \"pass\" needs `hosts`, or no host is another one".to_owned());
         }
         let mut allowed_origins = Vec::with_capacity(raw.allowed_origins.len());
         for text in &raw.allowed_origins {
@@ -211,7 +233,8 @@ impl Config {
         Ok(Self {
             authority_cluster: raw.authority.cluster,
             authority_timeout: Duration::from_millis(timeout_ms),
-            hosts: raw.hosts.iter().map(|name| name.to_ascii_lowercase()).collect(),
+            hosts,
+            other_hosts: raw.other_hosts,
             allowed_origins,
             path_prefix: raw.path_prefix,
             cookie_name: raw.cookie_name,
@@ -277,6 +300,23 @@ mod tests {
             assert!(fault.starts_with(field), "{fault}");
         }
         assert_eq!(faults.len(), 8);
+    }
+
+    #[test]
+    fn hosts_are_kept_in_the_form_in_which_they_are_compared() {
+        let json =
+            br#"{"authority": {"cluster": "a"}, "hosts": ["A.Example.", "[2001:DB8:0::1]"]}"#;
+        assert_eq!(Config::parse(json).unwrap().hosts, ["a.example", "[2001:db8::1]"]);
+    }
+
+    #[test]
+    fn other_hosts_pass_only_where_hosts_are_named() {
+        let json = br#"{"authority": {"cluster": "a"}, "other_hosts": "pass"}"#;
+        let faults = Config::parse(json).unwrap_err();
+        assert!(faults.len() == 1 && faults[0].starts_with("other_hosts"), "{faults:?}");
+        let json =
+            br#"{"authority": {"cluster": "a"}, "other_hosts": "pass", "hosts": ["a.example"]}"#;
+        assert_eq!(Config::parse(json).unwrap().other_hosts, OtherHosts::Pass);
     }
 
     #[test]

@@ -265,3 +265,29 @@ fn an_upgrade_outside_of_the_prefix_passes_untouched() {
     assert_eq!(browser.upstream_sends(b"\x81\x01x"), b"\x81\x01x");
     assert_sound(&host);
 }
+
+#[test]
+fn an_upgrade_for_another_host_passes_untouched_where_the_gateway_is_shared() {
+    let host = configured(
+        r#"{"authority": {"cluster": "vncgate_authority_internal"}, "other_hosts": "pass",
+            "hosts": ["consoles.example.com"]}"#,
+    );
+    let headers = upgrade_with(":authority", "chat.example.com");
+    let browser = host.stream(headers.clone());
+    assert_eq!(browser.take_call(), None);
+    assert_eq!(browser.upstream_request(), Some(headers));
+    browser.upstream_responds(HeaderMap::from([(":status", "101")]));
+    let framed = frame(OpCode::Data(Data::Text), b"not ours");
+    assert_eq!(browser.client_sends(&framed), framed);
+    assert_eq!(browser.upstream_sends(b"\x81\x01x"), b"\x81\x01x");
+    assert_eq!(browser.property("vncgate.target"), None, "no route to a console matches");
+
+    for own in ["consoles.example.com", "CONSOLES.example.com.:8443"] {
+        let browser = host.stream(upgrade_with(":authority", own));
+        assert!(browser.take_call().is_some() || browser.response().is_some(), "{own}");
+        assert_eq!(browser.upstream_request(), None, "{own} is never passed unchecked");
+    }
+    let browser = host.stream(upgrade_lacking(":authority"));
+    assert_refused(&host, &browser, 403, "host");
+    assert_sound(&host);
+}

@@ -83,8 +83,7 @@ pub enum OnResponse {
 impl Session {
     /// Step 3: handles the headers of a request.
     pub fn handle_request(&mut self, request: &Request<'_>, config: &Config) -> OnRequest {
-        let path = request.headers.first(":path").unwrap_or_default();
-        if !upgrade::is_console_upgrade(request.headers.first("upgrade"), path, config) {
+        if !upgrade::is_console_upgrade(request.headers, config) {
             return OnRequest::Pass;
         }
         let checked =

@@ -5,9 +5,9 @@
 
 mod token;
 
-use crate::config::Config;
+use crate::config::{Config, OtherHosts};
 use crate::headers::{Headers, Repeated};
-use crate::origin::{Origin, parse_host};
+use crate::origin::{Origin, normalize_host};
 use crate::refusal::Refusal;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -52,9 +52,10 @@ pub struct Handshake {
 }
 
 /// Whether the request upgrades to a console's WebSocket. All other requests pass untouched.
-pub fn is_console_upgrade(upgrade_header: Option<&str>, path: &str, config: &Config) -> bool {
-    upgrade_header.is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
-        && path.starts_with(&config.path_prefix)
+pub fn is_console_upgrade(headers: &Headers, config: &Config) -> bool {
+    headers.first("upgrade").is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
+        && headers.first(":path").unwrap_or_default().starts_with(&config.path_prefix)
+        && !(config.other_hosts == OtherHosts::Pass && is_for_other_host(headers, config))
 }
 
 /// Reads an upgrade.
@@ -115,9 +116,17 @@ fn compute_accept(headers: &Headers) -> Result<String, Refusal> {
 
 /// Whether the request is for a host name that consoles are opened at.
 fn is_own_host(headers: &Headers, config: &Config) -> bool {
-    let host = headers.first(":authority").and_then(parse_host);
-    config.hosts.is_empty()
-        || host.is_some_and(|host| config.hosts.iter().any(|own| own.eq_ignore_ascii_case(host)))
+    config.hosts.is_empty() || host(headers).is_some_and(|host| config.hosts.contains(&host))
+}
+
+/// Whether the request is for a host name that consoles are surely not opened at. Without a host that can be read
+/// it is not.
+fn is_for_other_host(headers: &Headers, config: &Config) -> bool {
+    host(headers).is_some_and(|host| !config.hosts.contains(&host))
+}
+
+fn host(headers: &Headers) -> Option<String> {
+    headers.first(":authority").and_then(normalize_host)
 }
 
 /// RFC 6455 10.2 and nova-novncproxy's rule: a request without an origin comes from no browser page. An origin

@@ -180,8 +180,50 @@ fn the_scheme_is_the_one_that_the_browser_used() {
 fn only_upgrades_to_websocket_below_the_prefix_are_consoles() {
     let config =
         Config::parse(br#"{"authority": {"cluster": "a"}, "path_prefix": "/console/"}"#).unwrap();
-    assert!(is_console_upgrade(Some("WebSocket"), "/console/x", &config));
-    assert!(!is_console_upgrade(Some("websocket"), "/other", &config));
-    assert!(!is_console_upgrade(Some("h2c"), "/console/x", &config));
-    assert!(!is_console_upgrade(None, "/console/x", &config));
+    for (upgrade, path, expected) in [
+        ("WebSocket", "/console/x", true),
+        ("websocket", "/other", false),
+        ("h2c", "/console/x", false),
+        ("", "/console/x", false),
+    ] {
+        let headers = request(&[("upgrade", upgrade), (":path", path)]);
+        assert_eq!(is_console_upgrade(&headers, &config), expected, "{upgrade} {path}");
+    }
+}
+
+#[test]
+fn upgrades_for_other_hosts_pass_only_if_the_configuration_says_so() {
+    let config = |other_hosts: &str| {
+        let json = format!(
+            r#"{{"authority": {{"cluster": "a"}}, "hosts": ["consoles.example.com", "[2001:db8::1]"],
+                "other_hosts": "{other_hosts}"}}"#
+        );
+        Config::parse(json.as_bytes()).unwrap()
+    };
+    for (authority, is_other) in [
+        ("consoles.example.com", false),
+        ("consoles.example.com:8443", false),
+        ("Consoles.EXAMPLE.com", false),
+        ("consoles.example.com.", false),
+        ("consoles.example.com.:443", false),
+        ("[2001:DB8:0::1]:443", false),
+        // What cannot be read is not surely another host's.
+        ("", false),
+        ("user@consoles.example.com", false),
+        ("consoles.example.com:80:443", false),
+        ("consoles%2eexample.com", false),
+        ("chat.example.com", true),
+        ("chat.example.com:443", true),
+        ("consoles.example.com.chat.example", true),
+        ("xconsoles.example.com", true),
+        ("[2001:db8::2]", true),
+    ] {
+        let headers = request(&[(":authority", authority), (":path", &token_path())]);
+        assert!(is_console_upgrade(&headers, &config("refuse")), "{authority:?}");
+        assert_eq!(is_console_upgrade(&headers, &config("pass")), !is_other, "{authority:?}");
+        if is_other {
+            let refused = read(&headers, HttpVersion::Http1, &config("refuse")).map(|_| ());
+            assert_eq!(refused, Err(Refusal::Host), "{authority:?}");
+        }
+    }
 }
