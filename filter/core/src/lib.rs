@@ -41,6 +41,7 @@
 //! | [`session_limits`] | how many sessions each client, token and machine has |
 //! | [`config`] | the plugin configuration |
 //! | [`refusal`] | why a request is refused, and what the browser is told |
+//! | [`logged_path`] | the path that the access log shows |
 //! | [`headers`], [`origin`] | values of a request |
 //!
 //! # What it never does
@@ -50,7 +51,7 @@
 //! - It never connects to an address that a client named: targets come from the authority only.
 //! - It never copies a byte of a screen: a frame header is put before what Envoy has buffered. It reads the
 //!   server's bytes only while it logs in.
-//! - It never lets a token into a log, a metric, an error or the `:path` that the access log shows.
+//! - It never lets a token into a log, a metric, an error or the path that the access log shows.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -68,6 +69,7 @@
 pub mod check;
 pub mod config;
 pub mod headers;
+pub mod logged_path;
 pub mod origin;
 pub mod outputs;
 pub mod refusal;

@@ -8,7 +8,7 @@ use vncgate_api::RefusalCode;
 /// Seconds until a retry makes sense after an outage (`Retry-After`).
 const RETRY_AFTER_SECONDS: &str = "5";
 
-/// Why a WebSocket upgrade is refused.
+/// Why a WebSocket upgrade, or a broken link to the page, is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The method is not `GET` (RFC 6455 4.1).
@@ -29,6 +29,8 @@ pub enum Refusal {
     TokenMissing,
     /// The token has a form that is never issued.
     TokenMalformed,
+    /// The page's link carries its token in an encoded fragment, so that no page is at this path.
+    LinkEncoded,
     /// The client, token or machine already has as many sessions on this worker as it may have.
     SessionLimit(SessionLimit),
     /// The authority refused the token.
@@ -52,6 +54,7 @@ impl Refusal {
             Self::WebSocketVersion => 426,
             Self::WebSocketKey | Self::Subprotocol => 400,
             Self::Host | Self::Origin | Self::TokenMissing | Self::TokenMalformed => 403,
+            Self::LinkEncoded => 404,
             Self::SessionLimit(_) => 429,
             Self::Authority(refusal) => refusal.code.status(),
             Self::ConsoleRefused => 502,
@@ -72,6 +75,7 @@ impl Refusal {
             Self::Origin => "origin",
             Self::TokenMissing => "token_missing",
             Self::TokenMalformed => RefusalCode::TokenInvalid.as_str(),
+            Self::LinkEncoded => "link_encoded",
             Self::SessionLimit(_) => "session_limit",
             Self::Authority(refusal) => refusal.code.as_str(),
             Self::AuthorityUnavailable => RefusalCode::AuthorityUnavailable.as_str(),
@@ -93,6 +97,9 @@ impl Refusal {
             Self::Origin => "This page may not open consoles here.",
             Self::TokenMissing => "There is no console token in this request.",
             Self::TokenMalformed => "This console token is not valid.",
+            Self::LinkEncoded => {
+                "This link is broken: its \"#\" was encoded as \"%23\". Open it with \"#\" in that place, or ask for a new one."
+            }
             Self::SessionLimit(SessionLimit::Client) => {
                 "Too many consoles are open from your network. Close one and try again."
             }
@@ -149,6 +156,7 @@ mod tests {
             Refusal::Origin,
             Refusal::TokenMissing,
             Refusal::TokenMalformed,
+            Refusal::LinkEncoded,
             Refusal::SessionLimit(SessionLimit::Client),
             Refusal::SessionLimit(SessionLimit::Token),
             Refusal::SessionLimit(SessionLimit::Machine),

@@ -18,11 +18,12 @@ use vncgate_api::Grant;
 use vncgate_filter_core::check::{REPLY_LEN_MAX, Reply};
 use vncgate_filter_core::config::Config;
 use vncgate_filter_core::headers::is_for_browser_only;
+use vncgate_filter_core::logged_path;
 use vncgate_filter_core::outputs::Outputs;
 use vncgate_filter_core::refusal::Refusal;
 use vncgate_filter_core::session::{OnRequest, OnResponse, Request, Session};
 use vncgate_filter_core::session_limits::SessionPermit;
-use vncgate_filter_core::upgrade::HttpVersion;
+use vncgate_filter_core::upgrade::{self, HttpVersion};
 
 /// Envoy's `response.code_details` of a response that came from the target.
 const VIA_UPSTREAM: &str = "via_upstream";
@@ -69,12 +70,13 @@ impl Stream {
 
     fn read_request(&self) -> Result<OnRequest, HostError> {
         if hostcalls::read_header(MapType::Request, "upgrade")?.is_none() {
-            return Ok(OnRequest::Pass);
+            return self.read_plain_request();
         }
         let Some(config) = self.config.clone() else {
             return Ok(OnRequest::Refuse(Refusal::Internal));
         };
         let headers = hostcalls::read_headers(MapType::Request)?;
+        self.record_path(headers.first(":path").unwrap_or_default());
         self.session.set_name(headers.first("x-request-id").unwrap_or("without x-request-id"));
         let http_version = match hostcalls::read_property("request\0protocol")?.as_str() {
             "HTTP/1.1" | "HTTP/1.0" => HttpVersion::Http1,
@@ -100,6 +102,28 @@ impl Stream {
             }
         }
         Ok(outcome)
+    }
+
+    fn read_plain_request(&self) -> Result<OnRequest, HostError> {
+        let path = hostcalls::read_header(MapType::Request, ":path")?.unwrap_or_default();
+        self.record_path(&path);
+        let Some(config) = &self.config else { return Ok(OnRequest::Pass) };
+        if !logged_path::is_encoded_link(&path) {
+            return Ok(OnRequest::Pass);
+        }
+        let authority = hostcalls::read_header(MapType::Request, ":authority")?;
+        Ok(match upgrade::is_for_other_host(authority.as_deref(), config) {
+            true => OnRequest::Pass,
+            false => OnRequest::Refuse(Refusal::LinkEncoded),
+        })
+    }
+
+    /// Records the path for the access log. Without it the log has none.
+    fn record_path(&self, path: &str) {
+        if let Err(error) = hostcalls::set_property("vncgate.path", &logged_path::logged_path(path))
+        {
+            self.session.log_error("vncgate.path", error);
+        }
     }
 
     fn send_check(&self, body: &[u8], path: &str) -> Result<(), HostError> {

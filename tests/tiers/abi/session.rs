@@ -117,6 +117,46 @@ fn the_path_that_the_access_log_shows_never_holds_the_token() {
     assert_eq!(browser.response().expect("a refusal").status, 503);
     let logged = browser.logged_request().get(":path");
     assert_eq!(logged.as_deref(), Some("/websockify"));
+    assert_eq!(browser.property("vncgate.path").as_deref(), Some("/websockify"));
+
+    // Every request, not upgrades alone.
+    let page = HeaderMap::from([
+        (":method", "GET"),
+        (":authority", "consoles.example.com"),
+        (":path", &format!("/os-console-auth-tokens/{TOKEN}%2f")),
+    ]);
+    let browser = host.request(page.clone());
+    assert_eq!(browser.upstream_request(), Some(page));
+    let logged = browser.property("vncgate.path");
+    assert_eq!(logged.as_deref(), Some("/os-console-auth-tokens{hidden}"));
+    assert_sound(&host);
+}
+
+#[test]
+fn a_link_with_an_encoded_fragment_is_explained() {
+    let host = configured(
+        r#"{"authority": {"cluster": "vncgate_authority_internal"},
+            "hosts": ["consoles.example.com"]}"#,
+    );
+    let link = |authority: &str| {
+        HeaderMap::from([
+            (":method", "GET"),
+            (":authority", authority),
+            (":path", &format!("/console.html%23token={TOKEN}")),
+        ])
+    };
+    let browser = host.request(link("consoles.example.com"));
+    assert_eq!(browser.upstream_request(), None);
+    assert_eq!(browser.response().expect("an answer").status, 404);
+    let body = String::from_utf8(browser.client_received()).expect("text");
+    assert!(body.contains("link_encoded") && body.contains("%23"), "{body}");
+    assert!(!body.contains(TOKEN), "{body}");
+    assert_eq!(browser.property("vncgate.path").as_deref(), Some("/console.html{hidden}"));
+
+    let other = host.request(link("chat.example.com"));
+    assert_eq!(other.upstream_request(), Some(link("chat.example.com")));
+    assert_eq!(other.property("vncgate.path").as_deref(), Some("/console.html{hidden}"));
+    assert_sound(&host);
 }
 
 #[test]

@@ -19,6 +19,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::Origin,
         Refusal::TokenMissing,
         Refusal::TokenMalformed,
+        Refusal::LinkEncoded,
         Refusal::SessionLimit(SessionLimit::Client),
         Refusal::AuthorityUnavailable,
         Refusal::ConsoleUnreachable,
@@ -39,6 +40,7 @@ fn refusals() -> Vec<Refusal> {
         | Refusal::Origin
         | Refusal::TokenMissing
         | Refusal::TokenMalformed
+        | Refusal::LinkEncoded
         | Refusal::SessionLimit(_)
         | Refusal::Authority(_)
         | Refusal::AuthorityUnavailable

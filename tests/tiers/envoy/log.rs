@@ -76,6 +76,26 @@ async fn sessions_and_refusals_are_logged_and_tokens_are_not() {
     let request_id = answer.headers()["x-request-id"].to_str().expect("an id").to_owned();
     gateway.envoy.entry(Some("DownstreamEnd"), &request_id).await;
 
+    // The token in the path itself, as in a link that was encoded wrongly.
+    for (path, status, logged) in [
+        ("/console.html%23token=TOKEN", 404, "/console.html{hidden}"),
+        ("/console.html%2523token%253DTOKEN", 404, "/console.html{hidden}"),
+        ("/TOKEN/console.html", 404, "/{hidden}/console.html"),
+        ("/v2.1/os-console-auth-tokens/TOKEN", 401, "/v2.1/os-console-auth-tokens{hidden}"),
+        ("/console.html", 200, "/console.html"),
+        // Envoy refuses an encoded slash before the filter sees it.
+        ("/v2.1/os-console-auth-tokens/TOKEN%2f", 400, ""),
+    ] {
+        let url = format!("{}{}", gateway.envoy.url(), path.replace("TOKEN", &token));
+        let answer = gateway.ca.http_client().get(url).send().await.expect("an answer");
+        assert_eq!(answer.status(), status, "{path}");
+        if let Some(request_id) = answer.headers().get("x-request-id") {
+            let request_id = request_id.to_str().expect("an id");
+            let entry = gateway.envoy.entry(Some("DownstreamEnd"), request_id).await;
+            assert_eq!(entry["path"].as_str().unwrap_or_default(), logged, "{path}");
+        }
+    }
+
     for (name, log) in [
         ("Envoy", gateway.envoy.log()),
         ("the authority", gateway.authority.log()),

@@ -59,6 +59,9 @@ async fn cve_2015_9543_token_in_logs() {
             (format!("/websockify?token={token}"), String::new()),
             (format!("/v2.1/os-console-auth-tokens/{token}"), String::new()),
             (format!("//v2.1/0a1b/./os-console-auth-tokens/{token}?a=b"), String::new()),
+            (format!("/console.html%23token={token}"), String::new()),
+            (format!("/console.html%252523to%6ben%253D{token}"), String::new()),
+            (format!("/a/{token}/../{token}x"), String::new()),
         ] {
             let request = ca.http_client().get(format!("{}{path}", envoy.url()));
             let answer = request.header("authorization", authorization).send().await;

@@ -55,7 +55,8 @@ pub struct Handshake {
 pub fn is_console_upgrade(headers: &Headers, config: &Config) -> bool {
     headers.first("upgrade").is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
         && headers.first(":path").unwrap_or_default().starts_with(&config.path_prefix)
-        && !(config.other_hosts == OtherHosts::Pass && is_for_other_host(headers, config))
+        && !(config.other_hosts == OtherHosts::Pass
+            && is_for_other_host(headers.first(":authority"), config))
 }
 
 /// Reads an upgrade.
@@ -116,17 +117,15 @@ fn compute_accept(headers: &Headers) -> Result<String, Refusal> {
 
 /// Whether the request is for a host name that consoles are opened at.
 fn is_own_host(headers: &Headers, config: &Config) -> bool {
-    config.hosts.is_empty() || host(headers).is_some_and(|host| config.hosts.contains(&host))
+    let host = headers.first(":authority").and_then(normalize_host);
+    config.hosts.is_empty() || host.is_some_and(|host| config.hosts.contains(&host))
 }
 
-/// Whether the request is for a host name that consoles are surely not opened at. Without a host that can be read
-/// it is not.
-fn is_for_other_host(headers: &Headers, config: &Config) -> bool {
-    host(headers).is_some_and(|host| !config.hosts.contains(&host))
-}
-
-fn host(headers: &Headers) -> Option<String> {
-    headers.first(":authority").and_then(normalize_host)
+/// Whether a request with this `:authority` is for a host name that consoles are surely not opened at. Without a
+/// host that can be read it is not.
+pub fn is_for_other_host(authority: Option<&str>, config: &Config) -> bool {
+    let host = authority.and_then(normalize_host);
+    !config.hosts.is_empty() && host.is_some_and(|host| !config.hosts.contains(&host))
 }
 
 /// RFC 6455 10.2 and nova-novncproxy's rule: a request without an origin comes from no browser page. An origin
