@@ -2,7 +2,7 @@
 //! resumes them; the stream replaces a chunk that it has read.
 
 use crate::handle::SessionHandle;
-use crate::hostcalls::{self, Action, BufferType, HostError};
+use crate::hostcalls::{self, Action, BufferType, HostError, LogLevel};
 use crate::self_queue::SelfQueue;
 use vncgate_filter_core::outputs::{Edit, Outputs};
 use vncgate_filter_core::websocket::FrameHeader;
@@ -45,6 +45,9 @@ fn write(
     session: &SessionHandle,
     self_queue: &SelfQueue,
 ) -> Result<(), HostError> {
+    if let Some(why) = &outputs.failure {
+        session.log(LogLevel::Warn, why);
+    }
     edit(BufferType::HttpResponseBody, &outputs.to_browser, session)?;
     if session.has_ended() {
         return Ok(());

@@ -19,8 +19,9 @@
 //! 4. The filter asks the authority whether the token is valid and where the console is ([`check`]). The
 //!    target in the answer becomes Envoy filter state, and the router dials exactly that address.
 //! 6. Envoy has connected. The filter answers `101` and turns WebSocket frames into raw bytes one way and raw
-//!    bytes into WebSocket frames the other way ([`tunnel`], [`websocket`]), until either side ends. If the
-//!    console has a VNC password, the filter first logs in itself ([`rfb`]). A console that is a WebSocket
+//!    bytes into WebSocket frames the other way ([`tunnel`], [`websocket`]), until either side ends. It begins
+//!    when the console has said that it speaks RFB. If the console has a VNC password, the filter first logs in
+//!    itself ([`rfb`]). A console that is a WebSocket
 //!    already (WebMKS) is passed through.
 //!
 //! # How to read it
@@ -35,7 +36,7 @@
 //! | [`upgrade`] | step 3: reads the browser's request |
 //! | [`check`] | step 4: the authority's API |
 //! | [`tunnel`] | step 6: both directions of an open console |
-//! | [`rfb`] | the login to a console that has a password |
+//! | [`rfb`] | the beginning of a VNC console, and the login to one that has a password |
 //! | [`websocket`] | frames |
 //! | [`outputs`] | what a session wants done with Envoy's bodies |
 //! | [`session_limits`] | how many sessions each client, token and machine has |
@@ -50,7 +51,8 @@
 //!   denied by lint.
 //! - It never connects to an address that a client named: targets come from the authority only.
 //! - It never copies a byte of a screen: a frame header is put before what Envoy has buffered. It reads the
-//!   server's bytes only while it logs in.
+//!   server's bytes only until the server has said that it speaks RFB, and while it logs in.
+//! - It never sends a byte of the browser to a target that has not said so.
 //! - It never lets a token into a log, a metric, an error or the path that the access log shows.
 #![forbid(unsafe_code)]
 #![cfg_attr(

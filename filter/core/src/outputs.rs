@@ -1,6 +1,7 @@
 //! What a session wants done with the bodies of its stream.
 
 use crate::websocket::FrameHeader;
+use std::borrow::Cow;
 
 /// What to do with a stream's bodies.
 #[derive(Debug, Default)]
@@ -9,6 +10,8 @@ pub struct Outputs {
     pub to_browser: Edit,
     /// What to do with the request body.
     pub to_server: Edit,
+    /// Why the console cannot be opened, for the log. Printable characters only.
+    pub failure: Option<Cow<'static, str>>,
     /// Wake the session up as soon as Envoy allows, outside of this stream's callbacks.
     pub wake_up: bool,
     /// End the stream on both sides.

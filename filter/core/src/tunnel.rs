@@ -49,7 +49,8 @@ const PONG_BUDGET_PER_TICK: usize = 512;
 #[derive(Default)]
 pub struct Tunnel {
     deframer: Deframer,
-    /// The filter's own login, until the console's security phase is over.
+    /// The filter's part in the handshake: until the console has sent its version, or with a password until its
+    /// security phase is over.
     login: Option<SecurityHandshake>,
     response_body: Hold,
     /// Frames that wait for the response body to be held.
@@ -81,7 +82,7 @@ enum Hold {
 impl Tunnel {
     /// Creates a tunnel to a console, with the console's VNC password if it has one.
     pub fn new(password: Option<Secret>) -> Self {
-        Self { login: password.map(SecurityHandshake::new), ..Self::default() }
+        Self { login: Some(SecurityHandshake::new(password)), ..Self::default() }
     }
 
     /// Handles bytes from the browser. Replaces them with the bytes for the server.
@@ -99,7 +100,8 @@ impl Tunnel {
             chunk.clear();
             outputs.to_server = self.answer_in_callback(step.to_server);
             outputs.wake_up = self.request_body != Hold::Held;
-            frames.extend(self.frame_login(&step.to_browser, step.failed));
+            frames.extend(self.frame_login(&step.to_browser, step.failed.as_deref()));
+            outputs.failure = step.failed;
         } else if self.request_body == Hold::Held {
             // The first bytes after a login. Envoy has appended them to the body that it holds, and keeps them there
             // unless this callback resumes.
@@ -149,7 +151,7 @@ impl Tunnel {
         }
     }
 
-    /// Whether the filter itself logs in, so that it has to read the server's bytes.
+    /// Whether the filter takes part in the handshake, so that it has to read the server's bytes.
     pub fn reads_server_bytes(&self) -> bool {
         self.login.is_some()
     }
@@ -214,10 +216,11 @@ impl Tunnel {
         outputs
     }
 
-    /// Handles the end of the time that a console has to begin. Ends a console that has sent nothing, or whose
-    /// login is not over. Returns `None` if it has begun, or is ending already.
+    /// Handles the end of the time that a console has to begin. Ends a console that has not sent its version, or
+    /// whose login is not over. Returns `None` if it has begun, or is ending already.
     pub fn handle_begin_timeout(&mut self) -> Option<Outputs> {
-        let begun = self.login.is_none() && self.response_body != Hold::NotYet;
+        let login_is_over = self.login.as_ref().is_none_or(SecurityHandshake::is_done);
+        let begun = login_is_over && self.response_body != Hold::NotYet;
         if begun || self.closed {
             return None;
         }
@@ -243,8 +246,14 @@ impl Tunnel {
     pub fn handle_login_bytes(&mut self, held: &[u8], end: bool) -> Outputs {
         let mut outputs = Outputs::default();
         let Some(login) = &mut self.login else { return outputs };
-        let step = if self.closed { Step::default() } else { login.handle_server_bytes(held) };
-        let mut frames = self.frame_login(&step.to_browser, step.failed);
+        let mut step = if self.closed { Step::default() } else { login.handle_server_bytes(held) };
+        if end && step.failed.is_none() && !self.closed {
+            let last = login.handle_server_end();
+            step.to_browser.extend(last.to_browser);
+            step.failed = last.failed;
+        }
+        let mut frames = self.frame_login(&step.to_browser, step.failed.as_deref());
+        outputs.failure = step.failed;
         if end && !self.closed {
             frames.extend(close_frame(Some(CloseCode::NORMAL), "the console has closed"));
             self.closed = true;
@@ -318,7 +327,9 @@ impl Tunnel {
     /// Ends the login once none of its bytes wait. From then on bytes pass in order by themselves.
     fn end_login(&mut self) {
         let done = self.login.as_ref().is_some_and(SecurityHandshake::is_done);
-        if done && (self.response_body, self.request_body) == (Hold::Held, Hold::Held) {
+        let waits =
+            matches!(self.request_body, Hold::Entering { .. }) || !self.pending_login.is_empty();
+        if done && !waits && self.response_body == Hold::Held {
             self.login = None;
         }
     }

@@ -20,6 +20,9 @@ const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
 const PONGS_PER_CHUNK: usize = 8 * 1024;
 const PONGS_PER_TICK: usize = 512;
 
+/// What a server says first (RFC 6143 7.1.1).
+const RFB_VERSION: &[u8] = b"RFB 003.008\n";
+
 /// What happens on an open console.
 #[derive(Arbitrary, Debug)]
 pub enum Event {
@@ -109,6 +112,9 @@ impl Console {
         if let Some(script) = &console.login {
             console.server.login = script.server();
             console.browser.make_frame(OpCode::Data(Data::Binary), true, &script.browser());
+        } else {
+            // Before it has spoken, nothing of the browser goes to it; the target `rfb` tries that.
+            console.server(RFB_VERSION);
         }
         console
     }

@@ -125,7 +125,7 @@ fn decrypt(response: [u8; 16]) -> [u8; 16] {
 ///
 /// On a finding.
 pub fn run(input: Input<'_>) {
-    let mut login = SecurityHandshake::new(Secret(PASSWORD.to_owned()));
+    let mut login = SecurityHandshake::new(Some(Secret(PASSWORD.to_owned())));
     match input {
         Input::Conforming { script, turns } => conforming(&mut login, &script, &turns),
         Input::Hostile(bytes) => hostile(&mut login, bytes),

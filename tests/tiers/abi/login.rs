@@ -209,12 +209,15 @@ fn a_password_that_is_wrong_is_said_and_ends_the_session() {
     both.console(&CHALLENGE, usize::MAX);
     both.browser_got();
     both.console(&1_u32.to_be_bytes(), usize::MAX);
+    both.console(b"\0\0\0\x0dToo many\nx\x1b[m", usize::MAX);
     let received = messages(&both.to_browser);
     let Some(Message::Close(Some(close))) = received.last() else {
         panic!("a Close frame, not {received:?}");
     };
     assert_eq!(u16::from(close.code), 1011);
-    assert!(!close.reason.is_empty());
+    let why = "the console did not accept its password: Too many\\nx\\u{1b}[m";
+    assert_eq!(close.reason.as_str(), why, "and the console's reason, fit for a terminal");
+    assert!(host.logs().iter().any(|line| line.message.contains(why)), "the log has it too");
     both.settle();
     assert_eq!(browser.end(), Some(End::ResetByFilter));
     assert_eq!(host.metrics()["vncgate.sessions.active"], 0);

@@ -193,14 +193,45 @@ fn an_ipv6_target_is_written_with_brackets() {
 }
 
 #[test]
-fn bytes_that_come_before_the_grant_wait_for_it() {
+fn bytes_that_come_before_the_console_has_greeted_wait_for_it() {
     let host = host();
     let (browser, call) = asked(&host, upgrade());
     let early = frame(OpCode::Data(Data::Binary), b"early");
     assert_eq!(browser.client_sends(&early), b"");
     host.answer(&call, grant());
+    browser.upstream_responds(connected());
+    wake(&host, &browser);
+    assert_eq!(browser.upstream_received(), b"");
+    browser.upstream_sends(b"RFB 003.008\n");
+    assert_eq!(messages(&wake(&host, &browser)), [binary(b"RFB 003.008\n")]);
     assert_eq!(browser.upstream_received(), b"early");
+    for key in [b"a", b"b"] {
+        assert_eq!(browser.client_sends(&frame(OpCode::Data(Data::Binary), key)), key);
+    }
     assert_sound(&host);
+}
+
+#[test]
+fn a_target_that_does_not_speak_rfb_gets_no_byte_of_the_browser() {
+    for banner in [&b"SSH-2.0-OpenSSH_9.6\r\n"[..], b"220 esx ESMTP\r\n"] {
+        let host = host();
+        let browser = connect(&host);
+        let early = frame(OpCode::Data(Data::Binary), b"GET / HTTP/1.1\r\n\r\n");
+        assert_eq!(browser.client_sends(&early), b"");
+        let mut received = browser.upstream_sends(banner);
+        received.extend(wake(&host, &browser));
+        received.extend(wake(&host, &browser));
+        let [Message::Close(Some(close))] = &messages(&received)[..] else {
+            panic!("a Close frame and nothing that the target said");
+        };
+        assert_eq!(u16::from(close.code), 1011);
+        assert_eq!(close.reason.as_str(), "the console does not speak RFB");
+        assert_eq!(browser.upstream_received(), b"");
+        assert_eq!(browser.end(), Some(End::ResetByFilter));
+        let line = host.logs().into_iter().find(|line| line.message.contains("speak RFB"));
+        assert!(line.is_some_and(|line| line.message.contains(SESSION)), "and the log says so");
+        assert_sound(&host);
+    }
 }
 
 #[test]
@@ -232,14 +263,17 @@ fn the_end_of_the_console_is_a_close_frame() {
 #[test]
 fn last_words_of_the_console_come_before_its_close() {
     let host = host();
-    for waiting in [&b""[..], b"first"] {
+    for (waiting, last) in [
+        (&b""[..], &b"RFB 003.008\nlast"[..]),
+        (b"RFB 003.008\n", b"last"),
+        (b"RFB 003.008\nfirst", b"last"),
+    ] {
         let browser = connect(&host);
         browser.upstream_sends(waiting);
-        let received = messages(&browser.upstream_sends_last(b"last"));
-        let [Message::Binary(bytes), Message::Close(_)] = &received[..] else {
-            panic!("a message and a Close frame, not {received:?}");
-        };
-        assert_eq!(bytes.as_ref(), [waiting, b"last"].concat());
+        let mut received = messages(&browser.upstream_sends_last(last));
+        assert!(matches!(received.pop(), Some(Message::Close(_))), "a Close frame at the end");
+        let bytes: Vec<u8> = received.into_iter().flat_map(Message::into_data).collect();
+        assert_eq!(bytes, [waiting, last].concat());
         assert_eq!(browser.end(), Some(End::Complete));
     }
     assert_sound(&host);
@@ -329,14 +363,14 @@ fn sessions_do_not_disturb_each_other() {
     let first = greeted(&host);
     let (second, call) = asked(&host, upgrade());
     let third = connect(&host);
-    third.upstream_sends(b"third");
+    third.upstream_sends(b"RFB 003.003\n");
     // A protocol error ends only its own session.
     first.client_sends(&frame(OpCode::Data(Data::Text), b"text"));
     host.answer(&call, grant());
     second.upstream_responds(connected());
-    assert_eq!(messages(&wake(&host, &third)), [binary(b"third")]);
-    second.upstream_sends(b"second");
-    assert_eq!(messages(&wake(&host, &second)), [binary(b"second")]);
+    assert_eq!(messages(&wake(&host, &third)), [binary(b"RFB 003.003\n")]);
+    second.upstream_sends(b"RFB 003.008\n");
+    assert_eq!(messages(&wake(&host, &second)), [binary(b"RFB 003.008\n")]);
     assert_eq!(first.end(), Some(End::ResetByFilter));
     assert_eq!((second.end(), third.end()), (None, None));
     assert_eq!(host.metrics()["vncgate.sessions.active"], 2);

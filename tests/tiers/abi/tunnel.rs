@@ -98,7 +98,7 @@ proptest! {
         steps in prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 1..50)), 0..40),
     ) {
         let host = host();
-        let browser = connect(&host);
+        let browser = greeted(&host);
         let (mut received, mut to_browser, mut pings) = (Vec::new(), Vec::new(), 0);
         for (from_browser, payload) in &steps {
             if *from_browser {

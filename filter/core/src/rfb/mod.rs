@@ -1,4 +1,11 @@
-//! The RFB handshake (RFC 6143 section 7.1) of a console that has a password.
+//! The RFB handshake (RFC 6143 section 7.1).
+//!
+//! # A console without a password
+//!
+//! A server speaks first (7.1.1). Until it has sent its version, nothing of the browser goes to it: the target may be
+//! another service at that port, which must not be told anything. After the version every byte passes.
+//!
+//! # A console with a password
 //!
 //! `RemoteDisplay.vnc.password` is the hypervisor's secret: it opens the console at any time, without a token.
 //! So the filter logs in with it and offers the browser security type None. Both sides speak the version that
@@ -19,6 +26,8 @@
 mod version;
 mod vnc_auth;
 
+use crate::websocket::CLOSE_REASON_LEN_MAX;
+use std::borrow::Cow;
 use version::{VERSION_LEN, Version};
 use vnc_auth::{CHALLENGE_LEN, respond};
 use vncgate_api::Secret;
@@ -35,6 +44,13 @@ const SECURITY_TYPE_VNC: u8 = 2;
 /// RFC 6143 7.1.3: `SecurityResult`.
 const SECURITY_RESULT_OK: u32 = 0;
 
+/// Most bytes of a server's reason that are read. With the words before it they fit a Close frame, whose reason may
+/// have 123 bytes.
+const REASON_LEN_MAX: usize = 64;
+
+const NOT_ACCEPTED: &str = "the console did not accept its password";
+const NO_SECURITY_TYPE: &str = "the console offers no security type that is known";
+
 /// What to send after an event.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Step {
@@ -42,13 +58,13 @@ pub struct Step {
     pub to_browser: Vec<u8>,
     /// Raw RFB bytes for the server.
     pub to_server: Vec<u8>,
-    /// Why the console cannot be opened. Set once; nothing is sent after this step.
-    pub failed: Option<&'static str>,
+    /// Why the console cannot be opened, in printable characters. Set once; nothing is sent after this step.
+    pub failed: Option<Cow<'static, str>>,
 }
 
 /// The security handshake of one session.
 pub struct SecurityHandshake {
-    password: Secret,
+    password: Option<Secret>,
     state: State,
     from_server: Vec<u8>,
     from_browser: Vec<u8>,
@@ -61,14 +77,17 @@ enum State {
     SecurityTypes(Version),
     Challenge(Version),
     SecurityResult(Version),
+    /// The server has refused and says why, after these words of ours.
+    Reason(Version, &'static str),
     BrowserChoice(Version),
     Done,
     Failed,
 }
 
 impl SecurityHandshake {
-    /// Creates a handshake that logs in with this password. VNC Authentication uses its first 8 bytes.
-    pub fn new(password: Secret) -> Self {
+    /// Creates a handshake that logs in with this password, of which VNC Authentication uses the first 8 bytes.
+    /// Without a password it is over with the server's version.
+    pub fn new(password: Option<Secret>) -> Self {
         let (from_server, from_browser) = Default::default();
         Self { password, state: State::ServerVersion, from_server, from_browser }
     }
@@ -90,6 +109,17 @@ impl SecurityHandshake {
         self.advance()
     }
 
+    /// Handles the end of what the server sends. Fails a handshake that waits for the server's reason.
+    pub fn handle_server_end(&mut self) -> Step {
+        let mut step = Step::default();
+        if let State::Reason(version, why) = self.state {
+            let reason = self.from_server.get(4..).unwrap_or_default();
+            let why = explain(why, reason);
+            self.state = fail_security(&mut step, version, why);
+        }
+        step
+    }
+
     fn advance(&mut self) -> Step {
         let mut step = Step::default();
         if self.state == State::Failed {
@@ -105,7 +135,7 @@ impl SecurityHandshake {
             step.to_server.append(&mut self.from_browser);
         } else if self.from_server.len().max(self.from_browser.len()) > UNREAD_LEN_MAX {
             self.state = State::Failed;
-            step.failed = Some("more was sent than an RFB handshake has");
+            step.failed = Some("more was sent than an RFB handshake has".into());
         }
         step
     }
@@ -118,6 +148,10 @@ impl SecurityHandshake {
                 let Some(version) = Version::parse(&message) else {
                     return fail(step, "the console does not speak RFB");
                 };
+                if self.password.is_none() {
+                    step.to_browser.extend_from_slice(&message);
+                    return Some(State::Done);
+                }
                 step.to_browser.extend_from_slice(version.as_bytes());
                 Some(State::BrowserVersion)
             }
@@ -130,36 +164,46 @@ impl SecurityHandshake {
                 Some(State::SecurityTypes(version))
             }
             State::SecurityTypes(version) => {
-                let security_type = match version {
+                let offered = match version {
                     Version::V3_3 => read_server_choice(&mut self.from_server)?,
                     _ => choose_security_type(&mut self.from_server)?,
                 };
-                if version > Version::V3_3 && security_type != SECURITY_TYPE_INVALID {
+                let Offered::Type(security_type) = offered else {
+                    return Some(match offered {
+                        Offered::Nothing => State::Reason(version, "the console refuses"),
+                        _ => fail_security(step, version, NO_SECURITY_TYPE.into()),
+                    });
+                };
+                if version > Version::V3_3 {
                     step.to_server.push(security_type);
                 }
                 match (security_type, version) {
                     (SECURITY_TYPE_VNC, _) => Some(State::Challenge(version)),
-                    (SECURITY_TYPE_NONE, Version::V3_8) => Some(State::SecurityResult(version)),
-                    (SECURITY_TYPE_NONE, _) => Some(offer_none(step, version)),
-                    _ => fail_security(
-                        step,
-                        version,
-                        "the console offers no security type that is known",
-                    ),
+                    (_, Version::V3_8) => Some(State::SecurityResult(version)),
+                    _ => Some(offer_none(step, version)),
                 }
             }
             State::Challenge(version) => {
                 let challenge = take::<CHALLENGE_LEN>(&mut self.from_server)?;
-                step.to_server.extend_from_slice(&respond(&self.password, challenge));
+                let password = self.password.as_ref()?;
+                step.to_server.extend_from_slice(&respond(password, challenge));
                 Some(State::SecurityResult(version))
             }
             State::SecurityResult(version) => {
                 let result = u32::from_be_bytes(take(&mut self.from_server)?);
-                if result == SECURITY_RESULT_OK {
-                    Some(offer_none(step, version))
-                } else {
-                    fail_security(step, version, "the console did not accept its password")
-                }
+                Some(match (result, version) {
+                    (SECURITY_RESULT_OK, _) => offer_none(step, version),
+                    // RFC 6143 7.1.3 and A.2: only 3.8 has a reason.
+                    (_, Version::V3_8) => State::Reason(version, NOT_ACCEPTED),
+                    _ => fail_security(step, version, NOT_ACCEPTED.into()),
+                })
+            }
+            State::Reason(version, why) => {
+                let (len, reason) = self.from_server.split_first_chunk::<4>()?;
+                let len = usize::try_from(u32::from_be_bytes(*len)).unwrap_or(usize::MAX);
+                let reason = reason.get(..len.min(REASON_LEN_MAX))?;
+                let why = explain(why, reason);
+                Some(fail_security(step, version, why))
             }
             State::BrowserChoice(version) => {
                 let [choice] = take(&mut self.from_browser)?;
@@ -177,19 +221,40 @@ impl SecurityHandshake {
 }
 
 fn fail(step: &mut Step, why: &'static str) -> Option<State> {
-    step.failed = Some(why);
+    step.failed = Some(why.into());
     Some(State::Failed)
 }
 
+/// Our words, and the server's reason if it gives one. What is not printable is escaped, so that it forges no line of
+/// a log.
+fn explain(why: &'static str, reason: &[u8]) -> Cow<'static, str> {
+    let reason = String::from_utf8_lossy(reason.get(..REASON_LEN_MAX).unwrap_or(reason));
+    let mut explained = format!("{why}: ");
+    let before = explained.len();
+    for character in reason.trim().chars() {
+        let rest = CLOSE_REASON_LEN_MAX.saturating_sub(explained.len());
+        let escaped = character.escape_debug();
+        match character {
+            '\'' | '"' if rest > 0 => explained.push(character),
+            _ if escaped.clone().map(char::len_utf8).sum::<usize>() <= rest => {
+                explained.extend(escaped)
+            }
+            _ => break,
+        }
+    }
+    if explained.len() == before { why.into() } else { explained.into() }
+}
+
 /// Fails as a server does in the security phase: no security type, and a reason (RFC 6143 7.1.2).
-fn fail_security(step: &mut Step, version: Version, why: &'static str) -> Option<State> {
+fn fail_security(step: &mut Step, version: Version, why: Cow<'static, str>) -> State {
     match version {
         Version::V3_3 => step.to_browser.extend_from_slice(&[0, 0, 0, SECURITY_TYPE_INVALID]),
         _ => step.to_browser.push(0),
     }
     step.to_browser.extend_from_slice(&(why.len() as u32).to_be_bytes());
     step.to_browser.extend_from_slice(why.as_bytes());
-    fail(step, why)
+    step.failed = Some(why);
+    State::Failed
 }
 
 /// Offers the browser security type None, as a server of this version does.
@@ -207,21 +272,36 @@ fn offer_none(step: &mut Step, version: Version) -> State {
     }
 }
 
+/// What a server offers in the security phase.
+#[derive(Clone, Copy)]
+enum Offered {
+    /// VNC Authentication or None.
+    Type(u8),
+    /// Other types alone.
+    Unknown,
+    /// No type: a reason follows (RFC 6143 7.1.2).
+    Nothing,
+}
+
 /// RFC 6143 A.1: a version 3.3 server names the one type, in 32 bits.
-fn read_server_choice(from_server: &mut Vec<u8>) -> Option<u8> {
+fn read_server_choice(from_server: &mut Vec<u8>) -> Option<Offered> {
     let security_type = u32::from_be_bytes(take(from_server)?);
-    Some(u8::try_from(security_type).unwrap_or(SECURITY_TYPE_INVALID))
+    Some(match u8::try_from(security_type) {
+        Ok(SECURITY_TYPE_INVALID) => Offered::Nothing,
+        Ok(known @ (SECURITY_TYPE_VNC | SECURITY_TYPE_NONE)) => Offered::Type(known),
+        _ => Offered::Unknown,
+    })
 }
 
 /// RFC 6143 7.1.2: a count, and the types. Chooses VNC Authentication before None, since the console has a
 /// password.
-fn choose_security_type(from_server: &mut Vec<u8>) -> Option<u8> {
+fn choose_security_type(from_server: &mut Vec<u8>) -> Option<Offered> {
     let (count, rest) = from_server.split_first()?;
     let types = rest.get(..usize::from(*count))?;
     let chosen = [SECURITY_TYPE_VNC, SECURITY_TYPE_NONE]
         .into_iter()
         .find(|supported| types.contains(supported))
-        .unwrap_or(SECURITY_TYPE_INVALID);
+        .map_or(if types.is_empty() { Offered::Nothing } else { Offered::Unknown }, Offered::Type);
     let len = types.len().saturating_add(1);
     from_server.drain(..len);
     Some(chosen)

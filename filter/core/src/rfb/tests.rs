@@ -4,7 +4,7 @@ use proptest::prelude::*;
 const PASSWORD: &str = "geheim12";
 
 fn handshake() -> SecurityHandshake {
-    SecurityHandshake::new(Secret(PASSWORD.to_owned()))
+    SecurityHandshake::new(Some(Secret(PASSWORD.to_owned())))
 }
 
 /// A script of both sides: what each sends, and what each is to have received in the end.
@@ -127,24 +127,80 @@ fn each_failure_is_said_to_the_browser_in_its_version() {
         handshake.handle_server_bytes(version);
         handshake.handle_browser_bytes(version);
         let mut step = handshake.handle_server_bytes(rest);
-        step.to_server.clear();
-        (step.failed.unwrap(), step.to_browser)
+        if step.failed.is_none() {
+            step = handshake.handle_server_end();
+        }
+        (step.failed.unwrap().into_owned(), step.to_browser)
     };
     let reason = |prefix: &[u8], why: &str| {
         [prefix, &(why.len() as u32).to_be_bytes(), why.as_bytes()].concat()
     };
     let rejected = "the console did not accept its password";
     let unknown = "the console offers no security type that is known";
+    let refuses = "the console refuses";
     let mut wrong_password = vec![1, SECURITY_TYPE_VNC];
     wrong_password.extend([[7; 16].as_slice(), &[0, 0, 0, 1]].concat());
+    let with_reason = |reason: &[u8]| {
+        [&wrong_password, &(reason.len() as u32).to_be_bytes()[..], reason].concat()
+    };
+    let shown = |reason: &str| format!("{rejected}: {reason}");
+    // The server announces four gigabytes.
+    let mut endless = [&wrong_password, &[0xff; 4][..]].concat();
+    endless.extend(b"x".repeat(500));
     for (version, rest, why, prefix) in [
-        (b"RFB 003.008\n", wrong_password, rejected, &[0][..]),
-        (b"RFB 003.008\n", vec![2, 18, 19], unknown, &[0]),
-        (b"RFB 003.007\n", vec![0, 0, 0, 0, 4, b'b', b'u', b's', b'y'], unknown, &[0]),
-        (b"RFB 003.003\n", vec![0, 0, 0, 0], unknown, &[0, 0, 0, 0]),
-        (b"RFB 003.003\n", vec![0, 0, 1, 2], unknown, &[0, 0, 0, 0]),
+        (b"RFB 003.008\n", wrong_password.clone(), rejected.to_owned(), &[0][..]),
+        (b"RFB 003.008\n", with_reason(b""), rejected.to_owned(), &[0]),
+        (b"RFB 003.008\n", with_reason(b"Too many tries"), shown("Too many tries"), &[0]),
+        (b"RFB 003.008\n", with_reason(b"can't \"x\"\n"), shown("can't \"x\""), &[0]),
+        (b"RFB 003.008\n", with_reason(b"a\r\n\x1b[2Jb"), shown("a\\r\\n\\u{1b}[2Jb"), &[0]),
+        (b"RFB 003.008\n", with_reason("a\u{202e}b".as_bytes()), shown("a\\u{202e}b"), &[0]),
+        (b"RFB 003.008\n", with_reason(b"\xffno"), shown("\u{fffd}no"), &[0]),
+        (b"RFB 003.008\n", endless, shown(&"x".repeat(REASON_LEN_MAX)), &[0]),
+        (b"RFB 003.008\n", with_reason(&[7; 64]), shown(&"\\u{7}".repeat(16)), &[0]),
+        // Version 3.7 has no reason.
+        (b"RFB 003.007\n", wrong_password.clone(), rejected.to_owned(), &[0]),
+        (b"RFB 003.008\n", vec![2, 18, 19], unknown.to_owned(), &[0]),
+        (b"RFB 003.007\n", b"\0\0\0\0\x04busy".to_vec(), format!("{refuses}: busy"), &[0]),
+        (b"RFB 003.007\n", b"\0\0\0\0\x04bu".to_vec(), format!("{refuses}: bu"), &[0]),
+        (b"RFB 003.003\n", vec![0, 0, 0, 0], refuses.to_owned(), &[0, 0, 0, 0]),
+        (b"RFB 003.003\n", vec![0, 0, 1, 2], unknown.to_owned(), &[0, 0, 0, 0]),
     ] {
-        assert_eq!(fail(version, &rest), (why, reason(prefix, why)));
+        assert!(why.len() <= CLOSE_REASON_LEN_MAX, "it fits a Close frame: {why}");
+        assert_eq!(fail(version, &rest), (why.clone(), reason(prefix, &why)));
+    }
+}
+
+/// Without a password nothing of the browser goes to a target that has not spoken RFB.
+#[test]
+fn without_a_password_the_server_s_version_opens_the_way() {
+    for version in [b"RFB 003.008\n", b"RFB 003.003\n", b"RFB 003.889\n", b"RFB 005.000\n"] {
+        for cut in [1, 5, 12] {
+            let mut handshake = SecurityHandshake::new(None);
+            let early = handshake.handle_browser_bytes(b"early");
+            assert_eq!(early, Step::default());
+            let (mut to_browser, mut to_server) = (Vec::new(), Vec::new());
+            for bytes in version.chunks(cut) {
+                assert!(!handshake.is_done() && to_server.is_empty());
+                let step = handshake.handle_server_bytes(bytes);
+                assert_eq!(step.failed, None);
+                to_browser.extend(step.to_browser);
+                to_server.extend(step.to_server);
+            }
+            assert!(handshake.is_done());
+            assert_eq!((&to_browser[..], &to_server[..]), (&version[..], &b"early"[..]));
+            let step = handshake.handle_server_bytes(b"\x01\x01");
+            assert_eq!(step.to_browser, b"\x01\x01");
+        }
+    }
+    for other in
+        [&b"SSH-2.0-OpenSSH_9.6\r\n"[..], b"220 esx ready\r\n", b"RFB 003.008 ", b"rfb 003.008\n"]
+    {
+        let mut handshake = SecurityHandshake::new(None);
+        handshake.handle_browser_bytes(b"GET / HTTP/1.1\r\n\r\n");
+        let step = handshake.handle_server_bytes(other);
+        assert_eq!(step.failed.as_deref(), Some("the console does not speak RFB"));
+        assert!(step.to_browser.is_empty() && step.to_server.is_empty());
+        assert_eq!(handshake.handle_browser_bytes(b"more"), Step::default());
     }
 }
 

@@ -174,7 +174,7 @@ impl Session {
         }
     }
 
-    /// Whether the filter itself logs in, so that it has to read the server's bytes.
+    /// Whether the filter takes part in the console's handshake, so that it has to read the server's bytes.
     pub fn reads_server_bytes(&self) -> bool {
         matches!(&self.state, State::Open(tunnel) if tunnel.reads_server_bytes())
     }

@@ -3,6 +3,9 @@
 /// Payload limit of a control frame, in bytes (RFC 6455 5.5).
 pub(super) const CONTROL_PAYLOAD_MAX: usize = 125;
 
+/// Longest reason of a Close frame with a code, in bytes (RFC 6455 5.5.1).
+pub const CLOSE_REASON_LEN_MAX: usize = CONTROL_PAYLOAD_MAX - 2;
+
 /// Most bytes of Pong frames that wait to be sent. A browser normally sends one Ping at a time. Beyond this
 /// limit the older Pongs are dropped, which RFC 6455 5.5.3 allows.
 pub const PENDING_PONGS_MAX: usize = 4 * 1024;

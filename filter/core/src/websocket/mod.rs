@@ -19,7 +19,9 @@ mod deframer;
 mod frame;
 mod header;
 
-pub use control::{CloseCode, End, PENDING_PONGS_MAX, PING_FRAME, close_frame};
+pub use control::{
+    CLOSE_REASON_LEN_MAX, CloseCode, End, PENDING_PONGS_MAX, PING_FRAME, close_frame,
+};
 pub use deframer::{Deframed, Deframer};
 pub use frame::FrameHeader;
 

@@ -1,5 +1,6 @@
 //! TCP servers that misbehave, or merely echo, where a VNC server is expected.
 
+use super::RFB_VERSION;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,11 +37,12 @@ impl TcpServer {
         Self { address, accepted, task }
     }
 
-    /// Sends back every byte, then the end of the stream.
+    /// Begins as an RFB server does, then sends back every byte, then the end of the stream.
     pub async fn echo(ip: IpAddr) -> Self {
         Self::start(ip, async |mut connection: TcpStream| {
-            let (mut from, mut to) = connection.split();
             // The peer may leave at any time.
+            let _ = connection.write_all(RFB_VERSION).await;
+            let (mut from, mut to) = connection.split();
             let _ = tokio::io::copy(&mut from, &mut to).await;
             let _ = to.shutdown().await;
         })

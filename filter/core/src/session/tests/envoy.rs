@@ -3,6 +3,7 @@
 use crate::outputs::{Edit, Outputs};
 use crate::session::Session;
 use crate::websocket::FrameHeader;
+use std::borrow::Cow;
 use tungstenite::protocol::Role;
 use tungstenite::{Message, WebSocket};
 
@@ -16,6 +17,7 @@ pub(super) struct Envoy {
     pub(super) wake_up: bool,
     pub(super) holding: bool,
     pub(super) reset: bool,
+    pub(super) failure: Option<Cow<'static, str>>,
 }
 
 fn edit(edit: Edit, held: &mut Vec<u8>, sent: &mut Vec<u8>) {
@@ -35,8 +37,18 @@ fn edit(edit: Edit, held: &mut Vec<u8>, sent: &mut Vec<u8>) {
 impl Envoy {
     pub(super) fn new(session: Session) -> Self {
         let (held, sent, held_for_server, sent_to_server) = Default::default();
-        let (wake_up, holding, reset) = Default::default();
-        Self { session, held, sent, held_for_server, sent_to_server, wake_up, holding, reset }
+        let (wake_up, holding, reset, failure) = Default::default();
+        Self {
+            session,
+            held,
+            sent,
+            held_for_server,
+            sent_to_server,
+            wake_up,
+            holding,
+            reset,
+            failure,
+        }
     }
 
     pub(super) fn carry_out(&mut self, outputs: Outputs) {
@@ -44,6 +56,7 @@ impl Envoy {
         edit(outputs.to_server, &mut self.held_for_server, &mut self.sent_to_server);
         self.wake_up |= outputs.wake_up;
         self.reset |= outputs.reset;
+        self.failure = outputs.failure.or(self.failure.take());
     }
 
     pub(super) fn server(&mut self, bytes: &[u8], end: bool) {

@@ -8,6 +8,8 @@ use tungstenite::Message;
 
 const GRANT: &[u8] = br#"{"session":"s","instance":"i","expires_at":"t",
     "target":{"protocol":"vnc","address":"127.0.0.2:5901"}}"#;
+/// RFC 6143 7.1.1: what an RFB server says first.
+const GREETING: &[u8] = b"RFB 003.008\n";
 const PING: &[u8] = &[0x89, 0x81, 0, 0, 0, 0, b'p'];
 const CLOSE: &[u8] = &[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
 const TEXT: &[u8] = &[0x81, 0x81, 0, 0, 0, 0, b't'];
@@ -151,9 +153,43 @@ fn a_target_that_cannot_be_reached_is_a_refusal() {
 #[test]
 fn frames_sent_before_the_101_are_unwrapped_too() {
     let mut envoy = Envoy::new(granted());
-    assert_eq!(envoy.browser(b"\x82\x81\0\0\0\0x"), b"x");
+    assert_eq!(envoy.browser(b"\x82\x81\0\0\0\0x"), b"");
     assert!(matches!(envoy.session.handle_response(200), OnResponse::Switch(_)));
-    assert_eq!(envoy.browser(b"\x82\x81\0\0\0\0y"), b"y");
+    assert_eq!(envoy.browser(b"\x82\x81\0\0\0\0y"), b"");
+    envoy.server(GREETING, false);
+    envoy.tick();
+    assert_eq!(envoy.sent_to_server, b"xy");
+    envoy.sent_to_server.clear();
+    assert_eq!(envoy.browser(b"\x82\x81\0\0\0\0z"), b"z");
+    assert_eq!(envoy.browser(b"\x82\x81\0\0\0\0z"), b"z");
+}
+
+#[test]
+fn a_target_that_does_not_speak_rfb_is_told_nothing() {
+    // Whether it says so at once, in pieces, or as it ends.
+    for (pieces, end) in [
+        (&[&b"SSH-2.0-OpenSSH_9.6\r\n"[..]][..], false),
+        (&[b"220 esx", b" ESMTP\r\n"], false),
+        (&[b"RFB 003", b".008 but not", b" quite"], false),
+        (&[b"HTTP/1.1 400 Bad Request\r\n\r\n"], true),
+    ] {
+        let mut envoy = Envoy::new(open());
+        assert_eq!(envoy.browser(&masked(b"GET / HTTP/1.1\r\n\r\n")), b"");
+        let (last, first) = pieces.split_last().unwrap();
+        for piece in first {
+            envoy.server(piece, false);
+            envoy.tick();
+        }
+        envoy.server(last, end);
+        envoy.tick();
+        envoy.tick();
+        assert_eq!(envoy.browser(&masked(b"more")), b"");
+        assert_eq!(envoy.sent_to_server, b"");
+        let messages = envoy.messages();
+        assert_eq!(messages.len(), 1, "nor is the browser told what it said: {messages:?}");
+        assert_eq!(close_code(&messages[0]), 1011);
+        assert!(envoy.reset || end);
+    }
 }
 
 #[test]
@@ -169,13 +205,14 @@ fn the_first_bytes_wait_for_the_wake_up_and_the_next_do_not() {
 }
 
 #[test]
-fn bytes_that_come_before_the_wake_up_join_the_first() {
+fn bytes_that_come_before_the_wake_up_wait_with_the_first() {
     let mut envoy = Envoy::new(open());
-    envoy.server(b"one", false);
+    envoy.server(GREETING, false);
     envoy.server(b"two", false);
-    assert_eq!(envoy.messages(), [binary(b"onetwo")]);
-    envoy.tick();
     assert_eq!(envoy.messages(), []);
+    envoy.tick();
+    assert_eq!(envoy.messages(), [binary(GREETING), binary(b"two")]);
+    envoy.tick();
     assert!(!envoy.reset);
 }
 
@@ -183,11 +220,11 @@ fn bytes_that_come_before_the_wake_up_join_the_first() {
 fn a_ping_is_answered_at_once_while_the_server_is_silent() {
     let mut envoy = Envoy::new(open());
     assert_eq!(envoy.browser(PING), b"");
-    envoy.server(b"hello", false);
+    envoy.server(GREETING, false);
     assert_eq!(envoy.browser(PING), b"");
     envoy.tick();
     let pong = Message::Pong(b"p".to_vec().into());
-    assert_eq!(envoy.messages(), [binary(b"hello"), pong.clone(), pong.clone()]);
+    assert_eq!(envoy.messages(), [pong.clone(), binary(GREETING), pong.clone()]);
     envoy.browser(&[PING, PING].concat());
     assert_eq!(envoy.messages(), [pong.clone(), pong]);
 }
@@ -195,7 +232,7 @@ fn a_ping_is_answered_at_once_while_the_server_is_silent() {
 #[test]
 fn a_browser_that_only_sends_pings_gets_a_bounded_answer() {
     let mut envoy = Envoy::new(open());
-    envoy.server(b"hello", false);
+    envoy.server(GREETING, false);
     envoy.tick();
     for _ in 0..100_000 {
         envoy.browser(PING);
@@ -210,7 +247,7 @@ fn a_browser_that_only_sends_pings_gets_a_bounded_answer() {
 #[test]
 fn a_close_is_answered_with_its_code_and_then_the_stream_ends() {
     let mut envoy = Envoy::new(open());
-    envoy.server(b"hello", false);
+    envoy.server(GREETING, false);
     envoy.tick();
     envoy.browser(CLOSE);
     assert!(!envoy.reset);
@@ -226,14 +263,14 @@ fn a_close_is_answered_with_its_code_and_then_the_stream_ends() {
 #[test]
 fn a_breach_of_the_protocol_is_named_before_the_stream_ends() {
     let mut envoy = Envoy::new(open());
-    envoy.server(b"hello", false);
+    envoy.server(GREETING, false);
     envoy.browser(TEXT);
     envoy.tick();
     assert!(!envoy.reset);
     envoy.tick();
     assert!(envoy.reset);
     let messages = envoy.messages();
-    assert_eq!(messages[0], binary(b"hello"));
+    assert_eq!(messages[0], binary(GREETING));
     assert_eq!(close_code(&messages[1]), 1003);
 }
 
@@ -246,8 +283,8 @@ fn a_close_that_cannot_be_sent_ends_the_stream_at_once() {
 
 #[test]
 fn the_end_of_the_server_is_a_close_after_its_last_bytes() {
-    for greeting in [&b""[..], b"hello"] {
-        for last in [&b""[..], b"bye"] {
+    for (greeting, lasts) in [(&b""[..], [&b""[..], GREETING]), (GREETING, [b"", b"bye"])] {
+        for last in lasts {
             let mut envoy = Envoy::new(open());
             let mut expected = Vec::new();
             if !greeting.is_empty() {
@@ -277,7 +314,7 @@ fn an_unresponsive_browser_gets_a_ping_and_then_its_session_ends() {
         keepalive_tick(&mut envoy);
     }
     assert!(!envoy.reset, "no Ping could be sent");
-    envoy.server(b"hello", false);
+    envoy.server(GREETING, false);
     envoy.tick();
     envoy.messages();
     for _ in 0..10 {
@@ -358,10 +395,17 @@ fn a_login_that_fails_says_why_and_ends() {
     envoy.server(&[1, 2], false);
     envoy.server(&[7; 16], false);
     envoy.server(&[0, 0, 0, 1], false);
+    envoy.server(b"\0\0\0\x04busy", false);
     envoy.tick();
     assert!(envoy.reset);
-    let messages = envoy.messages();
-    assert_eq!(close_code(&messages[messages.len() - 1]), 1011);
+    let why = "the console did not accept its password: busy";
+    assert_eq!(envoy.failure.as_deref(), Some(why));
+    match envoy.messages().pop() {
+        Some(Message::Close(Some(close))) => {
+            assert_eq!((u16::from(close.code), close.reason.as_str()), (1011, why));
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -402,9 +446,20 @@ fn a_login_that_stalls_is_ended_with_a_reason() {
 }
 
 #[test]
+fn a_console_that_stalls_in_its_version_is_ended_with_a_reason() {
+    let mut envoy = Envoy::new(open());
+    envoy.server(b"RFB 003", false);
+    envoy.tick();
+    assert!(envoy.time_out());
+    envoy.tick();
+    assert!(envoy.reset);
+    assert_eq!(close_code(&envoy.messages()[0]), 1011);
+}
+
+#[test]
 fn a_console_that_has_begun_does_not_time_out() {
     let mut envoy = Envoy::new(open());
-    envoy.server(b"R", false);
+    envoy.server(GREETING, false);
     assert!(!envoy.time_out());
     envoy.tick();
     assert!(!envoy.time_out());
@@ -447,7 +502,8 @@ proptest! {
         ], 1..40),
     ) {
         let mut envoy = Envoy::new(open());
-        let mut expected = Vec::new();
+        let mut expected = GREETING.to_vec();
+        envoy.server(GREETING, false);
         for event in events {
             match event {
                 Some(bytes) => {
