@@ -1,5 +1,6 @@
 //! HTTP requests to other services: vCenter, Keystone, another authority.
 
+use crate::foreign_text::printable;
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::{Client, ClientBuilder, Response};
 use rustls::ClientConfig;
@@ -39,7 +40,7 @@ pub async fn read_body(mut response: Response, limit: usize) -> Result<Vec<u8>, 
     Ok(body)
 }
 
-/// The error with all its causes, and without the URL, which the caller logs itself.
+/// The error with all its causes, fit for a log line, and without the URL, which the caller logs itself.
 pub fn explain(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();
@@ -48,5 +49,5 @@ pub fn explain(error: reqwest::Error) -> String {
         text = format!("{text}: {cause}");
         source = cause.source();
     }
-    text
+    printable(&text)
 }

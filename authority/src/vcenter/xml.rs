@@ -4,6 +4,7 @@
 //! attributes that serde takes for one field, and serde accepts the right local name in a wrong namespace. The
 //! cursor neither recurses nor buffers, so a document costs memory and time in proportion to its bytes.
 
+use crate::foreign_text::printable;
 use quick_xml::errors::Error as XmlError;
 use quick_xml::escape::resolve_xml_entity;
 use quick_xml::events::{BytesStart, Event};
@@ -23,7 +24,7 @@ pub enum Malformed {
     #[error("it is not UTF-8")]
     Encoding,
     /// Not well-formed.
-    #[error("it is not well-formed XML: {0}")]
+    #[error("it is not well-formed XML: {}", printable(.0))]
     Syntax(String),
     /// The document ends inside an element.
     #[error("it ends in the middle")]
@@ -32,10 +33,10 @@ pub enum Malformed {
     #[error("it has a document type declaration")]
     DocumentType,
     /// A reference to an entity that XML does not predefine.
-    #[error("it refers to the undefined entity {0:?}")]
+    #[error("it refers to the undefined entity {:?}", printable(.0))]
     Entity(String),
     /// A different document, an HTML page for example.
-    #[error("it has {found} where {expected} belongs")]
+    #[error("it has {} where {expected} belongs", printable(.found))]
     Unexpected {
         /// What the protocol requires here.
         expected: &'static str,

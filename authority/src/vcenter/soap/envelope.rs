@@ -1,6 +1,7 @@
 //! The SOAP envelope around every call and every reply, and the faults that replace a response.
 
-use super::error::{FAULT_MESSAGE_LIMIT, Fault, SoapError};
+use super::error::{Fault, SoapError};
+use crate::foreign_text::printable;
 use crate::vcenter::xml::{Cursor, Element, Malformed};
 use quick_xml::escape::escape;
 
@@ -72,10 +73,11 @@ fn fault(cursor: &mut Cursor<'_>, parent: &Element<'_>) -> Result<Fault, Malform
             _ => {}
         }
     }
-    if let Some((end, _)) = message.char_indices().nth(FAULT_MESSAGE_LIMIT) {
-        message.truncate(end);
-    }
-    Ok(Fault { kind: kind.unwrap_or(code), message, privilege })
+    Ok(Fault {
+        kind: printable(&kind.unwrap_or(code)),
+        message: printable(&message),
+        privilege: privilege.as_deref().map(printable),
+    })
 }
 
 /// The privilege that a `NoPermission` names: `privilegeId`, or since vSphere 7.0.3.2 a list for each entity.

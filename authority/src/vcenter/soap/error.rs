@@ -1,5 +1,6 @@
 //! Why a SOAP call has no result: a fault, or a reply that cannot be read.
 
+use crate::foreign_text::printable;
 use crate::vcenter::xml::Malformed;
 use thiserror::Error;
 
@@ -20,7 +21,7 @@ pub enum SoapError {
 pub struct Fault {
     /// The vSphere fault type, such as `NotAuthenticated`; without one, the SOAP fault code.
     pub kind: String,
-    /// vCenter's words, cut at [`FAULT_MESSAGE_LIMIT`].
+    /// vCenter's words, fit for a log line.
     pub message: String,
     /// Of `NoPermission`: the privilege that the account lacks.
     pub privilege: Option<String>,
@@ -56,9 +57,6 @@ impl Fault {
 
     /// A fault of this type that did not arrive as a fault of the call.
     pub(in crate::vcenter) fn from_kind(kind: &str, message: &str) -> Self {
-        Self { kind: kind.to_owned(), message: message.to_owned(), privilege: None }
+        Self { kind: printable(kind), message: message.to_owned(), privilege: None }
     }
 }
-
-/// Longest message of a fault, in characters. It goes to the log, where a line or two of a screen suffice.
-pub const FAULT_MESSAGE_LIMIT: usize = 300;

@@ -24,7 +24,7 @@ mod ticket;
 mod view;
 
 pub use envelope::SOAP_ACTION;
-pub use error::{FAULT_MESSAGE_LIMIT, Fault, SoapError};
+pub use error::{Fault, SoapError};
 pub use page::{ObjectContent, Page, read_continued_page, read_page};
 pub use reconfigure::{read_task, reconfigure_vm};
 pub use retrieve::{

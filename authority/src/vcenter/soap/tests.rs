@@ -1,6 +1,7 @@
 //! Replies as vcsim and vCenter write them, and replies as they must not break the reader.
 
 use super::*;
+use crate::foreign_text::FOREIGN_TEXT_LIMIT;
 use crate::vcenter::xml::Malformed;
 use proptest::prelude::*;
 use quick_xml::escape::escape;
@@ -120,10 +121,10 @@ fn a_fault_is_known_by_its_type() {
 fn a_fault_s_message_is_cut_between_characters() {
     let reply = envelope(&format!(
         "<soapenv:Fault><faultcode>c</faultcode><faultstring>{}</faultstring></soapenv:Fault>",
-        "é".repeat(FAULT_MESSAGE_LIMIT + 1)
+        "é".repeat(FOREIGN_TEXT_LIMIT + 1)
     ));
     let Err(SoapError::Fault(fault)) = read_page(&reply) else { panic!("not a fault") };
-    assert_eq!(fault.message.chars().count(), FAULT_MESSAGE_LIMIT);
+    assert_eq!(fault.message.chars().count(), FOREIGN_TEXT_LIMIT);
 }
 
 #[test]
