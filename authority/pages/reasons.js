@@ -29,6 +29,16 @@ const REASONS = {
         advice: null,
         retry: "auto",
     },
+    vcenter_refused: {
+        summary: "vCenter refuses to open the console.",
+        advice: null,
+        retry: "manual",
+    },
+    host_unresolved: {
+        summary: "The name of the virtual machine's host has no address.",
+        advice: "Tell your administrator: the console gateway cannot look the ESXi host's name up.",
+        retry: "manual",
+    },
     vcenter_unavailable: {
         summary: "vCenter does not answer, so the console cannot be checked.",
         advice: "Try again in a moment. If it lasts, tell your administrator that vCenter is down.",

@@ -5,7 +5,7 @@
 //! listener, and the authority answers
 //!
 //! - `200` and a [`Grant`]: connect this session to this target, or
-//! - `403`, `409`, `429` or `503` and a [`Refusal`]: show the browser this reason.
+//! - `403`, `409`, `429`, `502` or `503` and a [`Refusal`]: show the browser this reason.
 //!
 //! The crate contains only what filter and authority must agree on. It depends on `serde` alone, because it is
 //! also compiled into the WebAssembly filter.
@@ -120,8 +120,12 @@ pub enum RefusalCode {
     ConsoleUnavailable,
     /// `429`: the client has shown too many unknown tokens and is refused for a while.
     TooManyAttempts,
+    /// `502`: vCenter answered, and refused what opens the console. The message has the type of its fault.
+    VcenterRefused,
     /// `503`: vCenter did not answer, or not in time. Worth another try.
     VcenterUnavailable,
+    /// `503`: the name of the virtual machine's host has no address.
+    HostUnresolved,
     /// `503`: the virtual machine has as many WebMKS consoles open as VMware allows (40).
     ConsoleLimit,
     /// `503`: the authority itself cannot answer now: token store down, or shutting down.
@@ -130,13 +134,15 @@ pub enum RefusalCode {
 
 impl RefusalCode {
     /// Every code, for tables and tests.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::TokenInvalid,
         Self::PermissionDenied,
         Self::ConsoleMoved,
         Self::ConsoleUnavailable,
         Self::TooManyAttempts,
+        Self::VcenterRefused,
         Self::VcenterUnavailable,
+        Self::HostUnresolved,
         Self::ConsoleLimit,
         Self::AuthorityUnavailable,
     ];
@@ -147,7 +153,11 @@ impl RefusalCode {
             Self::TokenInvalid | Self::PermissionDenied => 403,
             Self::ConsoleMoved | Self::ConsoleUnavailable => 409,
             Self::TooManyAttempts => 429,
-            Self::VcenterUnavailable | Self::ConsoleLimit | Self::AuthorityUnavailable => 503,
+            Self::VcenterRefused => 502,
+            Self::VcenterUnavailable
+            | Self::HostUnresolved
+            | Self::ConsoleLimit
+            | Self::AuthorityUnavailable => 503,
         }
     }
 
@@ -159,7 +169,9 @@ impl RefusalCode {
             Self::ConsoleMoved => "console_moved",
             Self::ConsoleUnavailable => "console_unavailable",
             Self::TooManyAttempts => "too_many_attempts",
+            Self::VcenterRefused => "vcenter_refused",
             Self::VcenterUnavailable => "vcenter_unavailable",
+            Self::HostUnresolved => "host_unresolved",
             Self::ConsoleLimit => "console_limit",
             Self::AuthorityUnavailable => "authority_unavailable",
         }

@@ -1,7 +1,8 @@
 //! `[console]`: which consoles are offered, and how long their tokens live.
 
 use super::section::Section;
-use crate::console::{IssueSettings, PageUrl};
+use super::values::{parse_networks, parse_ports};
+use crate::console::{AllowedTargets, IssueSettings, PageUrl};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -32,12 +33,27 @@ pub(super) fn read_console(mut section: Section<'_>) -> (Option<IssueSettings>, 
             "is not a folder (Debian's package novnc has the pages in /usr/share/novnc)",
         );
     }
+    let allowed_targets = read_allowed_targets(&mut section);
     section.end();
-    let settings = token_ttl.zip(single_use).map(|(token_ttl, single_use)| IssueSettings {
-        novnc_url,
-        xvpvnc_url,
-        token_ttl,
-        single_use,
-    });
-    (settings, web)
+    let settings = || {
+        Some(IssueSettings {
+            novnc_url,
+            xvpvnc_url,
+            token_ttl: token_ttl?,
+            single_use: single_use?,
+            allowed_targets: allowed_targets?,
+        })
+    };
+    (settings(), web)
+}
+
+fn read_allowed_targets(section: &mut Section<'_>) -> Option<AllowedTargets> {
+    let vnc_ports = if section.has("vnc_ports") {
+        section.parsed("vnc_ports", parse_ports)
+    } else {
+        Some(AllowedTargets::default().vnc_ports)
+    };
+    let networks = section.strings("allowed_networks")?;
+    let networks = section.ok("allowed_networks", parse_networks(&networks));
+    Some(AllowedTargets { vnc_ports: vnc_ports?, networks: networks? })
 }

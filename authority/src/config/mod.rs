@@ -106,6 +106,7 @@ fn read(mut root: Section<'_>) -> Option<Config> {
     if let Some(twice) = first_duplicate(service_hosts.iter().copied()) {
         root.problem("vcenter", format!("two have the service_host {twice:?}"));
     }
+    check_vnc_ports(&mut root, consoles.as_ref(), &vcenters);
     let sites = read_sites(&mut root, peer, &service_hosts, shared_store);
     // A vCenter with problems may lack its name. Then a project that names it is not reported as well.
     let service_hosts = vcenters.iter().all(Option::is_some).then_some(&service_hosts[..]);
@@ -125,6 +126,25 @@ fn read(mut root: Section<'_>) -> Option<Config> {
         sites,
         log: log?,
     })
+}
+
+/// A port that is chosen for a machine has to be one that its console may have.
+fn check_vnc_ports(
+    root: &mut Section<'_>,
+    consoles: Option<&IssueSettings>,
+    vcenters: &[Option<VcenterConfig>],
+) {
+    let Some(IssueSettings { allowed_targets, .. }) = consoles else { return };
+    let allowed = &allowed_targets.vnc_ports;
+    for (index, vcenter) in vcenters.iter().enumerate() {
+        let Some(chosen) = vcenter.as_ref().and_then(|one| one.consoles.enable_vnc.as_ref()) else {
+            continue;
+        };
+        if chosen.ports.start() < allowed.start() || chosen.ports.end() > allowed.end() {
+            let key = format!("vcenter[{index}].enable_vnc.ports");
+            root.problem(&key, "has ports that are not in console.vnc_ports");
+        }
+    }
 }
 
 fn read_webmks(mut section: Section<'_>) -> Option<PathBuf> {

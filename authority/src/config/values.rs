@@ -2,10 +2,14 @@
 
 use super::section::Section;
 use crate::tls::Trust;
+use ipnet::IpNet;
 use rustls::ClientConfig;
 use secrecy::SecretString;
 use std::collections::HashSet;
 use std::fs;
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::ops::RangeInclusive;
 use url::{Host, Url};
 
 pub(super) fn read_password(section: &mut Section<'_>) -> Option<SecretString> {
@@ -84,7 +88,54 @@ pub(super) fn parse_service_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
+/// Parses a range of TCP ports, `5900-6105`.
+pub(super) fn parse_ports(text: &str) -> Result<RangeInclusive<NonZeroU16>, &'static str> {
+    let bounds = text.split_once('-').and_then(|(first, last)| {
+        Some((first.trim().parse::<NonZeroU16>().ok()?, last.trim().parse::<NonZeroU16>().ok()?))
+    });
+    match bounds {
+        Some((first, last)) if first <= last => Ok(first..=last),
+        _ => Err("must be a range of TCP ports such as \"5900-6105\""),
+    }
+}
+
+/// Parses networks in CIDR notation, `192.0.2.0/24`, and single addresses.
+pub(super) fn parse_networks(texts: &[String]) -> Result<Vec<IpNet>, String> {
+    let parse = |text: &String| {
+        let address = || text.parse().map(|address: IpAddr| IpNet::from(address)).ok();
+        let network = text.parse().ok().or_else(address);
+        network.ok_or_else(|| format!("must be networks such as \"192.0.2.0/24\", not {text:?}"))
+    };
+    texts.iter().map(parse).collect()
+}
+
 pub(super) fn first_duplicate<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let mut seen = HashSet::new();
     names.find(|name| !seen.insert(*name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_a_range() {
+        let ports = parse_ports("5900 - 6105").unwrap();
+        assert_eq!((ports.start().get(), ports.end().get()), (5900, 6105));
+        assert!(parse_ports("5900-5900").is_ok());
+        for wrong in ["", "5900", "-5900", "0-1", "6105-5900", "1-65536", "a-b"] {
+            assert!(parse_ports(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn networks_are_written_as_cidr_or_as_one_address() {
+        let parse = |text: &str| parse_networks(&[text.to_owned()]).map(|mut all| all.remove(0));
+        assert_eq!(parse("192.0.2.0/24").unwrap().to_string(), "192.0.2.0/24");
+        assert_eq!(parse("192.0.2.5").unwrap().to_string(), "192.0.2.5/32");
+        assert_eq!(parse("::1").unwrap().to_string(), "::1/128");
+        for wrong in ["", "localhost", "192.0.2.0/33", "192.0.2", "192.0.2.0-192.0.2.9"] {
+            assert!(parse(wrong).unwrap_err().contains("must be networks"), "{wrong}");
+        }
+    }
 }

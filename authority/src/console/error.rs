@@ -8,6 +8,8 @@ use crate::vcenter::VcenterError;
 use crate::vcenter::vcenters::LocateError;
 use crate::vcenter::vnc_port::VncPortError;
 use std::io;
+use std::net::IpAddr;
+use std::num::NonZeroU16;
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -34,7 +36,7 @@ pub enum IssueError {
         /// What vCenter says.
         actual: String,
     },
-    /// The host's name has no address to compare with the address that the caller named.
+    /// The host's name has no address, so Envoy could not connect to it.
     #[error(transparent)]
     Resolve(#[from] ResolveError),
     /// The token was not stored.
@@ -146,12 +148,21 @@ pub enum ConsoleUnavailable {
     /// The port may lead to the console of either machine.
     #[error("another running machine of the host has the same VNC port")]
     PortShared,
+    /// The port may be another service's.
+    #[error("the VNC port {0} is not in console.vnc_ports")]
+    PortNotAllowed(NonZeroU16),
+    /// The address is no other machine's, or is one of this machine.
+    #[error(
+        "the host has the address {0}, which is loopback, link-local, multicast or this machine's own, and not in \
+         console.allowed_networks"
+    )]
+    AddressNotAllowed(IpAddr),
     /// Envoy cannot verify the host.
     #[error("{0}")]
     HostCertificate(HostCertificateError),
 }
 
-/// Why vCenter refuses a ticket for an available console.
+/// Why there is no ticket for an available console.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum TicketError {
     /// The account lacks the privilege to open consoles.
@@ -163,4 +174,13 @@ pub enum TicketError {
     /// VMware's limit of consoles of one machine is reached.
     #[error("the machine has as many consoles open as its host allows")]
     Limit,
+    /// Another fault.
+    #[error("vCenter refuses a ticket with {fault}")]
+    Refused {
+        /// vSphere's name of the fault.
+        fault: String,
+    },
+    /// The ticket would lead to another host.
+    #[error("the ticket is for the address {0}, which the machine's host does not have")]
+    OtherHost(IpAddr),
 }

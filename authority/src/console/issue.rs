@@ -60,9 +60,18 @@ impl Consoles {
             let (claimed, actual) = (claimed.clone(), host.name.clone());
             return Err(IssueError::OtherHost { claimed, actual });
         }
+        let allowed = &self.settings.allowed_targets;
         let vnc_port = match protocol(vcenter, &machine, request.console)? {
-            Protocol::Vnc => Some(vcenter.vnc_port(&machine, &host.reference).await?),
-            Protocol::Webmks => None,
+            Protocol::Vnc => {
+                allowed.check_address(self.resolver.resolve(&host.name).await?)?;
+                let port = vcenter.vnc_port(&machine, &host.reference).await?;
+                allowed.check_vnc_port(port)?;
+                Some(port)
+            }
+            Protocol::Webmks => {
+                allowed.check_any(&self.addresses(host).await?)?;
+                None
+            }
         };
         let token = Token::random();
         let ttl = self.settings.token_ttl;

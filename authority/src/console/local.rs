@@ -4,23 +4,32 @@ use super::Consoles;
 use super::error::{CheckError, ConsoleUnavailable, TicketError};
 use super::location::host_for;
 use crate::host_certificates::HostCertificate;
-use crate::resolver::is_name;
+use crate::resolver::{ResolveError, is_name};
 use crate::sites::{MachineStatus, RemoteConsole};
 use crate::tokens::{Record, TokenHash};
 use crate::vcenter::host::Host;
 use crate::vcenter::machine::{Detail, VirtualMachine};
 use crate::vcenter::port_holder::is_shared;
 use crate::vcenter::soap::Fault;
+use crate::vcenter::webmks_console::WebmksConsole;
 use crate::vcenter::{Vcenter, VcenterError};
-use std::net::SocketAddr;
-use std::num::NonZeroU16;
+use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 use vncgate_api::Target;
 
 /// A token's machine as vCenter has it now, with its console where the token was issued for.
 pub(super) enum ValidConsole {
-    Vnc { machine: VirtualMachine, host: Host, port: NonZeroU16 },
-    Webmks { machine: VirtualMachine, host: Host, certificate: Option<HostCertificate> },
+    Vnc {
+        machine: VirtualMachine,
+        address: SocketAddr,
+    },
+    Webmks {
+        machine: VirtualMachine,
+        host: Host,
+        certificate: Option<HostCertificate>,
+        /// The addresses that a ticket of this host may be for.
+        addresses: Vec<IpAddr>,
+    },
 }
 
 impl Consoles {
@@ -81,7 +90,12 @@ impl Consoles {
                 if is_shared(port, &machine.neighbours) {
                     return Err(unavailable(ConsoleUnavailable::PortShared));
                 }
-                Ok(ValidConsole::Vnc { machine, host, port })
+                let allowed = &self.settings.allowed_targets;
+                allowed.check_vnc_port(port).map_err(unavailable)?;
+                let ip = self.resolver.resolve(&host.name).await?;
+                allowed.check_address(ip).map_err(unavailable)?;
+                let address = SocketAddr::new(ip, port.get());
+                Ok(ValidConsole::Vnc { machine, address })
             }
             None => {
                 let machine = read_machine(record, vcenter, Detail::HostCertificate).await?;
@@ -94,9 +108,24 @@ impl Consoles {
                         return Err(unavailable(ConsoleUnavailable::HostCertificate(reason)));
                     }
                 };
-                Ok(ValidConsole::Webmks { machine, host, certificate })
+                let addresses = self.addresses(&host).await?;
+                let allowed = self.settings.allowed_targets.check_any(&addresses);
+                allowed.map_err(unavailable)?;
+                Ok(ValidConsole::Webmks { machine, host, certificate, addresses })
             }
         }
+    }
+
+    /// The addresses of a host: that of its name, and those of its interfaces. An error if neither is known.
+    pub(super) async fn addresses(&self, host: &Host) -> Result<Vec<IpAddr>, ResolveError> {
+        let mut addresses = host.addresses.clone();
+        match self.resolver.resolve(&host.name).await {
+            Ok(address) => addresses.insert(0, address),
+            Err(error) if addresses.is_empty() => return Err(error),
+            // A ticket has the address.
+            Err(_) => {}
+        }
+        Ok(addresses)
     }
 
     /// What Envoy is to connect to. For WebMKS, acquires a ticket, which is good for seconds.
@@ -107,13 +136,13 @@ impl Consoles {
         valid: ValidConsole,
     ) -> Result<Target, CheckError> {
         match valid {
-            ValidConsole::Vnc { machine, host, port } => {
-                let ip = self.resolver.resolve(&host.name).await?;
-                let address = SocketAddr::new(ip, port.get());
+            ValidConsole::Vnc { machine, address } => {
                 Ok(Target::Vnc { address, password: machine.vnc_password })
             }
-            ValidConsole::Webmks { machine, host, certificate } => {
-                self.webmks_target(record, vcenter, &machine, &host, certificate).await
+            ValidConsole::Webmks { machine, host, certificate, addresses } => {
+                let console = vcenter.acquire_ticket(&machine.reference, &host).await;
+                let console = console.map_err(|error| ticket_error(record, vcenter, error))?;
+                self.webmks_target(record, &host, certificate, console, &addresses).await
             }
         }
     }
@@ -121,19 +150,23 @@ impl Consoles {
     async fn webmks_target(
         &self,
         record: &Record,
-        vcenter: &Vcenter,
-        machine: &VirtualMachine,
         host: &Host,
         certificate: Option<HostCertificate>,
+        console: WebmksConsole,
+        addresses: &[IpAddr],
     ) -> Result<Target, CheckError> {
+        let (name, ip) = self.resolver.resolve_first(&console.hosts).await?;
+        let instance = record.instance;
+        if !addresses.iter().any(|own| own.to_canonical() == ip.to_canonical()) {
+            return Err(CheckError::Ticket { instance, reason: TicketError::OtherHost(ip) });
+        }
+        let allowed = self.settings.allowed_targets.check_address(ip);
+        allowed.map_err(|reason| CheckError::Unavailable { instance, reason })?;
         if let (Some(pins), Some(certificate)) = (&self.host_certificates, &certificate) {
             let admitted =
                 pins.admit(&record.service_host, &host.reference, certificate.pin()).await;
             admitted.map_err(CheckError::HostCertificates)?;
         }
-        let console = vcenter.acquire_ticket(&machine.reference, host).await;
-        let console = console.map_err(|error| ticket_error(record, vcenter, error))?;
-        let (name, ip) = self.resolver.resolve_first(&console.hosts).await?;
         let server_name = match &certificate {
             Some(certificate) => certificate.server_name(&console.hosts),
             None => console.hosts.iter().find(|host| is_name(host)).cloned(),
@@ -195,7 +228,13 @@ fn ticket_error(record: &Record, vcenter: &Vcenter, error: VcenterError) -> Chec
         }
         Some(Fault::NOT_SUPPORTED) => ConsoleUnavailable::NoWebmks,
         Some(Fault::MANAGED_OBJECT_NOT_FOUND) => ConsoleUnavailable::Gone,
-        _ => return vcenter_error(vcenter, error),
+        _ => match error.refusal() {
+            Some(fault) => {
+                let reason = TicketError::Refused { fault: fault.to_owned() };
+                return CheckError::Ticket { instance, reason };
+            }
+            None => return vcenter_error(vcenter, error),
+        },
     };
     CheckError::Unavailable { instance, reason }
 }

@@ -17,10 +17,12 @@
 //! | `owner` | token → record and owner, and what an owner can be asked |
 //! | `local` | a console of one of this site's vCenters |
 //! | `remote_site` | a console of another site, and what other sites ask this one |
+//! | `allowed_targets` | which addresses and ports a console may lead to |
 //! | `location` | is the console still where the token was issued for? |
 //! | `recent_ticket_failures` | why the last ticket was refused |
 //! | `settings`, `error` | what the configuration decides; every reason for a refusal |
 
+mod allowed_targets;
 pub mod check;
 mod error;
 pub mod issue;
@@ -33,6 +35,7 @@ pub mod revoke;
 mod settings;
 pub mod status;
 
+pub use allowed_targets::AllowedTargets;
 pub use error::{CheckError, ConsoleUnavailable, IssueError, RevokeError, TicketError};
 pub use settings::{IssueSettings, PageUrl};
 

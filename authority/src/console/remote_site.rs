@@ -23,6 +23,9 @@ impl Consoles {
         let console = site.console(SiteRequest { token, session }).await;
         let console = console.map_err(|reason| site_error(site, session, reason))?;
         let RemoteConsole { target, certificate } = console;
+        let allowed = self.settings.allowed_targets.check_target(&target);
+        let instance = record.instance;
+        allowed.map_err(|reason| CheckError::Unavailable { instance, reason })?;
         // The pins of this site's Envoy are those of this site's hosts, so the other site's host is added.
         if let (Some(pins), Target::Webmks { .. }) = (&self.host_certificates, &target) {
             let unknown = CheckError::Unavailable {

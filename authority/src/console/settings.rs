@@ -1,5 +1,6 @@
 //! What the configuration decides about issuing tokens.
 
+use super::allowed_targets::AllowedTargets;
 use crate::tokens::Token;
 use std::time::Duration;
 use url::Url;
@@ -16,6 +17,8 @@ pub struct IssueSettings {
     pub token_ttl: Duration,
     /// Whether a token opens only one session.
     pub single_use: bool,
+    /// Which addresses and ports a console may lead to, whichever site its machine belongs to.
+    pub allowed_targets: AllowedTargets,
 }
 
 /// The URL of a console page, with a placeholder for the token.

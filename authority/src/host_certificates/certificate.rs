@@ -97,6 +97,7 @@ mod tests {
             name: "10.0.0.5".to_owned(),
             version: None,
             certificate: pem,
+            addresses: Vec::new(),
         }
     }
 

@@ -10,6 +10,7 @@ fn host(number: u32) -> Host {
         name: format!("esx-{number}"),
         version: None,
         certificate: Some(certificate.pem()),
+        addresses: Vec::new(),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::host_certificates::HostCertificateError;
 use crate::sites::SiteError;
 use crate::throttle::Throttled;
 use crate::tokens::{Limit, LimitReached, PutError};
+use crate::vcenter::VcenterError;
 use crate::vcenter::vcenters::LocateError;
 use crate::vcenter::vnc_port::VncPortError;
 use axum::Json;
@@ -120,9 +121,25 @@ impl ApiError {
         Self::unavailable("vCenter does not answer. Try again later.")
     }
 
+    /// Maps the reason why vCenter gave no result. nova has no name for 502 either.
+    pub fn of_vcenter(error: &VcenterError) -> Self {
+        match error.refusal() {
+            Some(fault) => {
+                let message = format!("vCenter refuses the request: {fault}.");
+                Self::nova(StatusCode::BAD_GATEWAY, "computeFault", message)
+            }
+            None => Self::vcenter_unavailable(),
+        }
+    }
+
     /// The token store does not answer.
     pub fn store_unavailable() -> Self {
         Self::unavailable("The token store does not answer. Try again later.")
+    }
+
+    /// The name of a machine's host has no address.
+    pub fn host_unresolved() -> Self {
+        Self::unavailable("The host's name cannot be resolved. Try again later.")
     }
 
     /// A service that the response depends on does not answer.
@@ -140,6 +157,15 @@ impl ApiError {
                 Self::bad_request(format!("Unavailable console type {}.", console.as_str()))
             }
             IssueError::Locate(error) => Self::of_location(&instance.to_string(), error),
+            IssueError::Unavailable(ConsoleUnavailable::PortNotAllowed(port)) => Self::conflict(
+                format!("The VNC port {port} of instance {instance} is not in console.vnc_ports."),
+            ),
+            IssueError::Unavailable(ConsoleUnavailable::AddressNotAllowed(_)) => {
+                Self::conflict(format!(
+                    "The host of instance {instance} has an address that consoles may not lead to, unless \
+                     console.allowed_networks has it."
+                ))
+            }
             IssueError::Unavailable(_) => {
                 Self::conflict(format!("Instance {instance} is not ready"))
             }
@@ -147,9 +173,7 @@ impl ApiError {
             IssueError::OtherHost { claimed, .. } => {
                 Self::conflict(format!("Instance {instance} is not on host {claimed}."))
             }
-            IssueError::Resolve(_) => {
-                Self::unavailable("The host's name cannot be resolved. Try again later.")
-            }
+            IssueError::Resolve(_) => Self::host_unresolved(),
             IssueError::Store(PutError::Unavailable(_)) => Self::store_unavailable(),
             IssueError::Store(PutError::LimitReached(reached)) => Self::of_limit(*reached),
         }
@@ -179,7 +203,7 @@ impl ApiError {
             LocateError::UnknownHypervisor(name) => {
                 Self::item_not_found(format!("No hypervisor matching '{name}' could be found."))
             }
-            LocateError::Unavailable { .. } => Self::vcenter_unavailable(),
+            LocateError::Unavailable { error, .. } => Self::of_vcenter(error),
         }
     }
 
@@ -200,7 +224,7 @@ impl ApiError {
                     );
                     Self::nova(StatusCode::FORBIDDEN, "forbidden", message)
                 }
-                None => Self::vcenter_unavailable(),
+                None => Self::of_vcenter(error),
             },
             VncPortError::Random(_) | VncPortError::Abandoned => {
                 Self::unavailable("VNC cannot be switched on now. Try again later.")
@@ -265,6 +289,12 @@ impl RefusalResponse {
         let (code, retry_after) = (RefusalCode::TooManyAttempts, Some(throttled.seconds()));
         Self(Refusal { code, message: message.to_owned(), retry_after })
     }
+
+    /// vCenter refused with a fault of this type.
+    fn vcenter_refused(fault: &str) -> Self {
+        let message = format!("vCenter refuses the console: {fault}. Tell your administrator.");
+        Self::new(RefusalCode::VcenterRefused, message)
+    }
 }
 
 impl From<Throttled> for RefusalResponse {
@@ -293,6 +323,14 @@ impl From<&CheckError> for RefusalResponse {
                 RefusalCode::ConsoleLimit,
                 "This machine has as many consoles open as VMware allows. Close one and try again.",
             ),
+            CheckError::Ticket { reason: TicketError::Refused { fault }, .. } => {
+                return Self::vcenter_refused(fault);
+            }
+            CheckError::Ticket { reason: TicketError::OtherHost(_), .. } => (
+                RefusalCode::ConsoleUnavailable,
+                "vCenter's ticket is for an address that the machine's host does not have. Tell your \
+                 administrator.",
+            ),
             CheckError::TokenInvalid => (
                 RefusalCode::TokenInvalid,
                 "This console link is unknown, has expired or was used already. Ask for a new one.",
@@ -315,11 +353,22 @@ impl From<&CheckError> for RefusalResponse {
                 RefusalCode::AuthorityUnavailable,
                 "The machine's site does not answer at the moment. Try again in a few seconds.",
             ),
-            CheckError::Vcenter { .. } => (
-                RefusalCode::VcenterUnavailable,
-                "vCenter does not answer at the moment. Try again in a few seconds.",
+            CheckError::Vcenter { error, .. } => match error.refusal() {
+                Some(fault) => return Self::vcenter_refused(fault),
+                None if error.is_login() => (
+                    RefusalCode::VcenterUnavailable,
+                    "The console service cannot log in to vCenter. Tell your administrator.",
+                ),
+                None => (
+                    RefusalCode::VcenterUnavailable,
+                    "vCenter does not answer at the moment. Try again in a few seconds.",
+                ),
+            },
+            CheckError::Resolve(_) => (
+                RefusalCode::HostUnresolved,
+                "The name of the machine's host cannot be resolved. Tell your administrator.",
             ),
-            CheckError::Resolve(_) | CheckError::HostCertificates(_) | CheckError::Store(_) => (
+            CheckError::HostCertificates(_) | CheckError::Store(_) => (
                 RefusalCode::AuthorityUnavailable,
                 "The console service cannot answer at the moment. Try again in a few seconds.",
             ),
@@ -357,6 +406,14 @@ fn console_unavailable(reason: ConsoleUnavailable) -> &'static str {
         ConsoleUnavailable::PortShared => {
             "Another machine on the same host has the same VNC port, so that it is not certain whose \
              console it is. Ask for a new link."
+        }
+        ConsoleUnavailable::PortNotAllowed(_) => {
+            "The machine's VNC port is not one that consoles may have (console.vnc_ports). Tell your \
+             administrator."
+        }
+        ConsoleUnavailable::AddressNotAllowed(_) => {
+            "The machine's host has an address that consoles may not lead to (console.allowed_networks). Tell \
+             your administrator."
         }
         ConsoleUnavailable::HostCertificate(HostCertificateError::Unknown) => {
             "vCenter does not report the certificate of the machine's host. Tell your administrator."

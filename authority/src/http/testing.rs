@@ -2,7 +2,7 @@
 
 use super::app::App;
 use super::concurrency::Concurrency;
-use crate::console::{Consoles, IssueSettings, PageUrl};
+use crate::console::{AllowedTargets, Consoles, IssueSettings, PageUrl};
 use crate::identity::api_token::{ApiTokenConfig, ApiTokens};
 use crate::identity::policy::Policy;
 use crate::identity::{Identity, Roles};
@@ -57,6 +57,7 @@ pub(super) fn app_with_roles(roles: &[&str], project: Option<&str>) -> Arc<App> 
         xvpvnc_url: None,
         token_ttl: Duration::from_secs(600),
         single_use: false,
+        allowed_targets: AllowedTargets::default(),
     };
     let store = Box::new(MemoryStore::new(NonZeroUsize::MIN));
     let consoles = Consoles::new(

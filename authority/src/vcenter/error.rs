@@ -47,6 +47,17 @@ impl VcenterError {
         }
     }
 
+    /// The fault type, if vCenter refused the call itself, and neither the session nor the login.
+    pub fn refusal(&self) -> Option<&str> {
+        self.fault().filter(|_| !self.is_login())
+    }
+
+    /// Did vCenter refuse the session or the login?
+    pub fn is_login(&self) -> bool {
+        matches!(self, Self::NoCookie | Self::Rejected(_))
+            || matches!(self.fault(), Some(Fault::NOT_AUTHENTICATED | Fault::INVALID_LOGIN))
+    }
+
     /// The privilege that the account lacks, if the fault is `NoPermission`.
     pub fn missing_privilege(&self) -> Option<&str> {
         match self {

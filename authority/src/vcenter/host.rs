@@ -2,12 +2,17 @@
 
 use super::reference::HostRef;
 use super::soap::ObjectContent;
+use crate::foreign_text::printable;
+use std::net::IpAddr;
 
 pub(super) const NAME: &str = "name";
 pub(super) const VERSION: &str = "summary.config.product.version";
 /// The host's own certificate in PEM. It takes some 30 KiB on the wire: vSphere writes each byte as an
 /// element.
 pub(super) const CERTIFICATE: &str = "config.certificate";
+
+/// The host's own network interfaces (`HostVirtualNic`), of which the addresses are read.
+pub(super) const ADDRESSES: &str = "config.network.vnic";
 
 /// The first version without a VNC server.
 const WITHOUT_VNC: u32 = 7;
@@ -23,17 +28,21 @@ pub struct Host {
     pub version: Option<String>,
     /// Its certificate in PEM, if it was read and vCenter has it.
     pub certificate: Option<String>,
+    /// The addresses of its VMkernel interfaces, the management address among them, if they were read.
+    pub addresses: Vec<IpAddr>,
 }
 
 impl Host {
     /// `None` for an object without a name, which vCenter withholds from accounts that may not read it.
     pub(super) fn of(object: &ObjectContent) -> Option<Self> {
         let property = |path| object.property(path).map(str::to_owned);
+        let addresses = object.property(ADDRESSES).unwrap_or_default().split_whitespace();
         Some(Self {
             reference: HostRef::from(object.id.clone()),
-            name: property(NAME)?,
+            name: printable(object.property(NAME)?),
             version: property(VERSION),
             certificate: property(CERTIFICATE),
+            addresses: addresses.filter_map(|address| address.parse().ok()).collect(),
         })
     }
 
@@ -65,6 +74,7 @@ mod tests {
                 name: "esx-1".to_owned(),
                 version: version.map(str::to_owned),
                 certificate: None,
+                addresses: Vec::new(),
             };
             assert_eq!(host.offers_vnc(), offered, "{version:?}");
         }

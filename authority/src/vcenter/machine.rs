@@ -58,7 +58,7 @@ impl Detail {
 
     pub(super) fn host_paths(self) -> Vec<&'static str> {
         let more = (self == Self::HostCertificate).then_some(host::CERTIFICATE);
-        HOST_PATHS.iter().copied().chain(more).collect()
+        HOST_PATHS.iter().copied().chain([host::ADDRESSES]).chain(more).collect()
     }
 
     pub(super) fn neighbour_paths(self) -> &'static [&'static str] {

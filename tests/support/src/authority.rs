@@ -42,6 +42,12 @@ novnc_url = "https://consoles.example.com/"#,
                 format!("\nnovnc_url = \"{gateway}/"),
             ),
             (r#"#token_ttl = "10m""#, r#"token_ttl = "10m""#.to_owned()),
+            // The ESXi hosts of the tests are on this machine, with ports that are free there.
+            (r#"#vnc_ports = "5900-6105""#, r#"vnc_ports = "1024-65535""#.to_owned()),
+            (
+                r#"#allowed_networks = ["192.0.2.10/32"]"#,
+                r#"allowed_networks = ["127.0.0.0/8"]"#.to_owned(),
+            ),
             (&"0".repeat(64), API_TOKEN_SHA256.to_owned()),
             ("https://vcenter-a.example.com/sdk", vcenter.url()),
             ("vcenter-a-ca.pem", "ca.pem".to_owned()),

@@ -80,6 +80,7 @@ const READERS: &[(&str, &[&str])] = &[
     ("read", &[""]),
     ("read_listen", &["listen"]),
     ("read_console", &["console"]),
+    ("read_allowed_targets", &["console"]),
     ("read_tokens", &["tokens"]),
     ("read_memory", &["tokens"]),
     ("read_memcached", &["tokens"]),

@@ -11,6 +11,7 @@ fn host(name: &str) -> Option<Host> {
         name: name.to_owned(),
         version: Some("6.7.0".to_owned()),
         certificate: None,
+        addresses: Vec::new(),
     })
 }
 

@@ -137,9 +137,9 @@ pub(super) async fn show_token(
                 }
                 _ => ApiError::unavailable("The machine's site does not answer. Try again later."),
             },
-            CheckError::Vcenter { .. }
-            | CheckError::HostCertificates(_)
-            | CheckError::Resolve(_) => ApiError::vcenter_unavailable(),
+            CheckError::Vcenter { error, .. } => ApiError::of_vcenter(&error),
+            CheckError::Resolve(_) => ApiError::host_unresolved(),
+            CheckError::HostCertificates(_) => ApiError::vcenter_unavailable(),
             CheckError::Store(_) => ApiError::store_unavailable(),
         }
     })?;

@@ -30,6 +30,7 @@ fn machine_with(changes: &[(&str, &str)]) -> Result<VirtualMachine, SoapError> {
             (HOST_PARENT, "domain-c7"),
             (host::VERSION, "6.7.0"),
             (host::CERTIFICATE, "PEM"),
+            (host::ADDRESSES, "192.0.2.5 2001:db8::5"),
         ],
     );
     machines(&[machine, host]).map(|mut machines| machines.remove(0))
@@ -51,6 +52,7 @@ fn a_machine_has_its_host() {
                 name: "esx-1.example.com".to_owned(),
                 version: Some("6.7.0".to_owned()),
                 certificate: Some("PEM".to_owned()),
+                addresses: vec!["192.0.2.5".parse().unwrap(), "2001:db8::5".parse().unwrap()],
             }),
             vnc_port: NonZeroU16::new(5901),
             vnc_password: None,

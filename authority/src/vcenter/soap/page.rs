@@ -12,8 +12,9 @@ pub struct ObjectContent {
     /// The managed object's identifier.
     pub id: String,
     /// Property paths and values. The value of an `OptionValue` is the option's value, that of a reference the
-    /// referenced object's identifier, that of an `ArrayOfByte` its bytes as UTF-8, and that of a
-    /// `LocalizedMethodFault` the fault's type.
+    /// referenced object's identifier, that of an `ArrayOfByte` its bytes as UTF-8, that of a
+    /// `LocalizedMethodFault` the fault's type, and that of an `ArrayOfHostVirtualNic` the interfaces' addresses with
+    /// spaces between them.
     pub properties: Vec<(String, String)>,
     /// Paths of the properties that could not be read, each with the type of its fault.
     pub missing: Vec<(String, String)>,
@@ -121,8 +122,39 @@ fn property_value(
             }
             String::from_utf8(bytes).map(Some).map_err(|_| Malformed::Encoding)
         }
+        Some("ArrayOfHostVirtualNic") => {
+            let mut addresses = String::new();
+            while let Some(interface) = cursor.child_named(value, "HostVirtualNic")? {
+                interface_addresses(cursor, &interface, &mut addresses)?;
+            }
+            Ok(Some(addresses))
+        }
         _ => cursor.text(value).map(Some),
     }
+}
+
+/// Appends `spec.ip.ipAddress` and those of `spec.ip.ipV6Config` of a `HostVirtualNic`.
+fn interface_addresses(
+    cursor: &mut Cursor<'_>,
+    interface: &Element<'_>,
+    addresses: &mut String,
+) -> Result<(), Malformed> {
+    let Some(spec) = cursor.child_named(interface, "spec")? else { return Ok(()) };
+    let Some(ip) = cursor.child_named(&spec, "ip")? else { return Ok(()) };
+    while let Some(child) = cursor.child(&ip)? {
+        match child.name() {
+            "ipAddress" => *addresses += &format!("{} ", cursor.text(&child)?),
+            "ipV6Config" => {
+                while let Some(config) = cursor.child_named(&child, "ipV6Address")? {
+                    if let Some(address) = cursor.child_named(&config, "ipAddress")? {
+                        *addresses += &format!("{} ", cursor.text(&address)?);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// An `xsd:byte`, which is signed.
