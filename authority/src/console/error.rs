@@ -134,6 +134,11 @@ pub enum ConsoleUnavailable {
     /// Its host cannot reach it, or vCenter cannot reach its host.
     #[error("the machine is disconnected from vCenter")]
     Disconnected,
+    /// vCenter does not return whether it runs.
+    #[error(
+        "vCenter does not report the machine's state; the account may lack the right to read it"
+    )]
+    StateUnknown,
     /// vCenter does not return its host.
     #[error(
         "vCenter does not report the machine's host; the account may lack the right to read it"

@@ -8,10 +8,9 @@ use std::num::NonZeroU16;
 
 /// The host that serves the machine's console, whatever the protocol.
 pub(super) fn host_of(machine: &VirtualMachine) -> Result<&Host, ConsoleUnavailable> {
-    if !machine.connected {
-        return Err(ConsoleUnavailable::Disconnected);
-    }
     match machine.power_state {
+        PowerState::Unknown => return Err(ConsoleUnavailable::StateUnknown),
+        _ if !machine.connected => return Err(ConsoleUnavailable::Disconnected),
         PowerState::On => {}
         PowerState::Off => return Err(ConsoleUnavailable::PoweredOff),
         PowerState::Suspended => return Err(ConsoleUnavailable::Suspended),

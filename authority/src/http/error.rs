@@ -398,6 +398,7 @@ fn console_unavailable(reason: ConsoleUnavailable) -> &'static str {
         }
         ConsoleUnavailable::Suspended => "The machine is suspended. Resume it and connect again.",
         ConsoleUnavailable::Disconnected => "vCenter has no connection to the machine's host.",
+        ConsoleUnavailable::StateUnknown => "vCenter does not report whether the machine runs.",
         ConsoleUnavailable::HostUnknown => {
             "vCenter does not report which host the machine runs on."
         }

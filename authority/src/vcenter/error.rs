@@ -24,6 +24,9 @@ pub enum VcenterError {
     /// More than [`RESPONSE_LIMIT`].
     #[error("the reply is larger than {RESPONSE_LIMIT} bytes")]
     TooLarge,
+    /// More pages than the largest inventory has, or more in them.
+    #[error("the reply has more pages or bytes than the largest inventory")]
+    Endless,
     /// A fault, or a reply that is not a SOAP response to the call.
     #[error(transparent)]
     Soap(#[from] SoapError),
@@ -58,6 +61,11 @@ impl VcenterError {
             || matches!(self.fault(), Some(Fault::NOT_AUTHENTICATED | Fault::INVALID_LOGIN))
     }
 
+    /// Does the fault say that an object of the call was deleted?
+    pub(super) fn is_deleted(&self) -> bool {
+        self.fault() == Some(Fault::MANAGED_OBJECT_NOT_FOUND)
+    }
+
     /// The privilege that the account lacks, if the fault is `NoPermission`.
     pub fn missing_privilege(&self) -> Option<&str> {
         match self {
@@ -74,7 +82,7 @@ impl VcenterError {
             Self::Unreachable(_) => "unreachable",
             Self::TimedOut(_) => "timed_out",
             Self::Status(_) => "http_status",
-            Self::TooLarge => "too_large",
+            Self::TooLarge | Self::Endless => "too_large",
             Self::Soap(SoapError::Fault(_)) => "fault",
             Self::Soap(SoapError::Malformed(_)) => "malformed",
             Self::NoCookie | Self::Rejected(_) | Self::Abandoned => "login",

@@ -3,7 +3,7 @@
 use super::Vcenter;
 use super::error::VcenterError;
 use super::host::{self, Host};
-use super::machine::{self, HOST_PATHS, MACHINE_PATHS, VirtualMachine};
+use super::machine::{self, HOST_PATHS, VirtualMachine, listed_paths};
 use super::paging::PAGE_SIZE;
 use super::reference::MachineRef;
 use super::scope::{self, Ancestors, Container, Locator};
@@ -34,18 +34,22 @@ impl Vcenter {
         container: Option<&Container>,
     ) -> Result<Vec<VirtualMachine>, VcenterError> {
         self.in_time(LIST_TIMEOUT, async {
-            let container = match container {
+            let object = match container {
                 None => None,
                 Some(container) => match self.resolve(container).await? {
                     Some(object) => Some(object),
                     None => return Ok(self.warn_of_empty(container)),
                 },
             };
+            let paths = listed_paths();
             let retrieve = |content: &ServiceContent, view: &str| {
-                soap::retrieve_machines_in_view(content, view, MACHINE_PATHS, HOST_PATHS, PAGE_SIZE)
+                soap::retrieve_machines_in_view(content, view, &paths, HOST_PATHS, PAGE_SIZE)
             };
-            let objects = self.view(container.as_ref(), "VirtualMachine", retrieve).await?;
-            Ok(machine::machines(&objects)?)
+            match (self.view(object.as_ref(), "VirtualMachine", retrieve).await?, container) {
+                (Some(objects), _) => Ok(machine::machines(&objects)),
+                (None, Some(container)) => Ok(self.warn_of_empty(container)),
+                (None, None) => Ok(Vec::new()),
+            }
         })
         .await
     }
@@ -58,7 +62,7 @@ impl Vcenter {
             soap::retrieve_view(content, view, KIND, &PATHS, HOST_PAGE_SIZE)
         };
         let objects = self.in_time(LIST_TIMEOUT, self.view(None, KIND, retrieve)).await?;
-        Ok(objects.iter().filter_map(Host::of).collect())
+        Ok(objects.iter().flatten().filter_map(Host::of).collect())
     }
 
     /// Lists the clusters, each with its name in the inventory.
@@ -72,7 +76,7 @@ impl Vcenter {
             let name = object.property(scope::NAME)?.to_owned();
             Some(Cluster { id: object.id, name })
         };
-        Ok(objects.into_iter().filter_map(cluster).collect())
+        Ok(objects.into_iter().flatten().filter_map(cluster).collect())
     }
 
     /// Is the machine below one of these containers? Takes one round trip.

@@ -5,9 +5,8 @@ use super::batch::MachineResult;
 use super::error::VcenterError;
 use super::host::Host;
 use super::machine::{self, Detail, VirtualMachine};
-use super::paging::PAGE_SIZE;
 use super::reference::MachineRef;
-use super::soap::{self, Fault, ServiceContent, SoapError};
+use super::soap::{self, ServiceContent, SoapError};
 use super::webmks_console::WebmksConsole;
 use futures_util::future::join_all;
 use uuid::Uuid;
@@ -99,19 +98,19 @@ impl Vcenter {
         machines: &[MachineRef],
         detail: Detail,
     ) -> Result<Vec<MachineResult>, VcenterError> {
-        let (paths, host_paths) = (detail.machine_paths(), detail.host_paths());
+        let (paths, host_paths) = (machine::machine_paths(), detail.host_paths());
         let neighbour_paths = detail.neighbour_paths();
-        let request = |content: &ServiceContent| {
+        let request = |content: &ServiceContent, page_size| {
             let ids = machines.iter().map(MachineRef::as_str);
-            soap::retrieve_machines(content, ids, &paths, &host_paths, neighbour_paths, PAGE_SIZE)
+            soap::retrieve_machines(content, ids, &paths, &host_paths, neighbour_paths, page_size)
         };
-        let objects = self.pages(request).await?;
+        let objects = self.pages_that_fit(request).await?;
         let machines = machine::machines_by_reference(&objects, machines);
-        Ok(machines.map(|machine| machine.map_err(VcenterError::from)).collect())
+        Ok(machines.map(Ok).collect())
     }
 }
 
 /// `None` if the fault says that the machine was deleted, else the error.
 fn deleted_or(error: VcenterError) -> MachineResult {
-    if error.fault() == Some(Fault::MANAGED_OBJECT_NOT_FOUND) { Ok(None) } else { Err(error) }
+    if error.is_deleted() { Ok(None) } else { Err(error) }
 }

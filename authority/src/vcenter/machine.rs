@@ -1,11 +1,10 @@
 //! A virtual machine, as far as its console is concerned, read from vSphere's properties.
 
 use super::host::{self, Host};
-use super::port_holder::{PORT_PATHS, PortHolder, neighbours, vnc_port};
-use super::property::{HOST, POWER_STATE, VNC_ENABLED, VNC_PORT};
+use super::port_holder::{PORT_PATHS, PortHolder, neighbours, own_port};
+use super::property::{EXTRA_CONFIG, HOST, POWER_STATE, VNC_PASSWORD};
 use super::reference::MachineRef;
-use super::soap::{ObjectContent, SoapError};
-use super::xml::Malformed;
+use super::soap::{Fault, ObjectContent};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::num::NonZeroU16;
@@ -15,23 +14,30 @@ use vncgate_api::Secret;
 const NAME: &str = "summary.config.name";
 const INSTANCE_UUID: &str = "summary.config.instanceUuid";
 const CONNECTION_STATE: &str = "runtime.connectionState";
-const VNC_PASSWORD: &str = r#"config.extraConfig["RemoteDisplay.vnc.password"]"#;
 const VCPUS: &str = "summary.config.numCpu";
 const MEMORY_MIB: &str = "summary.config.memorySizeMB";
 const HOST_PARENT: &str = "parent";
 
-/// The properties that are read of each `VirtualMachine`.
-pub(super) const MACHINE_PATHS: &[&str] = &[
-    NAME,
-    INSTANCE_UUID,
-    POWER_STATE,
-    CONNECTION_STATE,
-    HOST,
-    VNC_PORT,
-    VNC_ENABLED,
-    VCPUS,
-    MEMORY_MIB,
+/// The properties that are read of each `VirtualMachine`, but for its VNC options.
+const BASIC_PATHS: [&str; 7] =
+    [NAME, INSTANCE_UUID, POWER_STATE, CONNECTION_STATE, HOST, VCPUS, MEMORY_MIB];
+
+/// The VNC options in a listing, in nova's spelling. All options of ten thousand machines would be a hundred
+/// megabytes, and no console is opened by a listing.
+const LISTED_OPTIONS: [&str; 2] = [
+    r#"config.extraConfig["RemoteDisplay.vnc.port"]"#,
+    r#"config.extraConfig["RemoteDisplay.vnc.enabled"]"#,
 ];
+
+/// The properties that are read of each `VirtualMachine` of a listing.
+pub(super) fn listed_paths() -> Vec<&'static str> {
+    [&BASIC_PATHS[..], &LISTED_OPTIONS].concat()
+}
+
+/// The properties that are read of a `VirtualMachine` whose console is to be opened.
+pub(super) fn machine_paths() -> Vec<&'static str> {
+    [&BASIC_PATHS[..], &[EXTRA_CONFIG]].concat()
+}
 
 /// The properties that are read of each `HostSystem`.
 pub(super) const HOST_PATHS: &[&str] = &[host::NAME, HOST_PARENT, host::VERSION];
@@ -41,7 +47,7 @@ pub(super) const HOST_PATHS: &[&str] = &[host::NAME, HOST_PARENT, host::VERSION]
 pub enum Detail {
     /// Nothing.
     None,
-    /// [`VirtualMachine::vnc_password`] and [`VirtualMachine::neighbours`].
+    /// [`VirtualMachine::neighbours`].
     Vnc,
     /// [`Host::certificate`].
     HostCertificate,
@@ -50,11 +56,6 @@ pub enum Detail {
 impl Detail {
     /// The number of variants.
     pub(super) const COUNT: usize = 3;
-
-    pub(super) fn machine_paths(self) -> Vec<&'static str> {
-        let more = (self == Self::Vnc).then_some(VNC_PASSWORD);
-        MACHINE_PATHS.iter().copied().chain(more).collect()
-    }
 
     pub(super) fn host_paths(self) -> Vec<&'static str> {
         let more = (self == Self::HostCertificate).then_some(host::CERTIFICATE);
@@ -78,6 +79,21 @@ pub enum PowerState {
     /// Suspended to disk.
     #[serde(rename = "suspended")]
     Suspended,
+    /// vCenter withholds the state, or reports one that vSphere does not have.
+    #[serde(rename = "unknown")]
+    Unknown,
+}
+
+impl PowerState {
+    /// Reads `runtime.powerState`. `None` for a state that vSphere does not have.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        match text {
+            "poweredOn" => Some(Self::On),
+            "poweredOff" => Some(Self::Off),
+            "suspended" => Some(Self::Suspended),
+            _ => None,
+        }
+    }
 }
 
 /// The properties of a machine that its console depends on.
@@ -98,7 +114,7 @@ pub struct VirtualMachine {
     /// `RemoteDisplay.vnc.port`, unless `RemoteDisplay.vnc.enabled` says that VNC is off. nova and the
     /// tools that set a port by hand do not always set `enabled`; without it the port counts.
     pub vnc_port: Option<NonZeroU16>,
-    /// `RemoteDisplay.vnc.password`, if [`Detail::Vnc`] was read.
+    /// `RemoteDisplay.vnc.password`, unless it was read in a listing.
     pub vnc_password: Option<Secret>,
     /// The VNC ports of its host's other machines, if [`Detail::Vnc`] was read.
     pub neighbours: Vec<PortHolder>,
@@ -111,30 +127,33 @@ pub struct VirtualMachine {
 }
 
 /// The machines among `objects`, each with the host it refers to.
-pub(super) fn machines(objects: &[ObjectContent]) -> Result<Vec<VirtualMachine>, SoapError> {
+pub(super) fn machines(objects: &[ObjectContent]) -> Vec<VirtualMachine> {
     let hosts = hosts(objects);
     let machines = objects.iter().filter(|object| object.kind == "VirtualMachine");
-    machines.map(|object| read(object, &hosts)).collect()
+    machines.filter(|object| !is_deleted(object)).map(|object| read(object, &hosts)).collect()
 }
 
 /// These machines out of `objects`, each with its host and, if they were read, its neighbours.
 pub(super) fn machines_by_reference<'a>(
     objects: &'a [ObjectContent],
     references: &'a [MachineRef],
-) -> impl Iterator<Item = Result<Option<VirtualMachine>, SoapError>> + 'a {
+) -> impl Iterator<Item = Option<VirtualMachine>> + 'a {
     let hosts = hosts(objects);
     references.iter().map(move |reference| {
         // A machine is its own neighbour too: `objects` has it once with all properties, and once or more with
         // a neighbour's.
         let own = objects.iter().filter(|object| object.id == reference.as_str());
-        let Some(own) = own.max_by_key(|object| object.properties.len()) else { return Ok(None) };
+        let own = own.max_by_key(|object| object.properties.len())?;
+        if is_deleted(own) {
+            return None;
+        }
         let host = own.property(HOST);
         let is_neighbour = |object: &&ObjectContent| {
             // A machine whose host is withheld may be on this host.
             host.is_none() || object.property(HOST).is_none_or(|other| Some(other) == host)
         };
         let neighbours = neighbours(objects.iter().filter(is_neighbour), reference);
-        Ok(Some(VirtualMachine { neighbours, ..read(own, &hosts)? }))
+        Some(VirtualMachine { neighbours, ..read(own, &hosts) })
     })
 }
 
@@ -143,38 +162,34 @@ fn hosts(objects: &[ObjectContent]) -> HashMap<&str, &ObjectContent> {
     hosts.map(|host| (host.id.as_str(), host)).collect()
 }
 
-fn read(
-    object: &ObjectContent,
-    hosts: &HashMap<&str, &ObjectContent>,
-) -> Result<VirtualMachine, SoapError> {
-    let required = |path| object.property(path).ok_or(Malformed::Missing(path));
-    let power_state = match required(POWER_STATE)? {
-        "poweredOn" => PowerState::On,
-        "poweredOff" => PowerState::Off,
-        "suspended" => PowerState::Suspended,
-        other => {
-            let expected = "a VirtualMachinePowerState";
-            return Err(Malformed::Unexpected { expected, found: other.to_owned() }.into());
-        }
-    };
+/// Was the machine deleted while vCenter read it?
+fn is_deleted(object: &ObjectContent) -> bool {
+    object.missing.iter().any(|(_, fault)| fault == Fault::MANAGED_OBJECT_NOT_FOUND)
+}
+
+/// Reads a machine as far as vCenter tells of it: a property that is withheld of one must not hide the others.
+fn read(object: &ObjectContent, hosts: &HashMap<&str, &ObjectContent>) -> VirtualMachine {
+    let connection_state = object.property(CONNECTION_STATE);
+    let power_state = object.property(POWER_STATE).filter(|_| connection_state.is_some());
     let host = object.property(HOST).and_then(|id| hosts.get(id));
-    let password = object.property(VNC_PASSWORD).filter(|password| !password.is_empty());
+    let mut passwords = object.options(VNC_PASSWORD).map(|(_, password)| password);
+    let password = passwords.find(|password| !password.is_empty());
     // For display only, and absent while vCenter cannot reach the host.
     let number = |path| object.property(path).and_then(|text| text.parse().ok()).unwrap_or(0);
-    Ok(VirtualMachine {
+    VirtualMachine {
         reference: MachineRef::from(object.id.clone()),
-        name: required(NAME)?.to_owned(),
+        name: object.property(NAME).unwrap_or(&object.id).to_owned(),
         instance: object.property(INSTANCE_UUID).and_then(|uuid| uuid.parse().ok()),
-        power_state,
-        connected: required(CONNECTION_STATE)? == "connected",
+        power_state: power_state.and_then(PowerState::parse).unwrap_or(PowerState::Unknown),
+        connected: connection_state == Some("connected"),
         host: host.and_then(|host| Host::of(host)),
-        vnc_port: vnc_port(object),
+        vnc_port: own_port(object),
         vnc_password: password.map(|password| Secret(password.to_owned())),
         neighbours: Vec::new(),
         cluster: host.and_then(|host| host.property(HOST_PARENT)).map(str::to_owned),
         vcpus: number(VCPUS),
         memory_mib: number(MEMORY_MIB),
-    })
+    }
 }
 
 #[cfg(test)]

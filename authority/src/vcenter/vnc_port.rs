@@ -10,8 +10,8 @@ use super::Vcenter;
 use super::console_settings::EnableVnc;
 use super::error::VcenterError;
 use super::machine::VirtualMachine;
-use super::paging::PAGE_SIZE;
-use super::port_holder::{PORT_PATHS, PortHolder, is_shared, neighbours, port_holders};
+use super::port_holder::{PORT_PATHS, PortHolder, is_shared, neighbours, own_port};
+use super::property::{CHANGE_VERSION, VNC_ENABLED, VNC_PASSWORD, VNC_PORT};
 use super::reference::{HostRef, MachineRef};
 use super::soap::{self, Fault, ServiceContent, SoapError};
 use std::num::NonZeroU16;
@@ -20,13 +20,6 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
-
-const PORT: &str = "RemoteDisplay.vnc.port";
-const ENABLED: &str = "RemoteDisplay.vnc.enabled";
-const PASSWORD: &str = "RemoteDisplay.vnc.password";
-/// Identifies a state of the machine's configuration. A change made on condition of it fails if the state is no
-/// longer current.
-const CHANGE_VERSION: &str = "config.changeVersion";
 
 /// How often a port is chosen before the allocation fails. With half of the ports free and two authorities at
 /// work, a second choice is hardly ever needed.
@@ -104,12 +97,12 @@ impl Vcenter {
         host: &HostRef,
         machine: &MachineRef,
     ) -> Result<Vec<PortHolder>, VcenterError> {
-        let request = |content: &ServiceContent| {
-            soap::retrieve_machines_of_host(content, host.as_str(), PORT_PATHS, PAGE_SIZE)
+        let request = |content: &ServiceContent, page_size| {
+            soap::retrieve_machines_of_host(content, host.as_str(), PORT_PATHS, page_size)
         };
-        match self.in_time(self.timeout, self.pages(request)).await {
+        match self.in_time(self.timeout, self.pages_that_fit(request)).await {
             Ok(objects) => Ok(neighbours(&objects, machine)),
-            Err(error) if error.fault() == Some(Fault::MANAGED_OBJECT_NOT_FOUND) => Ok(Vec::new()),
+            Err(error) if error.is_deleted() => Ok(Vec::new()),
             Err(error) => Err(error),
         }
     }
@@ -127,6 +120,20 @@ struct Allocation {
 struct Current {
     port: Option<NonZeroU16>,
     change_version: String,
+    /// How the options are spelled that it has.
+    keys: Vec<String>,
+}
+
+impl Current {
+    /// The change that gives an option this value, under each spelling of its key that the machine has.
+    fn set<'a>(&'a self, key: &'static str, value: &'a str) -> Vec<(&'a str, &'a str)> {
+        let spellings = self.keys.iter().filter(|other| other.eq_ignore_ascii_case(key));
+        let mut options: Vec<_> = spellings.map(|spelled| (spelled.as_str(), value)).collect();
+        if options.is_empty() {
+            options.push((key, value));
+        }
+        options
+    }
 }
 
 impl Allocation {
@@ -161,15 +168,16 @@ impl Allocation {
 
     async fn current(&self) -> Result<Current, VcenterError> {
         let vcenter = &self.vcenter;
-        let paths = [PORT_PATHS, &[CHANGE_VERSION]].concat();
         let request = |content: &ServiceContent| {
-            soap::retrieve_object(content, "VirtualMachine", self.machine.as_str(), &paths)
+            soap::retrieve_object(content, "VirtualMachine", self.machine.as_str(), PORT_PATHS)
         };
         let objects = vcenter.in_time(vcenter.timeout, vcenter.pages(request)).await?;
-        let property = |path| objects.first().and_then(|object| object.property(path));
+        let machine = objects.into_iter().next().unwrap_or_default();
+        let keys = [VNC_ENABLED, VNC_PORT, VNC_PASSWORD].map(|key| machine.options(key));
         Ok(Current {
-            port: port_holders(&objects).first().map(|holder| holder.port),
-            change_version: property(CHANGE_VERSION).unwrap_or_default().to_owned(),
+            port: own_port(&machine),
+            change_version: machine.property(CHANGE_VERSION).unwrap_or_default().to_owned(),
+            keys: keys.into_iter().flatten().map(|(spelled, _)| spelled.to_owned()).collect(),
         })
     }
 
@@ -183,7 +191,7 @@ impl Allocation {
         let deadline = Instant::now() + WAIT_LIMIT;
         loop {
             let mut rivals = self.others().await?;
-            rivals.retain(|other| other.port == port);
+            rivals.retain(|other| other.claims(port));
             if rivals.is_empty() {
                 return Ok(true);
             }
@@ -203,12 +211,12 @@ impl Allocation {
     /// Leaves a machine that is being changed otherwise as it is: the next round reads the outcome.
     async fn switch_on(&self, current: &Current, port: NonZeroU16) -> Result<(), VncPortError> {
         let port = port.to_string();
-        let mut options = vec![(ENABLED, "TRUE"), (PORT, port.as_str())];
+        let mut options = [current.set(VNC_ENABLED, "TRUE"), current.set(VNC_PORT, &port)].concat();
         // A console that already has a port keeps its password, which users may know.
         let wanted = self.settings.password && current.port.is_none();
         let password = if wanted { Some(random_password()?) } else { None };
         if let Some(password) = &password {
-            options.push((PASSWORD, password));
+            options.append(&mut current.set(VNC_PASSWORD, password));
         }
         let machine = self.machine.as_str();
         match self.reconfigure(current, &options).await {
@@ -224,7 +232,8 @@ impl Allocation {
     async fn switch_off(&self, current: &Current) -> Result<(), VncPortError> {
         let (vcenter, machine) = (self.vcenter.service_host(), self.machine.as_str());
         warn!(vcenter, machine, "VNC is switched off: its port is another machine's as well");
-        Ok(self.reconfigure(current, &[(ENABLED, "FALSE"), (PORT, "")]).await?)
+        let options = [current.set(VNC_ENABLED, "FALSE"), current.set(VNC_PORT, "")].concat();
+        Ok(self.reconfigure(current, &options).await?)
     }
 
     async fn reconfigure(
@@ -272,7 +281,7 @@ impl EnableVnc {
         let (first, last) = (self.ports.start().get(), self.ports.end().get());
         let free: Vec<NonZeroU16> = (first..=last)
             .filter_map(NonZeroU16::new)
-            .filter(|port| !others.iter().any(|other| other.port == *port))
+            .filter(|port| !others.iter().any(|other| other.claims(*port)))
             .collect();
         let random = usize::try_from(getrandom::u32()?).unwrap_or_default();
         Ok(random.checked_rem(free.len()).map(|index| free[index]))
@@ -301,7 +310,11 @@ mod tests {
     }
 
     fn holder(machine: &str, number: u16, running: bool) -> PortHolder {
-        PortHolder { machine: MachineRef::from(machine.to_owned()), port: port(number), running }
+        PortHolder {
+            machine: MachineRef::from(machine.to_owned()),
+            port: Some(port(number)),
+            running,
+        }
     }
 
     #[test]

@@ -85,6 +85,10 @@ fn a_machine_without_a_console_says_why() {
             VirtualMachine { power_state: PowerState::Suspended, ..machine() },
             ConsoleUnavailable::Suspended,
         ),
+        (
+            VirtualMachine { power_state: PowerState::Unknown, ..machine() },
+            ConsoleUnavailable::StateUnknown,
+        ),
         (VirtualMachine { connected: false, ..machine() }, ConsoleUnavailable::Disconnected),
         (VirtualMachine { host: None, ..machine() }, ConsoleUnavailable::HostUnknown),
         (VirtualMachine { vnc_port: None, ..machine() }, ConsoleUnavailable::NoVnc),

@@ -135,6 +135,7 @@ impl State {
             PowerState::On => ("ACTIVE", "active", power::RUNNING),
             PowerState::Off => ("SHUTOFF", "stopped", power::SHUTDOWN),
             PowerState::Suspended => ("SUSPENDED", "suspended", power::SUSPENDED),
+            PowerState::Unknown => ("UNKNOWN", "active", power::NO_STATE),
         };
         Self { status, vm_state, power_state }
     }

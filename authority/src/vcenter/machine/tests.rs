@@ -1,15 +1,20 @@
 use super::*;
+use crate::vcenter::property::{VNC_ENABLED, VNC_PORT};
 use crate::vcenter::reference::HostRef;
 
 fn object(kind: &str, id: &str, properties: &[(&str, &str)]) -> ObjectContent {
-    let properties =
-        properties.iter().map(|&(path, value)| (path.to_owned(), value.to_owned())).collect();
+    let path = |path: &str| match path.starts_with("RemoteDisplay.") {
+        true => format!("{EXTRA_CONFIG}[\"{path}\"]"),
+        false => path.to_owned(),
+    };
+    let given = properties.iter().map(|&(key, value)| (path(key), value.to_owned()));
+    let properties = given.chain([(EXTRA_CONFIG.to_owned(), String::new())]).collect();
     ObjectContent { kind: kind.to_owned(), id: id.to_owned(), properties, missing: Vec::new() }
 }
 
 const UUID: &str = "5d93eed6-a1b7-5668-903c-b43c7c81d44c";
 
-fn machine_with(changes: &[(&str, &str)]) -> Result<VirtualMachine, SoapError> {
+fn machine_with(changes: &[(&str, &str)]) -> VirtualMachine {
     let mut properties = vec![
         (NAME, "web-1"),
         (INSTANCE_UUID, UUID),
@@ -33,12 +38,12 @@ fn machine_with(changes: &[(&str, &str)]) -> Result<VirtualMachine, SoapError> {
             (host::ADDRESSES, "192.0.2.5 2001:db8::5"),
         ],
     );
-    machines(&[machine, host]).map(|mut machines| machines.remove(0))
+    machines(&[machine, host]).remove(0)
 }
 
 #[test]
 fn a_machine_has_its_host() {
-    let machine = machine_with(&[(VNC_PORT, "5901")]).unwrap();
+    let machine = machine_with(&[(VNC_PORT, "5901")]);
     assert_eq!(
         machine,
         VirtualMachine {
@@ -62,28 +67,27 @@ fn a_machine_has_its_host() {
             memory_mib: 4096,
         }
     );
-    let elsewhere = machine_with(&[(HOST, "host-30")]).unwrap();
+    let elsewhere = machine_with(&[(HOST, "host-30")]);
     assert_eq!(elsewhere.host, None, "a host that was not read");
 }
 
 /// A running machine on a host of that version, with or without a VNC port.
 pub(crate) fn machine_on(version: &str, port: Option<u16>) -> VirtualMachine {
     let port = port.map(|port| port.to_string());
-    let machine = machine_with(&[(VNC_PORT, port.as_deref().unwrap_or_default())]).unwrap();
+    let machine = machine_with(&[(VNC_PORT, port.as_deref().unwrap_or_default())]);
     let host = machine.host.map(|host| Host { version: Some(version.to_owned()), ..host });
     VirtualMachine { host, ..machine }
 }
 
 #[test]
-fn a_password_is_read_where_it_is_asked_for_and_not_shown() {
-    let machine = machine_with(&[(VNC_PASSWORD, "s3cret")]).unwrap();
+fn a_password_is_read_and_not_shown() {
+    let machine = machine_with(&[(VNC_PASSWORD, "s3cret")]);
     assert_eq!(machine.vnc_password, Some(Secret("s3cret".to_owned())));
     assert!(!format!("{machine:?}").contains("s3cret"));
-    assert_eq!(machine_with(&[(VNC_PASSWORD, "")]).unwrap().vnc_password, None);
-    assert!(Detail::Vnc.machine_paths().contains(&VNC_PASSWORD));
-    for detail in [Detail::None, Detail::HostCertificate] {
-        assert!(!detail.machine_paths().contains(&VNC_PASSWORD), "{detail:?}");
-    }
+    assert_eq!(machine_with(&[(VNC_PASSWORD, "")]).vnc_password, None);
+    assert!(
+        !listed_paths().iter().any(|path| path.contains(VNC_PASSWORD) || *path == EXTRA_CONFIG)
+    );
 }
 
 #[test]
@@ -100,7 +104,7 @@ fn the_port_counts_unless_vnc_is_off() {
         ("65536", "TRUE", None),
         ("5901x", "TRUE", None),
     ] {
-        let machine = machine_with(&[(VNC_PORT, port), (VNC_ENABLED, enabled)]).unwrap();
+        let machine = machine_with(&[(VNC_PORT, port), (VNC_ENABLED, enabled)]);
         assert_eq!(machine.vnc_port.map(NonZeroU16::get), expected, "{port:?} {enabled:?}");
     }
 }
@@ -112,30 +116,30 @@ fn states_are_vsphere_s() {
         ("poweredOff", PowerState::Off),
         ("suspended", PowerState::Suspended),
     ] {
-        assert_eq!(machine_with(&[(POWER_STATE, text)]).unwrap().power_state, state);
+        assert_eq!(machine_with(&[(POWER_STATE, text)]).power_state, state);
     }
-    assert!(machine_with(&[(POWER_STATE, "exploded")]).is_err());
-    assert!(machine_with(&[(POWER_STATE, "")]).is_err());
+    for odd in [(POWER_STATE, "exploded"), (POWER_STATE, ""), (CONNECTION_STATE, "")] {
+        assert_eq!(machine_with(&[odd]).power_state, PowerState::Unknown, "{odd:?}");
+    }
     for state in ["disconnected", "inaccessible", "invalid", "orphaned"] {
-        assert!(!machine_with(&[(CONNECTION_STATE, state)]).unwrap().connected, "{state}");
+        assert!(!machine_with(&[(CONNECTION_STATE, state)]).connected, "{state}");
     }
 }
 
 #[test]
 fn a_machine_may_have_no_instance_uuid() {
-    assert_eq!(machine_with(&[(INSTANCE_UUID, "")]).unwrap().instance, None);
-    assert_eq!(machine_with(&[(INSTANCE_UUID, "not a UUID")]).unwrap().instance, None);
+    assert_eq!(machine_with(&[(INSTANCE_UUID, "")]).instance, None);
+    assert_eq!(machine_with(&[(INSTANCE_UUID, "not a UUID")]).instance, None);
 }
 
 fn named(objects: &[ObjectContent], id: &str) -> Option<VirtualMachine> {
     let references = [MachineRef::from(id.to_owned())];
-    let mut machines = machines_by_reference(objects, &references);
-    machines.next().unwrap().unwrap()
+    machines_by_reference(objects, &references).next().unwrap()
 }
 
 fn holder(id: &str, port: u16, running: bool) -> PortHolder {
     let machine = MachineRef::from(id.to_owned());
-    PortHolder { machine, port: port.try_into().unwrap(), running }
+    PortHolder { machine, port: NonZeroU16::new(port), running }
 }
 
 /// An object that two filters select may come once for each; vcsim gives it once with the properties of both.
@@ -187,4 +191,19 @@ fn of_several_machines_each_has_the_neighbours_of_its_own_host() {
     assert_eq!(neighbours("vm-1"), [holder("vm-3", 5903, true), withheld.clone()]);
     assert_eq!(neighbours("vm-2"), [withheld]);
     assert_eq!(neighbours("vm-4").len(), 3, "its own host is withheld");
+}
+
+/// One odd machine must not take the inventory down.
+#[test]
+fn an_odd_machine_is_shown_as_far_as_it_is_known_and_a_deleted_one_is_left_out() {
+    let good = [(NAME, "web-1"), (POWER_STATE, "poweredOn"), (CONNECTION_STATE, "connected")];
+    let withheld = object("VirtualMachine", "vm-2", &[]);
+    let mut deleted = object("VirtualMachine", "vm-3", &[]);
+    deleted.missing.push((NAME.to_owned(), Fault::MANAGED_OBJECT_NOT_FOUND.to_owned()));
+    let objects = [object("VirtualMachine", "vm-1", &good), withheld, deleted];
+    let found = machines(&objects);
+    let shown: Vec<_> =
+        found.iter().map(|machine| (machine.name.as_str(), machine.power_state)).collect();
+    assert_eq!(shown, [("web-1", PowerState::On), ("vm-2", PowerState::Unknown)]);
+    assert_eq!(named(&objects, "vm-3"), None);
 }

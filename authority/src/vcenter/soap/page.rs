@@ -14,9 +14,10 @@ pub struct ObjectContent {
     /// Property paths and values. The value of an `OptionValue` is the option's value, that of a reference the
     /// referenced object's identifier, that of an `ArrayOfByte` its bytes as UTF-8, that of a
     /// `LocalizedMethodFault` the fault's type, and that of an `ArrayOfHostVirtualNic` the interfaces' addresses with
-    /// spaces between them.
+    /// spaces between them. Of an array of `OptionValue` each option of [`KEPT_OPTIONS`] is a property with a keyed
+    /// path, and the array's own value is empty.
     pub properties: Vec<(String, String)>,
-    /// Paths of the properties that could not be read, each with the type of its fault.
+    /// Paths of the properties that could not be read, each with the type of its fault, or [`NO_VALUE`].
     pub missing: Vec<(String, String)>,
 }
 
@@ -25,7 +26,33 @@ impl ObjectContent {
     pub fn property(&self, path: &str) -> Option<&str> {
         self.properties.iter().find(|(name, _)| name == path).map(|(_, value)| value.as_str())
     }
+
+    /// The memory that it takes, in bytes, roughly.
+    pub fn size(&self) -> usize {
+        let texts = self.properties.iter().chain(&self.missing);
+        let texts = texts.map(|(path, text)| path.len() + text.len() + 2 * size_of::<String>());
+        size_of::<Self>() + self.kind.len() + self.id.len() + texts.sum::<usize>()
+    }
+
+    /// The options of `config.extraConfig` with this key in any case: the key as it is spelled, and the value.
+    pub fn options<'a>(&'a self, key: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let options = self.properties.iter().filter_map(|(path, value)| {
+            Some((path.strip_prefix(OPTION_START)?.strip_suffix(OPTION_END)?, value.as_str()))
+        });
+        options.filter(move |(found, _)| found.eq_ignore_ascii_case(key))
+    }
 }
+
+/// Stands for the fault of a property whose value cannot be read.
+const NO_VALUE: &str = "(a value that cannot be read)";
+
+/// The parts of a keyed path around the key.
+const OPTION_START: &str = r#"config.extraConfig[""#;
+const OPTION_END: &str = r#""]"#;
+
+/// The beginning of the keys of the options that are kept of an array. A guest writes up to a mebibyte of its own
+/// options (`guestinfo`), which no console depends on.
+const KEPT_OPTIONS: &str = "RemoteDisplay.vnc.";
 
 /// One page of `RetrievePropertiesEx`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,7 +109,7 @@ fn object_content(
                 object.kind = required(child.attribute("type")?, "type of an object")?;
                 object.id = cursor.text(&child)?;
             }
-            "propSet" => object.properties.push(property(cursor, &child)?),
+            "propSet" => property(cursor, &child, &mut object)?,
             "missingSet" => object.missing.push(missing_property(cursor, &child)?),
             _ => {}
         }
@@ -90,16 +117,50 @@ fn object_content(
     Ok(object)
 }
 
-fn property(cursor: &mut Cursor<'_>, parent: &Element<'_>) -> Result<(String, String), Malformed> {
+fn property(
+    cursor: &mut Cursor<'_>,
+    parent: &Element<'_>,
+    object: &mut ObjectContent,
+) -> Result<(), Malformed> {
     let (mut name, mut value) = (None, None);
     while let Some(child) = cursor.child(parent)? {
         match child.name() {
             "name" => name = Some(cursor.text(&child)?),
+            "val" if cursor.xsi_type(&child)?.as_deref() == Some("ArrayOfOptionValue") => {
+                while let Some(option) = cursor.child_named(&child, "OptionValue")? {
+                    object.properties.extend(kept_option(cursor, &option)?);
+                }
+                value = Some(String::new());
+            }
             "val" => value = property_value(cursor, &child)?,
             _ => {}
         }
     }
-    Ok((required(name, "name of a property")?, required(value, "value of a property")?))
+    let name = required(name, "name of a property")?;
+    match value {
+        Some(value) => object.properties.push((name, value)),
+        // One odd value must not hide the other objects of the page.
+        None => object.missing.push((name, NO_VALUE.to_owned())),
+    }
+    Ok(())
+}
+
+/// An option as a property with a keyed path, if it is kept.
+fn kept_option(
+    cursor: &mut Cursor<'_>,
+    option: &Element<'_>,
+) -> Result<Option<(String, String)>, Malformed> {
+    let (mut key, mut value) = (String::new(), String::new());
+    while let Some(child) = cursor.child(option)? {
+        match child.name() {
+            "key" => key = cursor.text(&child)?,
+            "value" => value = cursor.text(&child)?,
+            _ => {}
+        }
+    }
+    let start = key.get(..KEPT_OPTIONS.len());
+    let is_kept = start.is_some_and(|start| start.eq_ignore_ascii_case(KEPT_OPTIONS));
+    Ok(is_kept.then(|| (format!("{OPTION_START}{key}{OPTION_END}"), value)))
 }
 
 fn property_value(
@@ -116,11 +177,15 @@ fn property_value(
             None => Ok(None),
         },
         Some("ArrayOfByte") => {
-            let mut bytes = Vec::new();
+            let mut bytes = Some(Vec::new());
             while let Some(byte) = cursor.child_named(value, "byte")? {
-                bytes.push(parse_byte(cursor.text(&byte)?)?);
+                let byte = parse_byte(&cursor.text(&byte)?);
+                bytes = bytes.zip(byte).map(|(mut bytes, byte)| {
+                    bytes.push(byte);
+                    bytes
+                });
             }
-            String::from_utf8(bytes).map(Some).map_err(|_| Malformed::Encoding)
+            Ok(bytes.and_then(|bytes| String::from_utf8(bytes).ok()))
         }
         Some("ArrayOfHostVirtualNic") => {
             let mut addresses = String::new();
@@ -158,10 +223,8 @@ fn interface_addresses(
 }
 
 /// An `xsd:byte`, which is signed.
-fn parse_byte(text: String) -> Result<u8, Malformed> {
-    let byte: Result<i8, _> = text.parse();
-    byte.map(i8::cast_unsigned)
-        .map_err(|_| Malformed::Unexpected { expected: "a byte", found: text })
+fn parse_byte(text: &str) -> Option<u8> {
+    text.parse().ok().map(i8::cast_unsigned)
 }
 
 fn missing_property(
