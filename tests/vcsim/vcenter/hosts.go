@@ -55,9 +55,10 @@ func (t *hostTable) set(name string, changed HostSettings) {
 // Handler is the control API:
 //
 //   - PUT /hosts/{host} with HostSettings → 204;
-//   - POST /hosts/{host}/machines with {"count": N} → 201 and N Machines.
+//   - POST /hosts/{host}/machines with {"count": N} → 201 and N Machines;
+//   - PUT /machines/{machine}/withheld with {"paths": [...]} → 204.
 //
-// A host that is not in the inventory is answered with 404.
+// A host or machine that is not in the inventory is answered with 404.
 func (v *VCenter) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("PUT /hosts/{host}", func(w http.ResponseWriter, r *http.Request) {
@@ -86,6 +87,19 @@ func (v *VCenter) Handler() http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusCreated)
 		json.NewEncoder(w).Encode(machines) // Fails only if the client is gone.
+	})
+	mux.HandleFunc("PUT /machines/{machine}/withheld", func(w http.ResponseWriter, r *http.Request) {
+		var wanted struct {
+			Paths []string `json:"paths"`
+		}
+		if !control.Read(w, r, &wanted) {
+			return
+		}
+		if err := v.Withhold(r.PathValue("machine"), wanted.Paths); err != nil {
+			http.Error(w, err.Error(), http.StatusNotFound)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
 	})
 	return mux
 }

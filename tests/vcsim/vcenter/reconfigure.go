@@ -3,6 +3,7 @@ package vcenter
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/vmware/govmomi/simulator"
@@ -16,7 +17,7 @@ const advancedConfigPrivilege = "VirtualMachine.Config.AdvancedConfig"
 
 // ReconfigVMTask is VirtualMachine.ReconfigVM_Task.
 //
-// Beyond the simulator's: values of extraConfig are kept as text, whatever type they were sent in;
+// Beyond the simulator's: a new name is escaped as vCenter does; values of extraConfig are kept as text, whatever type they were sent in;
 // removing an absent key changes nothing; a caller without the privilege gets NoPermission; the task
 // fails with ConcurrentAccess when changeVersion is not current, and with TaskInProgress when the machine
 // is being reconfigured already. As on vCenter, nothing keeps two machines from having the same VNC port.
@@ -34,11 +35,34 @@ func (m *virtualMachines) ReconfigVMTask(ctx *simulator.Context, req *types.Reco
 			answer = failedReconfigure(ctx, vm, fault)
 			return
 		}
+		req.Spec.Name = escaped(req.Spec.Name)
 		req.Spec.ExtraConfig = normalized(req.Spec.ExtraConfig, vm.Config.ExtraConfig)
 		answer = vm.ReconfigVMTask(ctx, req)
 		m.busy.started(vm.Self, answer)
 	})
 	return answer
+}
+
+// escaped returns a name as vCenter keeps it (ManagedEntity.name): with %2f, %5c and %25 for a slash, a backslash and
+// a percent sign that begins no such sequence. The simulator does that where it creates machines and folders only.
+func escaped(name string) string {
+	var kept strings.Builder
+	for i := range len(name) {
+		rest := strings.ToLower(name[i:])
+		isSequence := strings.HasPrefix(rest, "%2f") || strings.HasPrefix(rest, "%5c") ||
+			strings.HasPrefix(rest, "%25")
+		switch {
+		case name[i] == '/':
+			kept.WriteString("%2f")
+		case name[i] == '\\':
+			kept.WriteString("%5c")
+		case name[i] == '%' && !isSequence:
+			kept.WriteString("%25")
+		default:
+			kept.WriteByte(name[i])
+		}
+	}
+	return kept.String()
 }
 
 // normalized returns the changes as vCenter understands them.

@@ -4,6 +4,7 @@
 //     (tickets.go);
 //   - hosts of different versions and certificates (hosts.go), and thousands of machines (machines.go);
 //   - roles that are enforced, where consoles are concerned (privileges.go);
+//   - properties that are withheld (withheld.go);
 //   - ReconfigVM_Task and RelocateVM_Task corrected where they differ from vCenter's (reconfigure.go,
 //     relocate.go).
 //
@@ -55,6 +56,7 @@ type VCenter struct {
 	server   *simulator.Server
 	registry *simulator.Registry
 	hosts    hostTable
+	withheld withheldTable
 }
 
 // Start starts a simulator.
@@ -81,7 +83,7 @@ func Start(options Options) (*VCenter, error) {
 	}
 
 	vcenter := &VCenter{options: options, model: model, registry: model.Map()}
-	vcenter.overrideVirtualMachines()
+	vcenter.overrideMethods()
 	if err := vcenter.SetHost(templateHost, HostSettings{Version: hostVersion}); err != nil {
 		return nil, err
 	}

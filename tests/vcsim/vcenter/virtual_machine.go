@@ -23,16 +23,23 @@ type virtualMachines struct {
 func (*virtualMachines) Lock()   {}
 func (*virtualMachines) Unlock() {}
 
-// overrideVirtualMachines redirects AcquireTicket, ReconfigVM_Task and RelocateVM_Task.
-func (v *VCenter) overrideVirtualMachines() {
+// overrideMethods redirects AcquireTicket, ReconfigVM_Task and RelocateVM_Task of virtual machines, and the reading
+// of properties.
+func (v *VCenter) overrideMethods() {
 	methods := &virtualMachines{vcenter: v}
 	methods.Self = types.ManagedObjectReference{Type: "VirtualMachineMethods", Value: "vncgate"}
 	v.registry.Put(methods)
+	collectors := &propertyCollectors{vcenter: v}
+	collectors.Self = types.ManagedObjectReference{Type: "PropertyCollectorMethods", Value: "vncgate"}
+	v.registry.Put(collectors)
 	v.registry.Handler = func(
 		ctx *simulator.Context, method *simulator.Method,
 	) (mo.Reference, types.BaseMethodFault) {
 		_, isVM := ctx.Map.Get(method.This).(*simulator.VirtualMachine)
 		switch {
+		case method.This.Type == "PropertyCollector" &&
+			(method.Name == "RetrievePropertiesEx" || method.Name == "ContinueRetrievePropertiesEx"):
+			method.This = collectors.Self
 		case !isVM:
 		case method.Name == "AcquireTicket" && v.options.Hosts != nil,
 			method.Name == "ReconfigVM_Task",
