@@ -50,6 +50,14 @@ pub enum CheckError {
     /// Unknown, expired or used up.
     #[error("the token is unknown, expired or used up")]
     TokenInvalid,
+    /// The machine was moved out of the folders and resource pools that the token's issuer could see.
+    #[error(
+        "{instance} is no longer in a folder or resource pool of the project that the token was issued for"
+    )]
+    OutOfScope {
+        /// The machine.
+        instance: Uuid,
+    },
     /// The machine's console is no longer where the token was issued for.
     #[error("the console of {instance} was at {issued_for} and is at {now}")]
     Moved {

@@ -86,6 +86,7 @@ impl Consoles {
             vnc_port,
             caller: request.caller.clone(),
             project: request.project.clone(),
+            containers: scope.containers_of(vcenter.service_host()),
             issued_at,
             expires_at: issued_at + ttl,
         };

@@ -10,6 +10,7 @@ use crate::tokens::{Record, TokenHash};
 use crate::vcenter::host::Host;
 use crate::vcenter::machine::{Detail, VirtualMachine};
 use crate::vcenter::port_holder::is_shared;
+use crate::vcenter::reference::MachineRef;
 use crate::vcenter::soap::Fault;
 use crate::vcenter::webmks_console::WebmksConsole;
 use crate::vcenter::{Vcenter, VcenterError};
@@ -83,7 +84,7 @@ impl Consoles {
         vcenter: &Vcenter,
     ) -> Result<ValidConsole, CheckError> {
         let unavailable = |reason| CheckError::Unavailable { instance: record.instance, reason };
-        match record.vnc_port {
+        let valid = match record.vnc_port {
             Some(port) => {
                 let machine = read_machine(record, vcenter, Detail::Vnc).await?;
                 let host = host_for(record, &machine)?.clone();
@@ -95,7 +96,7 @@ impl Consoles {
                 let ip = self.resolver.resolve(&host.name).await?;
                 allowed.check_address(ip).map_err(unavailable)?;
                 let address = SocketAddr::new(ip, port.get());
-                Ok(ValidConsole::Vnc { machine, address })
+                ValidConsole::Vnc { machine, address }
             }
             None => {
                 let machine = read_machine(record, vcenter, Detail::HostCertificate).await?;
@@ -111,9 +112,11 @@ impl Consoles {
                 let addresses = self.addresses(&host).await?;
                 let allowed = self.settings.allowed_targets.check_any(&addresses);
                 allowed.map_err(unavailable)?;
-                Ok(ValidConsole::Webmks { machine, host, certificate, addresses })
+                ValidConsole::Webmks { machine, host, certificate, addresses }
             }
-        }
+        };
+        check_scope(record, vcenter, &valid.machine().reference).await?;
+        Ok(valid)
     }
 
     /// The addresses of a host: that of its name, and those of its interfaces. An error if neither is known.
@@ -188,6 +191,12 @@ impl ValidConsole {
         }
     }
 
+    fn machine(&self) -> &VirtualMachine {
+        match self {
+            Self::Vnc { machine, .. } | Self::Webmks { machine, .. } => machine,
+        }
+    }
+
     fn into_machine(self) -> VirtualMachine {
         match self {
             Self::Vnc { machine, .. } | Self::Webmks { machine, .. } => machine,
@@ -205,6 +214,25 @@ async fn read_machine(
     let machine = vcenter.find_by_reference(instance, &record.machine, detail).await;
     let machine = machine.map_err(|error| vcenter_error(vcenter, error))?;
     machine.ok_or(CheckError::Unavailable { instance, reason: ConsoleUnavailable::Gone })
+}
+
+/// Checks that the machine is still one that the token could be issued for: another project may have it now. Asks vCenter
+/// only if the caller's scope was limited.
+async fn check_scope(
+    record: &Record,
+    vcenter: &Vcenter,
+    machine: &MachineRef,
+) -> Result<(), CheckError> {
+    let Some(containers) = &record.containers else { return Ok(()) };
+    let instance = record.instance;
+    match vcenter.is_within(machine, containers.iter()).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(CheckError::OutOfScope { instance }),
+        Err(error) if error.fault() == Some(Fault::MANAGED_OBJECT_NOT_FOUND) => {
+            Err(CheckError::Unavailable { instance, reason: ConsoleUnavailable::Gone })
+        }
+        Err(error) => Err(vcenter_error(vcenter, error)),
+    }
 }
 
 fn vcenter_error(vcenter: &Vcenter, error: VcenterError) -> CheckError {

@@ -14,7 +14,7 @@ impl Consoles {
         instance: Uuid,
         scope: &Scope,
     ) -> Result<Vec<(TokenHash, Record)>, RevokeError> {
-        self.locate_within(instance, scope).await?;
+        self.locate_within(instance, None, scope).await?;
         Ok(self.store.list(instance).await?)
     }
 
@@ -26,26 +26,31 @@ impl Consoles {
         scope: &Scope,
     ) -> Result<Option<Record>, RevokeError> {
         let Some(record) = self.store.get(token).await? else { return Ok(None) };
-        self.locate_within(record.instance, scope).await?;
+        self.locate_within(record.instance, Some(&record.service_host), scope).await?;
         Ok(self.store.take(token).await?)
     }
 
     /// Revokes every token of a machine within `scope`, and returns how many there were.
     pub async fn revoke_all(&self, instance: Uuid, scope: &Scope) -> Result<usize, RevokeError> {
-        self.locate_within(instance, scope).await?;
+        self.locate_within(instance, None, scope).await?;
         Ok(self.store.revoke(instance).await?)
     }
 
-    /// Checks that a machine is within `scope`. Asks no vCenter for a caller that may see everything: such a caller can
+    /// Checks that a machine of one vCenter, or of any, is within `scope`. Asks no vCenter for a caller that may see everything: such a caller can
     /// revoke the tokens of a machine that was deleted, or whose vCenter is down.
     pub(super) async fn locate_within(
         &self,
         instance: Uuid,
+        service_host: Option<&str>,
         scope: &Scope,
     ) -> Result<(), LocateError> {
         match scope {
             Scope::Everything => Ok(()),
-            Scope::Within(_) => self.vcenters.locate(instance, None, scope).await.map(|_| ()),
+            Scope::Within(_) => match self.vcenters.locate(instance, service_host, scope).await {
+                // All of them are.
+                Ok(_) | Err(LocateError::Ambiguous { .. }) => Ok(()),
+                Err(error) => Err(error),
+            },
         }
     }
 }

@@ -42,13 +42,15 @@ impl Consoles {
     pub async fn record(&self, shown: &str, scope: &Scope) -> Result<Record, CheckError> {
         let token = self.resolve(TokenHash::of(shown)).await?;
         token.validate().await?;
-        self.locate_within(token.record.instance, scope).await.map_err(|error| match error {
+        let Record { instance, service_host, .. } = &token.record;
+        let located = self.locate_within(*instance, Some(service_host), scope).await;
+        located.map_err(|error| match error {
             LocateError::Unavailable { service_host, error } => {
                 CheckError::Vcenter { service_host, error }
             }
-            LocateError::UnknownMachine | LocateError::UnknownHypervisor(_) => {
-                CheckError::TokenInvalid
-            }
+            LocateError::UnknownMachine
+            | LocateError::UnknownHypervisor(_)
+            | LocateError::Ambiguous { .. } => CheckError::TokenInvalid,
         })?;
         Ok(token.record)
     }

@@ -203,6 +203,10 @@ impl ApiError {
             LocateError::UnknownHypervisor(name) => {
                 Self::item_not_found(format!("No hypervisor matching '{name}' could be found."))
             }
+            LocateError::Ambiguous { service_hosts } => Self::conflict(format!(
+                "Instance {id} is in several vCenters: {}. Name one of them as hypervisor_name.",
+                service_hosts.join(", ")
+            )),
             LocateError::Unavailable { error, .. } => Self::of_vcenter(error),
         }
     }
@@ -334,6 +338,10 @@ impl From<&CheckError> for RefusalResponse {
             CheckError::TokenInvalid => (
                 RefusalCode::TokenInvalid,
                 "This console link is unknown, has expired or was used already. Ask for a new one.",
+            ),
+            CheckError::OutOfScope { .. } => (
+                RefusalCode::TokenInvalid,
+                "The machine no longer belongs to the project that this link was made for.",
             ),
             CheckError::Moved { .. } => (
                 RefusalCode::ConsoleMoved,

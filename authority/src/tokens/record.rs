@@ -2,6 +2,7 @@
 
 use crate::console_type::{ConsoleType, Protocol};
 use crate::vcenter::reference::{HostRef, MachineRef};
+use crate::vcenter::scope::Container;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::num::NonZeroU16;
@@ -34,6 +35,10 @@ pub struct Record {
     /// The project for which the caller acted, if it acted for one.
     #[serde(default)]
     pub project: Option<String>,
+    /// The folders and resource pools of the vCenter of which one has to contain the machine, if the caller's scope was
+    /// limited to such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub containers: Option<Vec<Container>>,
     /// When the token was issued, for people.
     pub issued_at: SystemTime,
     /// When the token expires, for people. The store goes by its own clock.
@@ -93,6 +98,7 @@ mod stored_protocol {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vcenter::scope::{ContainerKind, Locator};
     use std::time::Duration;
 
     fn record() -> Record {
@@ -106,6 +112,7 @@ mod tests {
             vnc_port: Some(NonZeroU16::MAX),
             caller: "alice@Default".to_owned(),
             project: Some("a".to_owned()),
+            containers: None,
             issued_at: SystemTime::UNIX_EPOCH,
             expires_at: SystemTime::UNIX_EPOCH + Duration::from_millis(600_001),
         }
@@ -116,6 +123,19 @@ mod tests {
         let record = record();
         let written = serde_json::to_string(&record).unwrap();
         assert_eq!(serde_json::from_str::<Record>(&written).unwrap(), record, "{written}");
+        assert!(!written.contains("containers"), "as every version writes it: {written}");
+
+        let container = |locator| Container {
+            service_host: "vcenter-a".to_owned(),
+            kind: ContainerKind::Folder,
+            locator,
+        };
+        let path = container(Locator::Path("DC0/vm/a".to_owned()));
+        let reference = container(Locator::Reference("group-v4".to_owned()));
+        for containers in [vec![], vec![path, reference]] {
+            let record = Record { containers: Some(containers), ..self::record() };
+            assert_eq!(Record::from_json(record.to_json().as_bytes()).unwrap(), record);
+        }
     }
 
     /// Replicas of different versions share one store.

@@ -30,6 +30,12 @@ pub enum VcenterError {
     /// A fault, or a reply that is not a SOAP response to the call.
     #[error(transparent)]
     Soap(#[from] SoapError),
+    /// The reply is compressed although no encoding was asked for.
+    #[error("the reply has the content encoding {0}, which the request does not accept")]
+    Encoded(String),
+    /// The vCenter is older than those that are supported.
+    #[error("its API has version {0}; vCenter 6.5 is the oldest that is supported")]
+    TooOld(String),
     /// The login succeeded, but its reply set no session cookie.
     #[error("the reply to Login sets no vmware_soap_session cookie")]
     NoCookie,
@@ -57,8 +63,11 @@ impl VcenterError {
 
     /// Did vCenter refuse the session or the login?
     pub fn is_login(&self) -> bool {
-        matches!(self, Self::NoCookie | Self::Rejected(_))
-            || matches!(self.fault(), Some(Fault::NOT_AUTHENTICATED | Fault::INVALID_LOGIN))
+        matches!(self, Self::NoCookie | Self::Rejected(_) | Self::TooOld(_))
+            || matches!(
+                self.fault(),
+                Some(Fault::NOT_AUTHENTICATED | Fault::INVALID_LOGIN | Fault::PASSWORD_EXPIRED)
+            )
     }
 
     /// Does the fault say that an object of the call was deleted?
@@ -84,8 +93,8 @@ impl VcenterError {
             Self::Status(_) => "http_status",
             Self::TooLarge | Self::Endless => "too_large",
             Self::Soap(SoapError::Fault(_)) => "fault",
-            Self::Soap(SoapError::Malformed(_)) => "malformed",
-            Self::NoCookie | Self::Rejected(_) | Self::Abandoned => "login",
+            Self::Encoded(_) | Self::Soap(SoapError::Malformed(_)) => "malformed",
+            Self::TooOld(_) | Self::NoCookie | Self::Rejected(_) | Self::Abandoned => "login",
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::Vcenter;
 use super::error::VcenterError;
 use super::inventory::Cluster;
+use super::inventory_name::decode;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -41,10 +42,26 @@ impl Hypervisors {
     /// Is `name` the name of a cluster here, or a part of one? nova's `compute_node_search_by_hypervisor` takes
     /// any part.
     pub(super) fn include(&self, name: &str) -> bool {
-        let is_part_of = |known: &str| known.contains(name);
+        let name = decode(name);
+        let is_part_of = |known: &str| decode(known).contains(&name);
         let discovered = self.discovered();
         let mut names = discovered.iter().flatten().flat_map(|(_, names)| names.all());
         self.configured.iter().any(|known| is_part_of(known)) || names.any(is_part_of)
+    }
+
+    /// Is `name` the name of this cluster, or a part of it? A configured name counts unless it has another cluster's
+    /// identifier.
+    pub(super) fn is_name_of(&self, name: &str, cluster: &str) -> bool {
+        let name = decode(name);
+        let is_part_of = |known: &str| decode(known).contains(&name);
+        let may_be_its = |known: &&String| match known.split_once(['(', '.']) {
+            Some((id, _)) if id.starts_with("domain-") => id == cluster,
+            _ => true,
+        };
+        let discovered = self.discovered();
+        let own = discovered.as_ref().and_then(|names| names.get(cluster));
+        self.configured.iter().filter(may_be_its).any(|known| is_part_of(known))
+            || own.is_some_and(|names| names.all().any(is_part_of))
     }
 
     /// The readable name of a cluster.
@@ -98,5 +115,5 @@ impl HypervisorNames {
 fn names(cluster: &Cluster, vcenter: &Option<String>) -> HypervisorNames {
     let Cluster { id, name } = cluster;
     let unique = vcenter.as_ref().map(|uuid| format!("{id}.{uuid}"));
-    HypervisorNames { readable: format!("{id}({name})"), unique }
+    HypervisorNames { readable: format!("{id}({})", decode(name)), unique }
 }

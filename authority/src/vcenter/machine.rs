@@ -1,6 +1,7 @@
 //! A virtual machine, as far as its console is concerned, read from vSphere's properties.
 
 use super::host::{self, Host};
+use super::inventory_name::decode;
 use super::port_holder::{PORT_PATHS, PortHolder, neighbours, own_port};
 use super::property::{EXTRA_CONFIG, HOST, POWER_STATE, VNC_PASSWORD};
 use super::reference::MachineRef;
@@ -178,7 +179,7 @@ fn read(object: &ObjectContent, hosts: &HashMap<&str, &ObjectContent>) -> Virtua
     let number = |path| object.property(path).and_then(|text| text.parse().ok()).unwrap_or(0);
     VirtualMachine {
         reference: MachineRef::from(object.id.clone()),
-        name: object.property(NAME).unwrap_or(&object.id).to_owned(),
+        name: decode(object.property(NAME).unwrap_or(&object.id)),
         instance: object.property(INSTANCE_UUID).and_then(|uuid| uuid.parse().ok()),
         power_state: power_state.and_then(PowerState::parse).unwrap_or(PowerState::Unknown),
         connected: connection_state == Some("connected"),

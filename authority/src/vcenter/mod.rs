@@ -8,6 +8,7 @@
 //! | [`soap`], `xml` | the messages; `transport` carries them, `session` logs in |
 //! | `lookup` | one machine by its instance UUID |
 //! | `inventory` | listings of machines, hosts and clusters, and which containers a machine is in |
+//! | `inventory_name` | names as vCenter writes them and as people know them |
 //! | `paging` | `RetrievePropertiesEx`, page by page |
 //! | [`machine`], [`host`], [`port_holder`] | what the properties mean |
 //! | `batch` | reads the machines of several requests in one call |
@@ -25,6 +26,7 @@ mod error;
 pub mod host;
 mod hypervisors;
 mod inventory;
+mod inventory_name;
 mod listings;
 mod lookup;
 pub mod machine;

@@ -1,6 +1,8 @@
 //! Parts of the inventory: which machines a caller may see.
 
+use super::inventory_name::normalize;
 use super::soap::ObjectContent;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
 /// The machines that a caller may see.
@@ -24,8 +26,17 @@ impl Scope {
     }
 }
 
+impl Scope {
+    /// The containers of this vCenter, if the scope is limited to some.
+    pub fn containers_of(&self, service_host: &str) -> Option<Vec<Container>> {
+        let Self::Within(containers) = self else { return None };
+        let own = containers.iter().filter(|container| container.service_host == service_host);
+        Some(own.cloned().collect())
+    }
+}
+
 /// A folder or a resource pool of one vCenter, with everything below it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Container {
     /// The service host of its vCenter.
     pub service_host: String,
@@ -36,7 +47,8 @@ pub struct Container {
 }
 
 /// The managed object types that contain machines and can be assigned to tenants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ContainerKind {
     /// `Folder`.
     Folder,
@@ -55,12 +67,13 @@ impl ContainerKind {
 }
 
 /// How a container is identified.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Locator {
     /// Its managed object identifier, `group-v42`, which stays the same when it is renamed or moved.
     Reference(String),
-    /// Its inventory path below the root folder, without slashes around it: `DC0/vm/tenant-a`. A slash in
-    /// a name is written as vCenter does, `%2f`.
+    /// Its inventory path below the root folder, without slashes around it: `DC0/vm/tenant-a`. Names in it are written
+    /// as vCenter writes them: a slash is `%2f`.
     Path(String),
 }
 
@@ -73,7 +86,7 @@ impl Locator {
                 if path.is_empty() || path.split('/').any(str::is_empty) {
                     return Err(format!("{text:?} is not the inventory path of a folder or pool"));
                 }
-                Ok(Self::Path(path.to_owned()))
+                Ok(Self::Path(path.split('/').map(normalize).collect::<Vec<_>>().join("/")))
             }
             None if text.contains('-') && !text.contains('/') => {
                 Ok(Self::Reference(text.to_owned()))
@@ -114,7 +127,7 @@ impl Ancestors {
             while let Some(object) = next.filter(|_| names.len() <= by_id.len()) {
                 // The root folder has no parent and is not part of a path.
                 let Some(parent) = object.property(PARENT) else { break };
-                names.push(object.property(NAME).unwrap_or_default());
+                names.push(normalize(object.property(NAME).unwrap_or_default()));
                 next = by_id.get(parent).copied();
             }
             names.reverse();
@@ -167,6 +180,18 @@ mod tests {
         for pool in ["/DC0/host/C0/Resources/gold", "/DC0/host/C0/Resources", "resgroup-9"] {
             assert!(ancestors.include(&container(ContainerKind::ResourcePool, pool)), "{pool}");
         }
+    }
+
+    #[test]
+    fn a_name_with_a_slash_is_compared_however_it_is_written() {
+        let ancestors = Ancestors::new(vec![
+            object("Folder", "group-d1", "Datacenters", None),
+            object("Folder", "group-v4", "a%2fb 100%25", Some("group-d1")),
+        ]);
+        for path in ["/a%2fb 100%25", "/a%2Fb 100%", "/a%2fb 100%"] {
+            assert!(ancestors.include(&container(ContainerKind::Folder, path)), "{path}");
+        }
+        assert!(!ancestors.include(&container(ContainerKind::Folder, "/a/b 100%")));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::error::VcenterError;
 use super::soap::{self, Fault, ServiceContent, SoapError};
 use super::transport::{Endpoint, Transport};
+use crate::foreign_text::printable;
 use crate::telemetry::Metrics;
 use futures_util::FutureExt;
 use futures_util::future::{self, BoxFuture};
@@ -17,6 +18,9 @@ use tracing::{info, warn};
 /// A login may wait for a directory server. It outlives the caller that started it, so it may take longer than
 /// that caller waits: the next caller finds the session ready.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The API of the oldest vCenter that is supported, the one that [`soap::SOAP_ACTION`] names.
+pub(super) const OLDEST_API: (u32, u32) = (6, 5);
 
 /// How long no login is tried after "wrong password". By default vCenter locks an account after five failures in
 /// three minutes, and every check would be one.
@@ -182,6 +186,10 @@ impl Shared {
         let reply = soap::read_service_content;
         let (content, early_cookie) =
             transport.call("RetrieveServiceContent", None, request, reply).await?;
+        if let Some(version) = content.api_version.as_deref().filter(|version| is_too_old(version))
+        {
+            return Err(VcenterError::TooOld(printable(version)));
+        }
         let Endpoint { username, password, .. } = &transport.endpoint;
         let request = soap::login(&content, username, password.expose_secret());
         let reply = |reply: &[u8]| soap::read_empty(reply, "LoginResponse");
@@ -193,4 +201,35 @@ impl Shared {
 
 fn remaining(until: Instant) -> Option<Duration> {
     until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+}
+
+/// Is the API older than [`OLDEST_API`]? A version that cannot be read is let through: the calls will tell.
+fn is_too_old(version: &str) -> bool {
+    let mut parts = version.split('.').map(str::parse::<u32>);
+    match (parts.next(), parts.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) < OLDEST_API,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vcenter_before_6_5_is_too_old() {
+        for (version, too_old) in [
+            ("5.5", true),
+            ("6.0", true),
+            ("6.5", false),
+            ("6.7.3", false),
+            ("7.0.3.2", false),
+            ("10.0", false),
+            ("", false),
+            ("8", false),
+            ("x.y", false),
+        ] {
+            assert_eq!(is_too_old(version), too_old, "{version}");
+        }
+    }
 }

@@ -2,11 +2,14 @@
 
 use super::error::{RESPONSE_LIMIT, VcenterError};
 use super::soap::{self, SoapError};
+use crate::foreign_text::printable;
 use crate::http_client::{self, ResponseBodyError};
 use crate::telemetry::Metrics;
 use axum::body::Bytes;
 use reqwest::StatusCode;
-use reqwest::header::{CONTENT_TYPE, COOKIE, HeaderValue, SET_COOKIE};
+use reqwest::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, HeaderValue, SET_COOKIE,
+};
 use rustls::ClientConfig;
 use secrecy::SecretString;
 use std::sync::Arc;
@@ -20,6 +23,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Shorter than the idle timeouts of vCenter's own reverse proxy and of the load balancers in front of it.
 const IDLE_CONNECTION: Duration = Duration::from_secs(55);
+
+/// RFC 9110, section 12.5.3: no encoding.
+const IDENTITY: &str = "identity";
 
 /// Where a vCenter is and as whom to log in.
 pub struct Endpoint {
@@ -103,6 +109,8 @@ impl Transport {
             .http
             .post(self.endpoint.url.clone())
             .header(CONTENT_TYPE, "text/xml; charset=utf-8")
+            // vCenter compresses its replies unless this is asked for.
+            .header(ACCEPT_ENCODING, IDENTITY)
             .header("SOAPAction", soap::SOAP_ACTION)
             .body(envelope);
         if let Some(cookie) = cookie {
@@ -119,6 +127,12 @@ impl Transport {
         let status = response.status();
         if status != StatusCode::OK && status != StatusCode::INTERNAL_SERVER_ERROR {
             return Err(PostError::Other(VcenterError::Status(status)));
+        }
+        if let Some(encoding) = response.headers().get(CONTENT_ENCODING)
+            && encoding != IDENTITY
+        {
+            let encoding = printable(&String::from_utf8_lossy(encoding.as_bytes()));
+            return Err(PostError::Other(VcenterError::Encoded(encoding)));
         }
         let cookie = response.headers().get_all(SET_COOKIE).iter().find_map(session_cookie);
         let body = http_client::read_body(response, RESPONSE_LIMIT).await;

@@ -11,7 +11,9 @@ use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 use thiserror::Error;
+use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 use uuid::Uuid;
 
@@ -41,6 +43,12 @@ pub enum LocateError {
     /// No vCenter that was asked has such a machine, or the caller may not see it.
     #[error("no vCenter has it")]
     UnknownMachine,
+    /// Several vCenters have a machine with this instance UUID.
+    #[error("several vCenters have it: {}", service_hosts.join(", "))]
+    Ambiguous {
+        /// Which, in alphabetical order.
+        service_hosts: Vec<String>,
+    },
     /// A vCenter that may have the machine did not answer, and the others do not have it.
     #[error("{service_host}: {error}")]
     Unavailable {
@@ -50,6 +58,10 @@ pub enum LocateError {
         error: VcenterError,
     },
 }
+
+/// How long the other vCenters have to say that they have a machine too, when one has it. A vCenter answers such a
+/// question within milliseconds.
+const SECOND_ANSWER_WAIT: Duration = Duration::from_secs(1);
 
 /// Every vCenter of the configuration, at least one.
 pub struct Vcenters {
@@ -67,32 +79,67 @@ impl Vcenters {
         self.iter().find(|vcenter| vcenter.service_host() == service_host)
     }
 
-    /// Finds the machine with this instance UUID within `scope`. With a `hypervisor`, asks only the vCenters that
-    /// match it; without one, asks all of them at once and takes the first that has the machine.
+    /// Finds the machine with this instance UUID within `scope`, in the vCenters with this `hypervisor`, or in any. Asks
+    /// all of them at once. A machine that two of them have is an error that names both.
+    ///
+    /// When one has the machine, the others have [`SECOND_ANSWER_WAIT`] to say that they have one too. After that, or
+    /// if one does not answer, the one machine that was found counts, and the log says so: a vCenter that is down keeps
+    /// nobody from the machines of the others.
     pub async fn locate(
         &self,
         instance: Uuid,
         hypervisor: Option<&str>,
         scope: &Scope,
     ) -> Result<LocatedMachine<'_>, LocateError> {
-        let candidates = match hypervisor {
-            None => self.entries.iter().collect(),
-            Some(name) => self.find_by_hypervisor(name).await?,
+        let candidates = match (hypervisor, scope) {
+            (Some(name), Scope::Everything) => self.find_by_hypervisor(name).await?,
+            _ => self.entries.iter().collect(),
         };
         let mut results: FuturesUnordered<_> = candidates
             .into_iter()
             .filter(|entry| scope.reaches(entry.vcenter.service_host()))
-            .map(|entry| async move { (entry, entry.find_by_uuid(instance, scope).await) })
+            .map(|entry| async move { (entry, entry.find(instance, hypervisor, scope).await) })
             .collect();
-        let mut failure = LocateError::UnknownMachine;
-        while let Some((entry, result)) = results.next().await {
-            match result {
-                Ok(Some(machine)) => return Ok(entry.located(machine)),
-                Ok(None) => {}
-                Err(error) => failure = entry.unavailable(error),
+        let (mut found, mut failure) = (Vec::new(), None);
+        let mut deadline = None;
+        loop {
+            let next = match deadline {
+                None => Ok(results.next().await),
+                Some(deadline) => timeout_at(deadline, results.next()).await,
+            };
+            match next {
+                Ok(Some((entry, Ok(machine)))) => {
+                    deadline.get_or_insert_with(|| Instant::now() + SECOND_ANSWER_WAIT);
+                    found.push((entry, machine));
+                }
+                // A vCenter that does not answer says more than one that does not have it.
+                Ok(Some((_, Err(LocateError::UnknownMachine)))) => {}
+                Ok(Some((_, Err(error @ LocateError::UnknownHypervisor(_))))) => {
+                    failure.get_or_insert(error);
+                }
+                Ok(Some((_, Err(error)))) => failure = Some(error),
+                Ok(None) => break,
+                Err(_) => {
+                    warn!(%instance, "another vCenter has not said yet whether it has the machine too");
+                    break;
+                }
             }
         }
-        Err(failure)
+        let mut service_hosts: Vec<String> =
+            found.iter().map(|(entry, _)| entry.vcenter.service_host().to_owned()).collect();
+        match found.pop() {
+            None => Err(failure.unwrap_or(LocateError::UnknownMachine)),
+            Some(_) if !found.is_empty() => {
+                service_hosts.sort_unstable();
+                Err(LocateError::Ambiguous { service_hosts })
+            }
+            Some((entry, machine)) => {
+                if let Some(error @ LocateError::Unavailable { .. }) = failure {
+                    warn!(%instance, %error, "another vCenter cannot say whether it has the machine too");
+                }
+                Ok(entry.located(machine))
+            }
+        }
     }
 
     /// Lists the machines within `scope` that `wanted` accepts, and the service hosts of the vCenters that did not
@@ -193,22 +240,45 @@ impl VcenterEntry {
         self.hypervisors.discover(&self.vcenter).await
     }
 
-    /// Finds the machine, if this vCenter has it within `scope`.
-    async fn find_by_uuid(
+    /// Finds the machine, if this vCenter has it within `scope`, and in a cluster of that name.
+    async fn find(
         &self,
         instance: Uuid,
+        hypervisor: Option<&str>,
         scope: &Scope,
-    ) -> Result<Option<VirtualMachine>, VcenterError> {
-        let Some(machine) = self.vcenter.find_by_uuid(instance).await? else { return Ok(None) };
-        let visible = match scope {
-            Scope::Everything => true,
-            Scope::Within(containers) => {
-                let service_host = self.vcenter.service_host();
-                let own = containers.iter().filter(|own| own.service_host == service_host);
-                self.vcenter.is_within(&machine.reference, own).await?
+    ) -> Result<VirtualMachine, LocateError> {
+        let unavailable = |error| self.unavailable(error);
+        let machine = self.vcenter.find_by_uuid(instance).await.map_err(unavailable)?;
+        let machine = machine.ok_or(LocateError::UnknownMachine)?;
+        let Scope::Within(containers) = scope else { return Ok(machine) };
+        let own = containers.iter().filter(|own| own.service_host == self.vcenter.service_host());
+        let visible = self.vcenter.is_within(&machine.reference, own).await;
+        if !visible.map_err(unavailable)? {
+            return Err(LocateError::UnknownMachine);
+        }
+        match hypervisor {
+            Some(name) if !self.has_cluster_of(&machine, name).await.map_err(unavailable)? => {
+                Err(LocateError::UnknownHypervisor(name.to_owned()))
             }
-        };
-        Ok(visible.then_some(machine))
+            _ => Ok(machine),
+        }
+    }
+
+    /// Is this the name of the machine's own cluster, or of this vCenter? A caller with a limited scope must not learn,
+    /// by the answer or its time, which other clusters there are.
+    async fn has_cluster_of(
+        &self,
+        machine: &VirtualMachine,
+        name: &str,
+    ) -> Result<bool, VcenterError> {
+        if self.vcenter.service_host() == name {
+            return Ok(true);
+        }
+        let Some(cluster) = &machine.cluster else { return Ok(false) };
+        if self.hypervisors.of_cluster(cluster).is_none() {
+            self.discover().await?;
+        }
+        Ok(self.hypervisors.is_name_of(name, cluster))
     }
 
     /// Gets a listing for each of the scope's containers.

@@ -43,6 +43,7 @@ fn record() -> Record {
         vnc_port: NonZeroU16::new(5901),
         caller: "alice@Default".to_owned(),
         project: None,
+        containers: None,
         issued_at: SystemTime::now(),
         expires_at: SystemTime::UNIX_EPOCH,
     }

@@ -128,6 +128,7 @@ pub(super) async fn show_token(
         match error {
             CheckError::TokenInvalid
             | CheckError::UnknownOwner(_)
+            | CheckError::OutOfScope { .. }
             | CheckError::Moved { .. }
             | CheckError::Unavailable { .. }
             | CheckError::Ticket { .. } => ApiError::item_not_found("Token not found"),

@@ -2,6 +2,7 @@
 
 use super::envelope::{call, read, required};
 use super::error::SoapError;
+use crate::foreign_text::printable;
 use quick_xml::escape::escape;
 
 /// The managed objects that every session needs (`ServiceContent`).
@@ -19,6 +20,8 @@ pub struct ServiceContent {
     pub view_manager: String,
     /// Product, version and build, for the log.
     pub full_name: String,
+    /// `about.apiVersion`, such as `8.0.3.0`.
+    pub api_version: Option<String>,
     /// `about.instanceUuid`: which vCenter this is. A standalone ESXi host has none.
     pub instance_uuid: Option<String>,
 }
@@ -54,7 +57,7 @@ pub fn read_service_content(reply: &[u8]) -> Result<ServiceContent, SoapError> {
         let value = required(cursor.child_named(response, "returnval")?, "returnval")?;
         let mut content = [const { None }; 5];
         let mut full_name = String::new();
-        let mut instance_uuid = None;
+        let (mut api_version, mut instance_uuid) = (None, None);
         while let Some(child) = cursor.child(&value)? {
             let slot = match child.name() {
                 "rootFolder" => 0,
@@ -65,7 +68,8 @@ pub fn read_service_content(reply: &[u8]) -> Result<ServiceContent, SoapError> {
                 "about" => {
                     while let Some(about) = cursor.child(&child)? {
                         match about.name() {
-                            "fullName" => full_name = cursor.text(&about)?,
+                            "fullName" => full_name = printable(&cursor.text(&about)?),
+                            "apiVersion" => api_version = Some(cursor.text(&about)?),
                             "instanceUuid" => instance_uuid = Some(cursor.text(&about)?),
                             _ => {}
                         }
@@ -85,6 +89,7 @@ pub fn read_service_content(reply: &[u8]) -> Result<ServiceContent, SoapError> {
             session_manager: required(session_manager, "sessionManager")?,
             view_manager: required(view_manager, "viewManager")?,
             full_name,
+            api_version,
             instance_uuid,
         })
     })

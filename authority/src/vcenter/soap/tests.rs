@@ -26,6 +26,7 @@ fn content() -> ServiceContent {
         session_manager: "SessionManager".to_owned(),
         view_manager: "ViewManager".to_owned(),
         full_name: "VMware vCenter Server 6.5.0 build-5973321".to_owned(),
+        api_version: Some("6.5".to_owned()),
         instance_uuid: Some("dbed6e0c-bd88-4ef6-b594-21283e1c677f".to_owned()),
     }
 }
@@ -82,7 +83,7 @@ fn the_service_content_is_read_by_name_not_by_place() {
          <rootFolder type=\"Folder\">group-d1</rootFolder>\
          <propertyCollector type=\"PropertyCollector\">propertyCollector</propertyCollector>\
          <about><name>VMware vCenter Server</name>\
-         <fullName>VMware vCenter Server 6.5.0 build-5973321</fullName><version>6.5.0</version>\
+         <fullName>VMware vCenter Server 6.5.0 build-5973321</fullName><version>6.5.0</version><apiVersion>6.5</apiVersion>\
          <instanceUuid>dbed6e0c-bd88-4ef6-b594-21283e1c677f</instanceUuid></about>\
          <sessionManager type=\"SessionManager\">SessionManager</sessionManager>\
          <searchIndex type=\"SearchIndex\">SearchIndex</searchIndex>\
