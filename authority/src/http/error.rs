@@ -440,3 +440,16 @@ fn with_retry_after(status: StatusCode, body: impl IntoResponse) -> Response {
     }
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resolver::Resolver;
+
+    #[tokio::test]
+    async fn a_host_without_an_address_has_a_refusal_of_its_own() {
+        let error = Resolver::new().resolve(&"x".repeat(64)).await.unwrap_err();
+        let RefusalResponse(refusal) = RefusalResponse::from(&CheckError::Resolve(error));
+        assert_eq!((refusal.code, refusal.code.status()), (RefusalCode::HostUnresolved, 503));
+    }
+}

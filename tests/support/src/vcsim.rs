@@ -144,6 +144,24 @@ impl Vcsim {
         self.govc(&["vm.change", "-vm", vm, "-e", &format!("{key}={value}")]);
     }
 
+    /// Withholds these properties of a machine from everybody, as from an account that may not read them.
+    pub async fn withhold(&self, vm: &str, paths: &[&str]) {
+        let http = plain_http_client();
+        let url = format!("http://{}/machines/{vm}/withheld", self.control);
+        let request = http.put(url).json(&json!({"paths": paths}));
+        let answer = request.send().await.expect("the vCenter answers");
+        assert_eq!(answer.status(), 204, "the vCenter knows no machine {vm}");
+    }
+
+    /// Gives a machine the instance UUID of another vCenter's machine, as a copy of that one's files has.
+    pub async fn set_instance_uuid(&self, vm: &str, uuid: &str) {
+        let http = plain_http_client();
+        let url = format!("http://{}/machines/{vm}/instance-uuid", self.control);
+        let request = http.put(url).json(&json!({"uuid": uuid}));
+        let answer = request.send().await.expect("the vCenter answers");
+        assert_eq!(answer.status(), 204, "the vCenter knows no machine {vm}");
+    }
+
     /// Moves a running machine to another host (vMotion).
     pub fn migrate(&self, vm: &str, host: IpAddr) {
         self.govc(&["vm.migrate", "-host", &host.to_string(), vm]);

@@ -94,6 +94,30 @@ async fn answers_that_are_none_are_refused_in_time() {
     tokyo.authority.check(token).await.assert_granted(BERLIN.esxi, 5901);
 }
 
+/// It answered with ports of this gateway's own machine for a token of its own machine.
+#[tokio::test]
+async fn a_target_that_is_not_allowed_opens_nothing() {
+    let Hostile { tokyo, scripted, token, _berlin, _store } = Hostile::start().await;
+    let webmks = |address: &str| json!({"protocol": "webmks", "address": address, "host": "esx-1", "path": "/ticket/t"});
+    let vnc = |address: &str| json!({"protocol": "vnc", "address": address});
+    for target in [
+        vnc("127.0.0.2:22"),
+        vnc("127.0.0.2:443"),
+        vnc("169.254.169.254:5901"),
+        vnc("0.0.0.0:5901"),
+        vnc("[::1]:5901"),
+        vnc("[::ffff:169.254.169.254]:5901"),
+        webmks("169.254.169.254:443"),
+        webmks("[::1]:443"),
+    ] {
+        let answer = json!({"target": target, "certificate": "ab".repeat(32)});
+        scripted.follow(Script::Answer(200, answer));
+        tokyo.authority.check(&token).await.assert_refused(409, "console_unavailable");
+    }
+    scripted.follow(Script::Answer(200, json!({"target": vnc("127.0.0.2:5901")})));
+    tokyo.authority.check(&token).await.assert_granted(BERLIN.esxi, 5901);
+}
+
 #[tokio::test]
 async fn targets_that_would_change_envoy_s_request_are_none() {
     let hostile = Hostile::start().await;

@@ -24,6 +24,8 @@ pub(crate) enum Reply {
     Raw(String),
     /// The end of the connection, the first time; then as usual.
     CloseOnce,
+    /// The first the first time, and then the second.
+    Then(Box<Reply>, Box<Reply>),
     /// Nothing, ever.
     Silence,
 }
@@ -60,6 +62,8 @@ pub(crate) struct FakeVcenter {
 struct Script {
     replies: HashMap<&'static str, Reply>,
     calls: Vec<String>,
+    /// Request line and headers of the last call.
+    head: String,
 }
 
 impl FakeVcenter {
@@ -95,19 +99,36 @@ impl FakeVcenter {
     }
 }
 
+impl FakeVcenter {
+    /// Request line and headers of the last call.
+    pub(crate) fn head(&self) -> String {
+        self.script.lock().expect("no panic while locked").head.clone()
+    }
+}
+
 async fn serve(connection: TcpStream, script: &Mutex<Script>) -> std::io::Result<()> {
     let mut connection = BufReader::new(connection);
-    while let Some((_, body)) = read_request(&mut connection).await? {
+    while let Some((head, body)) = read_request(&mut connection).await? {
         let request = String::from_utf8(body).expect("XML from the authority");
         let method = method(&request).to_owned();
         let reply = {
             let mut script = script.lock().expect("no panic while locked");
             script.calls.push(method.clone());
+            script.head = head;
             let reply = script.replies.get(method.as_str()).cloned();
-            if matches!(reply, Some(Reply::CloseOnce)) {
-                script.replies.remove(method.as_str());
+            match reply {
+                Some(Reply::CloseOnce) => {
+                    script.replies.remove(method.as_str());
+                    reply
+                }
+                Some(Reply::Then(first, then)) => {
+                    if let Some(next) = script.replies.get_mut(method.as_str()) {
+                        *next = *then;
+                    }
+                    Some(*first)
+                }
+                reply => reply,
             }
-            reply
         };
         match reply.unwrap_or_else(|| usual(&method)) {
             Reply::Http(status, content_type, body) => {
@@ -123,7 +144,7 @@ async fn serve(connection: TcpStream, script: &Mutex<Script>) -> std::io::Result
                 connection.write_all(bytes.as_bytes()).await?;
                 return connection.shutdown().await;
             }
-            Reply::CloseOnce => return Ok(()),
+            Reply::CloseOnce | Reply::Then(..) => return Ok(()),
             Reply::Silence => std::future::pending().await,
         }
     }
@@ -168,9 +189,12 @@ pub(crate) fn machine(id: &str, name: &str) -> String {
         &text("runtime.connectionState", "connected"),
         "<propSet><name>runtime.host</name>\
          <val type=\"HostSystem\" xsi:type=\"ManagedObjectReference\">host-1</val></propSet>\
-         <propSet><name>config.extraConfig[\"RemoteDisplay.vnc.port\"]</name><val xsi:type=\"OptionValue\">\
-         <key>RemoteDisplay.vnc.port</key>",
-        &format!("<value xsi:type=\"xsd:string\">{PORT}</value></val></propSet></objects>"),
+         <propSet><name>config.extraConfig</name><val xsi:type=\"ArrayOfOptionValue\">\
+         <OptionValue><key>guestinfo.x</key><value xsi:type=\"xsd:string\">1</value></OptionValue>\
+         <OptionValue xsi:type=\"OptionValue\"><key>RemoteDisplay.vnc.port</key>",
+        &format!(
+            "<value xsi:type=\"xsd:string\">{PORT}</value></OptionValue></val></propSet></objects>"
+        ),
         "<objects><obj type=\"HostSystem\">host-1</obj>",
         &text("name", &HOST.to_string()),
         &text("summary.config.product.version", "6.7.0"),

@@ -5,6 +5,9 @@ use crate::fixture::Site;
 use serde_json::json;
 use std::net::IpAddr;
 use vncgate_test_support::answer::Answer;
+use vncgate_test_support::authority::Config;
+use vncgate_test_support::envoy::ESXI_HOSTS;
+use vncgate_test_support::process::Run;
 use vncgate_test_support::vcsim::Vm;
 
 /// An authority whose vCenter is a fake.
@@ -15,10 +18,14 @@ struct Faulty {
 
 impl Faulty {
     async fn start() -> Self {
+        Self::start_with(|config, _| config).await
+    }
+
+    async fn start_with(change: impl FnOnce(Config, &Run) -> Config) -> Self {
         let vcenter = FakeVcenter::start().await;
         let url = format!("http://{}/sdk", vcenter.address());
-        let site = Site::start_with("faults", |config, _, simulated| {
-            config.with(&simulated.url(), &url).with(
+        let site = Site::start_with("faults", |config, run, simulated| {
+            change(config, run).with(&simulated.url(), &url).with(
                 "hypervisors",
                 // Long enough for any answer, short enough for a test of silence.
                 "timeout = \"1s\"\nhypervisors",
@@ -82,18 +89,6 @@ async fn nonsense_is_a_refusal_whose_log_line_says_what_it_was() {
             )),
             "namespace urn:vim24 where",
         ),
-        (
-            "an unknown state",
-            {
-                let body = machine("vm-1", "x").replace("poweredOn", "maybe");
-                Reply::soap(&format!(
-                    "{good}<returnval>{body}</returnval></RetrievePropertiesExResponse>"
-                ))
-            },
-            "maybe where a VirtualMachinePowerState belongs",
-        ),
-        ("a fault", Reply::fault("RuntimeFault"), "fault RuntimeFault"),
-        ("no permission", Reply::fault("NoPermission"), "fault NoPermission"),
         ("no HTTP", raw("SSH-2.0-OpenSSH_9.2\r\n"), "cannot reach it"),
         (
             "a cut answer",
@@ -116,6 +111,135 @@ async fn nonsense_is_a_refusal_whose_log_line_says_what_it_was() {
     }
     faulty.vcenter.recover("RetrievePropertiesEx");
     faulty.site.check(&token).await.assert_granted(IpAddr::V4(HOST), PORT);
+}
+
+#[tokio::test]
+async fn an_answer_that_refuses_is_not_reported_as_silence() {
+    let faulty = Faulty::start().await;
+    let token = faulty.token().await;
+    for kind in ["RuntimeFault", "NoPermission", "RestrictedVersion"] {
+        faulty.vcenter.answer("RetrievePropertiesEx", Reply::fault(kind));
+        let (refusal, log) = faulty.log_of(faulty.site.check(&token)).await;
+        refusal.assert_refused(502, "vcenter_refused");
+        assert!(refusal.body["message"].as_str().expect("text").contains(kind), "{}", refusal.body);
+        assert!(log.contains(&format!("fault {kind}")) && log.contains("vcenter-a"), "{log}");
+        let answer = faulty.issue().await;
+        answer.nova_error(502, "computeFault");
+        assert!(answer.body.to_string().contains(kind), "{}", answer.body);
+    }
+}
+
+/// A ticket is acquired at the check only, and the page asks for the status after it.
+#[tokio::test]
+async fn a_refused_ticket_is_remembered_for_the_page() {
+    let faulty = Faulty::start_with(|config, run| {
+        let file = format!("host_certificates = \"{}\"", run.path(ESXI_HOSTS).display());
+        config.with(&file, "").with("#console = \"auto\"", "console = \"webmks\"")
+    })
+    .await;
+    let token = faulty.token().await;
+    faulty.vcenter.answer("AcquireTicket", Reply::fault("RestrictedVersion"));
+    assert_eq!(faulty.site.status(&token).await.status, 200);
+    for answer in [faulty.site.check(&token).await, faulty.site.status(&token).await] {
+        answer.assert_refused(502, "vcenter_refused");
+        assert!(answer.body.to_string().contains("RestrictedVersion"), "{}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn a_state_that_vsphere_does_not_have_is_unknown() {
+    let faulty = Faulty::start().await;
+    let token = faulty.token().await;
+    let body = machine("vm-1", "x").replace("poweredOn", "maybe");
+    faulty.vcenter.answer("RetrievePropertiesEx", read(&body));
+    let (refusal, log) = faulty.log_of(faulty.site.check(&token)).await;
+    refusal.assert_refused(409, "console_unavailable");
+    assert!(log.contains("maybe") && log.contains("vcenter-a"), "{log}");
+}
+
+/// Foreign text with a line feed and an escape sequence.
+#[tokio::test]
+async fn a_fault_forges_no_log_line_and_commands_no_terminal() {
+    let faulty = Faulty::start().await;
+    let token = faulty.token().await;
+    let fault = Reply::soap(
+        "<soapenv:Fault><faultcode>x</faultcode><faultstring>no&#10;2026-01-01T00:00:00Z  INFO forged \
+         &#27;[2J</faultstring><detail><RuntimeFaultFault xmlns=\"urn:vim25\" \
+         xsi:type=\"Runtime&#10;Fault\"/></detail></soapenv:Fault>",
+    );
+    faulty.vcenter.answer("RetrievePropertiesEx", fault);
+    let (refusal, log) = faulty.log_of(faulty.site.check(&token)).await;
+    refusal.assert_refused(502, "vcenter_refused");
+    assert!(!refusal.body["message"].as_str().expect("text").contains('\n'), "{}", refusal.body);
+    assert!(log.contains("forged"), "it is told: {log}");
+    assert!(log.lines().all(|line| !line.starts_with("2026-01-01")), "{log}");
+    assert!(!log.contains('\u{1b}'), "{log}");
+}
+
+/// What `RetrievePropertiesEx` answers with these objects.
+fn read(objects: &str) -> Reply {
+    Reply::soap(&format!(
+        "<RetrievePropertiesExResponse xmlns=\"urn:vim25\"><returnval>{objects}</returnval>\
+         </RetrievePropertiesExResponse>"
+    ))
+}
+
+#[tokio::test]
+async fn a_machine_that_is_deleted_between_two_pages_takes_no_listing_down() {
+    let faulty = Faulty::start().await;
+    let first = format!("<token>more</token>{}", machine("vm-1", "stays"));
+    faulty.vcenter.answer("RetrievePropertiesEx", read(&first));
+    let continued = "ContinueRetrievePropertiesEx";
+    let rest = format!(
+        "<{continued}Response xmlns=\"urn:vim25\"><returnval>{}<objects>\
+         <obj type=\"VirtualMachine\">vm-3</obj><missingSet><path>summary.config.name</path>\
+         <fault><fault xsi:type=\"ManagedObjectNotFound\"/></fault></missingSet></objects></returnval>\
+         </{continued}Response>",
+        machine("vm-2", "stays-too")
+    );
+    let rest = Reply::soap(&rest);
+    let deleted = Reply::fault("ManagedObjectNotFound");
+    faulty.vcenter.answer(continued, Reply::Then(Box::new(deleted.clone()), Box::new(rest)));
+    for (name, count) in [("stays", 1), ("stays-too", 1), ("vm-3", 0)] {
+        let listed = faulty.site.machines_named(name).await;
+        assert_eq!(listed.status, 200, "{}", listed.body);
+        assert_eq!(listed.body["vms"].as_array().expect("a list").len(), count, "{}", listed.body);
+    }
+    faulty.vcenter.answer(continued, deleted);
+    assert_eq!(faulty.site.machines_named("stays").await.status, 503, "it always is");
+}
+
+#[tokio::test]
+async fn pages_without_end_cost_bounded_memory() {
+    let mut faulty = Faulty::start().await;
+    let machines: String =
+        (0..200).map(|number| machine(&format!("vm-{number}"), &"x".repeat(5_000))).collect();
+    let page = |method: &str| {
+        Reply::soap(&format!(
+            "<{method}Response xmlns=\"urn:vim25\"><returnval><token>more</token>{machines}</returnval>\
+             </{method}Response>"
+        ))
+    };
+    for method in ["RetrievePropertiesEx", "ContinueRetrievePropertiesEx"] {
+        faulty.vcenter.answer(method, page(method));
+    }
+    let before = resident_mib(faulty.site.authority.process().id());
+    let (answer, log) = {
+        let from = faulty.site.authority.log().len();
+        let answer = faulty.site.machines_named("x").await;
+        (answer, faulty.site.authority.log()[from..].to_owned())
+    };
+    let grown = resident_mib(faulty.site.authority.process().id()).saturating_sub(before);
+    assert_eq!(answer.status, 503);
+    assert!(log.contains("more pages or bytes"), "{log}");
+    assert!(grown < 150, "{grown} MiB");
+}
+
+/// The largest memory that a process has had, in MiB.
+fn resident_mib(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+    peak.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") / 1024
 }
 
 #[tokio::test]
@@ -218,15 +342,54 @@ async fn a_large_inventory_is_read_page_by_page() {
 }
 
 #[tokio::test]
-async fn an_expired_password_is_tried_once_and_not_at_each_request() {
+async fn an_old_vcenter_gets_no_password() {
     let faulty = Faulty::start().await;
-    faulty.vcenter.answer("FindByUuid", Reply::fault("NotAuthenticated"));
+    let token = faulty.token().await;
+    let content = "<returnval><rootFolder type=\"Folder\">r</rootFolder>\
+         <propertyCollector type=\"PropertyCollector\">p</propertyCollector>\
+         <viewManager type=\"ViewManager\">v</viewManager><about><apiVersion>6.0</apiVersion></about>\
+         <sessionManager type=\"SessionManager\">s</sessionManager>\
+         <searchIndex type=\"SearchIndex\">i</searchIndex></returnval>";
+    let method = "RetrieveServiceContent";
+    faulty.vcenter.answer(
+        method,
+        Reply::soap(&format!("<{method}Response xmlns=\"urn:vim25\">{content}</{method}Response>")),
+    );
+    faulty.vcenter.answer("RetrievePropertiesEx", Reply::fault("NotAuthenticated"));
+    let logins = || faulty.vcenter.calls().iter().filter(|call| *call == "Login").count();
+    let before = logins();
+    let (refusal, log) = faulty.log_of(faulty.site.check(&token)).await;
+    refusal.assert_refused(503, "vcenter_unavailable");
+    assert!(log.contains("version 6.0; vCenter 6.5 is the oldest"), "{log}");
+    assert_eq!(logins(), before);
+}
+
+#[tokio::test]
+async fn a_compressed_reply_is_named() {
+    let faulty = Faulty::start().await;
+    let token = faulty.token().await;
+    let head = faulty.vcenter.head().to_ascii_lowercase();
+    assert!(head.contains("accept-encoding: identity\r\n"), "{head}");
+    let reply =
+        "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 1\r\n\r\nx".to_owned();
+    faulty.vcenter.answer("RetrievePropertiesEx", Reply::Raw(reply));
+    let (refusal, log) = faulty.log_of(faulty.site.check(&token)).await;
+    refusal.assert_refused(503, "vcenter_unavailable");
+    assert!(log.contains("content encoding gzip"), "{log}");
+}
+
+#[tokio::test]
+async fn an_expired_password_is_tried_once() {
+    let faulty = Faulty::start().await;
+    let token = faulty.token().await;
+    faulty.vcenter.answer("RetrievePropertiesEx", Reply::fault("NotAuthenticated"));
     faulty.vcenter.answer("Login", Reply::fault("PasswordExpired"));
     let logins = || faulty.vcenter.calls().iter().filter(|call| *call == "Login").count();
     let before = logins();
     for _ in 0..5 {
-        faulty.issue().await.nova_error(503, "serviceUnavailable");
+        let refusal = faulty.site.check(&token).await;
+        refusal.assert_refused(503, "vcenter_unavailable");
+        assert!(refusal.body.to_string().contains("cannot log in"), "{}", refusal.body);
     }
-    assert_eq!(logins(), before + 1, "or vCenter locks the account");
-    assert!(faulty.site.authority.log().contains("PasswordExpired"));
+    assert_eq!(logins() - before, 1, "or vCenter locks the account");
 }

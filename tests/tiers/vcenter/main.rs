@@ -9,6 +9,8 @@
 //! | `issue`, `check` | a token for a machine, and what becomes of it until it is used |
 //! | `session`, `outage`, `faults`, `two_vcenters` | logins, and vCenters that are down, slow or broken |
 //! | `size` | SOAP calls do not grow with the inventory |
+//! | `projects` | callers who see some folders only, and names |
+//! | `targets`, `odd_machines` | where consoles may lead, and machines that vCenter tells little of |
 //! | `command`, `service` | the commands, and the authority as a service |
 
 mod check;
@@ -17,8 +19,11 @@ mod fake;
 mod faults;
 mod fixture;
 mod issue;
+mod odd_machines;
 mod outage;
+mod projects;
 mod service;
 mod session;
 mod size;
+mod targets;
 mod two_vcenters;

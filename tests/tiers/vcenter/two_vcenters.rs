@@ -107,3 +107,38 @@ async fn a_vcenter_that_is_gone_holds_up_nobody_else_s_consoles() {
     assert_eq!((ready.status, &ready.body["vcenter"]["vcenter-a"]), (200, &json!("ok")));
     assert_ne!(ready.body["vcenter"]["vcenter-b"], "ok");
 }
+
+/// It was decided by who answered first.
+#[tokio::test]
+async fn a_uuid_of_two_vcenters_is_refused_until_the_caller_names_one() {
+    let mut two = Two::start().await;
+    let uuid = two.machine.instance_uuid.clone();
+    two.other.set_instance_uuid(&two.others_machine.name, &uuid).await;
+    let Two { site, machine, others_machine, .. } = &two;
+    let by_name = async |name: &str| {
+        site.issue(machine, json!({"type": "novnc", "hypervisor_name": name})).await
+    };
+    for _ in 0..10 {
+        for answer in
+            [site.issue(machine, json!({"type": "novnc"})).await, by_name(HYPERVISOR).await]
+        {
+            answer.nova_error(409, "conflictingRequest");
+            let message = answer.body["conflictingRequest"]["message"].as_str().expect("text");
+            assert!(message.contains("vcenter-a, vcenter-b"), "{message}");
+        }
+    }
+    for (name, host) in [("vcenter-a", ESXI), ("vcenter-b", OTHER_ESXI)] {
+        let answer = by_name(name).await;
+        site.check(Site::token_of(&answer)).await.assert_granted(host, 5901);
+    }
+    let listed = site.machines_named(&others_machine.name).await;
+    assert_eq!(listed.body["vms"][0]["instance_uuid"], uuid.as_str(), "both are listed");
+
+    // A vCenter that is down keeps nobody from the other one's machines, and the log has it.
+    two.other.stop();
+    let before = two.site.authority.log().len();
+    let answer = two.site.issue(&two.machine, json!({"type": "novnc"})).await;
+    two.site.check(Site::token_of(&answer)).await.assert_granted(ESXI, 5901);
+    let log = two.site.authority.log()[before..].to_owned();
+    assert!(log.contains("cannot say whether it has the machine too"), "{log}");
+}

@@ -114,6 +114,25 @@ async fn a_host_name_in_the_ticket_need_not_resolve() {
     }
 }
 
+/// Its address is that of the host's name, or of one of its interfaces.
+#[tokio::test]
+async fn a_ticket_for_another_host_is_not_followed() {
+    let site = Site::shared().await;
+    let (host, vm, _screen, token) = site.console(WITHOUT_VNC, "misled").await;
+    let other = site.host(WITHOUT_VNC).await;
+    let stranger = unused_address().to_string();
+    for elsewhere in [other.name.as_str(), &stranger, "169.254.169.254"] {
+        let ticket_host = Some(elsewhere.to_owned());
+        host.describe(HostSettings { ticket_host, ..HostSettings::default() }).await;
+        let refusal = site.assert_refused(&token, 409, "console_unavailable").await;
+        assert!(refusal["message"].as_str().expect("text").contains("ticket"), "{refusal}");
+        site.gateway.authority.status(&token).await.assert_refused(409, "console_unavailable");
+    }
+    let ticket_host = Some(host.name.clone());
+    host.describe(HostSettings { ticket_host, ..HostSettings::default() }).await;
+    site.open_console(&vm).await;
+}
+
 #[tokio::test]
 async fn a_host_that_vcenter_has_by_name_is_found_by_name() {
     let site = Site::shared().await;

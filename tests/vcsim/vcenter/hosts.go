@@ -56,7 +56,8 @@ func (t *hostTable) set(name string, changed HostSettings) {
 //
 //   - PUT /hosts/{host} with HostSettings → 204;
 //   - POST /hosts/{host}/machines with {"count": N} → 201 and N Machines;
-//   - PUT /machines/{machine}/withheld with {"paths": [...]} → 204.
+//   - PUT /machines/{machine}/withheld with {"paths": [...]} → 204;
+//   - PUT /machines/{machine}/instance-uuid with {"uuid": "..."} → 204.
 //
 // A host or machine that is not in the inventory is answered with 404.
 func (v *VCenter) Handler() http.Handler {
@@ -96,6 +97,19 @@ func (v *VCenter) Handler() http.Handler {
 			return
 		}
 		if err := v.Withhold(r.PathValue("machine"), wanted.Paths); err != nil {
+			http.Error(w, err.Error(), http.StatusNotFound)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+	mux.HandleFunc("PUT /machines/{machine}/instance-uuid", func(w http.ResponseWriter, r *http.Request) {
+		var wanted struct {
+			UUID string `json:"uuid"`
+		}
+		if !control.Read(w, r, &wanted) {
+			return
+		}
+		if err := v.SetInstanceUUID(r.PathValue("machine"), wanted.UUID); err != nil {
 			http.Error(w, err.Error(), http.StatusNotFound)
 			return
 		}

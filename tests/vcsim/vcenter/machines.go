@@ -36,6 +36,21 @@ func (v *VCenter) AddMachines(host string, count int) ([]Machine, error) {
 	return machines, nil
 }
 
+// SetInstanceUUID gives the virtual machine of that name the instance UUID of another vCenter's machine, as a copy of
+// its files has.
+func (v *VCenter) SetInstanceUUID(machine, uuid string) error {
+	for _, entity := range v.registry.All("VirtualMachine") {
+		if vm, ok := entity.(*simulator.VirtualMachine); ok && vm.Name == machine {
+			v.registry.AtomicUpdate(v.context(), vm, []types.PropertyChange{
+				{Name: "config.instanceUuid", Val: uuid},
+				{Name: "summary.config.instanceUuid", Val: uuid},
+			})
+			return nil
+		}
+	}
+	return fmt.Errorf("no virtual machine %q in the inventory", machine)
+}
+
 func (v *VCenter) addMachine(host *simulator.HostSystem, name string, port int) (Machine, error) {
 	ctx := v.context()
 	datacenter := v.registry.Any("Datacenter").(*simulator.Datacenter)

@@ -1,0 +1,122 @@
+//! Callers who see the machines of some folders only, and names as people write them.
+
+use crate::fixture::{ESXI, Site};
+use reqwest::Method;
+use serde_json::{Value, json};
+use vncgate_test_support::answer::Answer;
+use vncgate_test_support::authority::new_api_token;
+use vncgate_test_support::vcsim::Vm;
+
+/// A site with a tenant, whose machines are in `/DC0/vm/tenant-a`.
+struct Tenancy {
+    site: Site,
+    token: String,
+}
+
+const FOLDER: &str = "/DC0/vm/tenant-a";
+
+impl Tenancy {
+    async fn start(name: &str) -> Self {
+        let (token, sha256) = new_api_token("tenant");
+        let block = format!(
+            "[[auth.api_token]]\nname = \"tenant\"\nsha256 = \"{sha256}\"\nroles = [\"member\"]\n\
+             project = \"tenant\"\n\n[[auth.project]]\nid = \"tenant\"\nvcenter = \"vcenter-a\"\n\
+             folders = [{FOLDER:?}]\n"
+        );
+        let site = Site::start_with(name, |config, _, _| {
+            config
+                .with("#open_console = [\"admin\"]", "open_console = [\"admin\", \"member\"]")
+                .with("\n[log]\n", &format!("\n{block}\n[log]\n"))
+        })
+        .await;
+        site.vcenter.govc(&["folder.create", FOLDER]);
+        Self { site, token }
+    }
+
+    /// A new machine of the tenant's.
+    fn machine(&self) -> (Vm, u16) {
+        let (vm, port) = self.site.machine();
+        self.site.vcenter.govc(&["object.mv", &format!("/DC0/vm/{}", vm.name), FOLDER]);
+        (vm, port)
+    }
+
+    async fn issue(&self, vm: &Vm, arguments: Value) -> Answer {
+        let path = format!("/v2.1/servers/{}/action", vm.instance_uuid);
+        let request = self.site.authority.request(Method::POST, &path);
+        let mut request = request.json(&json!({"os-getVNCConsoleVmware": arguments})).build();
+        let request = request.as_mut().expect("a request");
+        request.headers_mut().insert("X-Auth-Token", self.token.parse().expect("a header"));
+        let request = request.try_clone().expect("a body in memory");
+        let answer = vncgate_test_support::certificate::plain_http_client().execute(request).await;
+        Answer::of(answer.expect("the console API answers")).await
+    }
+}
+
+#[tokio::test]
+async fn a_token_does_not_outlive_its_project() {
+    let tenancy = Tenancy::start("outlived").await;
+    let site = &tenancy.site;
+    let (vm, port) = tenancy.machine();
+    let issued = tenancy.issue(&vm, json!({"type": "novnc"})).await;
+    let token = Site::token_of(&issued);
+    let unlimited = site.authority.issue(&vm).await;
+    let calls = async || site.calls("RetrievePropertiesEx", "ok").await;
+
+    let before = calls().await;
+    site.check(token).await.assert_granted(ESXI, port);
+    assert_eq!(calls().await - before, 2, "one call more, for the folders above it");
+    let before = calls().await;
+    site.check(&unlimited).await.assert_granted(ESXI, port);
+    assert_eq!(calls().await - before, 1, "none where the scope is not limited");
+
+    site.vcenter.govc(&["object.mv", &format!("{FOLDER}/{}", vm.name), "/DC0/vm"]);
+    site.check(token).await.assert_refused(403, "token_invalid");
+    site.status(token).await.assert_refused(403, "token_invalid");
+    site.check(&unlimited).await.assert_granted(ESXI, port);
+    site.vcenter.govc(&["object.mv", &format!("/DC0/vm/{}", vm.name), FOLDER]);
+    site.check(token).await.assert_granted(ESXI, port);
+}
+
+#[tokio::test]
+async fn a_limited_caller_learns_nothing_of_other_clusters() {
+    let tenancy = Tenancy::start("clusters").await;
+    let site = &tenancy.site;
+    site.vcenter.govc(&["cluster.create", "secret-cluster"]);
+    let (vm, _) = tenancy.machine();
+    let by = |name: &'static str| json!({"type": "novnc", "hypervisor_name": name});
+    let refusal = async |vm: &Vm, name: &'static str| {
+        let answer = tenancy.issue(vm, by(name)).await;
+        answer.nova_error(404, "itemNotFound");
+        answer.body["itemNotFound"]["message"].as_str().expect("text").replace(name, "NAME")
+    };
+    assert_eq!(site.issue(&vm, by("secret-cluster")).await.status, 200, "an administrator may");
+    assert_eq!(refusal(&vm, "secret-cluster").await, refusal(&vm, "no-such-cluster").await);
+    for name in ["DC0_C0", "vcenter-a"] {
+        assert_eq!(tenancy.issue(&vm, by(name)).await.status, 200, "{name}");
+    }
+    let (other, _) = site.machine();
+    for name in ["DC0_C0", "secret-cluster", "no-such-cluster", "vcenter-a"] {
+        assert!(refusal(&other, name).await.starts_with("Instance"), "{name}");
+    }
+}
+
+/// vCenter escapes three characters in the names of its inventory.
+#[tokio::test]
+async fn a_name_is_shown_and_found_as_people_wrote_it() {
+    let site = Site::shared().await;
+    for name in ["a/b", "50% off", r"back\slash", "%2f"] {
+        let (vm, _) = site.machine();
+        site.vcenter.govc(&["vm.change", "-vm", &vm.name, "-name", name]);
+        let listed = site.machines_named(name).await;
+        let found = &listed.body["vms"][0];
+        if name == "%2f" {
+            // vCenter takes it for a slash.
+            assert_eq!(listed.body["vms"].as_array().map(Vec::len), Some(0), "{}", listed.body);
+            continue;
+        }
+        assert_eq!(found["name"], name, "{}", listed.body);
+        assert_eq!(found["instance_uuid"], vm.instance_uuid.as_str());
+        let token = site.authority.issue(&vm).await;
+        assert_eq!(site.status(&token).await.body["name"], name);
+    }
+}
