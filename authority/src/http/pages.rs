@@ -4,17 +4,21 @@
 //! URL's parameters say (CVE-2017-18635), and forbids framing.
 
 use axum::Router;
-use axum::extract::{Path as UrlPath, Request};
+use axum::extract::{Path as UrlPath, Request, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, get_service};
+use percent_encoding::percent_decode_str;
 use rust_embed::{Embed, EmbeddedFile};
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use tokio::fs;
 use tower_http::services::ServeDir;
 
 /// For our own page: no inline scripts or styles; images are those that noVNC makes of the screen's rectangles.
@@ -58,7 +62,11 @@ pub fn routes(web: Option<&Path>) -> Router {
     match web {
         None => own,
         Some(web) => {
-            own.fallback_service(get_service(stock(web)).layer(from_fn(with_stock_policy)))
+            let web: Arc<Path> = web.into();
+            let files = get_service(stock(&web))
+                .layer(from_fn_with_state(web, refuse_others_files))
+                .layer(from_fn(with_stock_policy));
+            own.fallback_service(files)
         }
     }
 }
@@ -71,6 +79,35 @@ async fn novnc(headers: HeaderMap, UrlPath(path): UrlPath<String>) -> Response {
 /// and with it `//evil.example/%2F..` becomes a redirect to another site (CVE-2021-3654).
 fn stock(web: &Path) -> ServeDir {
     ServeDir::new(web).append_index_html_on_directories(false)
+}
+
+/// Refuses what lies in the folder `web` by accident: hidden files such as `.htpasswd` and `.git/config`, what a symbolic
+/// link outside of the folder leads to, and anything that is not a file. A link to another file of the folder is served;
+/// that is how Kubernetes mounts a ConfigMap.
+async fn refuse_others_files(
+    State(web): State<Arc<Path>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let not_found = || StatusCode::NOT_FOUND.into_response();
+    let Ok(path) = percent_decode_str(request.uri().path()).decode_utf8() else {
+        return not_found();
+    };
+    // RFC 8615's folder is hidden and meant to be served.
+    let hidden = |name: &str| name.starts_with('.') && name != ".well-known";
+    if path.split(['/', '\\']).any(hidden) {
+        return not_found();
+    }
+    match own_file(&web, path.trim_start_matches('/')).await {
+        Ok(true) => next.run(request).await,
+        Ok(false) | Err(_) => not_found(),
+    }
+}
+
+/// Whether this is a file, and in the folder also where symbolic links are followed.
+async fn own_file(web: &Path, path: &str) -> io::Result<bool> {
+    let (web, file) = (fs::canonicalize(web).await?, fs::canonicalize(web.join(path)).await?);
+    Ok(file.starts_with(web) && fs::metadata(file).await?.is_file())
 }
 
 fn file(request: &HeaderMap, name: &str, embedded: Option<EmbeddedFile>) -> Response {

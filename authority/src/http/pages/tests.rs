@@ -3,6 +3,8 @@ use crate::http::{internal, public};
 use axum::http::StatusCode;
 use axum::http::header::IF_NONE_MATCH;
 use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
 use vncgate_api::RefusalCode;
 
 async fn page(path: &str) -> TestResponse {
@@ -114,5 +116,75 @@ async fn other_pages_are_served_from_a_folder_and_redirect_nowhere() {
         assert_eq!(response.header("location"), None, "{path}");
         assert!(response.status.is_client_error(), "{path}: {}", response.status);
         assert!(!response.body.starts_with(b"outside"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn hidden_files_and_links_out_of_the_folder_are_not_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let web = folder.path().join("web");
+    fs::create_dir_all(web.join(".git")).unwrap();
+    fs::create_dir_all(web.join("app")).unwrap();
+    fs::create_dir_all(web.join(".well-known")).unwrap();
+    fs::create_dir_all(folder.path().join("outside")).unwrap();
+    for (file, text) in [
+        ("outside/secret", "secret"),
+        ("web-secret", "secret"),
+        ("web/.htpasswd", "secret"),
+        ("web/.git/config", "secret"),
+        ("web/app/.env", "secret"),
+        ("web/vnc.html", "page"),
+        ("web/.well-known/security.txt", "page"),
+    ] {
+        fs::write(folder.path().join(file), text).unwrap();
+    }
+    for (to, link) in [
+        ("../outside/secret", "file.txt"),
+        ("../outside", "linked"),
+        ("/etc/hostname", "absolute.txt"),
+        ("../web-secret", "prefix.txt"),
+        ("absent", "dangling.txt"),
+        ("loop.txt", "loop.txt"),
+        ("../vnc.html", "app/inside.html"),
+    ] {
+        symlink(to, web.join(link)).unwrap();
+    }
+    assert!(Command::new("mkfifo").arg(web.join("pipe")).status().unwrap().success());
+    let page = async |path: &str| send(public(app(), Some(&web)), get(path)).await;
+    for path in [
+        "/.htpasswd",
+        "/%2ehtpasswd",
+        "/%2Ehtpasswd",
+        "//.htpasswd",
+        "/./.htpasswd",
+        "/app/../.htpasswd",
+        "/app/%2e%2e/.htpasswd",
+        "/app\\.env",
+        "/app%5c.env",
+        "/app%2f.env",
+        "/app/.env",
+        "/.git/config",
+        "/.GIT/config",
+        "/file.txt",
+        "/linked/secret",
+        "/linked%2fsecret",
+        "/absolute.txt",
+        "/prefix.txt",
+        "/dangling.txt",
+        "/loop.txt",
+        "/pipe",
+        "/%ff",
+        "/a%00b",
+    ] {
+        let Ok(request) = axum::http::Request::get(path).body(axum::body::Body::empty()) else {
+            continue;
+        };
+        let response = send(public(app(), Some(&web)), request).await;
+        assert_eq!(response.status, StatusCode::NOT_FOUND, "{path}");
+        assert!(!String::from_utf8_lossy(&response.body).contains("secret"), "{path}");
+    }
+    for path in ["/vnc.html", "/app/inside.html", "/.well-known/security.txt"] {
+        let response = page(path).await;
+        assert_eq!((response.status, &*response.body), (StatusCode::OK, &b"page"[..]), "{path}");
     }
 }
