@@ -7,7 +7,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -52,8 +52,8 @@ impl fmt::Display for ListenAddress {
 pub enum Listener {
     /// TCP.
     Tcp(TcpListener),
-    /// A Unix stream socket, whose file is removed when the listener is dropped.
-    Unix(UnixListener, SocketFile),
+    /// A Unix stream socket. Its file is removed when the listener is dropped, before the socket is closed.
+    Unix(SocketFile, UnixListener),
     /// TCP with mutual TLS, for other sites alone.
     Tls(TcpListener, PeerAcceptor),
 }
@@ -71,7 +71,8 @@ impl Listener {
             ListenAddress::Tcp(address) => Ok(Self::Tcp(TcpListener::bind(address).await?)),
             ListenAddress::Unix(path) => {
                 remove_stale(path).await?;
-                Ok(Self::Unix(UnixListener::bind(path)?, SocketFile(path.clone())))
+                let listener = UnixListener::bind(path)?;
+                Ok(Self::Unix(SocketFile::bound(path)?, listener))
             }
         }
     }
@@ -87,7 +88,7 @@ impl Listener {
             Self::Tcp(listener) | Self::Tls(listener, _) => {
                 listener.local_addr().map(ListenAddress::Tcp)
             }
-            Self::Unix(_, SocketFile(path)) => Ok(ListenAddress::Unix(path.clone())),
+            Self::Unix(file, _) => Ok(ListenAddress::Unix(file.path.clone())),
         }
     }
 
@@ -98,7 +99,7 @@ impl Listener {
                 stream.set_nodelay(true)?;
                 Ok(Accepted::Plain(Either::Left(stream)))
             }
-            Self::Unix(listener, _) => {
+            Self::Unix(_, listener) => {
                 let (stream, _) = listener.accept().await?;
                 Ok(Accepted::Plain(Either::Right(stream)))
             }
@@ -136,15 +137,39 @@ impl Accepted {
 
 pub(super) type Stream = Either<Either<TcpStream, UnixStream>, TlsStream<TcpStream>>;
 
-/// The file of a Unix socket, removed on drop.
-pub struct SocketFile(PathBuf);
+/// The file of a Unix socket, removed on drop unless another process has put its own in its place.
+pub struct SocketFile {
+    path: PathBuf,
+    /// Device and inode, which no other file has while the socket is open.
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    fn bound(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), identity: identity(path)? })
+    }
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.0) {
-            warn!(path = %self.0.display(), %error, "cannot remove the socket");
+        let path = self.path.display();
+        let removed = match identity(&self.path) {
+            Ok(found) if found == self.identity => fs::remove_file(&self.path),
+            Ok(_) => {
+                warn!(%path, "the socket is another process's now, and stays");
+                return;
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = removed {
+            warn!(%path, %error, "cannot remove the socket");
         }
     }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
 }
 
 /// Removes a socket file that its listener left behind. Leaves any other file.

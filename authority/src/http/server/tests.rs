@@ -98,3 +98,16 @@ async fn a_unix_socket_replaces_a_dead_one_and_nothing_else() {
     assert!(Listener::bind(&address).await.is_err());
     assert_eq!(fs::read_to_string(&path).unwrap(), "a file of somebody's");
 }
+
+#[tokio::test]
+async fn a_socket_that_another_process_made_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("authority.sock");
+    let ours = Listener::bind(&ListenAddress::Unix(path.clone())).await.unwrap();
+    fs::remove_file(&path).unwrap();
+    let others = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    drop(ours);
+    assert!(path.exists(), "it is another's");
+    std::os::unix::net::UnixStream::connect(&path).unwrap();
+    drop(others);
+}
