@@ -30,13 +30,16 @@
 //! | [`tokens`] | stores of what tokens were issued for |
 //! | [`identity`] | who calls the console API, and what callers may do |
 //! | [`vcenter`] | SOAP client, one shared session for each vCenter |
+//! | [`concurrency`] | bounds the requests of a client and of a caller that are answered at the same time |
 //! | [`throttle`] | refuses clients that show too many unknown tokens |
 //! | [`console_type`] | what callers request, and how a console is reached |
 //! | [`resolver`] | host name to address |
 //! | [`http_client`], [`tls`] | HTTP requests to other services, and what they trust |
 //! | [`foreign_text`] | what others wrote, made fit for a log line or a terminal |
 //! | [`telemetry`] | logs and metrics |
+//! | [`text`] | text of others, in files and on terminals |
 
+pub mod concurrency;
 pub mod config;
 pub mod console;
 pub mod console_command;
@@ -50,6 +53,7 @@ pub mod resolver;
 pub mod serve;
 pub mod sites;
 pub mod telemetry;
+pub mod text;
 pub mod throttle;
 pub mod tls;
 pub mod tokens;

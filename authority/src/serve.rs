@@ -1,11 +1,11 @@
 //! The command `serve`: builds the parts from the configuration, serves, and drains.
 
+use crate::concurrency::Concurrency;
 use crate::config::{AuthConfig, Config, SitesConfig, TokensConfig, VcenterConfig};
 use crate::console::Consoles;
 use crate::host_certificates::HostCertificates;
 use crate::http;
 use crate::http::app::App;
-use crate::http::concurrency::Concurrency;
 use crate::http::listener::{ListenAddress, Listener};
 use crate::http::server::serve;
 use crate::identity::Identity;

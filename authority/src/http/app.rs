@@ -1,7 +1,7 @@
 //! What the handlers work with.
 
-use super::concurrency::Concurrency;
 use super::error::ApiError;
+use crate::concurrency::Concurrency;
 use crate::console::Consoles;
 use crate::identity::policy::{Policy, Right};
 use crate::identity::{Caller, Identity};

@@ -1,8 +1,8 @@
 //! From a request to the caller, and to the client that it came from.
 
 use super::app::App;
-use super::concurrency::Permits;
 use super::error::ApiError;
+use crate::concurrency::{Permits, Source};
 use crate::identity::Caller;
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
@@ -32,7 +32,9 @@ impl FromRequestParts<Arc<App>> for Caller {
         match app.identity.identify(shown).await {
             Ok(Some(caller)) => {
                 if let Some(permits) = parts.extensions.get::<Permits>() {
-                    permits.count_for_caller(app, &caller.id).map_err(ApiError::busy)?;
+                    let permit = app.concurrency.enter(Source::Caller(caller.id.clone()));
+                    let permit = permit.inspect_err(|_| app.metrics.throttled("console"));
+                    permits.keep(permit.map_err(ApiError::busy)?);
                 }
                 Ok(caller)
             }

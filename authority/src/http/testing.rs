@@ -1,7 +1,7 @@
 //! What the tests of the routers share.
 
 use super::app::App;
-use super::concurrency::Concurrency;
+use crate::concurrency::Concurrency;
 use crate::console::{AllowedTargets, Consoles, IssueSettings, PageUrl};
 use crate::identity::api_token::{ApiTokenConfig, ApiTokens};
 use crate::identity::policy::Policy;
@@ -82,6 +82,7 @@ pub(super) fn app_with_roles(roles: &[&str], project: Option<&str>) -> Arc<App> 
         read_token: admin(),
         revoke_token: admin(),
         every_project: admin(),
+        every_project_domains: None,
         projects: HashMap::new(),
     };
     let limit = ThrottleConfig { unknown_tokens: UNKNOWN_TOKENS, window: Duration::from_secs(60) };

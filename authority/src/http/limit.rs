@@ -1,92 +1,16 @@
-//! Bounds the requests that are answered at the same time, for each client and each caller.
+//! Refuses requests of a client that has too many under way, before anything is done for them.
 //!
-//! A request takes a while if its body does not come or a vCenter does not answer. Envoy lets a limited number of requests
-//! wait for the authority, for everybody together, so that without this limit one client could take them all.
+//! The caller is counted where it becomes known, in [`super::caller`].
 
 use super::app::App;
 use super::caller::client;
 use super::error::{ApiError, RefusalResponse};
+use crate::concurrency::{Permits, Source};
 use crate::throttle::Throttled;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use std::collections::HashMap;
-use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-use vncgate_api::Client;
-
-/// When a refused client may try again: most requests are answered within a second.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// Whose requests are counted together.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Source {
-    Client(Client),
-    /// By the caller's identifier. It has the same limit from however many addresses it calls, and also where no
-    /// client is known because its requests do not come through Envoy.
-    Caller(String),
-}
-
-/// Counts the requests that are being answered.
-pub struct Concurrency {
-    most: NonZeroUsize,
-    under_way: Arc<Mutex<HashMap<Source, usize>>>,
-}
-
-impl Concurrency {
-    /// Lets `most` requests of each client and of each caller be answered at the same time.
-    pub fn new(most: NonZeroUsize) -> Self {
-        Self { most, under_way: Arc::default() }
-    }
-
-    fn enter(&self, source: Source) -> Result<Permit, Throttled> {
-        let mut under_way = lock(&self.under_way);
-        let count = under_way.get(&source).copied().unwrap_or(0);
-        if count >= self.most.get() {
-            return Err(Throttled { retry_after: RETRY_AFTER });
-        }
-        under_way.insert(source.clone(), count + 1);
-        drop(under_way);
-        Ok(Permit { source, under_way: Arc::clone(&self.under_way) })
-    }
-}
-
-/// Counts one request until it is dropped.
-struct Permit {
-    source: Source,
-    under_way: Arc<Mutex<HashMap<Source, usize>>>,
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let mut under_way = lock(&self.under_way);
-        if let Some(count) = under_way.get_mut(&self.source) {
-            *count -= 1;
-            if *count == 0 {
-                under_way.remove(&self.source);
-            }
-        }
-    }
-}
-
-fn lock(under_way: &Mutex<HashMap<Source, usize>>) -> MutexGuard<'_, HashMap<Source, usize>> {
-    under_way.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The permits of one request, an extension of it. They are kept until it is answered.
-#[derive(Clone, Default)]
-pub(super) struct Permits(Arc<Mutex<Vec<Permit>>>);
-
-impl Permits {
-    /// Counts the request for its caller, who is known now.
-    pub(super) fn count_for_caller(&self, app: &App, id: &str) -> Result<(), Throttled> {
-        let permit = app.concurrency.enter(Source::Caller(id.to_owned()));
-        let permit = permit.inspect_err(|_| app.metrics.throttled("console"))?;
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(permit);
-        Ok(())
-    }
-}
+use std::sync::Arc;
 
 /// Admits a request of the console API, unless too many of its client are being answered.
 pub(super) async fn limit_calls(
@@ -113,13 +37,10 @@ async fn answer(
     next: Next,
 ) -> Result<Response, Throttled> {
     let permits = Permits::default();
-    let _of_client = match client(request.headers()) {
-        Some(client) => {
-            let permit = app.concurrency.enter(Source::Client(client));
-            Some(permit.inspect_err(|_| app.metrics.throttled(api))?)
-        }
-        None => None,
-    };
+    if let Some(client) = client(request.headers()) {
+        let permit = app.concurrency.enter(Source::Client(client));
+        permits.keep(permit.inspect_err(|_| app.metrics.throttled(api))?);
+    }
     request.extensions_mut().insert(permits.clone());
     let response = next.run(request).await;
     drop(permits);
@@ -180,7 +101,7 @@ mod tests {
         }
         assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
         assert_eq!(status("203.0.113.7").await.status, StatusCode::FORBIDDEN);
-        assert!(super::lock(&app.concurrency.under_way).is_empty());
+        assert_eq!(app.concurrency.sources(), 0);
     }
 
     /// A request whose client gives up counts no more.
@@ -192,11 +113,11 @@ mod tests {
             .header("X-Envoy-External-Address", "203.0.113.7")
             .header("X-Auth-Token", API_TOKEN);
         let stalled = tokio::spawn(send(public(app.clone(), None), request.body(body).unwrap()));
-        while super::lock(&app.concurrency.under_way).len() < 2 {
+        while app.concurrency.sources() < 2 {
             tokio::task::yield_now().await;
         }
         stalled.abort();
         assert!(stalled.await.is_err());
-        assert!(super::lock(&app.concurrency.under_way).is_empty());
+        assert_eq!(app.concurrency.sources(), 0);
     }
 }

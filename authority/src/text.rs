@@ -1,0 +1,74 @@
+//! Text of others: read within a limit, and shown without what it could do to a terminal.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// Whether a character has no place in a line of text: it controls a terminal, breaks the line, or changes the order or the
+/// look of the characters around it without being seen itself.
+pub fn is_invisible(character: char) -> bool {
+    character.is_control()
+        || matches!(character,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// The first `limit` characters of a text, in which [invisible](is_invisible) characters are escaped: `\u{1b}`. A text that
+/// was cut ends with `…`.
+pub fn printable(text: &str, limit: usize) -> String {
+    let mut shown = String::new();
+    for (index, character) in text.chars().enumerate() {
+        if index == limit {
+            shown.push('…');
+            break;
+        }
+        if is_invisible(character) {
+            shown.extend(character.escape_unicode());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+/// Reads a text file of at most `limit` bytes.
+pub fn read_file(path: &Path, limit: u64) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(limit + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > limit {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("it is larger than {limit} bytes"),
+        ));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_controls_no_terminal_and_has_an_end() {
+        for (text, shown) in [
+            ("web-1 (ü, 東京, \u{1f600})", "web-1 (ü, 東京, \u{1f600})"),
+            ("\u{1b}[31m\r\n\t", "\\u{1b}[31m\\u{d}\\u{a}\\u{9}"),
+            ("\u{9b}2J\u{7f}", "\\u{9b}2J\\u{7f}"),
+            ("a\u{202e}b\u{feff}", "a\\u{202e}b\\u{feff}"),
+            ("12345678901234567890", "12345678901234567890"),
+            ("12345678901234567890x", "12345678901234567890…"),
+        ] {
+            assert_eq!(printable(text, 20), shown);
+        }
+    }
+
+    #[test]
+    fn a_file_without_an_end_is_not_read_to_it() {
+        let error = read_file(Path::new("/dev/zero"), 1000).unwrap_err();
+        assert_eq!(error.to_string(), "it is larger than 1000 bytes");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "x".repeat(1000)).unwrap();
+        assert_eq!(read_file(&path, 1000).unwrap().len(), 1000);
+    }
+}
