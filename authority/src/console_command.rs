@@ -1,6 +1,7 @@
 //! The command `console`: requests a console from a running authority, as a portal would.
 
-use crate::http_client;
+use crate::http_client::{self, ResponseBodyError};
+use crate::text::{is_invisible, printable};
 use crate::tls::{Trust, TrustError};
 use reqwest::{RequestBuilder, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
@@ -15,6 +16,18 @@ use uuid::Uuid;
 
 /// Longer than the authority takes for its slowest response.
 const TIMEOUT: Duration = Duration::from_secs(45);
+
+/// Largest answer that is read, in bytes: tens of thousands of machines.
+const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
+
+/// Most characters of a server's text that are printed at one place: a name has at most 80, a message some hundred.
+const PRINTED_LIMIT: usize = 500;
+
+/// Longest console URL, in bytes. Browsers take some thousand.
+const URL_LIMIT: usize = 2048;
+
+/// Most machines of one name that are listed.
+const LISTED_MACHINES: usize = 20;
 
 /// A running authority, and the API token to show it.
 pub struct Authority {
@@ -112,7 +125,14 @@ impl Authority {
         let path = format!("v2.1/servers/{instance}/action");
         let response: ConsoleResponse =
             self.send(self.http.post(self.at(&path)).json(&arguments)).await?;
-        Ok(response.console.url)
+        let url = response.console.url;
+        // It is printed, and opened by a browser.
+        let web = url.starts_with("https://") || url.starts_with("http://");
+        if !web || url.contains(is_invisible) || url.contains(' ') || url.len() > URL_LIMIT {
+            let reason = format!("{} is no console's address", printable(&url, PRINTED_LIMIT));
+            return Err(ConsoleCommandError::NotAnAuthority(self.url.clone(), reason));
+        }
+        Ok(url)
     }
 
     async fn instance_named(&self, name: &str) -> Result<Uuid, ConsoleCommandError> {
@@ -126,12 +146,16 @@ impl Authority {
                 Err(ConsoleCommandError::UnknownName(name.to_owned(), String::new()))
             }
             [] => {
-                let unresponsive = listing.unavailable.join(", ");
+                let unresponsive = printable(&listing.unavailable.join(", "), PRINTED_LIMIT);
                 let note = format!(" ({unresponsive} did not answer)");
                 Err(ConsoleCommandError::UnknownName(name.to_owned(), note))
             }
             several => {
-                let lines = several.iter().map(ListedMachine::line).collect();
+                let listed = several.iter().take(LISTED_MACHINES);
+                let mut lines: String = listed.map(ListedMachine::line).collect();
+                if several.len() > LISTED_MACHINES {
+                    lines.push_str(&format!("\n  and {} more", several.len() - LISTED_MACHINES));
+                }
                 Err(ConsoleCommandError::AmbiguousName(name.to_owned(), lines))
             }
         }
@@ -144,17 +168,26 @@ impl Authority {
         let unreachable = |error: reqwest::Error| {
             let error = error.without_url();
             let reason = error.source().map_or_else(|| error.to_string(), innermost);
+            let reason = printable(&reason, PRINTED_LIMIT);
             ConsoleCommandError::Unreachable(self.url.clone(), reason)
         };
         let token = self.api_token.expose_secret();
         let response = request.header("X-Auth-Token", token).send().await.map_err(unreachable)?;
         let status = response.status();
-        let body = response.bytes().await.map_err(unreachable)?;
+        let foreign = |reason: String| {
+            let reason = printable(&reason, PRINTED_LIMIT);
+            ConsoleCommandError::NotAnAuthority(self.url.clone(), reason)
+        };
+        let body = http_client::read_body(response, ANSWER_LIMIT).await;
+        let body = body.map_err(|error| match error {
+            ResponseBodyError::Broken(error) => unreachable(error),
+            ResponseBodyError::TooLarge => {
+                foreign(format!("its answer is larger than {ANSWER_LIMIT} bytes"))
+            }
+        })?;
         if status == StatusCode::UNAUTHORIZED {
             return Err(ConsoleCommandError::Unauthorized);
         }
-        let foreign =
-            |reason: String| ConsoleCommandError::NotAnAuthority(self.url.clone(), reason);
         let body: Value =
             serde_json::from_slice(&body).map_err(|_| foreign(format!("HTTP {status}")))?;
         if status.is_success() {
@@ -163,7 +196,8 @@ impl Authority {
         // nova's errors: one key, with a message below it.
         let message =
             body.as_object().and_then(|object| object.values().next()?.get("message")?.as_str());
-        let message = message.ok_or_else(|| foreign(format!("HTTP {status}")))?.to_owned();
+        let message = message.ok_or_else(|| foreign(format!("HTTP {status}")))?;
+        let message = printable(message, PRINTED_LIMIT);
         Err(ConsoleCommandError::Refused { status: status.as_u16(), message })
     }
 
@@ -175,8 +209,9 @@ impl Authority {
 impl ListedMachine {
     fn line(&self) -> String {
         let uuid = self.instance_uuid.map_or_else(|| "(none)".to_owned(), |uuid| uuid.to_string());
-        let host = self.host.as_deref().unwrap_or("(unknown)");
-        format!("\n  {uuid}  {} on {host}", self.power_state)
+        let host = printable(self.host.as_deref().unwrap_or("(unknown)"), PRINTED_LIMIT);
+        let power_state = printable(&self.power_state, PRINTED_LIMIT);
+        format!("\n  {uuid}  {power_state} on {host}")
     }
 }
 

@@ -3,15 +3,15 @@
 use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
 use std::error::Error;
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::{fs, io};
 use url::Url;
 use vncgate_authority::config::Config;
 use vncgate_authority::console_command::Authority;
 use vncgate_authority::identity::api_token;
 use vncgate_authority::tls::Trust;
-use vncgate_authority::{serve, telemetry};
+use vncgate_authority::{serve, telemetry, text};
 
 /// A check allocates some hundred times, and costs 8 % less CPU time than with glibc's allocator.
 #[global_allocator]
@@ -19,6 +19,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// `EX_USAGE` of sysexits.h: the configuration is wrong, and a restart does not help.
 const EXIT_BAD_CONFIGURATION: u8 = 64;
+
+/// Largest file of an API token, in bytes: Keystone's longest tokens have a few thousand.
+const API_TOKEN_LIMIT: u64 = 64 * 1024;
 
 /// Issues console tokens for vCenter's virtual machines, and checks them for the gateway.
 #[derive(Parser)]
@@ -135,7 +138,7 @@ impl ConsoleArguments {
 
     fn api_token(&self) -> Result<SecretString, String> {
         let token = match &self.token_file {
-            Some(path) => fs::read_to_string(path)
+            Some(path) => text::read_file(path, API_TOKEN_LIMIT)
                 .map_err(|error| format!("cannot read {}: {error}", path.display()))?,
             None => std::env::var("VNCGATE_API_TOKEN").map_err(
                 |_| "set VNCGATE_API_TOKEN to an API token, or name its file by --token-file",

@@ -1,10 +1,13 @@
 //! The authority's commands, as a person types them.
 
 use crate::fixture::Site;
+use serde_json::json;
 use std::process::{Command, Output};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use vncgate_test_support::certificate::plain_http_client;
 use vncgate_test_support::console_api::API_TOKEN;
 use vncgate_test_support::process::Run;
+use vncgate_test_support::screen::TcpServer;
 use vncgate_test_support::workspace;
 
 /// The authority's program without any variable of the caller's.
@@ -139,4 +142,62 @@ fn help_teaches_by_example() {
     {
         assert!(stdout.contains(taught), "{taught} in {stdout}");
     }
+}
+
+/// A server's answer set colours and title of the terminal that it was printed on, and took any memory.
+#[tokio::test]
+async fn what_a_server_says_is_printed_escaped_and_bounded() {
+    let evil = "\u{1b}]0;title\u{7}\u{1b}[2J\r\n\u{9b}31m\u{202e}";
+    let long = format!("{evil}{}", "x".repeat(100_000));
+    let vm = json!({"instance_uuid": null, "power_state": long, "host": long});
+    let url = |url: &str| json!({"console": {"url": url}}).to_string();
+    let uuid = "5d93eed6-a1b7-5668-903c-b43c7c81d44c";
+    for (vm, status, body) in [
+        (uuid, "409 Conflict", json!({"conflictingRequest": {"message": long}}).to_string()),
+        (uuid, "200 OK", url(&format!("https://x/{evil}"))),
+        (uuid, "200 OK", url("javascript:alert(1)")),
+        (uuid, "200 OK", url(&format!("https://x/{}", "x".repeat(100_000)))),
+        (uuid, "200 OK", json!({"console": evil}).to_string()),
+        (uuid, "200 OK", evil.to_owned()),
+        ("web", "200 OK", json!({"vms": [], "unavailable": [long]}).to_string()),
+        ("web", "200 OK", json!({"vms": vec![vm; 1_000]}).to_string()),
+        (
+            "web",
+            "200 OK",
+            json!({"vms": [{"instance_uuid": long, "power_state": "", "host": ""}]}).to_string(),
+        ),
+    ] {
+        let (code, stdout, stderr) = ask(vm, &format!("HTTP/1.1 {status}\r\n"), body).await;
+        assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
+        assert!(stderr.starts_with("vncgate-authority: "), "{stderr}");
+        assert!(
+            !stderr.contains(|c: char| c.is_control() && c != '\n' || c == '\u{202e}'),
+            "{stderr:?}"
+        );
+        assert!(stderr.len() < 50_000 && stderr.lines().count() < 30, "{} bytes", stderr.len());
+    }
+    let (_, _, stderr) = ask(uuid, "HTTP/1.1 200 OK\r\n", " ".repeat(20 << 20)).await;
+    assert!(stderr.contains("is larger than 16777216 bytes"), "{stderr}");
+}
+
+/// What the command says to a server that answers so.
+async fn ask(vm: &str, head: &str, body: String) -> (Option<i32>, String, String) {
+    let answer = format!("{head}Content-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+    let server = TcpServer::start([127, 0, 0, 1].into(), move |mut connection| {
+        let answer = answer.clone();
+        async move {
+            let mut question = [0; 4096];
+            let _ = connection.read(&mut question).await;
+            // The command may close before all of it is sent.
+            let _ = connection.write_all(answer.as_bytes()).await;
+        }
+    })
+    .await;
+    let url = format!("http://{}", server.address());
+    let vm = vm.to_owned();
+    tokio::task::spawn_blocking(move || {
+        run(authority().args(["console", "--url", &url, &vm]).env("VNCGATE_API_TOKEN", API_TOKEN))
+    })
+    .await
+    .expect("it runs")
 }
