@@ -5,7 +5,7 @@ use super::values::{first_duplicate, parse_service_url, parse_sha256, read_passw
 use crate::identity::Roles;
 use crate::identity::api_token::ApiTokenConfig;
 use crate::identity::keystone::KeystoneConfig;
-use crate::identity::policy::Policy;
+use crate::identity::policy::{Policy, Right};
 use crate::vcenter::scope::{Container, ContainerKind, Locator, Scope};
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -63,11 +63,24 @@ pub(super) fn read_auth(
     if let Some(twice) = first_duplicate(names) {
         section.problem("api_token", format!("two have the name {twice:?}"));
     }
+    let hashes: Vec<String> =
+        api_tokens.iter().flatten().map(|token| hex::encode(token.sha256)).collect();
+    if let Some(twice) = first_duplicate(hashes.iter().map(String::as_str)) {
+        section.problem("api_token", format!("two have the sha256 {twice:?}"));
+    }
     let has_keystone = section.has("keystone");
     let keystone =
         if has_keystone { Some(read_keystone(section.section("keystone"))) } else { None };
     let policy = read_policy(section.section("policy"));
     let projects = read_projects(&mut section, service_hosts);
+    if let (Some(policy), Some(projects)) = (&policy, &projects) {
+        for (index, token) in api_tokens.iter().enumerate() {
+            let Some(token) = token else { continue };
+            if let Err((key, reason)) = check_rights(token, policy, projects) {
+                section.problem(&format!("api_token[{index}].{key}"), reason);
+            }
+        }
+    }
     section.end();
     Some(AuthConfig {
         api_tokens: api_tokens.into_iter().collect::<Option<_>>()?,
@@ -84,6 +97,9 @@ fn read_api_token(mut section: Section<'_>) -> Option<ApiTokenConfig> {
     let sha256 = section.required_string("sha256");
     let sha256 = sha256.and_then(|text| section.ok("sha256", parse_sha256(&text)));
     let roles = read_roles(&mut section, "roles");
+    if roles.as_ref().is_some_and(Roles::is_empty) {
+        section.problem("roles", "must not be empty: the caller could do nothing");
+    }
     let project = section.has("project").then(|| section.required_string("project"));
     section.end();
     Some(ApiTokenConfig {
@@ -95,6 +111,36 @@ fn read_api_token(mut section: Section<'_>) -> Option<ApiTokenConfig> {
             None => None,
         },
     })
+}
+
+/// Refuses a caller whose every call would be refused, or who would see no machine.
+fn check_rights(
+    token: &ApiTokenConfig,
+    policy: &Policy,
+    projects: &HashMap<String, Scope>,
+) -> Result<(), (&'static str, String)> {
+    let caller = token.caller();
+    let rights = [Right::OpenConsole, Right::ReadToken, Right::RevokeToken];
+    if token.roles.is_empty() {
+        return Ok(());
+    }
+    if !rights.into_iter().any(|right| policy.allows(&caller, right)) {
+        return Err(("roles", "grant no right by [auth.policy]".to_owned()));
+    }
+    if *policy.scope(&caller) == Scope::Everything {
+        return Ok(());
+    }
+    match &token.project {
+        None => {
+            let reason = "is missing: without it and without a role of every_project the caller sees no machine";
+            Err(("project", reason.to_owned()))
+        }
+        Some(id) if !projects.contains_key(id) => Err((
+            "project",
+            format!("no [[auth.project]] has the id {id:?}: the caller sees no machine"),
+        )),
+        Some(_) => Ok(()),
+    }
 }
 
 fn read_keystone(mut section: Section<'_>) -> Option<KeystoneConfig> {
@@ -130,12 +176,24 @@ fn read_policy(mut section: Section<'_>) -> Option<Policy> {
     let read_token = read_roles(&mut section, "read_token");
     let revoke_token = read_roles(&mut section, "revoke_token");
     let every_project = read_roles(&mut section, "every_project");
+    let every_project_domains =
+        section.has("every_project_domains").then(|| section.strings("every_project_domains"));
+    if let Some(Some(domains)) = &every_project_domains
+        && domains.is_empty()
+    {
+        let reason = "must not be empty: for no domain, leave every_project empty";
+        section.problem("every_project_domains", reason);
+    }
     section.end();
     Some(Policy {
         open_console: open_console?,
         read_token: read_token?,
         revoke_token: revoke_token?,
         every_project: every_project?,
+        every_project_domains: match every_project_domains {
+            Some(read) => Some(read?),
+            None => None,
+        },
         projects: HashMap::new(),
     })
 }
@@ -198,6 +256,10 @@ fn read_locators(section: &mut Section<'_>, key: &str) -> Option<Vec<Locator>> {
 pub(super) fn parse_identity_url(text: &str) -> Result<Url, String> {
     let mut url = parse_service_url(text)?;
     let path = url.path().trim_end_matches('/');
+    let mut versions = path.split('/').filter(|part| matches!(*part, "v2.0" | "v3"));
+    if versions.next().is_some_and(|version| version != "v3" || !path.ends_with("/v3")) {
+        return Err("must be the Identity API's own address, such as https://HOST/v3".to_owned());
+    }
     let path = if path.ends_with("/v3") { path.to_owned() } else { format!("{path}/v3") };
     url.set_path(&path);
     Ok(url)

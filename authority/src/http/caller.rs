@@ -4,11 +4,12 @@ use super::app::App;
 use super::error::ApiError;
 use crate::concurrency::{Permits, Source};
 use crate::identity::Caller;
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, OriginalUri};
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
+use percent_encoding::percent_decode_str;
 use std::sync::Arc;
-use tracing::warn;
+use tracing::{info, warn};
 use vncgate_api::Client;
 
 /// The address that a request of the public listener comes from. Envoy writes it in place of what the client sent, after
@@ -18,6 +19,17 @@ const CLIENT_ADDRESS: &str = "x-envoy-external-address";
 /// The client that sent a request with these headers to the public listener.
 pub(super) fn client(headers: &HeaderMap) -> Option<Client> {
     headers.get(CLIENT_ADDRESS)?.to_str().ok().and_then(Client::at)
+}
+
+/// Whether an application credential's access rules allow the call. keystonemiddleware answers 401 if they do not, as for a
+/// token that is not good.
+fn check_access_rules(caller: &Caller, parts: &Parts) -> Result<(), ()> {
+    let rules = caller.keystone.as_ref().and_then(|keystone| keystone.access_rules.as_ref());
+    let Some(rules) = rules else { return Ok(()) };
+    // A nested router sees the rest of the path alone.
+    let whole = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |OriginalUri(uri)| uri);
+    let path = percent_decode_str(whole.path()).decode_utf8().map_err(|_| ())?;
+    if rules.allow(parts.method.as_str(), &path) { Ok(()) } else { Err(()) }
 }
 
 impl FromRequestParts<Arc<App>> for Caller {
@@ -31,6 +43,13 @@ impl FromRequestParts<Arc<App>> for Caller {
         app.throttle.admit(client, "console").map_err(ApiError::rate_limited)?;
         match app.identity.identify(shown).await {
             Ok(Some(caller)) => {
+                check_access_rules(&caller, parts).map_err(|()| {
+                    info!(
+                        caller = caller.name,
+                        "its credential's access rules do not allow the call"
+                    );
+                    ApiError::unauthorized(&app.identity.challenge())
+                })?;
                 if let Some(permits) = parts.extensions.get::<Permits>() {
                     let permit = app.concurrency.enter(Source::Caller(caller.id.clone()));
                     let permit = permit.inspect_err(|_| app.metrics.throttled("console"));

@@ -21,6 +21,19 @@ pub struct ApiTokenConfig {
     pub project: Option<String>,
 }
 
+impl ApiTokenConfig {
+    /// The caller that shows this token.
+    pub fn caller(&self) -> Caller {
+        Caller {
+            id: format!("api_token:{}", self.name),
+            name: self.name.clone(),
+            roles: self.roles.clone(),
+            project: self.project.clone(),
+            keystone: None,
+        }
+    }
+}
+
 /// Every configured API token.
 pub struct ApiTokens {
     tokens: Vec<ApiTokenConfig>,
@@ -41,12 +54,7 @@ impl ApiTokens {
                 caller = Some(token);
             }
         }
-        caller.map(|token| Caller {
-            id: format!("api_token:{}", token.name),
-            name: token.name.clone(),
-            roles: token.roles.clone(),
-            project: token.project.clone(),
-        })
+        caller.map(ApiTokenConfig::caller)
     }
 }
 
@@ -78,7 +86,10 @@ mod tests {
             project: project.clone(),
         }]);
         let id = "api_token:portal".to_owned();
-        assert_eq!(tokens.identify(&token), Some(Caller { id, name, roles, project }));
+        assert_eq!(
+            tokens.identify(&token),
+            Some(Caller { id, name, roles, project, keystone: None })
+        );
         assert_eq!(tokens.identify(&other), None);
         assert_eq!(tokens.identify(&hex::encode(sha256)), None);
         assert_eq!(tokens.identify(""), None);

@@ -1,5 +1,6 @@
 //! A caller of the console API.
 
+use super::access_rules::AccessRules;
 use super::roles::Roles;
 
 /// A caller of the console API, as its token identifies it.
@@ -14,4 +15,15 @@ pub struct Caller {
     pub roles: Roles,
     /// Identifier of the Keystone project for which the caller acts.
     pub project: Option<String>,
+    /// What else Keystone says of its callers. `None` for a caller with an API token.
+    pub keystone: Option<KeystoneScope>,
+}
+
+/// What Keystone says of a caller besides its roles and project.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeystoneScope {
+    /// Identifier and name of the project's domain. Empty without a project.
+    pub domain: Vec<String>,
+    /// Which calls an application credential may make, if it is restricted.
+    pub access_rules: Option<AccessRules>,
 }

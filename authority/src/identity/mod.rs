@@ -3,13 +3,15 @@
 //! A caller shows a token in `X-Auth-Token`: one of the configuration's ([`api_token`]) or one of Keystone's
 //! ([`keystone`]). Either way it becomes a [`Caller`], and [`policy`] says what that caller may do.
 
+mod access_rules;
 pub mod api_token;
 mod caller;
 pub mod keystone;
 pub mod policy;
 mod roles;
 
-pub use caller::Caller;
+pub use access_rules::AccessRules;
+pub use caller::{Caller, KeystoneScope};
 pub use roles::Roles;
 
 use api_token::ApiTokens;

@@ -27,6 +27,9 @@ pub struct Policy {
     pub revoke_token: Roles,
     /// Roles that are not confined to the machines of the caller's project.
     pub every_project: Roles,
+    /// The domains in whose projects a Keystone role of `every_project` counts, by identifier or name. `None` for every
+    /// domain. It confines no caller with an API token, whose roles the configuration has.
+    pub every_project_domains: Option<Vec<String>>,
     /// The machines of each project, by the project's identifier.
     pub projects: HashMap<String, Scope>,
 }
@@ -45,16 +48,26 @@ impl Policy {
     /// The machines that this caller can see. A project that the configuration does not name has no machines.
     pub fn scope(&self, caller: &Caller) -> &Scope {
         const NOTHING: &Scope = &Scope::Within(Vec::new());
-        if caller.roles.any_of(&self.every_project) {
+        if caller.roles.any_of(&self.every_project) && self.is_domain_of_every_project(caller) {
             return &Scope::Everything;
         }
         caller.project.as_ref().and_then(|project| self.projects.get(project)).unwrap_or(NOTHING)
+    }
+
+    fn is_domain_of_every_project(&self, caller: &Caller) -> bool {
+        match (&self.every_project_domains, &caller.keystone) {
+            (None, _) | (_, None) => true,
+            (Some(domains), Some(keystone)) => {
+                keystone.domain.iter().any(|domain| domains.contains(domain))
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::KeystoneScope;
     use crate::vcenter::scope::{Container, ContainerKind, Locator};
 
     fn tenant_a() -> Scope {
@@ -71,6 +84,7 @@ mod tests {
             read_token: Roles::from_iter(["admin"]),
             revoke_token: Roles::from_iter(["admin"]),
             every_project: Roles::from_iter(["admin"]),
+            every_project_domains: None,
             projects: HashMap::from([("a".to_owned(), tenant_a())]),
         }
     }
@@ -81,7 +95,29 @@ mod tests {
             name: "somebody".to_owned(),
             roles: roles.iter().collect(),
             project: project.map(str::to_owned),
+            keystone: Some(KeystoneScope {
+                domain: vec!["default".to_owned(), "Default".to_owned()],
+                access_rules: None,
+            }),
         }
+    }
+
+    /// The administrator of any domain could see the machines of all.
+    #[test]
+    fn a_role_for_every_project_counts_in_the_named_domains_alone() {
+        let domains = |names: &[&str]| {
+            let names = names.iter().map(|&name| name.to_owned()).collect();
+            Policy { every_project_domains: Some(names), ..policy() }
+        };
+        let admin = caller(&["admin"], Some("a"));
+        for named in [&["default"][..], &["Default"], &["x", "default"]] {
+            assert_eq!(*domains(named).scope(&admin), Scope::Everything, "{named:?}");
+        }
+        for named in [&["x"][..], &[], &["DEFAULT"], &[""]] {
+            assert_eq!(*domains(named).scope(&admin), tenant_a(), "{named:?}");
+        }
+        let portal = Caller { keystone: None, ..admin };
+        assert_eq!(*domains(&["x"]).scope(&portal), Scope::Everything, "an API token's");
     }
 
     #[test]

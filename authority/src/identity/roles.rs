@@ -13,6 +13,11 @@ impl<T: AsRef<str>> FromIterator<T> for Roles {
 }
 
 impl Roles {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(super) fn any_of(&self, others: &Self) -> bool {
         !self.0.is_disjoint(&others.0)
     }

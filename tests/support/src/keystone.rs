@@ -98,6 +98,56 @@ impl Keystone {
         token_from(&self.http, &self.url(), user, scope).await
     }
 
+    /// A token by a new application credential of a user's in a project. `access_rules` are its rules, as the Identity API
+    /// has them.
+    pub async fn restricted_token(&self, user: &str, project: &str, access_rules: Value) -> String {
+        let token = self.token(user, Scope::Project(project)).await;
+        let tokens = format!("{}/auth/tokens", self.url());
+        let shown = self.http.get(&tokens).header("X-Auth-Token", &token);
+        let shown: Value =
+            send(shown.header("X-Subject-Token", &token)).await.json().await.expect("JSON");
+        let user = text(&shown["token"]["user"]["id"]);
+        let name = format!("restricted-{}", &token[token.len() - 20..]);
+        let credential = json!({"application_credential": {
+            "name": name, "secret": PASSWORD, "access_rules": access_rules,
+        }});
+        let request =
+            self.http.post(format!("{}/users/{user}/application_credentials", self.url()));
+        let created = send(request.header("X-Auth-Token", &token).json(&credential)).await;
+        assert_eq!(created.status(), StatusCode::CREATED, "Keystone makes {credential}");
+        let created: Value = created.json().await.expect("JSON");
+        let id = &created["application_credential"]["id"];
+        let identity = json!({
+            "methods": ["application_credential"],
+            "application_credential": {"id": id, "secret": PASSWORD},
+        });
+        let request = self.http.post(tokens).json(&json!({"auth": {"identity": identity}}));
+        issued(send(request).await, "an application credential")
+    }
+
+    /// Creates a domain with a project and a user of this name, who has the role there. Returns a token of that user's.
+    pub async fn token_in_new_domain(&self, name: &str, role: &str) -> String {
+        let domain = json!({"domain": {"name": name}});
+        let domain = self.administer(Method::POST, "/domains", Some(&domain)).await;
+        let domain = text(&domain["domain"]["id"]);
+        let project = json!({"project": {"name": name, "domain_id": domain}});
+        let project = self.administer(Method::POST, "/projects", Some(&project)).await;
+        let project = text(&project["project"]["id"]);
+        let user = json!({"user": {"name": name, "domain_id": domain, "password": PASSWORD}});
+        let user = self.administer(Method::POST, "/users", Some(&user)).await;
+        let user = text(&user["user"]["id"]);
+        let role = self.id_of("roles", role).await;
+        let grant = format!("/projects/{project}/users/{user}/roles/{role}");
+        self.administer(Method::PUT, &grant, None).await;
+        let identity = json!({
+            "methods": ["password"], "password": {"user": {"id": user, "password": PASSWORD}},
+        });
+        let scope = json!({"project": {"id": project}});
+        let request = json!({"auth": {"identity": identity, "scope": scope}});
+        let request = self.http.post(format!("{}/auth/tokens", self.url())).json(&request);
+        issued(send(request).await, name)
+    }
+
     /// A token that has expired when this returns.
     pub async fn expired_token(&self, user: &str, scope: Scope<'_>) -> String {
         // The expiry is in the token and its keys are in files, so another Keystone with them makes it.
@@ -258,7 +308,11 @@ async fn token_from(http: &reqwest::Client, url: &str, user: &str, scope: Scope<
     let identity = json!({"methods": ["password"], "password": {"user": user}});
     let request = json!({"auth": {"identity": identity, "scope": scope}});
     let response = send(http.post(format!("{url}/auth/tokens")).json(&request)).await;
-    assert_eq!(response.status(), StatusCode::CREATED, "Keystone gives a token for {request}");
+    issued(response, &request.to_string())
+}
+
+fn issued(response: Response, to: &str) -> String {
+    assert_eq!(response.status(), StatusCode::CREATED, "Keystone gives a token for {to}");
     let token = response.headers().get("x-subject-token").expect("a token");
     token.to_str().expect("a token is text").to_owned()
 }

@@ -5,7 +5,7 @@ use crate::fixture::{
 };
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use vncgate_test_support::gateway::ESXI_HOSTS;
 use vncgate_test_support::keystone::Scope;
@@ -145,4 +145,50 @@ async fn a_keystone_that_falls_silent_is_waited_for_as_long_as_configured() {
         let answered = async || (cloud.console(token, &cloud.ours).await.0 == 200).then_some(());
         until_some("a call that Keystone answers", answered).await;
     }
+}
+
+/// Tokens of application credentials with access rules were refused, whatever the rules said.
+#[tokio::test]
+async fn an_application_credential_may_do_what_its_access_rules_allow() {
+    let cloud = Cloud::shared().await;
+    let restricted = async |rules: &[(&str, &str, &str)]| {
+        let rule = |(service, method, path): &(&str, &str, &str)| json!({"service": service, "method": method, "path": path});
+        let rules = rules.iter().map(rule).collect();
+        cloud.keystone.restricted_token(MEMBER, TENANT, rules).await
+    };
+    let issue = "/v2.1/servers/{server_id}/action";
+    for (rules, may_list, may_issue) in [
+        (&[("compute", "GET", "/v2.1/servers")][..], true, false),
+        (&[("compute", "POST", issue)], false, true),
+        (&[("compute", "POST", "/v2.1/servers/*")], false, false),
+        (&[("compute", "GET", "/v2.1/**"), ("compute", "POST", "/v2.1/**")], true, true),
+        (&[("compute", "POST", "/v2.1/servers"), ("compute", "GET", issue)], false, false),
+        (&[("image", "GET", "/v2.1/servers"), ("image", "POST", issue)], false, false),
+    ] {
+        let token = restricted(rules).await;
+        // The second time from the cache.
+        for _ in 0..2 {
+            let listed = cloud.call(&token, "/servers", None).await.0;
+            assert_eq!(listed, if may_list { 200 } else { 401 }, "{rules:?}");
+            let issued = cloud.console(&token, &cloud.ours).await.0;
+            assert_eq!(issued, if may_issue { 200 } else { 401 }, "{rules:?}");
+            assert!(matches!(cloud.console(&token, &cloud.other).await.0, 401 | 404));
+        }
+    }
+}
+
+/// The role `admin` of any domain opened every machine's console.
+#[tokio::test]
+async fn an_administrator_of_another_domain_sees_its_own_project_alone() {
+    let cloud = Cloud::start_with(|config| {
+        config
+            .with("#every_project_domains = [\"Default\"]", "every_project_domains = [\"default\"]")
+    })
+    .await;
+    let foreign = cloud.keystone.token_in_new_domain("elsewhere", "admin").await;
+    assert_eq!(cloud.console(&foreign, &cloud.ours).await.0, 404);
+    let (status, listed) = cloud.call(&foreign, "/servers", None).await;
+    assert_eq!((status, names(&listed).len()), (200, 0), "{listed}");
+    let admin = cloud.keystone.token(ADMIN, Scope::Project("admin")).await;
+    assert_eq!(cloud.console(&admin, &cloud.other).await.0, 200);
 }

@@ -1,7 +1,8 @@
 //! A token as Keystone describes it, and the caller that it identifies.
 
 use super::error::KeystoneError;
-use crate::identity::caller::Caller;
+use crate::identity::access_rules::AccessRules;
+use crate::identity::caller::{Caller, KeystoneScope};
 use serde::Deserialize;
 use serde_json::Value;
 use std::time::SystemTime;
@@ -21,6 +22,7 @@ pub(super) struct DescribedToken {
     system: Option<Value>,
     #[serde(default)]
     roles: Vec<Role>,
+    application_credential: Option<ApplicationCredential>,
     /// RFC 3339 in UTC.
     expires_at: String,
 }
@@ -40,6 +42,19 @@ struct Domain {
 #[derive(Deserialize)]
 struct Project {
     id: String,
+    domain: ProjectDomain,
+}
+
+#[derive(Deserialize)]
+struct ProjectDomain {
+    id: String,
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct ApplicationCredential {
+    /// Absent or null for one that is not restricted.
+    access_rules: Option<AccessRules>,
 }
 
 #[derive(Deserialize)]
@@ -71,7 +86,12 @@ impl DescribedToken {
         };
         let id = format!("keystone:{}", self.user.id);
         let name = format!("{}@{}", self.user.name, self.user.domain.name);
-        let project = self.project.map(|project| project.id);
-        Ok(Some((Caller { id, name, roles, project }, expires_at)))
+        let (project, domain) = match self.project {
+            Some(Project { id, domain }) => (Some(id), vec![domain.id, domain.name]),
+            None => (None, Vec::new()),
+        };
+        let access_rules = self.application_credential.and_then(|one| one.access_rules);
+        let keystone = Some(KeystoneScope { domain, access_rules });
+        Ok(Some((Caller { id, name, roles, project, keystone }, expires_at)))
     }
 }

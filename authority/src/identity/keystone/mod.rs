@@ -29,6 +29,9 @@ use url::Url;
 
 const AUTH_TOKEN: &str = "X-Auth-Token";
 const SUBJECT_TOKEN: &str = "X-Subject-Token";
+/// Tells Keystone that the access rules of application credentials are honoured, in their version 1.0. Without it Keystone
+/// refuses the tokens of credentials that have such rules.
+const ACCESS_RULES: (&str, &str) = ("OpenStack-Identity-Access-Rules", "1.0");
 
 /// Concurrent requests to Keystone. Its usual deployments have some tens of workers: a flood of forged tokens waits
 /// here and not in front of the requests of every other service.
@@ -163,6 +166,7 @@ impl Keystone {
     ) -> Result<Validation, KeystoneError> {
         let request = self.http.get(self.tokens_url()).query(&[("nocatalog", "")]);
         let request = request.header(AUTH_TOKEN, service_token).header(SUBJECT_TOKEN, subject);
+        let request = request.header(ACCESS_RULES.0, ACCESS_RULES.1);
         let response = send(request).await?;
         match response.status() {
             StatusCode::OK => {

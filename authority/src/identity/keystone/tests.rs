@@ -3,7 +3,7 @@
 use super::*;
 use crate::http::listener::Listener;
 use crate::http::server::serve;
-use crate::identity::Roles;
+use crate::identity::{KeystoneScope, Roles};
 use crate::tls::Trust;
 use axum::Router;
 use axum::extract::State;
@@ -36,6 +36,7 @@ async fn login(State(script): State<Arc<Scripted>>) -> Response {
 
 async fn validate(State(script): State<Arc<Scripted>>, headers: HeaderMap) -> Response {
     script.questions.fetch_add(1, Ordering::SeqCst);
+    assert_eq!(headers["openstack-identity-access-rules"], "1.0");
     let own = headers["x-auth-token"].to_str().unwrap().strip_prefix("own-").unwrap();
     if own.parse::<usize>().unwrap() <= script.expired.load(Ordering::SeqCst) {
         return StatusCode::UNAUTHORIZED.into_response();
@@ -52,7 +53,10 @@ fn token(scope: &str, expires_at: &str) -> Response {
 }
 
 fn good() -> Response {
-    token(r#""project": {"id": "p", "name": "demo"},"#, "2100-01-01T00:00:00.000000Z")
+    token(
+        r#""project": {"id": "p", "name": "demo", "domain": {"id": "d", "name": "D"}},"#,
+        "2100-01-01T00:00:00.000000Z",
+    )
 }
 
 async fn keystone(
@@ -94,6 +98,10 @@ fn alice() -> Caller {
         name: "alice@Default".to_owned(),
         roles: ["member"].into_iter().collect(),
         project: Some("p".to_owned()),
+        keystone: Some(KeystoneScope {
+            domain: vec!["d".to_owned(), "D".to_owned()],
+            access_rules: None,
+        }),
     }
 }
 
@@ -136,7 +144,10 @@ async fn without_a_cache_each_call_is_a_question() {
 #[tokio::test]
 async fn a_token_that_keystone_s_clock_calls_good_is_good_but_not_kept() {
     fn expired_by_our_clock() -> Response {
-        token(r#""project": {"id": "p"},"#, "2000-01-01T00:00:00Z")
+        token(
+            r#""project": {"id": "p", "domain": {"id": "d", "name": "D"}},"#,
+            "2000-01-01T00:00:00Z",
+        )
     }
     let script = Scripted { answer: Some(expired_by_our_clock), ..Scripted::default() };
     let (keystone, script) = keystone(script, |_| {}).await;
@@ -228,7 +239,7 @@ async fn what_is_no_answer_is_an_error() {
         " ".repeat(RESPONSE_LIMIT + 1).into_response()
     }
     fn no_date() -> Response {
-        token(r#""project": {"id": "p"},"#, "soon")
+        token(r#""project": {"id": "p", "domain": {"id": "d", "name": "D"}},"#, "soon")
     }
     for (answer, told) in [
         (html as fn() -> Response, "cannot be read"),
