@@ -27,11 +27,13 @@ pub(super) fn read_console(mut section: Section<'_>) -> (Option<IssueSettings>, 
         section.duration_or("token_ttl", DEFAULT_TOKEN_TTL, LEAST_TOKEN_TTL..=MOST_TOKEN_TTL);
     let single_use = section.boolean_or("single_use", false);
     let web = section.file("web");
-    if web.as_ref().is_some_and(|web| !web.is_dir()) {
-        section.problem(
-            "web",
-            "is not a folder (Debian's package novnc has the pages in /usr/share/novnc)",
-        );
+    if let Some(web) = &web {
+        const WHERE: &str = "(Debian's package novnc has the pages in /usr/share/novnc)";
+        match web.read_dir().map(|mut files| files.next().is_none()) {
+            Ok(false) => {}
+            Ok(true) => section.problem("web", format!("is an empty folder {WHERE}")),
+            Err(_) => section.problem("web", format!("is not a folder that can be read {WHERE}")),
+        }
     }
     let allowed_targets = read_allowed_targets(&mut section);
     section.end();

@@ -10,29 +10,72 @@ const DEFAULT_PUBLIC: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOS
 /// Default of `[listen] internal`.
 const DEFAULT_INTERNAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 6083);
 
+/// Longest path of a Unix socket, in bytes (unix(7), `sun_path` without its zero).
+const SOCKET_PATH_LIMIT: usize = 107;
+
 pub(super) type Listen = (Option<ListenAddress>, Option<ListenAddress>, Option<SocketAddr>);
 
 pub(super) fn read_listen(mut section: Section<'_>) -> Listen {
     let mut address = |key, default| {
         if section.has(key) {
-            section.parsed(key, ListenAddress::from_str)
+            section.parsed(key, |text| checked(ListenAddress::from_str(text)?))
         } else {
             Some(ListenAddress::Tcp(default))
         }
     };
     let public = address("public", DEFAULT_PUBLIC);
     let internal = address("internal", DEFAULT_INTERNAL);
-    if public.is_some() && public == internal {
+    if clash(public.as_ref(), internal.as_ref()) {
         section
             .problem("internal", "must not be the public address: it answers without a password");
     }
     let peer = section.parsed("peer", |text| {
-        text.parse().map_err(|_| format!("must be ADDRESS:PORT with an IP address, not {text:?}"))
+        let address: SocketAddr = text
+            .parse()
+            .map_err(|_| format!("must be ADDRESS:PORT with an IP address, not {text:?}"))?;
+        checked(ListenAddress::Tcp(address)).map(|_| address)
     });
     let peer_address = peer.map(ListenAddress::Tcp);
-    if peer.is_some() && (peer_address == public || peer_address == internal) {
+    let peer_clashes = |with: &Option<_>| clash(peer_address.as_ref(), with.as_ref());
+    if peer_clashes(&public) || peer_clashes(&internal) {
         section.problem("peer", "must be an address of its own: it asks for certificates");
     }
     section.end();
     (public, internal, peer)
+}
+
+/// Refuses an address that Envoy could not know, or that cannot be bound.
+fn checked(address: ListenAddress) -> Result<ListenAddress, String> {
+    let reason = match &address {
+        ListenAddress::Tcp(tcp) if tcp.port() == 0 => {
+            "must not have port 0: Envoy has to know the port".to_owned()
+        }
+        ListenAddress::Tcp(tcp)
+            if tcp.ip().is_multicast() || tcp.ip() == IpAddr::V4(Ipv4Addr::BROADCAST) =>
+        {
+            "must be an address of this machine".to_owned()
+        }
+        ListenAddress::Unix(path) if path.as_os_str().len() > SOCKET_PATH_LIMIT => {
+            format!("must be a path of at most {SOCKET_PATH_LIMIT} bytes")
+        }
+        ListenAddress::Unix(path) if path.is_dir() => "is a folder: name a socket in it".to_owned(),
+        _ => return Ok(address),
+    };
+    Err(reason)
+}
+
+/// Whether two listeners cannot both have their address. `0.0.0.0` takes a port at every IPv4 address, and `[::]`, on
+/// Linux, at those as well.
+fn clash(one: Option<&ListenAddress>, other: Option<&ListenAddress>) -> bool {
+    let (Some(one), Some(other)) = (one, other) else { return false };
+    let (ListenAddress::Tcp(one_tcp), ListenAddress::Tcp(other_tcp)) = (one, other) else {
+        return one == other;
+    };
+    let takes = |all: IpAddr, ip: IpAddr| match all {
+        IpAddr::V6(all) if all.is_unspecified() => true,
+        IpAddr::V4(all) if all.is_unspecified() => ip.to_canonical().is_ipv4(),
+        _ => all.to_canonical() == ip.to_canonical(),
+    };
+    let (one_ip, other_ip) = (one_tcp.ip(), other_tcp.ip());
+    one_tcp.port() == other_tcp.port() && (takes(one_ip, other_ip) || takes(other_ip, one_ip))
 }

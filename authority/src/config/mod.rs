@@ -12,6 +12,7 @@ mod listen;
 mod log;
 mod section;
 mod sites;
+mod strings;
 mod tokens;
 mod values;
 mod vcenter;
@@ -26,6 +27,7 @@ pub use vcenter::VcenterConfig;
 use crate::console::IssueSettings;
 use crate::http::listener::ListenAddress;
 use crate::telemetry::LogConfig;
+use crate::text::read_file;
 use auth::read_auth;
 use console::read_console;
 use limits::read_limits;
@@ -33,12 +35,14 @@ use listen::read_listen;
 use log::read_log;
 use section::{Problems, Section};
 use sites::read_sites;
-use std::fs;
 use std::path::{Path, PathBuf};
 use tokens::read_tokens;
 use toml::Table;
 use values::first_duplicate;
 use vcenter::read_vcenter;
+
+/// Largest configuration, in bytes: thousands of projects.
+const FILE_LIMIT: u64 = 4 * 1024 * 1024;
 
 /// The whole configuration.
 #[derive(Debug)]
@@ -71,7 +75,7 @@ impl Config {
     /// Reads and checks the file, and the files that it names.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let unreadable = |error| ConfigError::Unreadable { path: path.to_owned(), error };
-        let text = fs::read_to_string(path).map_err(unreadable)?;
+        let text = read_file(path, FILE_LIMIT).map_err(unreadable)?;
         let folder = std::path::absolute(path).map_err(unreadable)?;
         let folder = folder.parent().unwrap_or(Path::new("/"));
         Self::parse(&text, folder)
@@ -107,6 +111,9 @@ fn read(mut root: Section<'_>) -> Option<Config> {
         root.problem("vcenter", format!("two have the service_host {twice:?}"));
     }
     check_vnc_ports(&mut root, consoles.as_ref(), &vcenters);
+    if let Some(twice) = first_duplicate(vcenters.iter().flatten().map(|one| one.url.as_str())) {
+        root.problem("vcenter", format!("two have the url {twice:?}"));
+    }
     let sites = read_sites(&mut root, peer, &service_hosts, shared_store);
     // A vCenter with problems may lack its name. Then a project that names it is not reported as well.
     let service_hosts = vcenters.iter().all(Option::is_some).then_some(&service_hosts[..]);
@@ -149,6 +156,9 @@ fn check_vnc_ports(
 
 fn read_webmks(mut section: Section<'_>) -> Option<PathBuf> {
     let file = section.file("host_certificates");
+    if file.as_ref().is_some_and(|file| file.is_dir()) {
+        section.problem("host_certificates", "is a folder: name a file in it");
+    }
     section.end();
     file
 }

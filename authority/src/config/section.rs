@@ -1,5 +1,6 @@
 //! Reads one TOML table key by key and notes every problem, where serde would stop at the first.
 
+use super::strings::check_text;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -78,9 +79,11 @@ impl<'a> Section<'a> {
         read
     }
 
+    /// A string that can be meant: not empty, without control characters or white space at its ends, and not a
+    /// placeholder.
     pub(super) fn string(&mut self, key: &str) -> Option<String> {
         match self.table.remove(key)? {
-            Value::String(text) => Some(text),
+            Value::String(text) => self.ok(key, check_text(&text)).map(|()| text),
             other => self.wrong(key, "a string", &other),
         }
     }
@@ -89,16 +92,9 @@ impl<'a> Section<'a> {
         if !self.table.contains_key(key) {
             self.problem(key, "is missing");
         }
-        match self.string(key)? {
-            text if text.is_empty() => {
-                self.problem(key, "must not be empty");
-                None
-            }
-            text => Some(text),
-        }
+        self.string(key)
     }
 
-    /// A string that is not empty.
     pub(super) fn string_or(&mut self, key: &str, default: &str) -> Option<String> {
         if self.has(key) { self.required_string(key) } else { Some(default.to_owned()) }
     }
@@ -109,7 +105,14 @@ impl<'a> Section<'a> {
         let strings = value.as_array().and_then(|items| {
             items.iter().map(|item| item.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
         });
-        strings.or_else(|| self.wrong(key, "an array of strings", &value))
+        let strings = strings.or_else(|| self.wrong(key, "an array of strings", &value))?;
+        for text in &strings {
+            if let Err(reason) = check_text(text) {
+                self.problem(key, format!("{text:?} {reason}"));
+                return None;
+            }
+        }
+        Some(strings)
     }
 
     pub(super) fn boolean_or(&mut self, key: &str, default: bool) -> Option<bool> {

@@ -1,7 +1,7 @@
 //! `[peer]`, `[[site]]` and `[listen] peer`: the authorities of other sites.
 
 use super::section::Section;
-use super::values::first_duplicate;
+use super::values::{check_port, first_duplicate};
 use crate::sites::SiteConfig;
 use crate::sites::tls::{Credentials, PeerAcceptor, PeerName, read_certificates, read_key};
 use crate::tls::file_roots;
@@ -143,6 +143,7 @@ fn parse_url(text: &str) -> Result<(Url, ServerName<'static>), String> {
     if !bare || url.query().is_some() || url.fragment().is_some() {
         return Err("must be https://HOST:PORT and nothing else".to_owned());
     }
+    check_port(&url)?;
     let host = url.host_str().unwrap_or_default();
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let host = ServerName::try_from(host.to_owned()).map_err(|_| "must name a host".to_owned())?;

@@ -6,6 +6,7 @@ use crate::identity::{Caller, Roles};
 use crate::telemetry::LogFormat;
 use crate::vcenter::scope::Scope;
 use secrecy::ExposeSecret;
+use std::fs;
 use std::time::Duration;
 use url::Url;
 
@@ -69,7 +70,9 @@ fn what_is_not_said_has_a_default() {
 
 #[test]
 fn the_shipped_example_explains_a_configuration_that_works() {
-    let text = include_str!("../../vncgate-authority.toml");
+    const SHA256: &str = "930cff54e97d9e52e892c501b61d1e1d3adf0278815dc67a6f2e60964ef06456";
+    let shipped = include_str!("../../vncgate-authority.toml");
+    let text = &shipped.replace(&"0".repeat(64), SHA256).replace(&["00"; 32].join(":"), SHA256);
     let folder = tempfile::tempdir().unwrap();
     let key = rcgen::generate_simple_self_signed(["vcenter.example.com".to_owned()]).unwrap();
     for server in ["vcenter-a", "keystone"] {
@@ -81,6 +84,9 @@ fn the_shipped_example_explains_a_configuration_that_works() {
     fs::write(folder.path().join("peer-ca.pem"), key.cert.pem()).unwrap();
     let config = Config::parse(text, folder.path()).unwrap();
     assert_eq!(config.vcenters.len(), 1);
+    let problems = Config::parse(shipped, folder.path()).map(|_| ()).unwrap_err();
+    let example = "auth.api_token[0].sha256: is the example's, and no SHA-256 of anything";
+    assert_eq!(problems, [example], "an example that was not finished");
 
     // Every key that the file shows in a comment is a key: set them all.
     let all: String = text
@@ -95,6 +101,7 @@ fn the_shipped_example_explains_a_configuration_that_works() {
         .collect();
     let web = folder.path().join("web");
     fs::create_dir(&web).unwrap();
+    fs::write(web.join("vnc.html"), "a page").unwrap();
     let all = all.replace("/usr/share/novnc", web.to_str().unwrap());
     let problems = Config::parse(&all, folder.path()).map(|_| ()).unwrap_err();
     let unknown: Vec<_> =
@@ -183,7 +190,7 @@ fn every_fault_is_reported_at_once() {
         "console.xvpvnc_url: must begin with https://",
         "console.token_ttl: must be between 10s and 1day",
         "console.single_use: must be true or false, not a string",
-        "console.web: is not a folder",
+        "console.web: is not a folder that can be read",
         "tokens.store: must be \"memory\", \"memcached\" or \"redis\"",
         "limits.unknown_tokens: must be between 0 and 1000000, not -1",
         "limits.unknown_tokens_window: must be between 1s and 1h, not \"2h\"",
@@ -258,7 +265,10 @@ fn two_of_one_name_are_refused() {
         problems,
         [
             "vcenter: two have the service_host \"vcenter-a\"",
-            "auth.api_token: two have the name \"portal\""
+            "vcenter: two have the url \"https://vcenter-a.example.com/sdk\"",
+            "auth.api_token: two have the name \"portal\"",
+            "auth.api_token: two have the sha256 \
+             \"930cff54e97d9e52e892c501b61d1e1d3adf0278815dc67a6f2e60964ef06456\"",
         ]
     );
 }
@@ -296,6 +306,7 @@ fn only_administrators_may_do_anything_unless_roles_say_otherwise() {
         name: "somebody".to_owned(),
         roles: roles.iter().collect(),
         project: Some("a".to_owned()),
+        keystone: None,
     };
     let rights = [Right::OpenConsole, Right::ReadToken, Right::RevokeToken];
     let folder = Folder::new();
@@ -565,4 +576,184 @@ fn sites_that_cannot_be_told_apart_or_asked_are_faults() {
     }
     let problems = folder.problems(&[PEER, SITE, LEAST].concat());
     assert_eq!(problems, [format!("site: {SITES_NEED_A_STORE}")]);
+}
+
+/// A configuration that is good but for one literal.
+fn with(literal: &str, replacement: &str) -> String {
+    assert!(LEAST.contains(literal), "{literal}");
+    LEAST.replacen(literal, replacement, 1)
+}
+
+/// `"CORP\tnova"` is a tab to TOML: vCenter refused the login until the account was locked.
+#[test]
+fn a_configuration_that_cannot_work_is_not_called_good() {
+    let folder = Folder::new();
+    fs::create_dir(folder.0.path().join("empty")).unwrap();
+    for (file, text) in [
+        ("blank", "\n"),
+        ("spaces", "secret \n"),
+        ("lines", "one\ntwo\n"),
+        ("template", "changeme\n"),
+        ("bom", "\u{feff}secret\n"),
+        ("large", &"x".repeat(100_000)),
+    ] {
+        fs::write(folder.0.path().join(file), text).unwrap();
+    }
+    let user = "username = \"vncgate@vsphere.local\"";
+    let sha256 = "sha256 = \"930cff54e97d9e52e892c501b61d1e1d3adf0278815dc67a6f2e60964ef06456\"";
+    let page = "novnc_url = \"https://consoles.example.com/console.html#token={token}\"";
+    let password = "password_file = \"password\"";
+    let url = "url = \"https://vcenter-a.example.com/sdk\"";
+    let keystone = |url: &str| {
+        let lines = "username = 'a'\npassword_file = 'password'\nca_file = 'ca.pem'";
+        format!("{LEAST}\n[auth.keystone]\nurl = '{url}'\n{lines}\n")
+    };
+    let listen = |lines: &str| format!("[listen]\n{lines}\n{LEAST}");
+    let cases = [
+        (
+            with(user, "username = \"CORP\\tnova\""),
+            "vcenter[0].username: has the invisible character U+0009",
+        ),
+        (
+            with(user, "username = \"CORP\\nova\""),
+            "vcenter[0].username: has the invisible character U+000A",
+        ),
+        (
+            with(user, "username = \"nova\\u202e\""),
+            "vcenter[0].username: has the invisible character U+202E",
+        ),
+        (
+            with(user, "username = ' nova'"),
+            "vcenter[0].username: must not begin or end with white space",
+        ),
+        (
+            with(user, "username = 'nova\u{a0}'"),
+            "vcenter[0].username: must not begin or end with white space",
+        ),
+        (with(user, "username = '<USER>'"), "vcenter[0].username: is still the placeholder"),
+        (with(user, "username = '${USER}'"), "vcenter[0].username: is still the placeholder"),
+        (with(user, "username = '...'"), "vcenter[0].username: is still the placeholder"),
+        (with(user, "username = 'ChangeMe'"), "vcenter[0].username: is still the placeholder"),
+        (with("\"portal\"", "\"por\\u001btal\""), "auth.api_token[0].name: has the invisible"),
+        (with("\"vcenter-a\"", "\"vcenter-a \""), "vcenter[0].service_host: must not begin"),
+        (
+            with(sha256, &format!("sha256 = '{}'", "0".repeat(64))),
+            "auth.api_token[0].sha256: is the example's",
+        ),
+        (
+            with(
+                sha256,
+                "sha256 = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'",
+            ),
+            "auth.api_token[0].sha256: is the SHA-256 of nothing",
+        ),
+        (
+            with(sha256, &format!("{sha256}\nroles = []")),
+            "auth.api_token[0].roles: must not be empty",
+        ),
+        (
+            with(sha256, &format!("{sha256}\nroles = ['']")),
+            "auth.api_token[0].roles: \"\" must not be empty",
+        ),
+        (
+            with(sha256, &format!("{sha256}\nroles = ['reader']")),
+            "auth.api_token[0].roles: grant no right",
+        ),
+        (
+            format!(
+                "{}\n[auth.policy]\nopen_console = ['member']\n",
+                with(sha256, &format!("{sha256}\nroles = ['member']"))
+            ),
+            "auth.api_token[0].project: is missing",
+        ),
+        (
+            format!(
+                "{}\n[auth.policy]\nopen_console = ['member']\n",
+                with(sha256, &format!("{sha256}\nroles = ['member']\nproject = 'b'"))
+            ),
+            "auth.api_token[0].project: no [[auth.project]] has the id \"b\"",
+        ),
+        (
+            with(sha256, &format!("{sha256}\n[[auth.api_token]]\nname = 'other'\n{sha256}")),
+            "auth.api_token: two have the sha256",
+        ),
+        (
+            with(page, "novnc_url = 'https://x/console.html'"),
+            "console.novnc_url: must end with /console.html#token=",
+        ),
+        (
+            with(page, "novnc_url = \"https://x/vnc\\t.html\""),
+            "console.novnc_url: has the invisible",
+        ),
+        (with(page, &format!("{page}\nweb = 'empty'")), "console.web: is an empty folder"),
+        (with(password, "password_file = 'blank'"), "vcenter[0].password_file: "),
+        (with(password, "password_file = 'spaces'"), "vcenter[0].password_file: "),
+        (with(password, "password_file = 'lines'"), "vcenter[0].password_file: "),
+        (with(password, "password_file = 'template'"), "vcenter[0].password_file: "),
+        (with(password, "password_file = 'bom'"), "vcenter[0].password_file: "),
+        (with(password, "password_file = 'large'"), "vcenter[0].password_file: cannot read"),
+        (with(password, "password_file = '/dev/zero'"), "vcenter[0].password_file: cannot read"),
+        (with(password, "password_file = 'empty'"), "vcenter[0].password_file: cannot read"),
+        (with(password, "password_file = ''"), "vcenter[0].password_file: must not be empty"),
+        (
+            with(url, "url = 'https://vcenter-a.example.com:0/sdk'"),
+            "vcenter[0].url: must not have port 0",
+        ),
+        (
+            with(url, &format!("{url}\nhypervisors = ['']")),
+            "vcenter[0].hypervisors: \"\" must not be empty",
+        ),
+        (
+            format!(
+                "{LEAST}{}",
+                LEAST[LEAST.find("[[vcenter").unwrap()..].replace("\"vcenter-a\"", "\"b\"")
+            ),
+            "vcenter: two have the url",
+        ),
+        (
+            keystone("https://k.example.com/v2.0"),
+            "auth.keystone.url: must be the Identity API's own address",
+        ),
+        (
+            keystone("https://k.example.com/v3/auth/tokens"),
+            "auth.keystone.url: must be the Identity",
+        ),
+        (listen("public = '127.0.0.1:0'"), "listen.public: must not have port 0"),
+        (listen("public = '224.0.0.1:80'"), "listen.public: must be an address of this machine"),
+        (listen("public = '0.0.0.0:6083'"), "listen.internal: must not be the public address"),
+        (listen("public = '[::]:6083'"), "listen.internal: must not be the public address"),
+        (
+            listen("public = '[::ffff:127.0.0.1]:6083'"),
+            "listen.internal: must not be the public address",
+        ),
+        (listen("internal = 'unix:/'"), "listen.internal: is a folder"),
+        (
+            listen(&format!("internal = 'unix:/{}'", "x".repeat(107))),
+            "listen.internal: must be a path of at most",
+        ),
+        (format!("[log]\nlevel = ''\n{LEAST}"), "log.level: must not be empty"),
+        (
+            format!("[webmks]\nhost_certificates = 'empty'\n{LEAST}"),
+            "webmks.host_certificates: is a folder",
+        ),
+        (
+            format!("[tokens]\nstore = 'redis'\nurl = 'redis://x:0'\n{LEAST}"),
+            "tokens.url: must not have port 0",
+        ),
+    ];
+    for (text, expected) in cases {
+        let problems = folder.problems(&text);
+        assert!(problems[0].starts_with(expected), "{expected}: {problems:#?}");
+        assert_eq!(problems.len(), 1, "{expected}: {problems:#?}");
+        assert!(!problems[0].contains("secret"), "{problems:#?}");
+    }
+    for good in [
+        with(user, "username = 'CORP\\nova'"),
+        with(user, "username = \"CORP\\\\nova\""),
+        listen("public = '0.0.0.0:6082'\ninternal = '0.0.0.0:6083'"),
+        listen("public = '0.0.0.0:6083'\ninternal = '[::1]:6083'"),
+        listen("public = '192.0.2.1:6083'\ninternal = '127.0.0.1:6083'"),
+    ] {
+        assert!(folder.parse(&good).is_ok(), "{good}");
+    }
 }

@@ -1,7 +1,7 @@
 //! `[tokens]`: where tokens are kept.
 
 use super::section::Section;
-use super::values::read_password;
+use super::values::{check_port, read_password};
 use crate::tls::Trust;
 use redis::io::tcp::TcpSettings;
 use redis::{Client, ConnectionInfo, IntoConnectionInfo, TlsCertificates};
@@ -170,6 +170,7 @@ fn parse_store_url(text: &str, schemes: &[&str]) -> Result<Url, String> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err("must not contain a user name or password: use the keys for them".to_owned());
     }
+    check_port(&url)?;
     // Redis clients read options there, one of which is to trust any certificate.
     if url.query().is_some() || url.fragment().is_some() {
         return Err("must have nothing after the database".to_owned());

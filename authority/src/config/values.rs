@@ -1,16 +1,21 @@
 //! Values that several sections have: passwords, certificates, URLs, names that must differ.
 
 use super::section::Section;
+use super::strings::check_text;
+use crate::text::{is_invisible, read_file};
 use crate::tls::Trust;
 use ipnet::IpNet;
 use rustls::ClientConfig;
 use secrecy::SecretString;
+use sha2::{Digest, Sha256};
 use std::collections::HashSet;
-use std::fs;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use url::{Host, Url};
+
+/// Largest password file, in bytes.
+const PASSWORD_FILE_LIMIT: u64 = 64 * 1024;
 
 pub(super) fn read_password(section: &mut Section<'_>) -> Option<SecretString> {
     if !section.has("password_file") {
@@ -21,20 +26,24 @@ pub(super) fn read_password(section: &mut Section<'_>) -> Option<SecretString> {
     }
     let path = section.file("password_file")?;
     let unreadable = |error| format!("cannot read {}: {error}", path.display());
-    let text = section.ok("password_file", fs::read_to_string(&path).map_err(unreadable))?;
+    let text = read_file(&path, PASSWORD_FILE_LIMIT).map_err(unreadable);
+    let text = section.ok("password_file", text)?;
     // Editors end a file with a line break; no password does.
     let password = text.trim_end_matches(['\r', '\n']);
-    if password.is_empty() {
-        section.problem("password_file", format!("{} is empty", path.display()));
-        return None;
-    }
-    if password.contains(char::is_control) {
-        // XML 1.0 cannot express most control characters.
-        let reason = format!("{} has a control character in the password", path.display());
-        section.problem("password_file", reason);
-        return None;
-    }
-    Some(password.into())
+    // None of these reasons shows the password. XML 1.0 cannot express most control characters.
+    let reason = if password.is_empty() {
+        "is empty"
+    } else if password.contains(is_invisible) {
+        "has a control character or another invisible character in the password"
+    } else if password.trim() != password {
+        "begins or ends with white space, which is taken as a part of the password"
+    } else if check_text(password).is_err() {
+        "has a placeholder in it"
+    } else {
+        return Some(password.into());
+    };
+    section.problem("password_file", format!("{} {reason}", path.display()));
+    None
 }
 
 pub(super) fn read_tls(section: &mut Section<'_>, url: Option<&Url>) -> Option<ClientConfig> {
@@ -58,6 +67,12 @@ pub(super) fn parse_sha256(text: &str) -> Result<[u8; 32], &'static str> {
     let mut bytes = [0; 32];
     hex::decode_to_slice(text.replace(':', ""), &mut bytes)
         .map_err(|_| "must be a SHA-256: 64 hexadecimal digits")?;
+    if bytes.iter().all(|byte| *byte == bytes[0]) {
+        return Err("is the example's, and no SHA-256 of anything");
+    }
+    if bytes == *Sha256::digest("") {
+        return Err("is the SHA-256 of nothing: the command that made it had no input");
+    }
     Ok(bytes)
 }
 
@@ -85,6 +100,7 @@ pub(super) fn parse_service_url(text: &str) -> Result<Url, String> {
     if url.query().is_some() || url.fragment().is_some() {
         return Err("must end with its path".to_owned());
     }
+    check_port(&url)?;
     Ok(url)
 }
 
@@ -107,6 +123,11 @@ pub(super) fn parse_networks(texts: &[String]) -> Result<Vec<IpNet>, String> {
         network.ok_or_else(|| format!("must be networks such as \"192.0.2.0/24\", not {text:?}"))
     };
     texts.iter().map(parse).collect()
+}
+
+/// Refuses port 0, at which nothing listens.
+pub(super) fn check_port(url: &Url) -> Result<(), String> {
+    if url.port() == Some(0) { Err("must not have port 0".to_owned()) } else { Ok(()) }
 }
 
 pub(super) fn first_duplicate<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<&'a str> {

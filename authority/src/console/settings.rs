@@ -3,7 +3,7 @@
 use super::allowed_targets::AllowedTargets;
 use crate::tokens::Token;
 use std::time::Duration;
-use url::Url;
+use url::{Url, form_urlencoded};
 use uuid::Uuid;
 
 /// `[console]`: how tokens are issued.
@@ -28,23 +28,51 @@ pub struct PageUrl {
     after_token: String,
 }
 
+/// The authority's own page, which reads the token from the fragment alone.
+const OWN_PAGE: &str = "/console.html";
+
 /// Stands for the token in a configured URL.
 const TOKEN_PLACEHOLDER: &str = "{token}";
 
 impl PageUrl {
-    /// Reads `https://HOST/PATH#token={token}`. Without `{token}`, appends `?token=TOKEN`, as nova does.
+    /// Reads `https://HOST/PATH#token={token}`. Without `{token}`, appends `?token=TOKEN`, as nova does. Refuses a URL
+    /// whose page would not find the token.
     pub fn parse(text: &str) -> Result<Self, String> {
+        let parse = |text: &str| Url::parse(text).map_err(|error| format!("is not a URL: {error}"));
         let (before, after) = match text.split_once(TOKEN_PLACEHOLDER) {
             Some((before, after)) => (before.to_owned(), after.to_owned()),
-            None => (format!("{text}?token="), String::new()),
+            None => {
+                let url = parse(text)?;
+                if url.query().is_some() || url.fragment().is_some() {
+                    return Err(format!("must say by {TOKEN_PLACEHOLDER} where the token goes"));
+                }
+                (format!("{text}?token="), String::new())
+            }
         };
         if after.contains(TOKEN_PLACEHOLDER) {
             return Err(format!("has {TOKEN_PLACEHOLDER} twice"));
         }
-        let url = Url::parse(&format!("{before}{}{after}", Uuid::nil()))
-            .map_err(|error| format!("is not a URL: {error}"))?;
+        let token = Uuid::nil().to_string();
+        let url = parse(&format!("{before}{token}{after}"))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err("must begin with https:// or http://".to_owned());
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("must not contain a user name or password".to_owned());
+        }
+        if url.port() == Some(0) {
+            return Err("must not have port 0".to_owned());
+        }
+        if url.host_str().is_some_and(|host| host.contains(&token)) {
+            return Err(format!("must have {TOKEN_PLACEHOLDER} after the host"));
+        }
+        let own_page = url.path().ends_with(OWN_PAGE);
+        let read = form_urlencoded::parse(url.fragment().unwrap_or_default().as_bytes())
+            .any(|(name, value)| name == "token" && value == token);
+        if own_page && !read {
+            return Err(format!(
+                "must end with {OWN_PAGE}#token={TOKEN_PLACEHOLDER}: that page reads the token from the fragment"
+            ));
         }
         Ok(Self { before_token: before, after_token: after })
     }
@@ -68,6 +96,12 @@ mod tests {
                 "https://x/console.html#token={token}",
                 format!("https://x/console.html#token={revealed}"),
             ),
+            (
+                "https://x/consoles/console.html#view_only=true&token={token}&resize=off",
+                format!(
+                    "https://x/consoles/console.html#view_only=true&token={revealed}&resize=off"
+                ),
+            ),
             ("https://x/vnc_auto.html", format!("https://x/vnc_auto.html?token={revealed}")),
             (
                 "https://x/vnc_lite.html?path=websockify%3Ftoken%3D{token}&resize=scale",
@@ -84,6 +118,20 @@ mod tests {
             "ftp://x/{token}",
             "https://x/{token}#{token}",
             "javascript:{token}",
+            // Our page does not read these.
+            "https://x/console.html",
+            "https://x/console.html?token={token}",
+            "https://x/console.html#{token}",
+            "https://x/console.html#/token={token}",
+            "https://x/console.html#path=websockify%3Ftoken%3D{token}",
+            "https://x/novnc/../console.html?token={token}",
+            // nova's `?token=` would go into the fragment, or be a part of another parameter.
+            "https://x/vnc_auto.html#top",
+            "https://x/vnc_auto.html?resize=scale",
+            "https://x:0/console.html#token={token}",
+            "https://{token}.x/console.html#token=1",
+            "https://user:{token}@x/vnc.html",
+            "https://user@x/console.html#token={token}",
         ] {
             assert!(PageUrl::parse(wrong).is_err(), "{wrong}");
         }
