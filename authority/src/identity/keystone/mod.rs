@@ -171,7 +171,7 @@ impl Keystone {
         match response.status() {
             StatusCode::OK => {
                 let body = read(response).await?;
-                Ok(Validation::Good(DescribedToken::parse(&body)?))
+                Ok(Validation::Good(Box::new(DescribedToken::parse(&body)?)))
             }
             StatusCode::NOT_FOUND => Ok(Validation::Refused),
             StatusCode::UNAUTHORIZED => Ok(Validation::ServiceTokenExpired),
@@ -270,7 +270,7 @@ impl Keystone {
 
 /// Keystone's response to a validation request.
 enum Validation {
-    Good(DescribedToken),
+    Good(Box<DescribedToken>),
     Refused,
     ServiceTokenExpired,
 }
