@@ -48,18 +48,21 @@ pub(super) fn read_limits(mut section: Section<'_>) -> Option<LimitsConfig> {
         section.integer_or("unknown_tokens", DEFAULT_UNKNOWN_TOKENS, 0..=MOST_UNKNOWN_TOKENS);
     let window =
         section.duration_or("unknown_tokens_window", DEFAULT_WINDOW, LEAST_WINDOW..=MOST_WINDOW);
-    let mut number = |key, default, most| {
-        let number = section.integer_or(key, default, 1..=most)?;
-        NonZeroUsize::new(usize::try_from(number).ok()?)
-    };
-    let per_caller = number("tokens_per_caller", DEFAULT_TOKENS_PER_CALLER, MOST_TOKENS);
-    let per_project = number("tokens_per_project", DEFAULT_TOKENS_PER_PROJECT, MOST_TOKENS);
-    let concurrent_requests =
-        number("concurrent_requests", DEFAULT_CONCURRENT_REQUESTS, MOST_CONCURRENT_REQUESTS);
+    let per_caller =
+        section.integer_or("tokens_per_caller", DEFAULT_TOKENS_PER_CALLER, 1..=MOST_TOKENS);
+    let per_project =
+        section.integer_or("tokens_per_project", DEFAULT_TOKENS_PER_PROJECT, 1..=MOST_TOKENS);
+    let concurrent_requests = section.integer_or(
+        "concurrent_requests",
+        DEFAULT_CONCURRENT_REQUESTS,
+        1..=MOST_CONCURRENT_REQUESTS,
+    );
     section.end();
     let (unknown_tokens, window) = (u32::try_from(unknown_tokens?).ok()?, window?);
     let throttle = NonZeroU32::new(unknown_tokens)
         .map(|unknown_tokens| ThrottleConfig { unknown_tokens, window });
-    let tokens = TokenLimits { per_caller: per_caller?, per_project: per_project? };
-    Some(LimitsConfig { throttle, tokens, concurrent_requests: concurrent_requests? })
+    let number = |number: i64| NonZeroUsize::new(usize::try_from(number).ok()?);
+    let tokens =
+        TokenLimits { per_caller: number(per_caller?)?, per_project: number(per_project?)? };
+    Some(LimitsConfig { throttle, tokens, concurrent_requests: number(concurrent_requests?)? })
 }
