@@ -156,8 +156,10 @@ async fn one_tenant_fills_the_store_for_itself_alone() {
         assert_eq!(mallory.request_console(&vm.instance_uuid).await.status(), 200);
     }
     for _ in 0..20 {
-        let answer = Answer::of(mallory.request_console(&vm.instance_uuid).await).await;
-        let seconds: u32 = answer.header("retry-after").expect("when").parse().expect("seconds");
+        let response = mallory.request_console(&vm.instance_uuid).await;
+        let seconds = response.headers()["retry-after"].to_str().expect("a text");
+        let seconds: u32 = seconds.parse().expect("seconds");
+        let answer = Answer::of(response).await;
         assert!((1..=600).contains(&seconds), "{seconds}");
         let message = answer.nova_error(429, "overLimit");
         assert_eq!(message, "You have too many console links that are still good.");
