@@ -1,7 +1,7 @@
 //! The command `console`: requests a console from a running authority, as a portal would.
 
 use crate::http_client::{self, ResponseBodyError};
-use crate::text::{is_invisible, printable};
+use crate::text::{is_invisible, printable_within};
 use crate::tls::{Trust, TrustError};
 use reqwest::{RequestBuilder, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
@@ -129,7 +129,8 @@ impl Authority {
         // It is printed, and opened by a browser.
         let web = url.starts_with("https://") || url.starts_with("http://");
         if !web || url.contains(is_invisible) || url.contains(' ') || url.len() > URL_LIMIT {
-            let reason = format!("{} is no console's address", printable(&url, PRINTED_LIMIT));
+            let reason =
+                format!("{} is no console's address", printable_within(&url, PRINTED_LIMIT));
             return Err(ConsoleCommandError::NotAnAuthority(self.url.clone(), reason));
         }
         Ok(url)
@@ -146,7 +147,7 @@ impl Authority {
                 Err(ConsoleCommandError::UnknownName(name.to_owned(), String::new()))
             }
             [] => {
-                let unresponsive = printable(&listing.unavailable.join(", "), PRINTED_LIMIT);
+                let unresponsive = printable_within(&listing.unavailable.join(", "), PRINTED_LIMIT);
                 let note = format!(" ({unresponsive} did not answer)");
                 Err(ConsoleCommandError::UnknownName(name.to_owned(), note))
             }
@@ -168,14 +169,14 @@ impl Authority {
         let unreachable = |error: reqwest::Error| {
             let error = error.without_url();
             let reason = error.source().map_or_else(|| error.to_string(), innermost);
-            let reason = printable(&reason, PRINTED_LIMIT);
+            let reason = printable_within(&reason, PRINTED_LIMIT);
             ConsoleCommandError::Unreachable(self.url.clone(), reason)
         };
         let token = self.api_token.expose_secret();
         let response = request.header("X-Auth-Token", token).send().await.map_err(unreachable)?;
         let status = response.status();
         let foreign = |reason: String| {
-            let reason = printable(&reason, PRINTED_LIMIT);
+            let reason = printable_within(&reason, PRINTED_LIMIT);
             ConsoleCommandError::NotAnAuthority(self.url.clone(), reason)
         };
         let body = http_client::read_body(response, ANSWER_LIMIT).await;
@@ -197,7 +198,7 @@ impl Authority {
         let message =
             body.as_object().and_then(|object| object.values().next()?.get("message")?.as_str());
         let message = message.ok_or_else(|| foreign(format!("HTTP {status}")))?;
-        let message = printable(message, PRINTED_LIMIT);
+        let message = printable_within(message, PRINTED_LIMIT);
         Err(ConsoleCommandError::Refused { status: status.as_u16(), message })
     }
 
@@ -209,8 +210,8 @@ impl Authority {
 impl ListedMachine {
     fn line(&self) -> String {
         let uuid = self.instance_uuid.map_or_else(|| "(none)".to_owned(), |uuid| uuid.to_string());
-        let host = printable(self.host.as_deref().unwrap_or("(unknown)"), PRINTED_LIMIT);
-        let power_state = printable(&self.power_state, PRINTED_LIMIT);
+        let host = printable_within(self.host.as_deref().unwrap_or("(unknown)"), PRINTED_LIMIT);
+        let power_state = printable_within(&self.power_state, PRINTED_LIMIT);
         format!("\n  {uuid}  {power_state} on {host}")
     }
 }

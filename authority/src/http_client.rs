@@ -1,6 +1,6 @@
 //! HTTP requests to other services: vCenter, Keystone, another authority.
 
-use crate::foreign_text::printable;
+use crate::text::printable;
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::{Client, ClientBuilder, Response};
 use rustls::ClientConfig;

@@ -35,16 +35,14 @@
 //! | [`console_type`] | what callers request, and how a console is reached |
 //! | [`resolver`] | host name to address |
 //! | [`http_client`], [`tls`] | HTTP requests to other services, and what they trust |
-//! | [`foreign_text`] | what others wrote, made fit for a log line or a terminal |
 //! | [`telemetry`] | logs and metrics |
-//! | [`text`] | text of others, in files and on terminals |
+//! | [`text`] | text that another party wrote: in files, log lines and on terminals |
 
 pub mod concurrency;
 pub mod config;
 pub mod console;
 pub mod console_command;
 pub mod console_type;
-pub mod foreign_text;
 pub mod host_certificates;
 pub mod http;
 pub mod http_client;

@@ -1,21 +1,32 @@
-//! Text of others: read within a limit, and shown without what it could do to a terminal.
+//! Text that another party wrote: read within a limit, and shown in one line.
+//!
+//! A line feed in such text would forge a log line, an escape sequence would command the terminal that shows it, and
+//! endless text would fill both. Every reader of foreign text passes it through [`printable`] where it enters.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+
+/// Longest foreign text in an error or a log line, in characters. A line or two of a screen suffice.
+pub const FOREIGN_TEXT_LIMIT: usize = 300;
 
 /// Whether a character has no place in a line of text: it controls a terminal, breaks the line, or changes the order or the
 /// look of the characters around it without being seen itself.
 pub fn is_invisible(character: char) -> bool {
     character.is_control()
         || matches!(character,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// The text in one line, at most [`FOREIGN_TEXT_LIMIT`] characters of it: see [`printable_within`].
+pub fn printable(text: &str) -> String {
+    printable_within(text, FOREIGN_TEXT_LIMIT)
 }
 
 /// The first `limit` characters of a text, in which [invisible](is_invisible) characters are escaped: `\u{1b}`. A text that
 /// was cut ends with `…`.
-pub fn printable(text: &str, limit: usize) -> String {
+pub fn printable_within(text: &str, limit: usize) -> String {
     let mut shown = String::new();
     for (index, character) in text.chars().enumerate() {
         if index == limit {
@@ -23,7 +34,7 @@ pub fn printable(text: &str, limit: usize) -> String {
             break;
         }
         if is_invisible(character) {
-            shown.extend(character.escape_unicode());
+            shown.extend(character.escape_debug());
         } else {
             shown.push(character);
         }
@@ -52,13 +63,14 @@ mod tests {
     fn what_is_printed_controls_no_terminal_and_has_an_end() {
         for (text, shown) in [
             ("web-1 (ü, 東京, \u{1f600})", "web-1 (ü, 東京, \u{1f600})"),
-            ("\u{1b}[31m\r\n\t", "\\u{1b}[31m\\u{d}\\u{a}\\u{9}"),
+            ("\u{1b}[31m\r\n\t", "\\u{1b}[31m\\r\\n\\t"),
             ("\u{9b}2J\u{7f}", "\\u{9b}2J\\u{7f}"),
-            ("a\u{202e}b\u{feff}", "a\\u{202e}b\\u{feff}"),
-            ("12345678901234567890", "12345678901234567890"),
-            ("12345678901234567890x", "12345678901234567890…"),
+            ("no\n2026-01-01 granted", "no\\n2026-01-01 granted"),
+            ("a\u{202e}b\u{2028}c\u{feff}", "a\\u{202e}b\\u{2028}c\\u{feff}"),
+            ("12345678901234567890123", "12345678901234567890123"),
+            ("12345678901234567890123x", "12345678901234567890123…"),
         ] {
-            assert_eq!(printable(text, 20), shown);
+            assert_eq!(printable_within(text, 23), shown);
         }
     }
 

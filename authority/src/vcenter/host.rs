@@ -2,7 +2,7 @@
 
 use super::reference::HostRef;
 use super::soap::ObjectContent;
-use crate::foreign_text::printable;
+use crate::text::printable;
 use std::net::IpAddr;
 
 pub(super) const NAME: &str = "name";

@@ -5,7 +5,7 @@ use super::error::VcenterError;
 use super::machine::PowerState;
 use super::property::POWER_STATE;
 use super::soap::{self, ManagedObject, ObjectContent, ServiceContent};
-use crate::foreign_text::printable;
+use crate::text::printable;
 use std::collections::BTreeMap;
 use tracing::warn;
 

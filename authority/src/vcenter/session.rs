@@ -3,8 +3,8 @@
 use super::error::VcenterError;
 use super::soap::{self, Fault, ServiceContent, SoapError};
 use super::transport::{Endpoint, Transport};
-use crate::foreign_text::printable;
 use crate::telemetry::Metrics;
+use crate::text::printable;
 use futures_util::FutureExt;
 use futures_util::future::{self, BoxFuture};
 use reqwest::header::HeaderValue;

@@ -2,9 +2,9 @@
 
 use super::error::{RESPONSE_LIMIT, VcenterError};
 use super::soap::{self, SoapError};
-use crate::foreign_text::printable;
 use crate::http_client::{self, ResponseBodyError};
 use crate::telemetry::Metrics;
+use crate::text::printable;
 use axum::body::Bytes;
 use reqwest::StatusCode;
 use reqwest::header::{

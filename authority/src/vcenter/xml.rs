@@ -4,7 +4,7 @@
 //! attributes that serde takes for one field, and serde accepts the right local name in a wrong namespace. The
 //! cursor neither recurses nor buffers, so a document costs memory and time in proportion to its bytes.
 
-use crate::foreign_text::printable;
+use crate::text::printable;
 use quick_xml::errors::Error as XmlError;
 use quick_xml::escape::resolve_xml_entity;
 use quick_xml::events::{BytesStart, Event};

@@ -1,7 +1,7 @@
 //! The SOAP envelope around every call and every reply, and the faults that replace a response.
 
 use super::error::{Fault, SoapError};
-use crate::foreign_text::printable;
+use crate::text::printable;
 use crate::vcenter::xml::{Cursor, Element, Malformed};
 use quick_xml::escape::escape;
 

@@ -1,6 +1,6 @@
 //! Why a SOAP call has no result: a fault, or a reply that cannot be read.
 
-use crate::foreign_text::printable;
+use crate::text::printable;
 use crate::vcenter::xml::Malformed;
 use thiserror::Error;
 

@@ -2,7 +2,7 @@
 
 use super::envelope::{call, read, required};
 use super::error::SoapError;
-use crate::foreign_text::printable;
+use crate::text::printable;
 use quick_xml::escape::escape;
 
 /// The managed objects that every session needs (`ServiceContent`).

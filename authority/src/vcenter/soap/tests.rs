@@ -1,7 +1,7 @@
 //! Replies as vcsim and vCenter write them, and replies as they must not break the reader.
 
 use super::*;
-use crate::foreign_text::FOREIGN_TEXT_LIMIT;
+use crate::text::FOREIGN_TEXT_LIMIT;
 use crate::vcenter::xml::Malformed;
 use proptest::prelude::*;
 use quick_xml::escape::escape;
