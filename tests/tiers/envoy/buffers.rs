@@ -30,12 +30,12 @@ struct Misfit {
 
 const MISFITS: [Misfit; 4] = [
     // Less than a read, so that Envoy ends the session after the filter has seen it.
-    Misfit { literal: "per_connection_buffer_limit_bytes: 1048576", limit: 16_384, http2: false },
+    Misfit { literal: "per_connection_buffer_limit_bytes: 655360", limit: 16_384, http2: false },
     // A read without its frame header, so that it ends within the filter's own call.
-    Misfit { literal: "per_connection_buffer_limit_bytes: 1048576", limit: READ, http2: false },
+    Misfit { literal: "per_connection_buffer_limit_bytes: 655360", limit: READ, http2: false },
     // One read but not two.
-    Misfit { literal: "per_connection_buffer_limit_bytes: 1048576", limit: 270_000, http2: false },
-    Misfit { literal: "initial_stream_window_size: 655360", limit: READ, http2: true },
+    Misfit { literal: "per_connection_buffer_limit_bytes: 655360", limit: 270_000, http2: false },
+    Misfit { literal: "initial_stream_window_size: 1048576", limit: READ, http2: true },
 ];
 
 #[tokio::test]

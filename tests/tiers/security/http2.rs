@@ -18,14 +18,14 @@ use vncgate_test_support::wait::within;
 use vncgate_test_support::websocket::connect_from;
 
 /// Who floods: what it shows is not to be held against the others.
-const FLOODER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 5, 3));
+pub(crate) const FLOODER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 5, 3));
 
 /// More than Envoy, TLS and the kernel keep of a connection that is not read.
 const ENDLESS: usize = 256 * 1024 * 1024;
 
 /// Frame types of RFC 9113, section 6.
-const DATA: u8 = 0x0;
-const HEADERS: u8 = 0x1;
+pub(crate) const DATA: u8 = 0x0;
+pub(crate) const HEADERS: u8 = 0x1;
 const PRIORITY: u8 = 0x2;
 const RST_STREAM: u8 = 0x3;
 const SETTINGS: u8 = 0x4;
@@ -33,21 +33,32 @@ const PING: u8 = 0x6;
 const WINDOW_UPDATE: u8 = 0x8;
 const CONTINUATION: u8 = 0x9;
 
-const END_HEADERS: u8 = 0x4;
-const NO_FLAGS: u8 = 0;
+pub(crate) const END_HEADERS: u8 = 0x4;
+pub(crate) const END_STREAM: u8 = 0x1;
+pub(crate) const NO_FLAGS: u8 = 0;
 
 /// What a client sends first (RFC 9113, section 3.4), its SETTINGS being empty.
 fn preface() -> Vec<u8> {
-    [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(SETTINGS, NO_FLAGS, 0, b"")].concat()
+    preface_with(b"")
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+/// The same of a client that gives no stream any window: whatever is sent to it waits.
+pub(crate) fn preface_without_window() -> Vec<u8> {
+    // SETTINGS_INITIAL_WINDOW_SIZE, 0 (RFC 9113, section 6.5.2).
+    preface_with(&[0, 4, 0, 0, 0, 0])
+}
+
+fn preface_with(settings: &[u8]) -> Vec<u8> {
+    [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(SETTINGS, NO_FLAGS, 0, settings)].concat()
+}
+
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("a short frame").to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// Literal fields without indexing (RFC 7541, section 6.2.2), none longer than 126 bytes.
-fn fields(fields: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn fields(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
         block.push(0);
@@ -60,7 +71,7 @@ fn fields(fields: &[(&str, &str)]) -> Vec<u8> {
 }
 
 /// The upgrade of a console page.
-fn upgrade(stream: u32, gateway: SocketAddr, token: &str) -> Vec<u8> {
+pub(crate) fn upgrade(stream: u32, gateway: SocketAddr, token: &str) -> Vec<u8> {
     let (authority, origin) = (gateway.to_string(), format!("https://{gateway}"));
     let subprotocols = format!("binary, vncgate.token.{token}");
     let block = fields(&[

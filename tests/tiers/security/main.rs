@@ -11,6 +11,8 @@
 //! - [`console_secrets`]: nor are WebMKS tickets and VNC passwords;
 //! - [`shared_ports`]: two machines never have one console;
 //! - [`floods`]: stalled, many and endless requests and sessions leave room for the others;
+//! - [`slow_readers`]: so do clients that do not read what they asked for;
+//! - [`unfinished_requests`]: and those that do not send what they announced;
 //! - [`frames`]: frames that no browser sends, consoles that are no VNC servers;
 //! - [`http2`]: floods of frames, and requests that name a target, over HTTP/2;
 //! - [`targets`]: no request chooses where Envoy connects, or reaches the internal listener;
@@ -27,6 +29,8 @@ mod frames;
 mod http2;
 mod secrets;
 mod shared_ports;
+mod slow_readers;
 mod targets;
 mod trap;
+mod unfinished_requests;
 mod wrong_console;
