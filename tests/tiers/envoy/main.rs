@@ -23,5 +23,6 @@ mod keep_alive;
 mod limits;
 mod log;
 mod malformed;
+mod other_hosts;
 mod target;
 mod upgrade;
