@@ -241,6 +241,7 @@ async fn sessions_without_a_window_do_not_take_the_memory() {
     until("an end of what holds most", LIMIT, async || (envoy.stat(reset).await > 0).then_some(()))
         .await;
     bystanders.assert_live().await;
+    drop(held);
     bystanders.assert_more_open(&envoy, &ca).await;
     println!("{sessions} sessions: {} MiB at most", peak(&mut envoy));
     bystanders.assert_live().await;
