@@ -178,6 +178,9 @@ const OUT_OF_RANGE: [&str; 2] = [
     [limits]
     unknown_tokens = -1
     unknown_tokens_window = "1000days"
+    concurrent_requests = -1
+    tokens_per_caller = -1
+    tokens_per_project = -1
     [auth.keystone]
     cache_ttl = "1000days"
     cache_size = -1
