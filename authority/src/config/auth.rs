@@ -7,6 +7,7 @@ use crate::identity::api_token::ApiTokenConfig;
 use crate::identity::keystone::KeystoneConfig;
 use crate::identity::policy::{Policy, Right};
 use crate::vcenter::scope::{Container, ContainerKind, Locator, Scope};
+use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -95,7 +96,7 @@ pub(super) fn read_auth(
 fn read_api_token(mut section: Section<'_>) -> Option<ApiTokenConfig> {
     let name = section.required_string("name");
     let sha256 = section.required_string("sha256");
-    let sha256 = sha256.and_then(|text| section.ok("sha256", parse_sha256(&text)));
+    let sha256 = sha256.and_then(|text| section.ok("sha256", parse_token_sha256(&text)));
     let roles = read_roles(&mut section, "roles");
     if roles.as_ref().is_some_and(Roles::is_empty) {
         section.problem("roles", "must not be empty: the caller could do nothing");
@@ -111,6 +112,18 @@ fn read_api_token(mut section: Section<'_>) -> Option<ApiTokenConfig> {
             None => None,
         },
     })
+}
+
+/// Parses the SHA-256 of an API token. Refuses those that no caller's token has.
+fn parse_token_sha256(text: &str) -> Result<[u8; 32], &'static str> {
+    let bytes = parse_sha256(text)?;
+    if bytes.iter().all(|byte| *byte == bytes[0]) {
+        return Err("is the example's, and no SHA-256 of anything");
+    }
+    if bytes == *Sha256::digest("") {
+        return Err("is the SHA-256 of nothing: the command that made it had no input");
+    }
+    Ok(bytes)
 }
 
 /// Refuses a caller whose every call would be refused, or who would see no machine.

@@ -157,10 +157,10 @@ async fn one_tenant_fills_the_store_for_itself_alone() {
     }
     for _ in 0..20 {
         let response = mallory.request_console(&vm.instance_uuid).await;
-        let seconds = response.headers()["retry-after"].to_str().expect("a text");
-        let seconds: u32 = seconds.parse().expect("seconds");
-        let answer = Answer::of(response).await;
+        let retry_after = response.headers().get("retry-after").expect("when to come again");
+        let seconds: u32 = retry_after.to_str().expect("text").parse().expect("seconds");
         assert!((1..=600).contains(&seconds), "{seconds}");
+        let answer = Answer::of(response).await;
         let message = answer.nova_error(429, "overLimit");
         assert_eq!(message, "You have too many console links that are still good.");
     }

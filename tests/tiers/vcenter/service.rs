@@ -49,7 +49,7 @@ async fn the_internal_listener_may_be_a_unix_socket() {
     let public = site.authority.config().public().to_string();
     let config = config
         .replace(&internal, &format!("unix:{}", socket.display()))
-        .replace(&public, "127.0.0.1:0");
+        .replace(&public, &workspace::free_address().to_string());
     let config = site.run.write("unix.toml", config);
     let mut command = Command::new(workspace::authority());
     command.args(["serve", "--config"]).arg(config);
