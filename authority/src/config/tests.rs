@@ -1,6 +1,7 @@
 use super::values::parse_sha256;
 use super::vcenter::parse_sdk_url;
 use super::*;
+use crate::console::AllowedTargets;
 use crate::identity::policy::Right;
 use crate::identity::{Caller, Roles};
 use crate::telemetry::LogFormat;
@@ -122,6 +123,26 @@ fn the_shipped_example_explains_a_configuration_that_works() {
             format!("auth.keystone.{choose}"),
         ]
     );
+}
+
+#[test]
+fn where_consoles_may_lead_is_bounded_by_default() {
+    let folder = Folder::new();
+    let allowed = |text: &str| folder.parse(text).unwrap().consoles.allowed_targets;
+    assert_eq!(allowed(LEAST), AllowedTargets::default());
+    let nova =
+        "token={token}\"\nvnc_ports = \"5900-15900\"\nallowed_networks = [\"10.0.0.0/8\", \"::1\"]";
+    let set = LEAST.replace("token={token}\"", nova);
+    assert_eq!(allowed(&set).vnc_ports.end().get(), 15900);
+    assert_eq!(allowed(&set).networks.len(), 2);
+
+    let beyond = format!("{LEAST}\n[vcenter.enable_vnc]\nports = \"6000-6106\"\n");
+    let problem = "vcenter[0].enable_vnc.ports: has ports that are not in console.vnc_ports";
+    assert_eq!(folder.problems(&beyond), [problem]);
+    let wrong = set.replace("5900-15900", "0-1").replace("::1", "localhost");
+    let problems = folder.problems(&wrong);
+    assert!(problems[0].starts_with("console.vnc_ports: must be a range"), "{problems:?}");
+    assert!(problems[1].starts_with("console.allowed_networks: must be networks"), "{problems:?}");
 }
 
 #[test]

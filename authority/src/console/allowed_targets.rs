@@ -91,7 +91,19 @@ fn is_special(address: IpAddr) -> bool {
                 || address.is_loopback()
                 || address.is_unicast_link_local()
                 || address.is_multicast()
+                || embedded(address).is_some_and(|inner| is_special(IpAddr::V4(inner)))
         }
+    }
+}
+
+/// The IPv4 address in an IPv6 address of NAT64 (`64:ff9b::/96`, RFC 6052) or of the old IPv4-compatible kind (`::/96`).
+fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    match address.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, ..] | [0, 0, 0, 0, 0, 0, ..] => {
+            let [.., a, b, c, d] = address.octets();
+            Some(Ipv4Addr::new(a, b, c, d))
+        }
+        _ => None,
     }
 }
 
@@ -155,6 +167,8 @@ mod tests {
             "::ffff:127.0.0.1",
             "::ffff:0.0.0.0",
             "::ffff:169.254.169.254",
+            "::127.0.0.1",
+            "64:ff9b::7f00:1",
         ] {
             assert!(!check(&allowed, wrong), "{wrong}");
         }

@@ -65,10 +65,11 @@ async fn list(
         filter.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
     let scope = app.authorize(&caller, Right::OpenConsole, "open_console")?;
     let wanted = |machine: &VirtualMachine| name.as_ref().is_none_or(|name| *name == machine.name);
-    let (located, unavailable) = app.consoles.vcenters().list(scope, wanted).await;
-    if located.is_empty() && !unavailable.is_empty() {
-        return Err(ApiError::vcenter_unavailable());
+    let (located, failed) = app.consoles.vcenters().list(scope, wanted).await;
+    if let ([], [(_, error), ..]) = (&located[..], &failed[..]) {
+        return Err(ApiError::of_vcenter(error));
     }
+    let unavailable = failed.into_iter().map(|(service_host, _)| service_host).collect();
     let vms = located.into_iter().map(ListedMachine::from).collect();
     Ok(Json(Listing { vms, unavailable }))
 }

@@ -150,6 +150,7 @@ mod tests {
             (&[(VNC_PORT, "5901")], true),
             (&[("remotedisplay.vnc.port", "5901")], true),
             (&[("REMOTEDISPLAY.VNC.PORT", " 5901 ")], true),
+            (&[(" RemoteDisplay.vnc.port\t", "5901")], true),
             (&[(VNC_PORT, "05901")], true),
             (&[(VNC_PORT, "5901"), (VNC_ENABLED, "1")], true),
             (&[(VNC_PORT, "5901"), (VNC_ENABLED, "TRUE")], true),

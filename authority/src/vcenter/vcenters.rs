@@ -142,18 +142,18 @@ impl Vcenters {
         }
     }
 
-    /// Lists the machines within `scope` that `wanted` accepts, and the service hosts of the vCenters that did not
-    /// answer. Reads whole inventories.
+    /// Lists the machines within `scope` that `wanted` accepts, and the service hosts of the vCenters that gave none, with
+    /// the reason. Reads whole inventories.
     pub async fn list(
         &self,
         scope: &Scope,
         wanted: impl Fn(&VirtualMachine) -> bool,
-    ) -> (Vec<LocatedMachine<'_>>, Vec<String>) {
+    ) -> (Vec<LocatedMachine<'_>>, Vec<(String, VcenterError)>) {
         let entries =
             self.entries.iter().filter(|entry| scope.reaches(entry.vcenter.service_host()));
         let results =
             join_all(entries.map(|entry| async move { (entry, entry.list(scope).await) }));
-        let (mut located, mut unresponsive) = (Vec::new(), Vec::new());
+        let (mut located, mut failed) = (Vec::new(), Vec::new());
         for (entry, result) in results.await {
             match result {
                 Ok(listings) => {
@@ -167,11 +167,11 @@ impl Vcenters {
                 Err(error) => {
                     let service_host = entry.vcenter.service_host();
                     warn!(vcenter = service_host, %error, "cannot list machines");
-                    unresponsive.push(service_host.to_owned());
+                    failed.push((service_host.to_owned(), error));
                 }
             }
         }
-        (located, unresponsive)
+        (located, failed)
     }
 
     /// Reads the names of every vCenter's clusters. Logs failures and keeps the names read before.

@@ -127,7 +127,7 @@ struct Current {
 impl Current {
     /// The change that gives an option this value, under each spelling of its key that the machine has.
     fn set<'a>(&'a self, key: &'static str, value: &'a str) -> Vec<(&'a str, &'a str)> {
-        let spellings = self.keys.iter().filter(|other| other.eq_ignore_ascii_case(key));
+        let spellings = self.keys.iter().filter(|other| other.trim().eq_ignore_ascii_case(key));
         let mut options: Vec<_> = spellings.map(|spelled| (spelled.as_str(), value)).collect();
         if options.is_empty() {
             options.push((key, value));

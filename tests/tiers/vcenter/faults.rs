@@ -206,7 +206,7 @@ async fn a_machine_that_is_deleted_between_two_pages_takes_no_listing_down() {
         assert_eq!(listed.body["vms"].as_array().expect("a list").len(), count, "{}", listed.body);
     }
     faulty.vcenter.answer(continued, deleted);
-    assert_eq!(faulty.site.machines_named("stays").await.status, 503, "it always is");
+    assert_eq!(faulty.site.machines_named("stays").await.status, 502, "it always is");
 }
 
 #[tokio::test]
@@ -232,6 +232,7 @@ async fn pages_without_end_cost_bounded_memory() {
     let grown = resident_mib(faulty.site.authority.process().id()).saturating_sub(before);
     assert_eq!(answer.status, 503);
     assert!(log.contains("more pages or bytes"), "{log}");
+    println!("pages without end: {grown} MiB more");
     assert!(grown < 150, "{grown} MiB");
 }
 

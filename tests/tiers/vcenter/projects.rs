@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use vncgate_test_support::answer::Answer;
 use vncgate_test_support::authority::new_api_token;
 use vncgate_test_support::vcsim::Vm;
+use vncgate_test_support::wait::until;
 
 /// A site with a tenant, whose machines are in `/DC0/vm/tenant-a`.
 struct Tenancy {
@@ -89,7 +90,8 @@ async fn a_limited_caller_learns_nothing_of_other_clusters() {
         answer.nova_error(404, "itemNotFound");
         answer.body["itemNotFound"]["message"].as_str().expect("text").replace(name, "NAME")
     };
-    assert_eq!(site.issue(&vm, by("secret-cluster")).await.status, 200, "an administrator may");
+    let as_administrator = async || site.issue(&vm, by("secret-cluster")).await.status == 200;
+    until("an administrator finds the new cluster", as_administrator).await;
     assert_eq!(refusal(&vm, "secret-cluster").await, refusal(&vm, "no-such-cluster").await);
     for name in ["DC0_C0", "vcenter-a"] {
         assert_eq!(tenancy.issue(&vm, by(name)).await.status, 200, "{name}");

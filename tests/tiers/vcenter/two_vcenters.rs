@@ -9,7 +9,7 @@ use vncgate_test_support::authority::Config;
 use vncgate_test_support::certificate::Ca;
 use vncgate_test_support::console_api::HYPERVISOR;
 use vncgate_test_support::process::Run;
-use vncgate_test_support::vcsim::{PASSWORD, Vcsim, Vm};
+use vncgate_test_support::vcsim::{CLUSTER, PASSWORD, Vcsim, Vm};
 use vncgate_test_support::wait::until;
 
 /// How long a vCenter is waited for, here longer than any answer takes on a busy machine.
@@ -119,8 +119,7 @@ async fn a_uuid_of_two_vcenters_is_refused_until_the_caller_names_one() {
         site.issue(machine, json!({"type": "novnc", "hypervisor_name": name})).await
     };
     for _ in 0..10 {
-        for answer in
-            [site.issue(machine, json!({"type": "novnc"})).await, by_name(HYPERVISOR).await]
+        for answer in [site.issue(machine, json!({"type": "novnc"})).await, by_name(CLUSTER).await]
         {
             answer.nova_error(409, "conflictingRequest");
             let message = answer.body["conflictingRequest"]["message"].as_str().expect("text");

@@ -71,9 +71,9 @@ async fn page<'a>(
         ApiError::unavailable("The query cannot be parsed now. Try again later.")
     })??;
     let by_name = |machine: &_| query.matches_name(machine);
-    let (located, unresponsive) = app.consoles.vcenters().list(scope, by_name).await;
-    if located.is_empty() && !unresponsive.is_empty() {
-        return Err(ApiError::vcenter_unavailable());
+    let (located, failed) = app.consoles.vcenters().list(scope, by_name).await;
+    if let ([], [(_, error), ..]) = (&located[..], &failed[..]) {
+        return Err(ApiError::of_vcenter(error));
     }
     let matching = located.into_iter().filter(|located| query.matches_rest(located));
     let mut servers: Vec<Server<'_>> = matching.filter_map(Server::new).collect();

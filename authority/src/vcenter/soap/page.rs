@@ -27,19 +27,25 @@ impl ObjectContent {
         self.properties.iter().find(|(name, _)| name == path).map(|(_, value)| value.as_str())
     }
 
-    /// The memory that it takes, in bytes, roughly.
+    /// The memory that it takes, in bytes.
     pub fn size(&self) -> usize {
         let texts = self.properties.iter().chain(&self.missing);
-        let texts = texts.map(|(path, text)| path.len() + text.len() + 2 * size_of::<String>());
-        size_of::<Self>() + self.kind.len() + self.id.len() + texts.sum::<usize>()
+        let texts: usize = texts.map(|(path, text)| path.capacity() + text.capacity()).sum();
+        let pairs = self.properties.capacity() + self.missing.capacity();
+        size_of::<Self>()
+            + self.kind.capacity()
+            + self.id.capacity()
+            + pairs * size_of::<(String, String)>()
+            + texts
     }
 
-    /// The options of `config.extraConfig` with this key in any case: the key as it is spelled, and the value.
+    /// The options of `config.extraConfig` with this key, without regard to case: the key as it is spelled, and the value.
     pub fn options<'a>(&'a self, key: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
         let options = self.properties.iter().filter_map(|(path, value)| {
             Some((path.strip_prefix(OPTION_START)?.strip_suffix(OPTION_END)?, value.as_str()))
         });
-        options.filter(move |(found, _)| found.eq_ignore_ascii_case(key))
+        // ESXi's configuration files ignore spaces around a key.
+        options.filter(move |(found, _)| found.trim().eq_ignore_ascii_case(key))
     }
 }
 
@@ -158,7 +164,7 @@ fn kept_option(
             _ => {}
         }
     }
-    let start = key.get(..KEPT_OPTIONS.len());
+    let start = key.trim_start().get(..KEPT_OPTIONS.len());
     let is_kept = start.is_some_and(|start| start.eq_ignore_ascii_case(KEPT_OPTIONS));
     Ok(is_kept.then(|| (format!("{OPTION_START}{key}{OPTION_END}"), value)))
 }
