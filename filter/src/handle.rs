@@ -28,8 +28,8 @@ impl SessionHandle {
         }
     }
 
-    /// Runs one step of the session. A step calls nothing of Envoy, so the session is never borrowed when Envoy
-    /// calls. If it were, the step would be left out, and the default, which does nothing, returned.
+    /// Runs one step of the session. A step calls nothing of Envoy but reads of a buffer, for which Envoy calls back
+    /// nothing but `malloc`, so the session is never borrowed when Envoy calls. If it were, the step would be left out, and the default, which does nothing, returned.
     pub(crate) fn step<T: Default>(&self, step: impl FnOnce(&mut Session) -> T) -> T {
         self.session.try_borrow_mut().map(|mut session| step(&mut session)).unwrap_or_default()
     }

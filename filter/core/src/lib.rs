@@ -22,7 +22,7 @@
 //!    bytes into WebSocket frames the other way ([`tunnel`], [`websocket`]), until either side ends. It begins
 //!    when the console has said that it speaks RFB. If the console has a VNC password, the filter first logs in
 //!    itself ([`rfb`]). A console that is a WebSocket
-//!    already (WebMKS) is passed through.
+//!    already (WebMKS) is passed through ([`relay`]).
 //!
 //! # How to read it
 //!
@@ -36,6 +36,7 @@
 //! | [`upgrade`] | step 3: reads the browser's request |
 //! | [`check`] | step 4: the authority's API |
 //! | [`tunnel`] | step 6: both directions of an open console |
+//! | [`relay`] | step 6 for a console that is a WebSocket already |
 //! | [`rfb`] | the beginning of a VNC console, and the login to one that has a password |
 //! | [`websocket`] | frames |
 //! | [`outputs`] | what a session wants done with Envoy's bodies |
@@ -75,6 +76,7 @@ pub mod logged_path;
 pub mod origin;
 pub mod outputs;
 pub mod refusal;
+pub mod relay;
 pub mod rfb;
 pub mod session;
 pub mod session_limits;

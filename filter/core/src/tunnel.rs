@@ -32,7 +32,7 @@ use crate::websocket::{
 use vncgate_api::Secret;
 
 /// Keepalive ticks of browser silence after which it is sent a Ping: a half to a whole ping interval.
-const TICKS_TO_PING: u8 = 2;
+pub const TICKS_TO_PING: u8 = 2;
 
 /// Keepalive ticks of browser silence after which the session ends: at most two ping intervals.
 pub const TICKS_TO_END: u8 = 4;

@@ -84,9 +84,14 @@ pub(crate) fn set_tick_period(period: Option<Duration>) -> Result<()> {
 
 /// Copies at most `max_len` bytes of a buffer into the VM.
 pub(crate) fn read_buffer(buffer: BufferType, max_len: usize) -> Result<Vec<u8>> {
+    read_buffer_at(buffer, 0, max_len)
+}
+
+/// Copies at most `max_len` bytes of a buffer, from `start` on, into the VM.
+pub(crate) fn read_buffer_at(buffer: BufferType, start: usize, max_len: usize) -> Result<Vec<u8>> {
     // SAFETY: live pointers for the host to fill.
     call_for_bytes(|data, len| unsafe {
-        abi::proxy_get_buffer_bytes(buffer as u32, 0, max_len, data, len)
+        abi::proxy_get_buffer_bytes(buffer as u32, start, max_len, data, len)
     })
 }
 

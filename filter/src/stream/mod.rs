@@ -180,8 +180,11 @@ impl Stream {
 
     /// Envoy has bytes of the browser.
     pub(crate) fn on_request_body(&self, len: usize) -> Action {
-        if len == 0 || self.session.step(|session| session.passes_bytes()) {
+        if len == 0 || self.session.step(|session| session.is_passing()) {
             return Action::Continue;
+        }
+        if self.session.step(|session| session.relays()) {
+            return self.relay_request_body(len);
         }
         let outputs = hostcalls::read_buffer(BufferType::HttpRequestBody, len);
         let outputs = outputs.and_then(|mut chunk| {
@@ -189,6 +192,18 @@ impl Stream {
             hostcalls::replace_buffer(BufferType::HttpRequestBody, &chunk).map(|()| outputs)
         });
         self.carry_out(outputs, Event::RequestBody)
+    }
+
+    fn relay_request_body(&self, len: usize) -> Action {
+        let body = BufferType::HttpRequestBody;
+        let read = |start, len| hostcalls::read_buffer_at(body, start, len);
+        let replaced = self.session.step(|session| Some(session.relay_browser_bytes(len, read)));
+        let done = match replaced.unwrap_or(Ok(None)) {
+            Ok(Some(bytes)) => hostcalls::replace_buffer(body, &bytes),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        self.carry_out(done.map(|()| Outputs::default()), Event::RequestBody)
     }
 
     /// Envoy has the response's headers. `end`: no body follows.
@@ -243,7 +258,7 @@ impl Stream {
 
     /// Envoy has bytes of the target. `end`: the last ones.
     pub(crate) fn on_response_body(&self, len: usize, end: bool) -> Action {
-        if self.session.step(|session| session.passes_bytes()) {
+        if self.session.step(|session| session.is_passing()) {
             return Action::Continue;
         }
         if let Some(body) = self.refusal_body.take() {
@@ -260,7 +275,12 @@ impl Stream {
     }
 
     fn handle_server_bytes(&self, len: usize, end: bool) -> Result<Outputs, HostError> {
-        if self.session.step(|session| session.reads_server_bytes()) {
+        if self.session.step(|session| session.relays()) {
+            let read = |at, len| hostcalls::read_buffer_at(BufferType::HttpResponseBody, at, len);
+            let outputs =
+                self.session.step(|session| Some(session.relay_server_bytes(len, end, read)));
+            outputs.unwrap_or_else(|| Ok(Outputs::default()))
+        } else if self.session.step(|session| session.reads_server_bytes()) {
             let held = match len {
                 0 => Vec::new(),
                 len => hostcalls::read_buffer(BufferType::HttpResponseBody, len)?,

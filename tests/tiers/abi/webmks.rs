@@ -1,7 +1,8 @@
-//! A WebMKS console (ESXi 7 and later): a WebSocket already, passed through unchanged.
+//! A WebMKS console (ESXi 7 and later): a WebSocket already, whose frames pass unchanged.
 
 use crate::story::*;
-use tungstenite::protocol::frame::coding::{Data, OpCode};
+use std::time::Duration;
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use vncgate_envoy_sim::{CallAnswer, End, HeaderMap, Host, Stream};
 
 /// A ticket with the characters of base64 and of a path, which must arrive unchanged.
@@ -73,22 +74,44 @@ fn the_host_gets_the_ticket_and_nothing_of_the_browser() {
     assert_sound(&host);
 }
 
+/// A console that is open and has sent its first frame.
+fn opened(host: &Host) -> Stream {
+    let browser = granted(host, upgrade());
+    browser.upstream_responds(accepted());
+    let mut received = browser.upstream_sends(b"\x82\x05hello");
+    received.extend(wake(host, &browser));
+    assert_eq!(received, b"\x82\x05hello");
+    browser
+}
+
+/// The calls that a callback made, and the bytes that it copied in.
+fn cost(host: &Host) -> (Vec<&'static str>, usize) {
+    let [callback] = &host.take_callbacks()[..] else { panic!("one callback") };
+    (callback.host_calls.iter().map(|call| call.function).collect(), callback.copied_in)
+}
+
 #[test]
-fn frames_pass_as_they_are_and_cost_nothing() {
+fn frames_pass_as_they_are_and_only_their_headers_are_read() {
     let host = host();
     let browser = granted(&host, upgrade());
     browser.upstream_responds(accepted());
     assert_eq!(browser.response().expect("a response").headers, accepted());
     assert_eq!(host.metrics()["vncgate.sessions.active"], 1);
+    assert_eq!(browser.upstream_sends(b"\x82\x05hello"), b"");
+    assert_eq!(wake(&host, &browser), b"\x82\x05hello");
     host.take_callbacks();
     for opcode in [Data::Binary, Data::Text] {
         let bytes = frame(OpCode::Data(opcode), b"not ours to read");
         assert_eq!(browser.client_sends(&bytes), bytes);
+        assert_eq!(cost(&host), (vec!["proxy_get_buffer_bytes"], 16));
     }
-    assert_eq!(browser.upstream_sends(b"\x82\x05hello"), b"\x82\x05hello");
-    for callback in host.take_callbacks() {
-        assert_eq!(callback.counts().host_calls, 0, "{callback:?}");
-    }
+    // A frame of the console in two chunks: only the first has a header.
+    let screen = [&b"\x82\x7f\0\0\0\0\0\x01\0\0"[..], &[7; 0x1_0000]].concat();
+    let (first, second) = screen.split_at(40_000);
+    assert_eq!(browser.upstream_sends(first), first);
+    assert_eq!(cost(&host), (vec!["proxy_get_buffer_bytes", "proxy_continue_stream"], 16));
+    assert_eq!(browser.upstream_sends(second), second);
+    assert_eq!(cost(&host), (vec!["proxy_continue_stream"], 0));
     assert_eq!(browser.upstream_ends(), b"");
     assert_eq!(browser.end(), Some(End::Complete));
     assert_eq!(host.metrics()["vncgate.sessions.active"], 0);
@@ -150,5 +173,63 @@ fn a_host_that_cannot_be_connected_to_has_no_status() {
         serde_json::from_slice(&browser.client_received()).expect("a JSON body");
     assert_eq!(body["code"], "console_unreachable");
     assert_eq!(browser.property("vncgate.host_status"), None);
+    assert_sound(&host);
+}
+
+/// The Ping that an idle console's browser is sent, and the Pong of a browser to it.
+const PING: &[u8] = b"\x89\x08vncgate\0";
+
+fn pong() -> Vec<u8> {
+    frame(OpCode::Control(Control::Pong), &PING[2..])
+}
+
+#[test]
+fn an_idle_browser_is_pinged_and_its_pong_does_not_reach_the_console() {
+    let host = host();
+    let browser = opened(&host);
+    for _ in 0..5 {
+        // The default `ping_interval_ms`.
+        host.advance(Duration::from_secs(30));
+        assert_eq!(browser.client_received(), PING);
+        let key = frame(OpCode::Data(Data::Binary), b"key");
+        let from_browser = [pong(), key.clone()].concat();
+        assert_eq!(browser.client_sends(&from_browser), key);
+    }
+    // A Pong in two chunks, and the console's own Ping and its Pong.
+    host.advance(Duration::from_secs(30));
+    assert_eq!(browser.client_received(), PING);
+    let (first, second) = (&pong()[..5], &pong()[5..]);
+    assert_eq!(browser.client_sends(first), b"");
+    assert_eq!(browser.client_sends(second), b"");
+    assert_eq!(browser.upstream_sends(b"\x89\x01p"), b"\x89\x01p");
+    let others = frame(OpCode::Control(Control::Pong), b"p");
+    assert_eq!(browser.client_sends(&others), others);
+    assert_eq!(browser.end(), None);
+    assert_sound(&host);
+}
+
+#[test]
+fn an_unresponsive_browser_of_an_idle_console_is_given_up() {
+    let host = host();
+    let browser = opened(&host);
+    host.advance(Duration::from_secs(30));
+    assert_eq!(browser.client_received(), PING);
+    assert_eq!(browser.end(), None);
+    host.advance(Duration::from_secs(30));
+    assert_eq!(browser.end(), Some(End::ResetByFilter));
+    assert_eq!(host.metrics()["vncgate.sessions.active"], 0);
+    assert_sound(&host);
+}
+
+#[test]
+fn a_ping_stands_between_two_frames_of_the_console() {
+    let host = host();
+    let browser = opened(&host);
+    assert_eq!(browser.upstream_sends(b"\x82\x04ab"), b"\x82\x04ab");
+    host.advance(Duration::from_secs(30));
+    assert_eq!(browser.client_received(), b"", "not in the middle of a frame");
+    assert_eq!(browser.upstream_sends(b"cd"), b"cd");
+    host.advance(Duration::from_secs(30));
+    assert_eq!(browser.client_received(), PING);
     assert_sound(&host);
 }

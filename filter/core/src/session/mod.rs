@@ -3,7 +3,7 @@
 //! ```text
 //! Passing                              no console's request: Envoy treats it as it would without the filter
 //! Checking ─▶ Connecting ─▶ Open       VNC: frames are unwrapped
-//!     └─────▶ Relaying ─▶ Relayed      WebMKS: a WebSocket already, passed through
+//!     └─────▶ Relaying ─▶ Relayed      WebMKS: a WebSocket already, whose frames pass
 //! ```
 //!
 //! A session that is not yet open or relayed may become Refused. Every state becomes Ended with its stream.
@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::headers::Headers;
 use crate::outputs::Outputs;
 use crate::refusal::Refusal;
+use crate::relay::Relay;
 use crate::tunnel::Tunnel;
 use crate::upgrade::{self, Handshake, HttpVersion, Upgrade};
 use vncgate_api::{CheckRequest, Grant, Target};
@@ -30,8 +31,8 @@ enum State {
     Checking(Handshake),
     Connecting(Handshake, Tunnel),
     Open(Tunnel),
-    Relaying(Handshake),
-    Relayed,
+    Relaying(Handshake, Relay),
+    Relayed(Relay),
     Refused,
     Ended,
 }
@@ -122,7 +123,7 @@ impl Session {
             Target::Vnc { ref password, .. } => {
                 State::Connecting(handshake, Tunnel::new(password.clone()))
             }
-            Target::Webmks { .. } => State::Relaying(handshake),
+            Target::Webmks { .. } => State::Relaying(handshake, Relay::default()),
         };
         Ok(grant)
     }
@@ -135,12 +136,12 @@ impl Session {
                 self.state = State::Open(tunnel);
                 OnResponse::Switch(handshake)
             }
-            State::Relaying(handshake) if status == 101 => {
-                self.state = State::Relayed;
+            State::Relaying(handshake, relay) if status == 101 => {
+                self.state = State::Relayed(relay);
                 OnResponse::Relay(handshake)
             }
             State::Connecting(..) => OnResponse::Refuse(Refusal::ConsoleUnreachable),
-            State::Relaying(_) => OnResponse::Refuse(Refusal::ConsoleRefused),
+            State::Relaying(..) => OnResponse::Refuse(Refusal::ConsoleRefused),
             other => {
                 self.state = other;
                 OnResponse::Pass
@@ -151,11 +152,51 @@ impl Session {
     /// Step 6: handles a response that Envoy made in the target's place, because it could not connect.
     pub fn handle_connect_failure(&mut self) -> OnResponse {
         match self.state {
-            State::Connecting(..) | State::Relaying(_) => {
+            State::Connecting(..) | State::Relaying(..) => {
                 self.state = State::Refused;
                 OnResponse::Refuse(Refusal::ConsoleUnreachable)
             }
             _ => OnResponse::Pass,
+        }
+    }
+
+    /// Whether the target is a WebSocket itself, so that its frames and the browser's pass.
+    pub fn relays(&self) -> bool {
+        matches!(self.state, State::Relaying(..) | State::Relayed(_))
+    }
+
+    /// Handles bytes from the browser while [`Session::relays`]; see [`Relay::handle_browser_bytes`].
+    ///
+    /// # Errors
+    ///
+    /// Those of `read`.
+    pub fn relay_browser_bytes<E>(
+        &mut self,
+        len: usize,
+        read: impl FnMut(usize, usize) -> Result<Vec<u8>, E>,
+    ) -> Result<Option<Vec<u8>>, E> {
+        match &mut self.state {
+            State::Relaying(_, relay) | State::Relayed(relay) => {
+                relay.handle_browser_bytes(len, read)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Handles bytes from the server while [`Session::relays`]; see [`Relay::handle_server_bytes`].
+    ///
+    /// # Errors
+    ///
+    /// Those of `read`.
+    pub fn relay_server_bytes<E>(
+        &mut self,
+        held_len: usize,
+        end: bool,
+        read: impl FnMut(usize, usize) -> Result<Vec<u8>, E>,
+    ) -> Result<Outputs, E> {
+        match &mut self.state {
+            State::Relayed(relay) => relay.handle_server_bytes(held_len, end, read),
+            _ => Ok(Outputs::default()),
         }
     }
 
@@ -166,7 +207,7 @@ impl Session {
             State::Connecting(_, tunnel) | State::Open(tunnel) => {
                 tunnel.handle_browser_bytes(chunk)
             }
-            State::Passing | State::Relaying(_) | State::Relayed => Outputs::default(),
+            State::Passing | State::Relaying(..) | State::Relayed(_) => Outputs::default(),
             State::Checking(_) | State::Refused | State::Ended => {
                 chunk.clear();
                 Outputs::default()
@@ -200,6 +241,7 @@ impl Session {
     pub fn handle_wake_up(&mut self) -> Outputs {
         match &mut self.state {
             State::Open(tunnel) => tunnel.handle_wake_up(),
+            State::Relayed(relay) => relay.handle_wake_up(),
             _ => Outputs::default(),
         }
     }
@@ -208,6 +250,7 @@ impl Session {
     pub fn handle_keepalive_tick(&mut self) -> Outputs {
         match &mut self.state {
             State::Open(tunnel) => tunnel.handle_keepalive_tick(),
+            State::Relayed(relay) => relay.handle_keepalive_tick(),
             _ => Outputs::default(),
         }
     }
@@ -225,11 +268,6 @@ impl Session {
         matches!(self.state, State::Passing)
     }
 
-    /// Whether the stream's bytes pass untouched: no console's request, or a console that is a WebSocket.
-    pub fn passes_bytes(&self) -> bool {
-        matches!(self.state, State::Passing | State::Relaying(_) | State::Relayed)
-    }
-
     /// Whether [`Session::end`] was called.
     pub fn has_ended(&self) -> bool {
         matches!(self.state, State::Ended)
@@ -238,7 +276,7 @@ impl Session {
     /// Ends the session with its stream. Returns whether a console was open on it.
     pub fn end(&mut self) -> bool {
         let state = std::mem::replace(&mut self.state, State::Ended);
-        matches!(state, State::Open(_) | State::Relayed)
+        matches!(state, State::Open(_) | State::Relayed(_))
     }
 }
 

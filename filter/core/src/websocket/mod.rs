@@ -9,16 +9,19 @@
 //!
 //! | module | job |
 //! |---|---|
+//! | `boundary` | where frames begin in a stream that passes |
 //! | `control` | control frames, both ways, and close codes |
 //! | `header` | reads the header of a frame from the browser |
 //! | `deframer` | unwraps the browser's frames |
 //! | `frame` | writes the header of a frame to the browser |
 
+mod boundary;
 mod control;
 mod deframer;
 mod frame;
 mod header;
 
+pub use boundary::FrameBoundaries;
 pub use control::{
     CLOSE_REASON_LEN_MAX, CloseCode, End, PENDING_PONGS_MAX, PING_FRAME, close_frame,
 };

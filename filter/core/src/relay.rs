@@ -1,0 +1,313 @@
+//! Step 6 for a console that is a WebSocket already (WebMKS): its frames pass in both directions as they are.
+//!
+//! # How an unresponsive browser is noticed
+//!
+//! As in a [`tunnel`](crate::tunnel): a browser that is silent is sent a Ping, and its session ends if nothing comes.
+//! A Ping of ours has to stand between two frames of the console (RFC 6455 5.4), so the relay follows the frames'
+//! headers. It reads those and nothing else, and copies no payload.
+//!
+//! The browser's Pong is not for the console, which did not ask for it. RFC 6455 5.5.3 allows a Pong that nobody
+//! asked for, but what an ESXi host makes of one is not known. So the relay takes out a Pong with the payload of our
+//! Pings. A Ping of the console and its Pong pass.
+
+use crate::outputs::{Edit, Outputs};
+use crate::tunnel::{TICKS_TO_END, TICKS_TO_PING};
+use crate::websocket::FrameBoundaries;
+
+/// A Ping with a payload that no other Ping has (RFC 6455 5.5.2).
+const PING: &[u8] = b"\x89\x08vncgate\0";
+
+/// Header of the Pong that answers it, up to its mask. A browser masks what it sends.
+const PONG_HEADER: &[u8] = &[0x8a, 0x88];
+
+/// Length of that Pong with mask and payload, in bytes.
+const PONG_LEN: usize = 14;
+
+/// Both directions of an open WebMKS console.
+#[derive(Debug, Default)]
+pub struct Relay {
+    from_console: FrameBoundaries,
+    from_browser: FrameBoundaries,
+    response_body: Hold,
+    /// The beginning of what may be a Pong of ours. The rest of it has not arrived.
+    withheld: Vec<u8>,
+    /// Pings that are not answered yet. Only while there are some, a Pong is looked for.
+    unanswered: u8,
+    /// Keepalive ticks since the browser last sent anything.
+    silent_ticks: u8,
+    /// A Ping was sent since then.
+    pinged: bool,
+}
+
+/// Whether Envoy holds the response body, so that a Ping can be sent at any time; see [`crate::tunnel`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Hold {
+    #[default]
+    NotYet,
+    /// The first bytes wait for the wake-up. Envoy holds `held_len` of them.
+    Entering {
+        held_len: usize,
+    },
+    Held,
+}
+
+impl Relay {
+    /// Handles `len` bytes from the browser. `read` returns those at an offset, at most so many. Returns what goes to
+    /// the console in their place, or `None` if they pass as they are.
+    ///
+    /// # Errors
+    ///
+    /// Those of `read`.
+    pub fn handle_browser_bytes<E>(
+        &mut self,
+        len: usize,
+        mut read: impl FnMut(usize, usize) -> Result<Vec<u8>, E>,
+    ) -> Result<Option<Vec<u8>>, E> {
+        self.silent_ticks = 0;
+        self.pinged = false;
+        if self.unanswered == 0 && self.withheld.is_empty() {
+            return self.from_browser.follow(len, read).map(|()| None);
+        }
+        let mut bytes = std::mem::take(&mut self.withheld);
+        bytes.extend(read(0, len)?);
+        Ok(Some(self.take_out_pongs(&bytes)))
+    }
+
+    fn take_out_pongs(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut kept = Vec::with_capacity(bytes.len());
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            if self.unanswered > 0 && self.from_browser.is_at_boundary() {
+                match rest.split_at_checked(PONG_LEN) {
+                    Some((frame, after)) if is_our_pong(frame) => {
+                        self.unanswered = self.unanswered.saturating_sub(1);
+                        rest = after;
+                        continue;
+                    }
+                    None if may_become_our_pong(rest) => {
+                        self.withheld = rest.to_vec();
+                        break;
+                    }
+                    _ => {}
+                }
+            }
+            let (passing, after) = rest.split_at(self.from_browser.follow_frame(rest));
+            kept.extend_from_slice(passing);
+            rest = after;
+        }
+        kept
+    }
+
+    /// Handles bytes from the console: Envoy holds `held_len` of them. `read` is as above. `end`: the console has
+    /// closed its connection.
+    ///
+    /// # Errors
+    ///
+    /// Those of `read`.
+    pub fn handle_server_bytes<E>(
+        &mut self,
+        held_len: usize,
+        end: bool,
+        mut read: impl FnMut(usize, usize) -> Result<Vec<u8>, E>,
+    ) -> Result<Outputs, E> {
+        let followed = match self.response_body {
+            Hold::Entering { held_len } => held_len,
+            Hold::NotYet | Hold::Held => 0,
+        };
+        let new = held_len.saturating_sub(followed);
+        self.from_console.follow(new, |at, len| read(followed.saturating_add(at), len))?;
+        let mut outputs = Outputs::default();
+        if end {
+            // Everything goes, and the stream ends with it.
+            self.response_body = Hold::NotYet;
+            return Ok(outputs);
+        }
+        outputs.to_browser.hold = true;
+        if self.response_body == Hold::NotYet {
+            self.response_body = Hold::Entering { held_len };
+            outputs.wake_up = true;
+        } else {
+            self.response_body = Hold::Held;
+            outputs.to_browser.resume = true;
+        }
+        Ok(outputs)
+    }
+
+    /// Handles the wake-up that [`Outputs::wake_up`] asked for.
+    pub fn handle_wake_up(&mut self) -> Outputs {
+        let mut outputs = Outputs::default();
+        if let Hold::Entering { .. } = self.response_body {
+            self.response_body = Hold::Held;
+            outputs.to_browser.resume = true;
+        }
+        outputs
+    }
+
+    /// Handles a keepalive tick, of which each ping interval has two.
+    pub fn handle_keepalive_tick(&mut self) -> Outputs {
+        let mut outputs = Outputs::default();
+        if self.response_body != Hold::Held {
+            // A browser that cannot be sent a Ping may be silent.
+            return outputs;
+        }
+        let is_closing = self.from_console.has_closed() || self.from_browser.has_closed();
+        let can_ping = self.from_console.is_at_boundary() && !is_closing;
+        let next = self.silent_ticks.saturating_add(1);
+        if next >= TICKS_TO_PING && !self.pinged && !is_closing {
+            if can_ping {
+                self.silent_ticks = TICKS_TO_PING;
+                self.pinged = true;
+                self.unanswered = self.unanswered.saturating_add(1);
+                outputs.to_browser =
+                    Edit { append: PING.to_vec(), resume: true, ..Edit::default() };
+            }
+            // In the middle of a frame the Ping has to wait for its end.
+            return outputs;
+        }
+        self.silent_ticks = next;
+        outputs.reset = next >= TICKS_TO_END;
+        outputs
+    }
+}
+
+fn is_our_pong(frame: &[u8]) -> bool {
+    let [first, second, a, b, c, d, payload @ ..] = frame else { return false };
+    let payload =
+        payload.iter().zip([a, b, c, d].into_iter().cycle()).map(|(byte, key)| byte ^ key);
+    [*first, *second] == *PONG_HEADER && payload.eq(PING.iter().skip(2).copied())
+}
+
+/// Whether these bytes, fewer than a Pong of ours has, may be the beginning of one.
+fn may_become_our_pong(bytes: &[u8]) -> bool {
+    bytes.iter().zip(PONG_HEADER).all(|(byte, expected)| byte == expected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::convert::Infallible;
+
+    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+    fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
+        let header = [0x80 | opcode, 0x80 | payload.len() as u8];
+        let payload = payload.iter().zip(MASK.iter().cycle()).map(|(byte, key)| byte ^ key);
+        header.into_iter().chain(MASK).chain(payload).collect()
+    }
+
+    fn pong() -> Vec<u8> {
+        masked(0xa, &PING[2..])
+    }
+
+    /// What reaches the console.
+    fn browser(relay: &mut Relay, bytes: &[u8]) -> Vec<u8> {
+        let read = |at: usize, len: usize| Ok::<_, Infallible>(bytes[at..at + len].to_vec());
+        let replaced = relay.handle_browser_bytes(bytes.len(), read).unwrap();
+        replaced.unwrap_or_else(|| bytes.to_vec())
+    }
+
+    fn server(relay: &mut Relay, bytes: &[u8], end: bool) -> Outputs {
+        let read = |at: usize, len: usize| Ok::<_, Infallible>(bytes[at..at + len].to_vec());
+        relay.handle_server_bytes(bytes.len(), end, read).unwrap()
+    }
+
+    /// A relay whose console has sent this.
+    fn held(bytes: &[u8]) -> Relay {
+        let mut relay = Relay::default();
+        let outputs = server(&mut relay, bytes, false);
+        assert!(outputs.wake_up && outputs.to_browser.hold && !outputs.to_browser.resume);
+        assert!(relay.handle_wake_up().to_browser.resume);
+        relay
+    }
+
+    /// Ticks until something happens, at most ten times.
+    fn tick(relay: &mut Relay) -> (usize, Outputs) {
+        for ticks in 1..=10 {
+            let outputs = relay.handle_keepalive_tick();
+            if outputs.reset || !outputs.to_browser.append.is_empty() {
+                return (ticks, outputs);
+            }
+        }
+        (0, Outputs::default())
+    }
+
+    #[test]
+    fn a_silent_browser_is_sent_a_ping_and_then_its_session_ends() {
+        let mut relay = held(b"\x82\x01x");
+        let (ticks, outputs) = tick(&mut relay);
+        assert_eq!((ticks, outputs.to_browser.append.as_slice()), (2, PING));
+        assert!(outputs.to_browser.resume && !outputs.reset);
+        let (ticks, outputs) = tick(&mut relay);
+        assert!(ticks == 2 && outputs.reset);
+    }
+
+    #[test]
+    fn an_answer_keeps_the_session_and_does_not_reach_the_console() {
+        let mut relay = held(b"\x82\x01x");
+        let key = masked(2, b"key");
+        for _ in 0..10 {
+            assert_eq!(tick(&mut relay).1.to_browser.append, PING);
+            assert_eq!(browser(&mut relay, &pong()), b"");
+            assert_eq!(browser(&mut relay, &key), key);
+        }
+    }
+
+    #[test]
+    fn only_our_own_pongs_are_taken_out_however_they_are_cut() {
+        let (others, key) = (masked(0xa, b"another."), masked(2, &pong()));
+        let stream =
+            [&key[..], &others, &pong(), &key, &masked(0xa, b""), &masked(8, b"")].concat();
+        let expected = [&key[..], &others, &key, &masked(0xa, b""), &masked(8, b"")].concat();
+        for cut in 1..=stream.len() {
+            let mut relay = held(b"\x82\x01x");
+            tick(&mut relay);
+            let received: Vec<u8> =
+                stream.chunks(cut).flat_map(|chunk| browser(&mut relay, chunk)).collect();
+            assert_eq!(received, expected, "in pieces of {cut}");
+        }
+        let mut relay = held(b"\x82\x01x");
+        assert_eq!(browser(&mut relay, &stream), stream, "no Ping was sent, and none is answered");
+    }
+
+    #[test]
+    fn a_ping_waits_for_the_end_of_a_frame() {
+        let mut relay = held(b"\x82\x04ab");
+        assert_eq!(tick(&mut relay).0, 0, "the console is in the middle of a frame");
+        assert!(server(&mut relay, b"cd\x82", false).to_browser.resume);
+        assert_eq!(tick(&mut relay).0, 0, "and of a header");
+        server(&mut relay, b"\x01x", false);
+        let (ticks, outputs) = tick(&mut relay);
+        assert_eq!((ticks, outputs.to_browser.append.as_slice()), (1, PING));
+    }
+
+    #[test]
+    fn nothing_follows_a_close() {
+        let by_console = held(b"\x88\x02\x03\xe8");
+        let mut by_browser = held(b"\x82\x01x");
+        browser(&mut by_browser, &masked(8, b"\x03\xe8"));
+        for mut relay in [by_console, by_browser] {
+            let (ticks, outputs) = tick(&mut relay);
+            assert!(outputs.reset && outputs.to_browser.append.is_empty());
+            assert_eq!(ticks, usize::from(TICKS_TO_END));
+        }
+    }
+
+    #[test]
+    fn bytes_that_come_before_the_wake_up_are_followed_once() {
+        let mut relay = Relay::default();
+        server(&mut relay, b"\x82\x04ab", false);
+        // Envoy holds the first bytes and adds the next.
+        assert!(server(&mut relay, b"\x82\x04abcd\x82", false).to_browser.resume);
+        server(&mut relay, b"\x01x", false);
+        assert_eq!(tick(&mut relay).1.to_browser.append, PING);
+    }
+
+    #[test]
+    fn the_end_of_the_console_lets_everything_go() {
+        let mut relay = Relay::default();
+        server(&mut relay, b"\x82\x04ab", false);
+        let outputs = server(&mut relay, b"\x82\x04abcd", true);
+        assert!(!outputs.to_browser.hold);
+        assert_eq!(tick(&mut relay).0, 0);
+    }
+}
