@@ -1,12 +1,22 @@
 //! Every reason to refuse a request, and what the browser, the access log and the metrics show for it. Each is a
 //! total function, so a new reason cannot lack one of them.
 
-use crate::session_limits::SessionLimit;
 use std::borrow::Cow;
 use vncgate_api::RefusalCode;
 
 /// Seconds until a retry makes sense after an outage (`Retry-After`).
 const RETRY_AFTER_SECONDS: &str = "5";
+
+/// Which limit a session would exceed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionLimit {
+    /// `sessions_per_client` of the configuration.
+    Client,
+    /// `sessions_per_token`.
+    Token,
+    /// `sessions_per_machine`.
+    Machine,
+}
 
 /// Why a WebSocket upgrade, or a broken link to the page, is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,24 +6,13 @@
 //! Each worker counts in its own memory, so the limits apply per worker. A count that workers shared would
 //! outlive the trap of one of them and refuse a client for sessions that no longer exist.
 
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, SessionLimit};
 use sha2::{Digest as _, Sha256};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::rc::Rc;
 use vncgate_api::Client;
-
-/// Which limit a session would exceed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SessionLimit {
-    /// `sessions_per_client`.
-    Client,
-    /// `sessions_per_token`.
-    Token,
-    /// `sessions_per_machine`.
-    Machine,
-}
 
 /// How many sessions each may have on a worker. `None`: no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
