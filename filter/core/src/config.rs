@@ -34,8 +34,7 @@ const AUTHORITY_TIMEOUT_MAX_MS: u64 = 60_000;
 /// The cookie that nova-novncproxy reads the token from.
 const COOKIE_NAME_DEFAULT: &str = "token";
 
-/// How long a VNC console may take to begin, by default. Its host speaks first, within milliseconds. The
-/// shipped configuration gives a WebMKS host the same time.
+/// How long a console may take to begin, by default. Its host speaks first, within milliseconds.
 const CONSOLE_TIMEOUT_DEFAULT_MS: u64 = 10_000;
 
 /// Longest `console_timeout_ms`: a host that sends nothing holds a browser and a connection for that long.
@@ -90,8 +89,8 @@ pub struct Config {
     pub path_prefix: String,
     /// Name of the cookie that may carry the token.
     pub cookie_name: String,
-    /// How long a VNC console may take to begin: to its first byte, and through its login if it has a
-    /// password.
+    /// How long a console may take to begin: to its first byte, and for VNC through its version and its login if it
+    /// has a password.
     pub console_timeout: Duration,
     /// A browser that is silent for this long is sent a Ping, and its session ends after twice as long.
     /// `None`: neither happens.

@@ -143,6 +143,14 @@ impl Relay {
         outputs
     }
 
+    /// Handles the end of the time that a console has to begin. An MKS console speaks RFB within its WebSocket, so its
+    /// server speaks first. Ends one that has sent nothing, for which there is no way to send a Close. Returns `None`
+    /// if it has begun.
+    pub fn handle_begin_timeout(&mut self) -> Option<Outputs> {
+        let begun = self.response_body != Hold::NotYet;
+        (!begun).then(|| Outputs { reset: true, ..Outputs::default() })
+    }
+
     /// Handles a keepalive tick, of which each ping interval has two.
     pub fn handle_keepalive_tick(&mut self) -> Outputs {
         let mut outputs = Outputs::default();
@@ -300,6 +308,12 @@ mod tests {
         assert!(server(&mut relay, b"\x82\x04abcd\x82", false).to_browser.resume);
         server(&mut relay, b"\x01x", false);
         assert_eq!(tick(&mut relay).1.to_browser.append, PING);
+    }
+
+    #[test]
+    fn a_console_that_never_speaks_is_ended() {
+        assert!(Relay::default().handle_begin_timeout().is_some_and(|outputs| outputs.reset));
+        assert!(held(b"\x82").handle_begin_timeout().is_none());
     }
 
     #[test]

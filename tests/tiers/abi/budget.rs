@@ -2,6 +2,7 @@
 //! the budget here and says why.
 
 use crate::story::*;
+use crate::webmks;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use vncgate_envoy_sim::{Callback, Host, built_filter_path};
 
@@ -59,7 +60,7 @@ fn a_session_costs_what_it_did() {
     let (browser, call) = asked(&host, upgrade());
     assert_within(
         &host,
-        &[budget("proxy_on_context_create", 0, 600), budget("proxy_on_request_headers", 7, 70_000)],
+        &[budget("proxy_on_context_create", 0, 600), budget("proxy_on_request_headers", 7, 67_300)],
     );
     host.answer(&call, grant());
     assert_within(&host, &[budget("proxy_on_http_call_response", 14, 17_000)]);
@@ -71,7 +72,7 @@ fn a_session_costs_what_it_did() {
     assert_within(
         &host,
         // The first bytes are read and replaced: a target that is no RFB server is told nothing of the browser's.
-        &[budget("proxy_on_response_body", 3, 4_000), budget("proxy_on_queue_ready", 4, 2_000)],
+        &[budget("proxy_on_response_body", 3, 3_900), budget("proxy_on_queue_ready", 4, 1_400)],
     );
     browser.upstream_sends(&[0; 1000]);
     assert_within(&host, &[budget("proxy_on_response_body", 2, 700)]);
@@ -79,6 +80,23 @@ fn a_session_costs_what_it_did() {
     assert_within(&host, &[budget("proxy_on_request_body", 2, 2_300)]);
     browser.client_sends(&frame(OpCode::Control(Control::Ping), b"ping"));
     assert_within(&host, &[budget("proxy_on_request_body", 4, 3_000)]);
+}
+
+#[test]
+fn a_webmks_console_costs_what_it_did() {
+    let host = host();
+    let (browser, call) = asked(&host, upgrade());
+    host.answer(&call, webmks::grant());
+    host.take_callbacks();
+    browser.upstream_responds(webmks::accepted());
+    browser.upstream_sends(b"\x82\x05hello");
+    wake(&host, &browser);
+    host.take_callbacks();
+    let screen = [&b"\x82\x7e\x03\xe8"[..], &[0; 1000]].concat();
+    browser.upstream_sends(&screen);
+    assert_within(&host, &[budget("proxy_on_response_body", 2, 1_240)]);
+    browser.client_sends(&frame(OpCode::Data(Data::Binary), &KEY_EVENT));
+    assert_within(&host, &[budget("proxy_on_request_body", 1, 1_365)]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use vncgate_envoy_sim::{CallAnswer, End, HeaderMap, Host, Stream};
 /// A ticket with the characters of base64 and of a path, which must arrive unchanged.
 const TICKET: &str = "cst-++//a1==--tp-AA:BB";
 
-fn grant() -> CallAnswer {
+pub(crate) fn grant() -> CallAnswer {
     CallAnswer::json(
         200,
         format!(
@@ -20,7 +20,7 @@ fn grant() -> CallAnswer {
 }
 
 /// The response of an ESXi host.
-fn accepted() -> HeaderMap {
+pub(crate) fn accepted() -> HeaderMap {
     HeaderMap::from([
         (":status", "101"),
         ("upgrade", "websocket"),
@@ -231,5 +231,19 @@ fn a_ping_stands_between_two_frames_of_the_console() {
     assert_eq!(browser.upstream_sends(b"cd"), b"cd");
     host.advance(Duration::from_secs(30));
     assert_eq!(browser.client_received(), PING);
+    assert_sound(&host);
+}
+
+#[test]
+fn a_webmks_console_that_never_speaks_is_given_up() {
+    let host = host();
+    let silent = granted(&host, upgrade());
+    silent.upstream_responds(accepted());
+    let speaking = opened(&host);
+    // The default `console_timeout_ms`.
+    host.advance(Duration::from_secs(11));
+    assert_eq!(silent.end(), Some(End::ResetByFilter));
+    assert_eq!(silent.property("vncgate.timeout").as_deref(), Some("console"));
+    assert_eq!(speaking.end(), None);
     assert_sound(&host);
 }

@@ -2,11 +2,11 @@
 
 use crate::fixture::{ESXI, gateway, gateway_with_echo, session};
 use futures_util::{SinkExt, StreamExt};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
-use vncgate_test_support::screen::TcpServer;
+use vncgate_test_support::screen::{RFB_VERSION, TcpServer};
 use vncgate_test_support::session::{
     assert_ends, close_of, frame, next, noise, read, receive, rest_of, send_raw,
 };
@@ -99,6 +99,8 @@ async fn a_large_download_arrives_unaltered() {
     let server = TcpServer::start(ESXI, async |mut connection: TcpStream| {
         let data = noise(2, LARGE);
         let mut rest = &data[..];
+        connection.write_all(RFB_VERSION).await.expect("write");
+        connection.read_u8().await.expect("the browser has the greeting");
         for size in [1, 100, 1448, 16_384, 65_536, 300_000].into_iter().cycle() {
             let (chunk, after) = rest.split_at(size.min(rest.len()));
             connection.write_all(chunk).await.expect("write");
@@ -111,6 +113,8 @@ async fn a_large_download_arrives_unaltered() {
     })
     .await;
     let mut browser = gateway.open(server.address()).await;
+    receive(&mut browser, RFB_VERSION.len()).await;
+    browser.send(Message::binary("!")).await.expect("send");
     assert!(receive(&mut browser, LARGE).await == noise(2, LARGE), "bytes were altered");
     assert_eq!(close_of(&mut browser).await.0, 1000);
 }
@@ -139,7 +143,9 @@ async fn a_large_upload_arrives_unaltered() {
 async fn large_transfers_both_ways_at_once_arrive_unaltered_with_pings_between() {
     let gateway = gateway().await;
     let echo = TcpServer::echo(ESXI).await;
-    let (mut to_console, mut from_console) = gateway.open(echo.address()).await.split();
+    let mut browser = gateway.open(echo.address()).await;
+    receive(&mut browser, RFB_VERSION.len()).await;
+    let (mut to_console, mut from_console) = browser.split();
     let sender = tokio::spawn(async move {
         for (index, chunk) in noise(4, LARGE / 4).chunks(10_000).enumerate() {
             to_console.send(Message::binary(chunk.to_vec())).await.expect("send");
@@ -190,13 +196,17 @@ async fn many_sessions_at_once_keep_to_themselves() {
     const SESSIONS: u64 = 100;
     const BYTES: usize = 256 * 1024;
     let (gateway, _echo, token) = gateway_with_echo().await;
+    let unlimited =
+        r#""allowed_origins": [], "sessions_per_token": 0, "sessions_per_machine": 0"#.to_owned();
+    let envoy = gateway.envoy_with(&[(r#""allowed_origins": []"#, unlimited)]).await;
 
     let mut sessions = tokio::task::JoinSet::new();
     for seed in 0..SESSIONS {
-        let upgrade = gateway.envoy.upgrade_with(&token);
+        let upgrade = envoy.upgrade_with(&token);
         sessions.spawn(async move {
             let data = noise(seed, BYTES);
             let mut browser = upgrade.open().await;
+            receive(&mut browser, RFB_VERSION.len()).await;
             for chunk in data.chunks(5000) {
                 browser.send(Message::binary(chunk.to_vec())).await.expect("send");
                 assert!(

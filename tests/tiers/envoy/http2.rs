@@ -38,7 +38,9 @@ async fn a_large_transfer_arrives_unaltered() {
     let gateway = gateway().await;
     let browser = Http2::connect(&gateway.envoy).await;
     let echo = TcpServer::echo(ESXI).await;
-    let session = browser.open(&gateway.token_for(echo.address()).await).await.expect("a console");
+    let token = gateway.token_for(echo.address()).await;
+    let mut session = browser.open(&token).await.expect("a console");
+    receive(&mut session, RFB_VERSION.len()).await;
 
     let (mut to_console, mut from_console) = futures_util::StreamExt::split(session);
     let sender = tokio::spawn(async move {

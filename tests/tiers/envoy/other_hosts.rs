@@ -1,32 +1,25 @@
-//! An Envoy that serves other hosts as well, configured as the shipped README says.
+//! An Envoy that serves other hosts as well, configured in each of the two ways of the shipped README.
 
-use crate::fixture::{ESXI, gateway, token_for, within};
-use futures_util::{SinkExt, StreamExt};
+use crate::fixture::{ESXI, gateway, gateway_with_echo};
+use futures_util::SinkExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use vncgate_test_support::certificate::Ca;
-use vncgate_test_support::envoy::{Envoy, Settings};
-use vncgate_test_support::process::Run;
+use vncgate_test_support::envoy::Envoy;
 use vncgate_test_support::screen::TcpServer;
-use vncgate_test_support::websocket::Upgrade;
+use vncgate_test_support::session::{assert_echoes, next};
 
-/// The other host; its virtual host switches the filter off.
-const OTHER_HOST: &str = "
-                    - name: other
-                      domains: [other.example.com]
+const OTHER_HOST: &str = "other.example.com";
+
+/// What the shipped README has the other virtual host switch the filter off by.
+const FILTER_OFF: &str = "
                       typed_per_filter_config:
                         vncgate:
                           \"@type\": type.googleapis.com/envoy.config.route.v3.FilterConfig
-                          disabled: true
-                      routes:
-                        - match: { prefix: / }
-                          route: { cluster: other }
-";
+                          disabled: true";
 
-/// Any WebSocket server: accepts every upgrade and sends back what comes, frames and all. A frame of a client is
-/// masked, so this one sends its own instead.
+/// Another WebSocket server: it accepts every upgrade and answers the first frame, of one byte, with its own.
 async fn websocket_server() -> TcpServer {
     TcpServer::start(ESXI, async |mut connection: TcpStream| {
         let mut request = Vec::new();
@@ -42,61 +35,73 @@ async fn websocket_server() -> TcpServer {
             derive_accept_key(key.as_bytes())
         );
         connection.write_all(answer.as_bytes()).await.expect("send");
-        let mut frame = [0; 7];
-        connection.read_exact(&mut frame).await.expect("a frame");
-        connection.write_all(b"\x82\x05other").await.expect("send");
-        let _ = connection.read(&mut [0]).await;
+        // The peer may leave without a frame.
+        if connection.read_exact(&mut [0; 7]).await.is_ok() {
+            connection.write_all(b"\x82\x05other").await.expect("send");
+            let _ = connection.read(&mut [0]).await;
+        }
     })
     .await
 }
 
-#[tokio::test]
-async fn websockets_of_another_host_pass_and_consoles_open() {
-    let gateway = gateway().await;
-    let server = websocket_server().await;
-    let run = Run::new("other-hosts");
-    let ca = Ca::new(&run);
+/// The changes to the shipped configuration for a virtual host of its own, with further keys of it, whose routes
+/// lead to `server`.
+fn serving(server: &TcpServer, keys: &str) -> [(&'static str, String); 2] {
     let (ip, port) = (server.address().ip(), server.address().port());
+    let virtual_host = format!(
+        "
+                  virtual_hosts:
+                    - name: other
+                      domains: [{OTHER_HOST}]{keys}
+                      routes:
+                        - match: {{ prefix: / }}
+                          route: {{ cluster: other }}
+"
+    );
     let cluster = format!(
         "\n  clusters:\n    - name: other\n      type: STATIC\n      load_assignment:\n        \
          cluster_name: other\n        endpoints: [{{ lb_endpoints: [{{ endpoint: {{ address: {{ \
          socket_address: {{ address: {ip}, port_value: {port} }} }} }} }}] }}]\n"
     );
-    let settings = Settings {
-        listen: Envoy::free_address(),
-        authority_public: gateway.authority.config().public(),
-        authority_internal: gateway.authority.config().internal(),
-        changes: &[
-            (
-                "\n                  virtual_hosts:\n",
-                format!("\n                  virtual_hosts:{OTHER_HOST}"),
-            ),
-            ("\n  clusters:\n", cluster),
-        ],
-    };
-    let envoy = Envoy::start(&run, &ca, &settings).await;
+    [("\n                  virtual_hosts:\n", virtual_host), ("\n  clusters:\n", cluster)]
+}
 
-    let other = Upgrade::new(&envoy)
-        .header("Host", "other.example.com")
+#[tokio::test]
+async fn websockets_of_another_host_pass_and_consoles_open() {
+    let server = websocket_server().await;
+    let envoy = gateway().await.envoy_with(&serving(&server, FILTER_OFF)).await;
+    assert_serves_both(&envoy).await;
+}
+
+#[tokio::test]
+async fn websockets_of_another_host_pass_the_filter_and_consoles_open() {
+    let server = websocket_server().await;
+    let [virtual_host, cluster] = serving(&server, "");
+    let keys = r#""allowed_origins": [], "hosts": ["127.0.0.1"], "other_hosts": "pass""#;
+    let pass = (r#""allowed_origins": []"#, keys.to_owned());
+    let envoy = gateway().await.envoy_with(&[virtual_host, cluster, pass]).await;
+    assert_serves_both(&envoy).await;
+}
+
+/// Asserts that the other host has its WebSockets and the gateway its consoles.
+async fn assert_serves_both(envoy: &Envoy) {
+    let (_, console, token) = gateway_with_echo().await;
+    let other = envoy
+        .upgrade()
+        .header("Host", OTHER_HOST)
         .header("Origin", "https://elsewhere.example.com")
-        .send(&ca)
+        .send()
         .await;
     assert_eq!(other.status, 101, "{}", other.body);
     let mut other = other.into_websocket().await;
     other.send(Message::binary("x")).await.expect("send");
-    let answer = within("an answer", other.next()).await.expect("open").expect("a frame");
-    assert_eq!(answer, Message::binary("other"));
+    assert_eq!(next(&mut other).await, Message::binary("other"));
 
-    let console = TcpServer::echo(ESXI).await;
-    let token = token_for(gateway, console.address()).await;
-    let mut session = Upgrade::with_token(&envoy, &token).open(&ca).await;
-    session.send(Message::binary("typed")).await.expect("send");
-    let echoed = within("an echo", session.next()).await.expect("open").expect("a frame");
-    assert_eq!(echoed, Message::binary("typed"));
+    assert_echoes(&mut envoy.open(&token).await, "typed").await;
 
     // A token is no use there: that host's routes lead to no console, and the consoles' do not without the filter.
     let before = console.accepted();
-    let stray = Upgrade::with_token(&envoy, &token).header("Host", "other.example.com");
-    assert_eq!(stray.send(&ca).await.status, 101, "the other host's own WebSocket");
+    let stray = envoy.upgrade_with(&token).header("Host", OTHER_HOST).send().await;
+    assert_eq!(stray.status, 101, "the other host's own WebSocket");
     assert_eq!(console.accepted(), before);
 }

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
-use vncgate_test_support::screen::TcpServer;
-use vncgate_test_support::session::{Console, assert_ends, frame, next, rest_of, send_raw};
+use vncgate_test_support::screen::{RFB_VERSION, TcpServer};
+use vncgate_test_support::session::{
+    Console, assert_ends, close_of, frame, next, rest_of, send_raw,
+};
 use vncgate_test_support::wait::{LIMIT, until_some, within};
 use vncgate_test_support::workspace::free_address_of;
 
@@ -80,7 +82,7 @@ async fn a_console_that_never_speaks_is_given_up() {
     let mut host_side = console.accept().await;
     // It is no sign of the console.
     browser.send(Message::binary("typed")).await.expect("send");
-    assert_eq!(rest_of(&mut host_side).await, b"typed");
+    assert_eq!(rest_of(&mut host_side).await, b"", "and not for a target that has not said RFB");
     assert_ends(&mut browser).await;
     let elapsed = begun.elapsed();
     assert!((9..19).contains(&elapsed.as_secs()), "after {elapsed:?}");
@@ -115,13 +117,40 @@ async fn a_console_that_talks_and_leaves_at_once_is_heard() {
     let gateway = gateway().await;
     for round in 0..20 {
         let brief = TcpServer::start(ESXI, async |mut connection: TcpStream| {
-            connection.write_all(b"too many viewers").await.expect("write");
+            connection.write_all(b"RFB 003.008\ntoo many viewers").await.expect("write");
         })
         .await;
         let mut browser = gateway.open(brief.address()).await;
-        assert_eq!(next(&mut browser).await, Message::binary("too many viewers"), "round {round}");
-        assert!(matches!(next(&mut browser).await, Message::Close(Some(_))), "round {round}");
+        let mut heard = Vec::new();
+        loop {
+            match next(&mut browser).await {
+                Message::Binary(payload) => heard.extend_from_slice(&payload),
+                Message::Close(Some(_)) => break,
+                other => panic!("round {round}: {other:?}"),
+            }
+        }
+        assert_eq!(heard, b"RFB 003.008\ntoo many viewers", "round {round}");
     }
+}
+
+#[tokio::test]
+async fn a_service_that_is_no_console_is_told_nothing() {
+    let gateway = gateway().await;
+    let (told, mut all_told) = tokio::sync::mpsc::unbounded_channel();
+    let ssh = TcpServer::start(ESXI, move |mut connection: TcpStream| {
+        let told = told.clone();
+        async move {
+            connection.write_all(b"SSH-2.0-OpenSSH_9.6\r\n").await.expect("write");
+            told.send(rest_of(&mut connection).await).expect("the test waits");
+        }
+    })
+    .await;
+    let mut browser = gateway.open(ssh.address()).await;
+    // The session may have ended already.
+    let _ = browser.send(Message::binary("SSH-2.0-browser\r\n")).await;
+    let (code, reason) = close_of(&mut browser).await;
+    assert_eq!((code, reason.as_str()), (1011, "the console does not speak RFB"));
+    assert_eq!(within("the end of the connection", all_told.recv()).await, Some(Vec::new()));
 }
 
 #[tokio::test]
@@ -132,6 +161,7 @@ async fn an_endless_console_is_cut_off_with_its_browser() {
         let ended = ended.clone();
         async move {
             let chunk = vec![0x55; 64 * 1024];
+            connection.write_all(RFB_VERSION).await.expect("write");
             while connection.write_all(&chunk).await.is_ok() {}
             ended.send(()).expect("the test waits");
         }

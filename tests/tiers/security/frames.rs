@@ -7,8 +7,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
-use vncgate_test_support::screen::RFB_VERSION;
-use vncgate_test_support::screen::TcpServer;
+use vncgate_test_support::screen::{RFB_VERSION, TcpServer};
 use vncgate_test_support::session::{Console, assert_echoes, close_of, next, rest_of, send_raw};
 use vncgate_test_support::wait::within;
 
@@ -54,8 +53,8 @@ async fn cve_2015_1779_frames_against_the_rules() {
     assert!(!gateway().await.envoy.has_trapped(), "the filter trapped");
 }
 
-/// guacd read beyond its buffers when a VNC server sent it nonsense. The gateway looks at no byte of a
-/// console: whatever it sends, and however it ends, costs its own session alone.
+/// guacd read beyond its buffers when a VNC server sent it nonsense. The gateway reads the
+/// version of a console and no byte after it: whatever it sends, and however it ends, costs its own session alone.
 #[tokio::test]
 async fn cve_2023_43826_hostile_vnc_server() {
     const READ: usize = 4 * 1024 * 1024;
@@ -95,6 +94,7 @@ async fn cve_2023_43826_hostile_vnc_server() {
     let endless = TcpServer::start(ESXI, move |mut connection: TcpStream| {
         let stopped = stopped.clone();
         async move {
+            let _ = connection.write_all(RFB_VERSION).await;
             while connection.write_all(&[0xff; 16 * 1024]).await.is_ok() {}
             stopped.send(()).expect("the test waits");
         }

@@ -166,14 +166,12 @@ async fn cve_2013_7436_cookie_flags() {
 #[tokio::test]
 async fn every_answer_has_strict_transport_security() {
     let gateway = gateway().await;
-    let http = gateway.ca.http_client();
     for path in ["/console.html", "/novnc/core/rfb.js", "/console/status", "/v1/vms", "/nothing"] {
-        let answer = http.get(format!("{}{path}", gateway.envoy.url())).send().await;
-        let answer = answer.expect("an answer");
+        let answer = gateway.envoy.get(path).send().await.expect("an answer");
         let header = answer.headers().get("strict-transport-security").expect(path);
         assert_eq!(header, "max-age=31536000", "{path}");
     }
-    let refused = Upgrade::with_token(&gateway.envoy, UNKNOWN_TOKEN).send(&gateway.ca).await;
+    let refused = gateway.envoy.send(UNKNOWN_TOKEN).await;
     assert_eq!(refused.status, 403);
     assert_eq!(refused.header("strict-transport-security"), Some("max-age=31536000"));
 }

@@ -1,8 +1,6 @@
 //! Clients that ask and do not read: what waits for them fills Envoy's memory.
 
-use crate::fixture::{
-    ESXI, LIMIT, assert_echoes, assert_no_trap, envoy_with, gateway, token_for, within,
-};
+use crate::fixture::{ESXI, gateway};
 use crate::http2::{
     DATA, END_HEADERS, END_STREAM, HEADERS, NO_FLAGS, fields, frame, preface_without_window,
     upgrade,
@@ -17,13 +15,13 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use vncgate_test_support::certificate::Ca;
 use vncgate_test_support::envoy::Envoy;
 use vncgate_test_support::gateway::Gateway;
 use vncgate_test_support::http2::Http2;
-use vncgate_test_support::process::until;
-use vncgate_test_support::screen::TcpServer;
-use vncgate_test_support::websocket::{Connection, Upgrade, connect_from};
+use vncgate_test_support::screen::{RFB_VERSION, TcpServer};
+use vncgate_test_support::session::assert_echoes;
+use vncgate_test_support::wait::{until, until_some, within};
+use vncgate_test_support::websocket::{WebSocket, connect_from};
 
 /// What a screen sends for each byte that it gets.
 const PICTURE: usize = 300_000;
@@ -59,7 +57,7 @@ async fn screen() -> TcpServer {
     TcpServer::start(ESXI, async |mut connection: TcpStream| {
         let picture = vec![b'x'; PICTURE];
         // The peer may leave at any time.
-        let _ = connection.write_all(b"RFB 003.008\n").await;
+        let _ = connection.write_all(RFB_VERSION).await;
         while connection.read_exact(&mut [0]).await.is_ok()
             && connection.write_all(&picture).await.is_ok()
         {}
@@ -100,9 +98,9 @@ impl Viewer {
     /// Asserts that pictures go on coming.
     async fn assert_watches(&self) {
         let before = self.pictures.load(Ordering::Relaxed);
-        until("more pictures", LIMIT, async || {
+        until("more pictures", async || {
             assert!(!self.watching.is_finished(), "the session of a browser that reads ended");
-            (self.pictures.load(Ordering::Relaxed) > before + 2).then_some(())
+            self.pictures.load(Ordering::Relaxed) > before + 2
         })
         .await;
     }
@@ -111,22 +109,20 @@ impl Viewer {
 /// Two people at consoles, one over HTTP/1.1 and one over HTTP/2, and a session that only echoes.
 struct Bystanders {
     viewers: [Viewer; 2],
-    quiet: WebSocketStream<Connection>,
+    quiet: WebSocket,
     token: String,
     _consoles: [TcpServer; 2],
 }
 
 impl Bystanders {
-    async fn start(gateway: &Gateway, envoy: &Envoy, ca: &Ca) -> Self {
+    async fn start(gateway: &Gateway, envoy: &Envoy) -> Self {
         let (screen, echo) = (screen().await, TcpServer::echo(ESXI).await);
-        let busy = token_for(gateway, screen.address()).await;
-        let token = token_for(gateway, echo.address()).await;
-        let http2 = Http2::connect(envoy, ca).await.open(&busy).await.expect("a console");
-        let viewers =
-            [Viewer::start(Upgrade::with_token(envoy, &busy).open(ca).await), Viewer::start(http2)];
-        let mut quiet = Upgrade::with_token(envoy, &token).open(ca).await;
-        // A console that says nothing for 10 s is given up.
-        assert_echoes(&mut quiet).await;
+        let busy = gateway.token_for(screen.address()).await;
+        let token = gateway.token_for(echo.address()).await;
+        let http2 = Http2::connect(envoy).await.open(&busy).await.expect("a console");
+        let viewers = [Viewer::start(envoy.open(&busy).await), Viewer::start(http2)];
+        let mut quiet = envoy.open(&token).await;
+        assert_echoes(&mut quiet, "typed").await;
         Self { viewers, quiet, token, _consoles: [screen, echo] }
     }
 
@@ -134,18 +130,18 @@ impl Bystanders {
         for viewer in &self.viewers {
             viewer.assert_watches().await;
         }
-        assert_echoes(&mut self.quiet).await;
+        assert_echoes(&mut self.quiet, "typed").await;
     }
 
     /// Asserts that a console opens, at last.
-    async fn assert_more_open(&self, envoy: &Envoy, ca: &Ca) {
-        let mut session = until("a console opens", LIMIT, async || {
-            let answer = Upgrade::with_token(envoy, &self.token).send(ca).await;
+    async fn assert_more_open(&self, envoy: &Envoy) {
+        let mut session = until_some("a console opens", async || {
+            let answer = envoy.send(&self.token).await;
             assert!(matches!(answer.status, 101 | 503), "{} {}", answer.status, answer.body);
             if answer.status == 101 { Some(answer.into_websocket().await) } else { None }
         })
         .await;
-        assert_echoes(&mut session).await;
+        assert_echoes(&mut session, "typed").await;
     }
 }
 
@@ -165,8 +161,8 @@ async fn pages_that_are_not_read_do_not_take_the_memory() {
     /// The heap's limit, the program, and what came in before the limit was noticed.
     const MOST: u64 = 550;
     let gateway = gateway().await;
-    let (mut envoy, ca) = envoy_with(gateway, &[small_heap()]).await;
-    let mut bystanders = Bystanders::start(gateway, &envoy, &ca).await;
+    let mut envoy = gateway.envoy_with(&[small_heap()]).await;
+    let mut bystanders = Bystanders::start(gateway, &envoy).await;
     let authority = envoy.address().to_string();
     let requests: Vec<u8> = (0..STREAMS)
         .flat_map(|number| {
@@ -181,7 +177,7 @@ async fn pages_that_are_not_read_do_not_take_the_memory() {
         .collect();
     let mut held = Vec::new();
     for number in 0..CONNECTIONS {
-        let connected = connect_from(stranger(number), envoy.address(), &ca, &["h2"]);
+        let connected = connect_from(stranger(number), &envoy, &["h2"]);
         // None is accepted while there is no memory for it.
         let Ok(mut connection) = tokio::time::timeout(Duration::from_secs(5), connected).await
         else {
@@ -194,14 +190,14 @@ async fn pages_that_are_not_read_do_not_take_the_memory() {
     }
     bystanders.assert_live().await;
     // Those who ask go on holding their connections.
-    bystanders.assert_more_open(&envoy, &ca).await;
+    bystanders.assert_more_open(&envoy).await;
     let peak = peak(&mut envoy);
     println!("{} connections: {peak} MiB at most", held.len());
     assert!(peak < MOST, "Envoy took {peak} MiB");
     let given_up = envoy.stat("http2.tx_flush_timeout").await;
     assert!(given_up > 0, "nothing was held long enough to be given up");
     bystanders.assert_live().await;
-    assert_no_trap(gateway);
+    assert!(!envoy.has_trapped(), "the filter trapped");
 }
 
 /// Sessions of a token's holder that ask for pictures without reading any, on streams that have no window: they
@@ -209,26 +205,33 @@ async fn pages_that_are_not_read_do_not_take_the_memory() {
 #[tokio::test]
 async fn sessions_without_a_window_do_not_take_the_memory() {
     const CONNECTIONS: u8 = 6;
+    /// `sessions_per_token` of the filter: all sessions of a connection are on one worker.
+    const PER_TOKEN: u32 = 16;
     let gateway = gateway().await;
-    let (mut envoy, ca) = envoy_with(gateway, &[small_heap()]).await;
-    let mut bystanders = Bystanders::start(gateway, &envoy, &ca).await;
+    let mut envoy = gateway.envoy_with(&[small_heap()]).await;
+    let mut bystanders = Bystanders::start(gateway, &envoy).await;
     let mut held = Vec::new();
     for number in 0..CONNECTIONS {
         let console = screen().await;
-        let token = token_for(gateway, console.address()).await;
+        let mut tokens = Vec::new();
+        for _ in 0..(STREAMS / 2).div_ceil(PER_TOKEN) {
+            tokens.push(gateway.token_for(console.address()).await);
+        }
         let client = stranger(200 + number);
-        let mut connection = connect_from(client, envoy.address(), &ca, &["h2"]).await;
+        let mut connection = connect_from(client, &envoy, &["h2"]).await;
         let upgrades: Vec<u8> = (0..STREAMS / 2)
-            .flat_map(|stream| upgrade(2 * stream + 1, envoy.address(), &token))
+            .flat_map(|stream| {
+                let token = &tokens[(stream / PER_TOKEN) as usize];
+                upgrade(2 * stream + 1, envoy.address(), token)
+            })
             .collect();
         let opening = [preface_without_window(), upgrades].concat();
         connection.write_all(&opening).await.expect("send");
         held.push((connection, console));
     }
     let sessions = u64::from(CONNECTIONS) * u64::from(STREAMS / 2);
-    until("open sessions", LIMIT, async || {
-        let active = envoy.stat("wasmcustom.vncgate.sessions.active").await;
-        (active >= sessions).then_some(())
+    until("open sessions", async || {
+        envoy.stat("wasmcustom.vncgate.sessions.active").await >= sessions
     })
     .await;
     for (connection, _) in &mut held {
@@ -238,14 +241,13 @@ async fn sessions_without_a_window_do_not_take_the_memory() {
         connection.write_all(&asking).await.expect("send");
     }
     let reset = "envoy.overload_actions.reset_high_memory_stream.count";
-    until("an end of what holds most", LIMIT, async || (envoy.stat(reset).await > 0).then_some(()))
-        .await;
+    until("an end of what holds most", async || envoy.stat(reset).await > 0).await;
     bystanders.assert_live().await;
     drop(held);
-    bystanders.assert_more_open(&envoy, &ca).await;
+    bystanders.assert_more_open(&envoy).await;
     println!("{sessions} sessions: {} MiB at most", peak(&mut envoy));
     bystanders.assert_live().await;
-    assert_no_trap(gateway);
+    assert!(!envoy.has_trapped(), "the filter trapped");
 }
 
 /// The same on connections of their own, whose kernel takes nothing more. They say that they are there, and are
@@ -258,15 +260,15 @@ async fn sessions_that_are_not_read_end() {
     let gateway = gateway().await;
     let timeout = format!("name: 18, int_value: {}", TIMEOUT.as_millis());
     let changes = [small_heap(), ("name: 18, int_value: 60000", timeout)];
-    let (mut envoy, ca) = envoy_with(gateway, &changes).await;
-    let mut bystanders = Bystanders::start(gateway, &envoy, &ca).await;
+    let mut envoy = gateway.envoy_with(&changes).await;
+    let mut bystanders = Bystanders::start(gateway, &envoy).await;
     let (mut held, mut consoles) = (Vec::new(), Vec::new());
     for number in 0..MACHINES {
         let console = screen().await;
-        let token = token_for(gateway, console.address()).await;
+        let token = gateway.token_for(console.address()).await;
         for _ in 0..EACH {
-            let upgrade = Upgrade::with_token(&envoy, &token).from(stranger(220 + number));
-            held.push(upgrade.send(&ca).await.into_raw().0);
+            let upgrade = envoy.upgrade_with(&token).from(stranger(220 + number));
+            held.push(upgrade.send().await.into_raw().0);
         }
         consoles.push(console);
     }
@@ -283,16 +285,14 @@ async fn sessions_that_are_not_read_end() {
             }
         }
     };
-    let ended = until("an end of all that are not read", LIMIT, async || {
-        (active().await <= 3).then_some(())
-    });
+    let ended = until("an end of all that are not read", async || active().await <= 3);
     tokio::select! {
         () = ended => {}
         () = unread => {}
     }
     bystanders.assert_live().await;
-    bystanders.assert_more_open(&envoy, &ca).await;
+    bystanders.assert_more_open(&envoy).await;
     println!("{} sessions: {} MiB at most", held.len(), peak(&mut envoy));
     within("the bystanders' pictures", bystanders.assert_live()).await;
-    assert_no_trap(gateway);
+    assert!(!envoy.has_trapped(), "the filter trapped");
 }

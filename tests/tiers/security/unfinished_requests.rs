@@ -1,15 +1,13 @@
 //! Requests that announce a body which does not come.
 
-use crate::fixture::{
-    ESXI, assert_echoes, assert_no_trap, envoy_with, gateway, raw_answer, status_of, token_for,
-    within,
-};
+use crate::fixture::{ESXI, gateway, gateway_with_echo, raw_answer, status_of};
 use crate::http2::{END_HEADERS, FLOODER, HEADERS, fields, frame, preface_without_window};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use vncgate_test_support::console_api::API_TOKEN;
-use vncgate_test_support::screen::TcpServer;
-use vncgate_test_support::websocket::{Upgrade, connect, connect_from};
+use vncgate_test_support::session::{assert_echoes, read};
+use vncgate_test_support::wait::until_within;
+use vncgate_test_support::websocket::{connect, connect_from};
 
 /// The paths of the public listener that take part, each of another cluster.
 const PATHS: [&str; 3] = [
@@ -27,14 +25,12 @@ async fn bodies_that_do_not_come_shut_nobody_out() {
     const STREAMS: u32 = 50;
     /// How long a bystander's answer may take on a busy machine; the authority waits 10 s for a body.
     const NORMAL: Duration = Duration::from_secs(3);
-    let gateway = gateway().await;
-    let (envoy, ca) = envoy_with(gateway, &[]).await;
-    let console = TcpServer::echo(ESXI).await;
-    let token = token_for(gateway, console.address()).await;
+    let (gateway, _console, token) = gateway_with_echo().await;
+    let envoy = gateway.envoy_with(&[]).await;
     let authority = envoy.address().to_string();
     let mut held = Vec::new();
     for _ in 0..CONNECTIONS {
-        let mut connection = connect_from(FLOODER, envoy.address(), &ca, &["h2"]).await;
+        let mut connection = connect_from(FLOODER, &envoy, &["h2"]).await;
         let mut requests = preface_without_window();
         for number in 0..STREAMS {
             let path = PATHS[number as usize % PATHS.len()];
@@ -52,7 +48,7 @@ async fn bodies_that_do_not_come_shut_nobody_out() {
         held.push(connection);
     }
     let under_way = CONNECTIONS as u64 * u64::from(STREAMS);
-    vncgate_test_support::process::until("all of them", NORMAL * 5, async || {
+    until_within("all of them", NORMAL * 5, async || {
         (envoy.stat("http.vncgate.downstream_rq_active").await >= under_way).then_some(())
     })
     .await;
@@ -86,38 +82,33 @@ async fn bodies_that_do_not_come_shut_nobody_out() {
         ),
     ] {
         let begun = Instant::now();
-        let answer = raw_answer(&envoy, &ca, &request).await;
+        let answer = raw_answer(&envoy, &request).await;
         assert_eq!(status_of(&answer), status, "{request}: {answer}");
         assert!(begun.elapsed() < NORMAL, "{request}: after {:?}", begun.elapsed());
     }
-    let mut session = Upgrade::with_token(&envoy, &token).open(&ca).await;
-    assert_echoes(&mut session).await;
+    assert_echoes(&mut envoy.open(&token).await, "typed").await;
     let still = envoy.stat("http.vncgate.downstream_rq_active").await;
     assert!(still >= under_way, "{still} are left, so that this showed nothing");
     drop(held);
-    assert_no_trap(gateway);
+    assert!(!envoy.has_trapped(), "the filter trapped");
 }
 
 /// Such a request is given up, here after 2 s of the shipped 30, and a session lives on: it is no request that is
 /// unfinished.
 #[tokio::test]
 async fn a_body_that_does_not_come_is_given_up_and_a_session_is_not() {
-    let gateway = gateway().await;
+    let (gateway, _console, token) = gateway_with_echo().await;
     let change = ("request_timeout: 30s", "request_timeout: 2s".to_owned());
-    let (envoy, ca) = envoy_with(gateway, &[change]).await;
-    let console = TcpServer::echo(ESXI).await;
-    let token = token_for(gateway, console.address()).await;
-    let mut session = Upgrade::with_token(&envoy, &token).open(&ca).await;
-    let mut connection = connect(envoy.address(), &ca, &["http/1.1"]).await;
+    let envoy = gateway.envoy_with(&[change]).await;
+    let mut session = envoy.open(&token).await;
+    let mut connection = connect(&envoy, &["http/1.1"]).await;
     let request = format!("POST {} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{{", PATHS[0]);
     connection.write_all(request.as_bytes()).await.expect("send");
     let begun = Instant::now();
-    let mut answer = [0; 12];
-    within("an answer", connection.read_exact(&mut answer)).await.expect("read");
-    assert_eq!(&answer, b"HTTP/1.1 408");
+    assert_eq!(read(&mut connection, 12).await, b"HTTP/1.1 408");
     assert!((1..6).contains(&begun.elapsed().as_secs()), "after {:?}", begun.elapsed());
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_echoes(&mut session).await;
+    assert_echoes(&mut session, "typed").await;
 }
 
 /// A body that is longer than any call's is refused before it is kept.
@@ -128,7 +119,7 @@ async fn a_body_without_an_end_is_refused() {
         let body = "x".repeat(40_000);
         let request =
             format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n{body}");
-        let answer = raw_answer(&gateway.envoy, &gateway.ca, &request).await;
+        let answer = raw_answer(&gateway.envoy, &request).await;
         assert_eq!(status_of(&answer), 413, "{path}: {answer}");
     }
 }

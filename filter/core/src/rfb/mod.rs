@@ -122,17 +122,15 @@ impl SecurityHandshake {
 
     fn advance(&mut self) -> Step {
         let mut step = Step::default();
-        if self.state == State::Failed {
-            self.from_server.clear();
-            self.from_browser.clear();
-            return step;
-        }
         while let Some(next) = self.take_turn(&mut step) {
             self.state = next;
         }
         if self.state == State::Done {
             step.to_browser.append(&mut self.from_server);
             step.to_server.append(&mut self.from_browser);
+        } else if self.state == State::Failed {
+            self.from_server = Vec::new();
+            self.from_browser = Vec::new();
         } else if self.from_server.len().max(self.from_browser.len()) > UNREAD_LEN_MAX {
             self.state = State::Failed;
             step.failed = Some("more was sent than an RFB handshake has".into());

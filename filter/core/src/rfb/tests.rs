@@ -192,9 +192,13 @@ fn without_a_password_the_server_s_version_opens_the_way() {
             assert_eq!(step.to_browser, b"\x01\x01");
         }
     }
-    for other in
-        [&b"SSH-2.0-OpenSSH_9.6\r\n"[..], b"220 esx ready\r\n", b"RFB 003.008 ", b"rfb 003.008\n"]
-    {
+    for other in [
+        &b"SSH-2.0-OpenSSH_9.6\r\n"[..],
+        &[0xff; 100_000],
+        b"220 esx ready\r\n",
+        b"RFB 003.008 ",
+        b"rfb 003.008\n",
+    ] {
         let mut handshake = SecurityHandshake::new(None);
         handshake.handle_browser_bytes(b"GET / HTTP/1.1\r\n\r\n");
         let step = handshake.handle_server_bytes(other);

@@ -259,6 +259,7 @@ impl Session {
     pub fn handle_begin_timeout(&mut self) -> Option<Outputs> {
         match &mut self.state {
             State::Open(tunnel) => tunnel.handle_begin_timeout(),
+            State::Relayed(relay) => relay.handle_begin_timeout(),
             _ => None,
         }
     }
