@@ -3,8 +3,7 @@
 use crate::pages::{below, code_spans, files_below, rows, text};
 use std::collections::BTreeMap;
 use vncgate_api::RefusalCode;
-use vncgate_filter_core::refusal::Refusal;
-use vncgate_filter_core::refusal::SessionLimit;
+use vncgate_filter_core::refusal::{Refusal, SessionLimit};
 use vncgate_filter_core::websocket::CloseCode;
 
 /// Every refusal of the filter, with each of the authority's codes.

@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 use vncgate_test_support::console_api::API_TOKEN;
 use vncgate_test_support::http2::Http2;
-use vncgate_test_support::session::{assert_echoes, receive};
+use vncgate_test_support::session::{assert_echoes, next, receive};
 use vncgate_test_support::wait::{until, until_some};
 use vncgate_test_support::webmks::{HostSettings, WITH_VNC, WITHOUT_VNC};
 use vncgate_test_support::websocket::Upgrade;
@@ -206,4 +206,25 @@ async fn the_kind_of_console_can_be_decided_for_a_vcenter() {
         let status = site.gateway.authority.status(&site.token(&vm).await).await;
         assert_eq!(status.body["protocol"], kind);
     }
+}
+
+#[tokio::test]
+async fn an_idle_console_s_browser_is_pinged_and_given_up_when_it_does_not_answer() {
+    let settings = r#""allowed_origins": [], "ping_interval_ms": 400"#.to_owned();
+    let site = Site::start_behind("idle", &[(r#""allowed_origins": []"#, settings)]).await;
+    let (_host, vm, _screen, token) = site.console(WITHOUT_VNC, "idle").await;
+    let mut browser = site.open(&token).await;
+    assert_echoes(&mut browser, "typed").await;
+    // Reading is answering: the library sends the Pong, which does not disturb the console.
+    for _ in 0..5 {
+        assert!(matches!(next(&mut browser).await, Message::Ping(_)));
+        assert_echoes(&mut browser, "more").await;
+    }
+    drop(browser);
+    until("the console's end", async || site.esxi.consoles(&vm).await == 0).await;
+
+    // Its connection stays open, as that of a machine that lost its network does.
+    let (_browser, _) = site.send(&token).await.into_raw();
+    until("the console", async || site.esxi.consoles(&vm).await == 1).await;
+    until("the console's end", async || site.esxi.consoles(&vm).await == 0).await;
 }

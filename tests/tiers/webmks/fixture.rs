@@ -6,13 +6,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU8, Ordering};
 use tokio::sync::OnceCell;
 use vncgate_test_support::authority::Config;
-use vncgate_test_support::certificate::Identity;
+use vncgate_test_support::certificate::{Ca, Identity};
 use vncgate_test_support::console_api::API_TOKEN;
 use vncgate_test_support::esxi::{Esxi, HostBehavior, HostState, self_signed};
 use vncgate_test_support::gateway::Gateway;
+use vncgate_test_support::process::Run;
 use vncgate_test_support::screen::TcpServer;
 use vncgate_test_support::vcsim::Vm;
-use vncgate_test_support::webmks::{HostSettings, WITHOUT_VNC};
+use vncgate_test_support::webmks::{self, HostSettings, WITHOUT_VNC};
 use vncgate_test_support::websocket::UpgradeResponse;
 use vncgate_test_support::websocket::WebSocket;
 
@@ -44,6 +45,14 @@ impl Site {
     pub(crate) async fn start_with(name: &str, authority: impl FnOnce(Config) -> Config) -> Self {
         let (gateway, esxi) = Gateway::start_webmks(name, authority).await;
         Self { gateway, esxi }
+    }
+
+    /// The same with the shipped configuration of the authority, and literals of Envoy's changed.
+    pub(crate) async fn start_behind(name: &str, envoy: &[(&str, String)]) -> Self {
+        let run = Run::new(name);
+        let ca = Ca::new(&run);
+        let (vcenter, esxi) = webmks::start(&run, &ca).await;
+        Self { gateway: Gateway::over(run, ca, vcenter, |config| config, envoy).await, esxi }
     }
 
     /// A new host of this version with a self-signed certificate for its address, which is its name too.

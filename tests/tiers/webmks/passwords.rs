@@ -151,9 +151,16 @@ async fn a_login_that_fails_says_why() {
     let ip = host(site).await;
     let (login, close) = (VNC_AUTHENTICATION, "the console has closed");
     let garbage = || Script::new(8, &[login]).send_instead(Step::Version, *b"SSH-2.0-x\r\n\r");
+    // A result that is a failure, and a reason of four gigabytes.
+    let nonsense = format!("the console did not accept its password: {}", "\u{fffd}".repeat(27));
     let endless = || Script::new(8, &[login]).send_instead(Step::Result, vec![0xff; 4096]);
     for (name, script, password, reason) in [
-        ("wrong", Script::new(8, &[login]), "wrong", "the console did not accept its password"),
+        (
+            "wrong",
+            Script::new(8, &[login]),
+            "wrong",
+            "the console did not accept its password: Authentication failed",
+        ),
         ("wrong-3", Script::new(3, &[login]), "wrong", "the console did not accept its password"),
         (
             "apple",
@@ -163,12 +170,12 @@ async fn a_login_that_fails_says_why() {
         ),
         (
             "no-type",
-            Script::new(8, &[]),
+            Script::new(8, &[]).send_instead(Step::Security, *b"\0\0\0\0\x10Too many clients"),
             PASSWORD,
-            "the console offers no security type that is known",
+            "the console refuses: Too many clients",
         ),
         ("garbage", garbage(), PASSWORD, "the console does not speak RFB"),
-        ("endless", endless(), PASSWORD, "more was sent than an RFB handshake has"),
+        ("endless", endless(), PASSWORD, &nonsense),
         ("closes", Script::new(8, &[login]).close_at(Step::Challenge), PASSWORD, close),
     ] {
         let server = ScriptedRfb::start(ip, script).await;
