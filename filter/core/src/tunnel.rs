@@ -142,12 +142,15 @@ impl Tunnel {
             }
             // There is no way to send a Close, so the stream ends without one.
             Hold::NotYet if self.closed => outputs.reset = true,
-            Hold::NotYet | Hold::Entering { .. } => {
+            Hold::NotYet => {
                 if self.pending_frames.len() > PENDING_PONGS_MAX {
                     self.pending_frames.clear();
                 }
                 self.pending_frames.extend(frames);
             }
+            // The server's first bytes may be among the pending frames, so none is dropped. The wake-up that releases
+            // them is on its way, and the Pongs until then are within their budget.
+            Hold::Entering { .. } => self.pending_frames.extend(frames),
         }
     }
 

@@ -493,6 +493,21 @@ fn an_open_session_ends_once() {
     assert!(!session.end());
 }
 
+/// Pongs that wait were dropped when too many frames waited, and the server's first bytes with them.
+#[test]
+fn a_ping_before_the_wake_up_costs_no_byte_of_the_server() {
+    let mut envoy = Envoy::new(open());
+    envoy.server(GREETING, false);
+    envoy.server(&[0; 8192], false);
+    envoy.browser(PING);
+    envoy.tick();
+    let messages = envoy.messages();
+    let bytes: usize =
+        messages.iter().filter(|message| message.is_binary()).map(Message::len).sum();
+    assert_eq!(bytes, GREETING.len() + 8192);
+    assert!(messages.iter().any(Message::is_pong), "{messages:?}");
+}
+
 proptest! {
     #[test]
     fn every_byte_of_the_server_arrives_in_order_whatever_happens_around_it(
