@@ -143,17 +143,23 @@ impl Consoles {
                 Ok(Target::Vnc { address, password: machine.vnc_password })
             }
             ValidConsole::Webmks { machine, host, certificate, addresses } => {
+                if let (Some(pins), Some(certificate)) = (&self.host_certificates, &certificate) {
+                    let (service_host, host) = (&record.service_host, &host.reference);
+                    let admitted = pins.admit(service_host, host, certificate.pin()).await;
+                    admitted.map_err(CheckError::HostCertificates)?;
+                }
+                // The last step: a ticket is good for seconds.
                 let console = vcenter.acquire_ticket(&machine.reference, &host).await;
                 let console = console.map_err(|error| ticket_error(record, vcenter, error))?;
-                self.webmks_target(record, &host, certificate, console, &addresses).await
+                self.webmks_target(record, certificate, console, &addresses).await
             }
         }
     }
 
+    /// Where the holder of a ticket connects, if that is an address of the machine's host.
     async fn webmks_target(
         &self,
         record: &Record,
-        host: &Host,
         certificate: Option<HostCertificate>,
         console: WebmksConsole,
         addresses: &[IpAddr],
@@ -165,11 +171,6 @@ impl Consoles {
         }
         let allowed = self.settings.allowed_targets.check_address(ip);
         allowed.map_err(|reason| CheckError::Unavailable { instance, reason })?;
-        if let (Some(pins), Some(certificate)) = (&self.host_certificates, &certificate) {
-            let admitted =
-                pins.admit(&record.service_host, &host.reference, certificate.pin()).await;
-            admitted.map_err(CheckError::HostCertificates)?;
-        }
         let server_name = match &certificate {
             Some(certificate) => certificate.server_name(&console.hosts),
             None => console.hosts.iter().find(|host| is_name(host)).cloned(),
