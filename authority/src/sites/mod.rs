@@ -9,6 +9,7 @@
 
 pub mod tls;
 
+use crate::foreign_text::printable;
 use crate::host_certificates::Pin;
 use crate::http_client::{self, ResponseBodyError};
 use crate::telemetry::Metrics;
@@ -91,7 +92,7 @@ pub struct MachineStatus {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum SiteError {
     /// The other site refused the request.
-    #[error("the site refused with {}: {}", .0.code.as_str(), .0.message)]
+    #[error("the site refused with {}: {}", .0.code.as_str(), printable(&.0.message))]
     Refused(Refusal),
     /// No connection, no TLS, or the connection broke.
     #[error("cannot reach it: {0}")]

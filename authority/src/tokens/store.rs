@@ -2,6 +2,7 @@
 
 use super::record::Record;
 use super::token::TokenHash;
+use crate::foreign_text::printable;
 use async_trait::async_trait;
 use std::collections::HashMap;
 use std::fmt;
@@ -12,7 +13,7 @@ use uuid::Uuid;
 
 /// The store cannot answer now. Callers refuse the request.
 #[derive(Debug, Error)]
-#[error("the token store is unavailable: {0}")]
+#[error("the token store is unavailable: {}", printable(.0))]
 pub struct StoreUnavailable(pub String);
 
 impl From<serde_json::Error> for StoreUnavailable {

@@ -76,7 +76,11 @@ impl Vcenters {
 
     /// The vCenter with this service host.
     pub fn by_service_host(&self, service_host: &str) -> Option<&Arc<Vcenter>> {
-        self.iter().find(|vcenter| vcenter.service_host() == service_host)
+        self.entry_of(service_host).map(|entry| &entry.vcenter)
+    }
+
+    fn entry_of(&self, service_host: &str) -> Option<&VcenterEntry> {
+        self.entries.iter().find(|entry| entry.vcenter.service_host() == service_host)
     }
 
     /// Finds the machine with this instance UUID within `scope`, in the vCenters with this `hypervisor`, or in any. Asks
@@ -91,8 +95,11 @@ impl Vcenters {
         hypervisor: Option<&str>,
         scope: &Scope,
     ) -> Result<LocatedMachine<'_>, LocateError> {
-        let candidates = match (hypervisor, scope) {
-            (Some(name), Scope::Everything) => self.find_by_hypervisor(name).await?,
+        // A cluster elsewhere may have a name that contains a service host's.
+        let named = hypervisor.and_then(|name| self.entry_of(name));
+        let candidates = match (named, hypervisor, scope) {
+            (Some(entry), _, _) => vec![entry],
+            (None, Some(name), Scope::Everything) => self.find_by_hypervisor(name).await?,
             _ => self.entries.iter().collect(),
         };
         let mut results: FuturesUnordered<_> = candidates
@@ -199,7 +206,7 @@ impl Vcenters {
     /// clusters again.
     async fn find_by_hypervisor(&self, name: &str) -> Result<Vec<&VcenterEntry>, LocateError> {
         let matching = || -> Vec<&VcenterEntry> {
-            self.entries.iter().filter(|entry| entry.has_name(name)).collect()
+            self.entries.iter().filter(|entry| entry.hypervisors.include(name)).collect()
         };
         let matches = matching();
         if !matches.is_empty() {
@@ -229,11 +236,6 @@ impl VcenterEntry {
         let vcenter = Arc::new(vcenter);
         let listings = Listings::new(Arc::clone(&vcenter));
         Self { vcenter, hypervisors: Hypervisors::new(hypervisors), listings }
-    }
-
-    /// `os-getVNCConsoleVmware` accepts the service host in place of a hypervisor.
-    fn has_name(&self, name: &str) -> bool {
-        self.vcenter.service_host() == name || self.hypervisors.include(name)
     }
 
     async fn discover(&self) -> Result<(), VcenterError> {

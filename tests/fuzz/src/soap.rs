@@ -1,5 +1,6 @@
 //! vCenter's replies against another XML reader, and strings of users on their way into requests.
 
+use crate::foreign_text::FOREIGN_TEXT_LIMIT;
 use crate::vcenter::soap::{self, ServiceContent, SoapError};
 use arbitrary::Arbitrary;
 use roxmltree::{Document, Node};
@@ -45,7 +46,8 @@ fn read(reply: &[u8]) {
     assert!(read <= 1, "one document is two replies");
     for unanswered in results.into_iter().flatten() {
         if let SoapError::Fault(fault) = unanswered {
-            assert!(fault.message.chars().count() <= soap::FAULT_MESSAGE_LIMIT);
+            assert!(fault.message.chars().count() <= FOREIGN_TEXT_LIMIT);
+            assert!(!fault.to_string().contains(char::is_control), "a line of its own");
         }
     }
     let Ok(text) = std::str::from_utf8(reply) else { return };
@@ -86,6 +88,7 @@ fn write(text: &str) {
         session_manager: text.to_owned(),
         view_manager: text.to_owned(),
         full_name: String::new(),
+        api_version: None,
         instance_uuid: None,
     };
     for request in [

@@ -67,6 +67,70 @@ fn a_page_of_properties_is_read_with_its_entities_and_references() {
     assert_eq!(host.property("name"), Some("esx<1>.example.com"));
 }
 
+/// One odd value must not take the other objects of the page with it.
+#[test]
+fn an_odd_value_is_a_missing_property() {
+    for (value, odd) in [
+        ("<val xsi:type=\"OptionValue\"><key>k</key></val>", true),
+        ("<val xsi:type=\"LocalizedMethodFault\"/>", true),
+        ("<val xsi:type=\"ArrayOfByte\"><byte>-1</byte></val>", true),
+        ("<val xsi:type=\"ArrayOfByte\"><byte>128</byte><byte>65</byte></val>", true),
+        ("", true),
+        ("<val xsi:type=\"ArrayOfByte\"><byte>65</byte></val>", false),
+        ("<val xsi:type=\"ArrayOfOptionValue\"/>", false),
+        ("<val xsi:type=\"ArrayOfHostVirtualNic\"><HostVirtualNic/></val>", false),
+    ] {
+        let property = format!("<propSet><name>p</name>{value}</propSet><missingSet>");
+        let page = read_page(&envelope(&PAGE.replace("<missingSet>", &property))).unwrap();
+        let [machine, host] = page.objects.as_slice() else { panic!("{page:?}") };
+        assert_eq!(machine.missing.iter().any(|(path, _)| path == "p"), odd, "{value}");
+        assert_eq!(machine.property("p").is_none(), odd, "{value}");
+        assert_eq!(host.property("name"), Some("esx<1>.example.com"));
+    }
+}
+
+#[test]
+fn of_options_those_of_vnc_are_kept_and_of_interfaces_the_addresses() {
+    let option = |key: &str, value: &str| {
+        format!(
+            "<OptionValue><key>{key}</key><value xsi:type=\"xsd:string\">{value}</value></OptionValue>"
+        )
+    };
+    let options = [
+        option("remotedisplay.VNC.port", "5901"),
+        option("guestinfo.x", "1"),
+        option("ä", "2"),
+        option(" RemoteDisplay.vnc.enabled", "TRUE"),
+    ];
+    let interface = |ip: &str| {
+        format!("<HostVirtualNic><device>vmk0</device><spec><ip>{ip}</ip></spec></HostVirtualNic>")
+    };
+    let interfaces = [
+        interface(
+            "<dhcp>false</dhcp><ipAddress>192.0.2.5</ipAddress><subnetMask>255.0.0.0</subnetMask>",
+        ),
+        interface(
+            "<ipV6Config><ipV6Address><ipAddress>2001:db8::5</ipAddress><prefixLength>64</prefixLength>\
+             </ipV6Address><ipV6Address><ipAddress>fe80::5</ipAddress></ipV6Address></ipV6Config>",
+        ),
+    ];
+    let properties = format!(
+        "<propSet><name>config.extraConfig</name><val xsi:type=\"ArrayOfOptionValue\">{}</val></propSet>\
+         <propSet><name>vnic</name><val xsi:type=\"ArrayOfHostVirtualNic\">{}</val></propSet><missingSet>",
+        options.concat(),
+        interfaces.concat()
+    );
+    let page = read_page(&envelope(&PAGE.replace("<missingSet>", &properties))).unwrap();
+    let machine = &page.objects[0];
+    let port: Vec<_> = machine.options("RemoteDisplay.vnc.port").map(|(_, value)| value).collect();
+    assert_eq!(port, ["5901", "5901"], "the keyed one of the page, and the one of the array");
+    let enabled: Vec<_> = machine.options("RemoteDisplay.vnc.enabled").collect();
+    assert_eq!(enabled, [(" RemoteDisplay.vnc.enabled", "TRUE")]);
+    assert!(!format!("{machine:?}").contains("guestinfo"), "{machine:?}");
+    let addresses = machine.property("vnic").unwrap().split_whitespace().collect::<Vec<_>>();
+    assert_eq!(addresses, ["192.0.2.5", "2001:db8::5", "fe80::5"]);
+}
+
 #[test]
 fn no_objects_and_no_machine_are_answers() {
     let nothing = envelope("<RetrievePropertiesExResponse xmlns=\"urn:vim25\"/>");
