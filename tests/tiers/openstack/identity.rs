@@ -156,7 +156,7 @@ async fn an_application_credential_may_do_what_its_access_rules_allow() {
         let rules = rules.iter().map(rule).collect();
         cloud.keystone.restricted_token(MEMBER, TENANT, rules).await
     };
-    let issue = "/v2.1/servers/{server_id}/action";
+    let issue = "/v2.1/servers/{server_id}/remote-consoles";
     for (rules, may_list, may_issue) in [
         (&[("compute", "GET", "/v2.1/servers")][..], true, false),
         (&[("compute", "POST", issue)], false, true),
