@@ -24,20 +24,21 @@ pub fn printable(text: &str) -> String {
     printable_within(text, FOREIGN_TEXT_LIMIT)
 }
 
-/// The first `limit` characters of a text, in which [invisible](is_invisible) characters are escaped: `\u{1b}`. A text that
-/// was cut ends with `…`.
+/// The text in one line, with [invisible](is_invisible) characters escaped (`\u{1b}`). If that is longer than `limit`
+/// characters, the first `limit` of them and `…`.
 pub fn printable_within(text: &str, limit: usize) -> String {
     let mut shown = String::new();
-    for (index, character) in text.chars().enumerate() {
-        if index == limit {
-            shown.push('…');
-            break;
-        }
+    // Each character becomes at least one, so one more than fit tells that the rest is cut.
+    for character in text.chars().take(limit + 1) {
         if is_invisible(character) {
             shown.extend(character.escape_debug());
         } else {
             shown.push(character);
         }
+    }
+    if let Some((end, _)) = shown.char_indices().nth(limit) {
+        shown.truncate(end);
+        shown.push('…');
     }
     shown
 }
@@ -65,12 +66,14 @@ mod tests {
             ("web-1 (ü, 東京, \u{1f600})", "web-1 (ü, 東京, \u{1f600})"),
             ("\u{1b}[31m\r\n\t", "\\u{1b}[31m\\r\\n\\t"),
             ("\u{9b}2J\u{7f}", "\\u{9b}2J\\u{7f}"),
-            ("no\n2026-01-01 granted", "no\\n2026-01-01 granted"),
-            ("a\u{202e}b\u{2028}c\u{feff}", "a\\u{202e}b\\u{2028}c\\u{feff}"),
-            ("12345678901234567890123", "12345678901234567890123"),
-            ("12345678901234567890123x", "12345678901234567890123…"),
+            ("no\n2026 granted", "no\\n2026 granted"),
+            ("a\u{202e}b\u{2028}c", "a\\u{202e}b\\u{2028}c"),
+            ("\u{feff}", "\\u{feff}"),
+            ("123456789012345678901234", "123456789012345678901234"),
+            ("123456789012345678901234x", "123456789012345678901234…"),
+            ("12345678901234567890\u{1b}", "12345678901234567890\\u{1…"),
         ] {
-            assert_eq!(printable_within(text, 23), shown);
+            assert_eq!(printable_within(text, 24), shown);
         }
     }
 

@@ -9,10 +9,10 @@
 
 pub mod tls;
 
-use crate::foreign_text::printable;
 use crate::host_certificates::Pin;
 use crate::http_client::{self, ResponseBodyError};
 use crate::telemetry::Metrics;
+use crate::text::printable;
 use crate::tokens::TokenHash;
 use crate::vcenter::machine::PowerState;
 use reqwest::StatusCode;

@@ -2,7 +2,7 @@
 
 use super::record::Record;
 use super::token::TokenHash;
-use crate::foreign_text::printable;
+use crate::text::printable;
 use async_trait::async_trait;
 use std::collections::HashMap;
 use std::fmt;

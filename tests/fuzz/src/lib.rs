@@ -18,8 +18,8 @@ pub mod check;
 mod console;
 mod envoy;
 /// The authority's own source, which its vSphere codec uses.
-#[path = "../../../authority/src/foreign_text.rs"]
-mod foreign_text;
+#[path = "../../../authority/src/text.rs"]
+mod text;
 pub mod rfb;
 pub mod session;
 pub mod soap;

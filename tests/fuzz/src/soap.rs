@@ -1,6 +1,6 @@
 //! vCenter's replies against another XML reader, and strings of users on their way into requests.
 
-use crate::foreign_text::FOREIGN_TEXT_LIMIT;
+use crate::text::FOREIGN_TEXT_LIMIT;
 use crate::vcenter::soap::{self, ServiceContent, SoapError};
 use arbitrary::Arbitrary;
 use roxmltree::{Document, Node};

@@ -1,14 +1,19 @@
 //! Stalled, many and endless requests leave room for the others.
 
 use crate::fixture::{
-    UNKNOWN_TOKEN, assert_serves, gateway, gateway_with_echo, raw_answer_to, status_of,
+    ESXI, UNKNOWN_TOKEN, assert_serves, gateway, gateway_with_echo, raw_answer_to, status_of,
 };
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use vncgate_authority::tokens::TokenHash;
+use vncgate_test_support::authority::Config;
 use vncgate_test_support::console_api::API_TOKEN;
+use vncgate_test_support::gateway::Gateway;
 use vncgate_test_support::http2::Http2;
+use vncgate_test_support::screen::TcpServer;
 use vncgate_test_support::session::assert_echoes;
 use vncgate_test_support::wait::{until, within};
 use vncgate_test_support::websocket::{Upgrade, connect};
@@ -227,4 +232,70 @@ async fn cve_2015_1779_endless_headers() {
         assert!(sent < 8 * 1024 * 1024, "{sent} bytes were taken");
     }
     assert_serves(gateway).await;
+}
+
+/// Requests whose bodies do not come held all requests that Envoy lets wait for the authority, ten seconds each: page, API
+/// and status were shut for everybody. They are one client's and one caller's, who is refused.
+#[tokio::test]
+async fn one_caller_s_requests_without_bodies_leave_room_for_others() {
+    const CONNECTIONS: usize = 22;
+    const REQUESTS: usize = 100;
+    // `concurrent_requests` of the shipped configuration.
+    const MOST: usize = 128;
+    const BYSTANDER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 5, 3));
+    let mallory = format!(
+        "[[auth.api_token]]\nname = \"mallory\"\nsha256 = \"{}\"\n\n[[auth.api_token]]\nname = \"portal\"",
+        TokenHash::of("mallory's token")
+    );
+    let change = |config: Config| config.with("[[auth.api_token]]\nname = \"portal\"", &mallory);
+    let gateway = Gateway::start_with("bodies", change, &[]).await;
+    let echo = TcpServer::echo(ESXI).await;
+    let token = gateway.token_for(echo.address()).await;
+    let url =
+        format!("{}/v2.1/servers/5d93eed6-a1b7-5668-903c-b43c7c81d44c/action", gateway.envoy.url());
+
+    let mut flood = tokio::task::JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        let connection = Http2::connect(&gateway.envoy).await;
+        for _ in 0..REQUESTS {
+            let request = http::Request::post(&url)
+                .header("x-auth-token", "mallory's token")
+                .header("content-type", "application/json")
+                .header("content-length", "100");
+            let request = request.body(()).expect("a request");
+            let connection = connection.clone();
+            flood.spawn(async move { connection.send(request).await.map(|answer| answer.0) });
+        }
+    }
+    let begun = Instant::now();
+    let mut slowest = Duration::ZERO;
+    for _ in 0..5 {
+        for (request, status) in [
+            (format!("GET /console/status HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"), 200),
+            ("GET /console.html HTTP/1.1\r\n".to_owned(), 200),
+            (format!("GET /v1/vms?name=a HTTP/1.1\r\nX-Auth-Token: {API_TOKEN}\r\n"), 200),
+        ] {
+            let asked = Instant::now();
+            let answer =
+                raw_answer_to(BYSTANDER, &gateway.envoy, &format!("{request}Host: x\r\n\r\n"))
+                    .await;
+            assert_eq!(
+                status_of(&answer),
+                status,
+                "after {:?}: {request}: {answer}",
+                begun.elapsed()
+            );
+            slowest = slowest.max(asked.elapsed());
+        }
+    }
+    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+    let mut answers = BTreeMap::<_, usize>::new();
+    while let Some(answer) = flood.join_next().await {
+        *answers.entry(answer.expect("it ends").unwrap_or(0)).or_default() += 1;
+    }
+    println!("answers {answers:?} within {:?}; a bystander waited {slowest:?}", begun.elapsed());
+    // Those that were under way are answered when their time is over.
+    let refused = answers.get(&429).copied().unwrap_or(0);
+    assert!(refused > CONNECTIONS * REQUESTS / 2, "{answers:?}");
+    assert!(answers.get(&400).copied().unwrap_or(0) >= MOST / 2, "{answers:?}");
 }

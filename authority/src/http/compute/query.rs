@@ -5,11 +5,12 @@ use super::document::{Server, State as ServerState};
 use super::microversion::Microversion;
 use super::schema::{additional, python};
 use crate::http::error::ApiError;
-use crate::vcenter::machine::VirtualMachine;
 use crate::vcenter::vcenters::LocatedMachine;
 use axum::Json;
 use regex::{Regex, RegexBuilder};
 use serde_json::{Value, json};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 use url::form_urlencoded;
 
 /// nova's `[api] max_limit`: servers in one response.
@@ -22,6 +23,10 @@ const PATTERNS: usize = 4;
 /// Memory that a compiled pattern may take, in bytes, and as much again while it is matched. A class of Unicode's letters,
 /// `\w`, takes some 60 KiB each time that it is repeated.
 const COMPILED_LIMIT: usize = 256 * 1024;
+
+/// How long the names of all machines together may be matched. Ten thousand names take some milliseconds with an ordinary
+/// pattern, and a minute with one that is made for it.
+const MATCHING_LIMIT: Duration = Duration::from_millis(500);
 
 /// Most parameters in one query. Those that may be repeated are compared with every machine.
 const PARAMETERS: usize = 100;
@@ -116,6 +121,8 @@ pub(super) struct Query {
     marker: Option<String>,
     /// All parameters but the marker, for the link to the next page.
     others: Vec<(String, String)>,
+    /// Nanoseconds for which names were matched.
+    spent: AtomicU64,
 }
 
 impl Query {
@@ -162,9 +169,27 @@ impl Query {
         Ok(query)
     }
 
-    /// Does the name match?
-    pub(super) fn matches_name(&self, machine: &VirtualMachine) -> bool {
-        self.names.iter().all(|pattern| pattern.matches(&machine.name))
+    /// Does the name match? No name does once the time for them is over.
+    pub(super) fn matches_name(&self, name: &str) -> bool {
+        if self.names.is_empty() {
+            return true;
+        }
+        if self.in_time().is_err() {
+            return false;
+        }
+        let started = Instant::now();
+        let matches = self.names.iter().all(|pattern| pattern.matches(name));
+        let spent = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.spent.fetch_add(spent, Ordering::Relaxed);
+        matches
+    }
+
+    /// Whether every name was matched. To be asked when all are.
+    pub(super) fn in_time(&self) -> Result<(), ApiError> {
+        if Duration::from_nanos(self.spent.load(Ordering::Relaxed)) < MATCHING_LIMIT {
+            return Ok(());
+        }
+        Err(ApiError::bad_request("The names in the query take too long to compare."))
     }
 
     /// Does the rest match?
@@ -268,7 +293,6 @@ impl<'a> Page<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::{Duration, Instant};
 
     fn message(query: &str, version: Microversion) -> String {
         match Query::parse(query, version).unwrap_err() {
@@ -327,6 +351,32 @@ mod tests {
             let query = format!("name={ordinary}&").repeat(4);
             assert!(Query::parse(&query, Microversion::MAX).is_ok(), "{ordinary}");
         }
+    }
+
+    #[test]
+    fn names_are_not_matched_for_longer_than_half_a_second() {
+        let query = Query::parse("name=web", Microversion::MAX).unwrap();
+        assert!(query.matches_name("web-1") && !query.matches_name("db-1"));
+        assert_eq!(query.in_time(), Ok(()));
+        query.spent.fetch_add(500_000_000, Ordering::Relaxed);
+        assert!(!query.matches_name("web-1"));
+        assert!(query.in_time().is_err());
+
+        // Each name leads to states that no name before it did.
+        let expensive = "name=(%3F:[ab].{60}|b.{50}|a.{40})[c-y]";
+        let query = Query::parse(expensive, Microversion::MAX).unwrap();
+        let mut seed = 1_u64;
+        let mut letter = || {
+            // Knuth's MMIX generator.
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            if seed >> 63 == 0 { 'a' } else { 'b' }
+        };
+        let names: Vec<String> = (0..20_000).map(|_| (0..80).map(|_| letter()).collect()).collect();
+        let started = Instant::now();
+        assert!(!names.iter().any(|name| query.matches_name(name)));
+        assert!(started.elapsed() < 4 * MATCHING_LIMIT, "{:?}", started.elapsed());
     }
 
     #[test]

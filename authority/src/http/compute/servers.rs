@@ -6,6 +6,7 @@ use super::query::{Page, Query};
 use crate::http::app::App;
 use crate::http::error::ApiError;
 use crate::identity::policy::Right;
+use crate::vcenter::machine::VirtualMachine;
 use axum::Json;
 use axum::extract::{Extension, Path, RawQuery, State};
 use serde::Deserialize;
@@ -70,11 +71,12 @@ async fn page<'a>(
         warn!(%error, "cannot parse a query");
         ApiError::unavailable("The query cannot be parsed now. Try again later.")
     })??;
-    let by_name = |machine: &_| query.matches_name(machine);
+    let by_name = |machine: &VirtualMachine| query.matches_name(&machine.name);
     let (located, failed) = app.consoles.vcenters().list(scope, by_name).await;
     if let ([], [(_, error), ..]) = (&located[..], &failed[..]) {
         return Err(ApiError::of_vcenter(error));
     }
+    query.in_time()?;
     let matching = located.into_iter().filter(|located| query.matches_rest(located));
     let mut servers: Vec<Server<'_>> = matching.filter_map(Server::new).collect();
     servers.sort_by(|a, b| {

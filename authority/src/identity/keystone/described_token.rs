@@ -3,6 +3,7 @@
 use super::error::KeystoneError;
 use crate::identity::access_rules::AccessRules;
 use crate::identity::caller::{Caller, KeystoneScope};
+use crate::text::printable;
 use serde::Deserialize;
 use serde_json::Value;
 use std::time::SystemTime;
@@ -66,7 +67,8 @@ impl DescribedToken {
     /// Reads the body of a successful `GET /v3/auth/tokens`.
     pub(super) fn parse(body: &[u8]) -> Result<Self, KeystoneError> {
         let description: Description = serde_json::from_slice(body)
-            .map_err(|error| KeystoneError::Malformed(error.to_string()))?;
+            // It may quote what Keystone sent.
+            .map_err(|error| KeystoneError::Malformed(printable(&error.to_string())))?;
         Ok(description.token)
     }
 
@@ -79,6 +81,7 @@ impl DescribedToken {
             return Ok(None);
         }
         let expires_at = humantime::parse_rfc3339(&self.expires_at)
+            // It may quote what Keystone sent.
             .map_err(|error| KeystoneError::Malformed(format!("expires_at: {error}")))?;
         let roles = match &self.project {
             Some(_) => self.roles.iter().map(|role| &role.name).collect(),
