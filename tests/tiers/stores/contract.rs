@@ -10,6 +10,7 @@ use uuid::Uuid;
 use vncgate_authority::tokens::{
     Limit, LimitReached, PutError, Record, TOKENS_PER_INSTANCE, TokenLimits, TokenStore,
 };
+use vncgate_authority::vcenter::scope::{Container, ContainerKind, Locator};
 
 macro_rules! on_every_store {
     ($($test:ident)*) => {
@@ -48,6 +49,11 @@ on_every_store! {
 async fn what_one_replica_puts_the_other_gets(Replicas { one, other }: Replicas) {
     let record = Record {
         host: "esx-\"ü\"\r\n.example.com".to_owned(),
+        containers: Some(vec![Container {
+            service_host: "vcenter-a".to_owned(),
+            kind: ContainerKind::Folder,
+            locator: Locator::Path("DC0/vm/tenant%2fa".to_owned()),
+        }]),
         expires_at: SystemTime::UNIX_EPOCH + TTL,
         ..record(Uuid::new_v4())
     };
