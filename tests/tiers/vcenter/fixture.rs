@@ -57,7 +57,8 @@ impl Site {
     pub(crate) fn machine(&self) -> (Vm, u16) {
         static MACHINES: AtomicUsize = AtomicUsize::new(0);
         static PORTS: AtomicU16 = AtomicU16::new(5901);
-        let name = format!("vm-{}", MACHINES.fetch_add(1, Ordering::Relaxed));
+        // Not "vm-N": govc would take that for the id of another machine.
+        let name = format!("machine-{}", MACHINES.fetch_add(1, Ordering::Relaxed));
         let port = PORTS.fetch_add(1, Ordering::Relaxed);
         (self.vcenter.create_vm(&name, ESXI, port), port)
     }

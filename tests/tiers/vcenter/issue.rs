@@ -27,6 +27,8 @@ async fn a_console_is_where_vcenter_says() {
             "power_state": "poweredOn",
             "protocol": "vnc",
             "expires_at": grant.body["expires_at"],
+            "single_use": false,
+            "origin": null,
         })
     );
 }
