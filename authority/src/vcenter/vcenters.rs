@@ -95,16 +95,9 @@ impl Vcenters {
         hypervisor: Option<&str>,
         scope: &Scope,
     ) -> Result<LocatedMachine<'_>, LocateError> {
-        // A cluster elsewhere may have a name that contains a service host's.
-        let named = hypervisor.and_then(|name| self.entry_of(name));
-        let candidates = match (named, hypervisor, scope) {
-            (Some(entry), _, _) => vec![entry],
-            (None, Some(name), Scope::Everything) => self.find_by_hypervisor(name).await?,
-            _ => self.entries.iter().collect(),
-        };
+        let candidates = self.candidates(hypervisor, scope).await?;
         let mut results: FuturesUnordered<_> = candidates
             .into_iter()
-            .filter(|entry| scope.reaches(entry.vcenter.service_host()))
             .map(|entry| async move { (entry, entry.find(instance, hypervisor, scope).await) })
             .collect();
         let (mut found, mut failure) = (Vec::new(), None);
@@ -146,6 +139,23 @@ impl Vcenters {
                 }
                 Ok(entry.located(machine))
             }
+        }
+    }
+
+    /// The vCenters to ask for a machine. For a caller with a limited scope those that the scope reaches: whether a
+    /// cluster of that name exists elsewhere must make no difference.
+    async fn candidates(
+        &self,
+        hypervisor: Option<&str>,
+        scope: &Scope,
+    ) -> Result<Vec<&VcenterEntry>, LocateError> {
+        let reached = |entry: &&VcenterEntry| scope.reaches(entry.vcenter.service_host());
+        // A service host first: a cluster elsewhere may have a name that contains it.
+        let named = hypervisor.and_then(|name| self.entry_of(name)).filter(reached);
+        match (named, hypervisor, scope) {
+            (Some(entry), _, _) => Ok(vec![entry]),
+            (None, Some(name), Scope::Everything) => self.find_by_hypervisor(name).await,
+            _ => Ok(self.entries.iter().filter(reached).collect()),
         }
     }
 
