@@ -125,9 +125,12 @@ async fn either_authority_knows_the_other_s_tokens(pair: Pair) {
     assert!(metrics.contains(counted), "{metrics}");
     if store.kind() == "redis" {
         let keys = store.redis_cli(&["KEYS", "*"]);
-        assert_eq!(keys.lines().count(), 2, "{keys}");
-        let content =
-            store.redis_cli(&["MGET", keys.lines().find(|key| key.contains("token:")).unwrap()]);
+        // The token, the list of its machine and the count of its caller.
+        assert_eq!(keys.lines().count(), 3, "{keys}");
+        let content = store.redis_cli(&[
+            "MGET",
+            keys.lines().find(|key| key.starts_with("vncgate:token:")).unwrap(),
+        ]);
         assert!(content.contains(&vm.instance_uuid), "{content}");
         assert!(
             !keys.contains(&token) && !content.contains(&token),
