@@ -67,8 +67,10 @@ impl PageUrl {
             return Err(format!("must have {TOKEN_PLACEHOLDER} after the host"));
         }
         let own_page = url.path().ends_with(OWN_PAGE);
-        let read = form_urlencoded::parse(url.fragment().unwrap_or_default().as_bytes())
-            .any(|(name, value)| name == "token" && value == token);
+        // As the page does, take the first of several.
+        let mut parameters = form_urlencoded::parse(url.fragment().unwrap_or_default().as_bytes());
+        let read =
+            parameters.find(|(name, _)| name == "token").is_some_and(|(_, read)| read == token);
         if own_page && !read {
             return Err(format!(
                 "must end with {OWN_PAGE}#token={TOKEN_PLACEHOLDER}: that page reads the token from the fragment"
@@ -123,6 +125,8 @@ mod tests {
             "https://x/console.html?token={token}",
             "https://x/console.html#{token}",
             "https://x/console.html#/token={token}",
+            "https://x/console.html#TOKEN={token}",
+            "https://x/console.html#token=&token={token}",
             "https://x/console.html#path=websockify%3Ftoken%3D{token}",
             "https://x/novnc/../console.html?token={token}",
             // nova's `?token=` would go into the fragment, or be a part of another parameter.
