@@ -14,7 +14,7 @@ use crate::sites::Sites;
 use crate::sites::tls::PeerAcceptor;
 use crate::telemetry::Metrics;
 use crate::throttle::Throttle;
-use crate::tokens::{MemcachedStore, MemoryStore, RedisStore, StoreUnavailable, TokenStore};
+use crate::tokens::{MemcachedStore, MemoryStore, RedisStore, TokenStore};
 use crate::vcenter::vcenters::{VcenterEntry, Vcenters};
 use crate::vcenter::{Endpoint, Vcenter};
 use std::io;
@@ -52,9 +52,6 @@ pub enum ServeError {
     /// The HTTP client for other sites cannot be made.
     #[error("other sites: {0}")]
     Sites(reqwest::Error),
-    /// The client for the token store cannot be made.
-    #[error(transparent)]
-    Store(StoreUnavailable),
     /// The HTTP client for Keystone cannot be made.
     #[error("Keystone: {0}")]
     Keystone(reqwest::Error),
@@ -83,7 +80,7 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     } = config;
     let metrics = Arc::new(Metrics::new());
     let vcenters = build_vcenters(vcenters, &metrics)?;
-    let store = build_store(tokens, &metrics)?;
+    let store = build_store(tokens, &metrics);
     let host_certificates = match host_certificates {
         Some(file) => Some(Arc::new(create_host_certificates(file).await?)),
         None => None,
@@ -187,20 +184,17 @@ fn build_vcenters(
     Ok(Vcenters::new(entries.collect::<Result<_, _>>()?))
 }
 
-fn build_store(
-    config: TokensConfig,
-    metrics: &Arc<Metrics>,
-) -> Result<Box<dyn TokenStore>, ServeError> {
+fn build_store(config: TokensConfig, metrics: &Arc<Metrics>) -> Box<dyn TokenStore> {
     let metrics = Arc::clone(metrics);
-    Ok(match config {
+    match config {
         TokensConfig::Memory { capacity } => Box::new(MemoryStore::new(capacity)),
         TokensConfig::Memcached { address, timeout } => {
             Box::new(MemcachedStore::new(address, timeout, metrics))
         }
-        TokensConfig::Redis { client, timeout } => {
-            Box::new(RedisStore::new(*client, timeout, metrics).map_err(ServeError::Store)?)
+        TokensConfig::Redis { server, timeout } => {
+            Box::new(RedisStore::new(*server, timeout, metrics))
         }
-    })
+    }
 }
 
 async fn bind(address: &ListenAddress, name: &str) -> Result<Listener, ServeError> {

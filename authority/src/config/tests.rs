@@ -409,13 +409,18 @@ fn a_store_on_the_network_has_an_address_and_limits() {
     );
     let tokens = tokens.unwrap();
     assert!(!format!("{tokens:?}").contains("p&ss"), "{tokens:?}");
-    let TokensConfig::Redis { client, timeout } = tokens else { panic!("{tokens:?}") };
+    let TokensConfig::Redis { server, timeout } = tokens else { panic!("{tokens:?}") };
     assert_eq!(timeout, Duration::from_secs(1));
-    let info = client.get_connection_info();
-    assert_eq!(info.addr().to_string(), "redis.example.com:6380");
-    assert_eq!(info.redis_settings().db(), 3);
-    assert_eq!(info.redis_settings().username(), Some("vncgate"));
-    assert_eq!(info.redis_settings().password(), Some("p&ss<w>"));
+    assert_eq!((server.host.as_str(), server.port), ("redis.example.com", 6380));
+    assert!(server.tls.is_some());
+    assert_eq!(server.settings.db(), 3);
+    assert_eq!(server.settings.username(), Some("vncgate"));
+    assert_eq!(server.settings.password(), Some("p&ss<w>"));
+
+    let tokens = folder.tokens("store = 'redis'\nurl = 'redis://[::1]'").unwrap();
+    let TokensConfig::Redis { server, .. } = tokens else { panic!("{tokens:?}") };
+    assert_eq!((server.host.as_str(), server.port), ("::1", 6379));
+    assert!(server.tls.is_none());
 }
 
 #[test]

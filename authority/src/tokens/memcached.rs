@@ -7,57 +7,73 @@
 //!
 //! A token is good while its record exists *and* its machine's list names it. memcached changes one key at a
 //! time and evicts at will. With this rule, one deletion revokes all tokens of a machine, and no interrupted
-//! operation or eviction leaves a token that cannot be revoked. Of replicas that take one token, the one that
-//! deletes its record gets it. Lists are written by compare-and-swap (`ms` with `C`, of memcached's meta
-//! protocol).
+//! operation or eviction leaves a token that cannot be revoked. A revocation answers when the records are gone as
+//! well. Of replicas that take one token, the one that deletes its record gets it. Lists are written by
+//! compare-and-swap (`ms` with `C`, of memcached's meta protocol).
 //!
 //! Tokens expire by memcached's clock, in whole seconds: a token may live up to a second less than configured.
 
+mod connection;
+
 use super::record::Record;
-use super::remote::Remote;
+use super::remote::{Exchanged, Remote, Server};
 use super::store::{StoreUnavailable, TOKENS_PER_INSTANCE, TokenStore};
 use super::token::TokenHash;
 use crate::telemetry::Metrics;
-use async_memcached::{Client, Error, MetaProtocol, MetaValue, Status};
 use async_trait::async_trait;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use connection::{Condition, Connection, ConnectionError, Item};
+use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::sync::Semaphore;
 use tracing::warn;
 use uuid::Uuid;
 
 const TOKEN_KEYS: &str = "vncgate:token:";
 const INSTANCE_KEYS: &str = "vncgate:instance:";
 
-/// Connections of one authority, at most. A connection carries one call at a time, each well below a
-/// millisecond, and memcached accepts 1,024 connections by default, from all of its clients together.
-const CONNECTIONS: usize = 32;
+/// Written to find out whether memcached can be written to.
+const PROBE_KEY: &str = "vncgate:probe";
 
 /// How often a write is retried when another writer changed the list first. Of concurrent writers one always
 /// succeeds, so only this many concurrent callers for one machine exhaust it.
 const ATTEMPTS: usize = 64;
 
 /// A store in memcached. Connects when it is called, and again whenever a connection is lost.
-pub struct MemcachedStore {
-    pool: Pool,
-    remote: Remote,
-}
+pub struct MemcachedStore(Remote<Memcached>);
 
 impl MemcachedStore {
     /// Creates the store at `address`, `HOST:PORT`. No method takes longer than `timeout`.
     pub fn new(address: String, timeout: Duration, metrics: Arc<Metrics>) -> Self {
-        Self { pool: Pool::new(address), remote: Remote::new(timeout, metrics) }
+        Self(Remote::new(Memcached(address), timeout, metrics))
     }
 
     /// Runs `exchange` on a connection, and counts it as `operation`.
-    async fn run<T, F: Future<Output = (Client, Result<T, Failure>)>>(
+    async fn run<T, F: Future<Output = Exchanged<Memcached, T>>>(
         &self,
         operation: &'static str,
-        exchange: impl Fn(Client) -> F,
+        exchange: impl Fn(Connection) -> F,
     ) -> Result<T, StoreUnavailable> {
-        self.remote.call(operation, self.pool.run(exchange)).await
+        let exchange = |mut connection: Connection| {
+            connection.begin();
+            exchange(connection)
+        };
+        self.0.call(operation, exchange).await
+    }
+}
+
+/// A memcached at `HOST:PORT`.
+struct Memcached(String);
+
+impl Server for Memcached {
+    type Connection = Connection;
+    type Error = Failure;
+
+    async fn connect(&self) -> Result<Connection, Failure> {
+        Ok(Connection::connect(&self.0).await.map_err(ConnectionError::Io)?)
+    }
+
+    fn is_lost(error: &Failure) -> bool {
+        matches!(error, Failure::Memcached(ConnectionError::Io(_)))
     }
 }
 
@@ -114,11 +130,11 @@ impl TokenStore for MemcachedStore {
     }
 
     async fn ping(&self) -> Result<(), StoreUnavailable> {
-        let exchange = |mut client: Client| async move {
-            let version = client.version().await;
-            (client, version.map_err(Failure::from))
+        let exchange = |mut client: Connection| async move {
+            let written = client.set(PROBE_KEY, "", Condition::None, 1).await;
+            (client, written.map_err(Failure::from))
         };
-        self.run("ping", exchange).await.map(|_version| ())
+        self.run("ping", exchange).await.map(|_written| ())
     }
 }
 
@@ -126,7 +142,7 @@ impl TokenStore for MemcachedStore {
 #[derive(Debug, Error)]
 enum Failure {
     #[error(transparent)]
-    Memcached(#[from] Error),
+    Memcached(#[from] ConnectionError),
     #[error("others changed the machine's list {ATTEMPTS} times meanwhile")]
     Contended,
     #[error("it holds something else under a key of vncgate's")]
@@ -138,36 +154,33 @@ enum Failure {
 /// Stores the record and adds its token to the machine's list. Returns how many live tokens were dropped from
 /// the list.
 async fn put(
-    client: &mut Client,
+    client: &mut Connection,
     token: TokenHash,
     instance: Uuid,
     record: &str,
     seconds: u64,
 ) -> Result<usize, Failure> {
-    let flags = [&*format!("T{seconds}")];
-    client.meta_set(token_key(token), record, false, None, Some(&flags)).await?;
+    client.set(&token_key(token), record, Condition::None, seconds).await?;
     for _ in 0..ATTEMPTS {
         let (mut tokens, condition, left) = match List::read(client, instance).await? {
             Some(list) => {
-                let live = live(client, &list.tokens, &[]).await?;
                 let mut tokens = list.tokens;
-                tokens.retain(|known| {
-                    *known != token && live.contains_key(token_key(*known).as_bytes())
-                });
-                (tokens, format!("C{}", list.cas), list.seconds_left)
+                tokens.retain(|known| *known != token);
+                let records = records(client, &tokens).await?;
+                let live = tokens.into_iter().zip(records).filter(|(_, record)| record.is_some());
+                let tokens = live.map(|(token, _)| token).collect();
+                (tokens, Condition::Unchanged(list.cas), list.seconds_left)
             }
             // Add a list, unless another writer does so first.
-            None => (Vec::new(), "ME".to_owned(), 0),
+            None => (Vec::new(), Condition::Absent, 0),
         };
         let dropped = (tokens.len() + 1).saturating_sub(TOKENS_PER_INSTANCE);
         tokens.drain(..dropped);
         tokens.push(token);
-        // The list lives as long as its last token.
-        let flags = [&*condition, &*format!("T{}", left.max(seconds))];
         let lines: String = tokens.iter().map(|token| format!("{token}\n")).collect();
-        let stored =
-            client.meta_set(instance_key(instance), &*lines, false, None, Some(&flags)).await;
-        if done(stored)? {
+        // The list lives as long as its last token.
+        let seconds = left.max(seconds);
+        if client.set(&instance_key(instance), &lines, condition, seconds).await? {
             return Ok(dropped);
         }
     }
@@ -175,45 +188,37 @@ async fn put(
 }
 
 /// Removes a good token. Of concurrent callers, one gets its record.
-async fn take(client: &mut Client, token: TokenHash) -> Result<Option<Record>, Failure> {
+async fn take(client: &mut Connection, token: TokenHash) -> Result<Option<Record>, Failure> {
     let Some(found) = find(client, token).await? else { return Ok(None) };
-    let unchanged = [&*format!("C{}", found.cas)];
-    let deleted = client.meta_delete(token_key(token), false, None, Some(&unchanged)).await;
-    Ok(done(deleted)?.then_some(found.record))
+    let taken = client.delete(&token_key(token), found.cas).await?;
+    Ok(taken.then_some(found.record))
 }
 
-async fn list(client: &mut Client, instance: Uuid) -> Result<Vec<(TokenHash, Record)>, Failure> {
+async fn list(
+    client: &mut Connection,
+    instance: Uuid,
+) -> Result<Vec<(TokenHash, Record)>, Failure> {
     let Some(list) = List::read(client, instance).await? else { return Ok(Vec::new()) };
-    let records = live(client, &list.tokens, &["v"]).await?;
-    let found = list.tokens.into_iter().filter_map(|token| {
-        let value = records.get(token_key(token).as_bytes())?;
-        Some(record(value).map(|record| (token, record)))
-    });
-    found.collect()
+    let records = records(client, &list.tokens).await?;
+    let live = list.tokens.into_iter().zip(records);
+    live.filter_map(|(token, item)| Some((token, item?)))
+        .map(|(token, item)| Ok((token, record(&item)?)))
+        .collect()
 }
 
-/// Deletes a machine's list, without which its tokens are not good. Returns how many of them were live.
-async fn revoke(client: &mut Client, instance: Uuid) -> Result<usize, Failure> {
+/// Deletes a machine's list, without which its tokens are not good, and then their records: a check that has read the
+/// list already cannot use a token up any more. Returns how many of them were live.
+async fn revoke(client: &mut Connection, instance: Uuid) -> Result<usize, Failure> {
     for _ in 0..ATTEMPTS {
         let Some(list) = List::read(client, instance).await? else { return Ok(0) };
-        let live = live(client, &list.tokens, &[]).await?;
-        let unchanged = [&*format!("C{}", list.cas)];
-        let deleted =
-            client.meta_delete(instance_key(instance), false, None, Some(&unchanged)).await;
-        if done(deleted)? {
-            return Ok(live.len());
+        let live = records(client, &list.tokens).await?.into_iter().flatten().count();
+        if client.delete(&instance_key(instance), list.cas).await? {
+            let keys: Vec<String> = list.tokens.into_iter().map(token_key).collect();
+            client.delete_all(&keys).await?;
+            return Ok(live);
         }
     }
     Err(Failure::Contended)
-}
-
-/// Was a conditional change made? It was not if another writer came first.
-fn done(answer: Result<Option<MetaValue>, Error>) -> Result<bool, Failure> {
-    match answer {
-        Ok(_) => Ok(true),
-        Err(Error::Protocol(Status::NotStored | Status::NotFound | Status::Exists)) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
 }
 
 struct Found {
@@ -221,36 +226,30 @@ struct Found {
     cas: u64,
 }
 
-/// Finds the record of a good token.
-async fn find(client: &mut Client, token: TokenHash) -> Result<Option<Found>, Failure> {
-    let Some(value) = client.meta_get(token_key(token), false, None, Some(&["v", "c"])).await?
-    else {
-        return Ok(None);
-    };
-    let record = record(&value)?;
-    let cas = value.cas.ok_or(Failure::Foreign)?;
-    let list = List::read(client, record.instance).await?;
-    let good = list.is_some_and(|list| list.tokens.contains(&token));
-    Ok(good.then_some(Found { record, cas }))
+/// Finds the record of a good token. The record is read again last: it is the first thing to go when the token is taken,
+/// and is gone when a revocation answers.
+async fn find(client: &mut Connection, token: TokenHash) -> Result<Option<Found>, Failure> {
+    let key = token_key(token);
+    let Some(item) = client.get(&key).await? else { return Ok(None) };
+    let record = record(&item)?;
+    let items = client.get_all(&[instance_key(record.instance), key]).await?;
+    let [Some(list), Some(now)] = items.as_slice() else { return Ok(None) };
+    let list = List::parse(list).ok_or(Failure::Foreign)?;
+    let good = now.cas == item.cas && list.tokens.contains(&token);
+    Ok(good.then_some(Found { record, cas: item.cas }))
 }
 
-fn record(value: &MetaValue) -> Result<Record, Failure> {
-    let text = value.data.as_deref().ok_or(Failure::Foreign)?;
-    Ok(Record::from_json(text)?)
+fn record(item: &Item) -> Result<Record, Failure> {
+    Ok(Record::from_json(&item.value)?)
 }
 
-/// Reads the records of those `tokens` that have one, by their keys. The flags select what is read.
-async fn live(
-    client: &mut Client,
+/// Reads the record of each of the `tokens`, `None` for one that has expired.
+async fn records(
+    client: &mut Connection,
     tokens: &[TokenHash],
-    flags: &[&str],
-) -> Result<HashMap<Vec<u8>, MetaValue>, Failure> {
+) -> Result<Vec<Option<Item>>, Failure> {
     let keys: Vec<String> = tokens.iter().copied().map(token_key).collect();
-    let values = client.meta_get_multi(&keys, Some(flags)).await?;
-    values
-        .into_iter()
-        .map(|mut value| Ok((value.key.take().ok_or(Failure::Foreign)?, value)))
-        .collect()
+    Ok(client.get_all(&keys).await?)
 }
 
 /// A machine's list, as read at one moment.
@@ -261,64 +260,15 @@ struct List {
 }
 
 impl List {
-    async fn read(client: &mut Client, instance: Uuid) -> Result<Option<Self>, Failure> {
-        let key = instance_key(instance);
-        let value = client.meta_get(key, false, None, Some(&["v", "c", "t"])).await?;
-        value.map(|value| Self::parse(&value).ok_or(Failure::Foreign)).transpose()
+    async fn read(client: &mut Connection, instance: Uuid) -> Result<Option<Self>, Failure> {
+        let item = client.get(&instance_key(instance)).await?;
+        item.map(|item| Self::parse(&item).ok_or(Failure::Foreign)).transpose()
     }
 
-    fn parse(value: &MetaValue) -> Option<Self> {
-        let text = str::from_utf8(value.data.as_deref()?).ok()?;
+    fn parse(item: &Item) -> Option<Self> {
+        let text = str::from_utf8(&item.value).ok()?;
         let tokens = text.lines().map(|line| line.parse().ok()).collect::<Option<_>>()?;
-        let seconds_left = value.ttl_remaining?.try_into().ok()?;
-        Some(Self { tokens, cas: value.cas?, seconds_left })
-    }
-}
-
-/// Connections to one server, made on demand.
-struct Pool {
-    address: String,
-    idle: Mutex<Vec<Client>>,
-    slots: Semaphore,
-}
-
-impl Pool {
-    fn new(address: String) -> Self {
-        Self { address, idle: Mutex::default(), slots: Semaphore::new(CONNECTIONS) }
-    }
-
-    /// Runs `exchange` on an idle connection, or on a new one. If memcached has closed the idle connection,
-    /// which shows when it is used, the others are closed as well, and the exchange runs on a new one. Every
-    /// exchange may run twice: at worst the run whose response was lost took a token, which is then lost to
-    /// both.
-    async fn run<T, F: Future<Output = (Client, Result<T, Failure>)>>(
-        &self,
-        exchange: impl Fn(Client) -> F,
-    ) -> Result<T, Failure> {
-        let _slot = self.slots.acquire().await.map_err(|_| Error::ConnectionClosed)?;
-        let used = self.idle().pop();
-        if let Some(client) = used {
-            match exchange(client).await {
-                (_, Err(Failure::Memcached(Error::Io(_)))) => self.idle().clear(),
-                (client, answer) => return self.keep(client, answer),
-            }
-        }
-        let client = Client::new(format!("tcp://{}", self.address)).await?;
-        let (client, answer) = exchange(client).await;
-        self.keep(client, answer)
-    }
-
-    /// Keeps a connection whose last response was read to its end. A connection whose call timed out never gets
-    /// here: it was dropped with the call.
-    fn keep<T>(&self, client: Client, answer: Result<T, Failure>) -> Result<T, Failure> {
-        if !client.is_closed() {
-            self.idle().push(client);
-        }
-        answer
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Vec<Client>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        Some(Self { tokens, cas: item.cas, seconds_left: item.seconds_left? })
     }
 }
 

@@ -15,6 +15,6 @@ mod token;
 pub use memcached::MemcachedStore;
 pub use memory::MemoryStore;
 pub use record::Record;
-pub use redis::RedisStore;
+pub use redis::{RedisServer, RedisStore};
 pub use store::{StoreUnavailable, TOKENS_PER_INSTANCE, TokenStore};
 pub use token::{Token, TokenHash};
