@@ -5,7 +5,9 @@ use crate::fixture::{BERLIN, FILTER_TIMEOUT, Location, OSAKA, Pair, Plan, TOKYO,
 use futures_util::future::join_all;
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
+use reqwest::Method;
 use std::time::{Duration, Instant};
+use tokio::time::sleep;
 use vncgate_test_support::answer::Answer;
 use vncgate_test_support::certificate::Ca;
 use vncgate_test_support::process::Run;
@@ -125,6 +127,28 @@ async fn a_token_of_a_site_that_nobody_knows_is_refused() {
     // Berlin knows Tokyo, and Tokyo does not let it in.
     let (_, _, token) = tokyo.machine_and_token().await;
     berlin.authority.check(&token).await.assert_refused(503, "authority_unavailable");
+}
+
+/// Revoked at the one site while the other waits for the first one's vCenter.
+#[tokio::test]
+async fn a_revocation_at_one_site_overtakes_a_check_at_the_other() {
+    for console in ["", "single_use = true"] {
+        let Pair { berlin, tokyo, store: _store, ca: _ca } = Pair::start(console).await;
+        let (vm, port, token) = berlin.machine_and_token().await;
+        if console.is_empty() {
+            tokyo.authority.check(&token).await.assert_granted(BERLIN.esxi, port);
+        }
+        berlin.vcenter.freeze();
+        let revocation = async {
+            sleep(Duration::from_millis(500)).await;
+            let path = format!("/v1/instances/{}/tokens", vm.instance_uuid);
+            let revoked = berlin.authority.request(Method::DELETE, &path).send().await;
+            assert_eq!(revoked.expect("the API answers").status(), 200);
+            berlin.vcenter.thaw();
+        };
+        let (answer, ()) = tokio::join!(tokyo.authority.check(&token), revocation);
+        answer.assert_refused(403, "token_invalid");
+    }
 }
 
 /// Each takes the other for the owner of a third site's vCenter. Neither passes a question on.
