@@ -264,7 +264,7 @@ impl From<&CheckError> for RefusalResponse {
             CheckError::Unavailable { reason, .. } => {
                 (RefusalCode::ConsoleUnavailable, console_unavailable(*reason))
             }
-            CheckError::UnknownOwner(_) => (
+            CheckError::UnknownOwner(_) | CheckError::OtherVcenter { .. } => (
                 RefusalCode::TokenInvalid,
                 "This console link is for a site that this gateway does not know. Tell your administrator.",
             ),

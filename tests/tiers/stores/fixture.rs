@@ -89,6 +89,7 @@ pub(crate) fn record(instance: Uuid) -> Record {
         instance,
         console: ConsoleType::Novnc,
         service_host: "vcenter-a".to_owned(),
+        vcenter_uuid: None,
         machine: MachineRef::from("vm-1".to_owned()),
         host: "esx-1.example.com".to_owned(),
         host_reference: HostRef::from("host-1".to_owned()),

@@ -122,6 +122,7 @@ pub(super) async fn show_token(
         match error {
             CheckError::TokenInvalid
             | CheckError::UnknownOwner(_)
+            | CheckError::OtherVcenter { .. }
             | CheckError::Moved { .. }
             | CheckError::Unavailable { .. }
             | CheckError::Ticket { .. } => ApiError::item_not_found("Token not found"),
