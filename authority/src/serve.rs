@@ -5,6 +5,7 @@ use crate::console::Consoles;
 use crate::host_certificates::HostCertificates;
 use crate::http;
 use crate::http::app::App;
+use crate::http::descriptors::DescriptorShares;
 use crate::http::listener::{ListenAddress, Listener};
 use crate::http::server::serve;
 use crate::identity::Identity;
@@ -78,6 +79,7 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
         sites,
         log: _,
     } = config;
+    let shares = DescriptorShares::of_this_process();
     let metrics = Arc::new(Metrics::new());
     let vcenters = build_vcenters(vcenters, &metrics)?;
     let store = build_store(tokens, &metrics);
@@ -102,7 +104,7 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let public = bind(&public, "public").await?;
     let internal = bind(&internal, "internal").await?;
     let peer = match peer {
-        Some((address, acceptor)) => Some(bind_peer(address, acceptor).await?),
+        Some((address, acceptor)) => Some(bind_peer(address, acceptor.within(shares.peer)).await?),
         None => None,
     };
     let stop_public = CancellationToken::new();
@@ -111,13 +113,13 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;
 
     let router = http::public(Arc::clone(&app), web.as_deref());
-    let public = serve(public, router, stop_public.clone(), DRAIN_LIMIT);
+    let public = serve(public, router, shares.public, stop_public.clone(), DRAIN_LIMIT);
     let router = http::internal(Arc::clone(&app));
-    let internal = serve(internal, router, stop_internal.clone(), DRAIN_LIMIT);
+    let internal = serve(internal, router, usize::MAX, stop_internal.clone(), DRAIN_LIMIT);
     let peer = async {
         if let Some(listener) = peer {
             let router = http::peer(Arc::clone(&app));
-            serve(listener, router, stop_internal.clone(), DRAIN_LIMIT).await;
+            serve(listener, router, shares.peer, stop_internal.clone(), DRAIN_LIMIT).await;
         }
     };
     let drain = async {

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use url::Url;
 use uuid::Uuid;
@@ -41,6 +42,10 @@ const MESSAGE_LIMIT: usize = 500;
 
 /// A site at the other end of the world is 0.3 s away; the rest allows for one lost SYN.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Requests to one site that are under way, at most; further ones wait. Each takes a connection, and a site that answers
+/// nothing must not take those of this site's own consoles.
+const REQUESTS: usize = 64;
 
 /// Shorter than the time after which the other authority closes an idle connection: a request that meets a closing
 /// connection is lost.
@@ -139,7 +144,12 @@ impl Sites {
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(IDLE_CONNECTION)
             .build()?;
-        let site = |config| Site { config, http: http.clone(), metrics: Arc::clone(metrics) };
+        let site = |config| Site {
+            config,
+            http: http.clone(),
+            requests: Semaphore::new(REQUESTS),
+            metrics: Arc::clone(metrics),
+        };
         Ok(Self(configs.into_iter().map(site).collect()))
     }
 
@@ -153,6 +163,7 @@ impl Sites {
 pub struct Site {
     config: SiteConfig,
     http: reqwest::Client,
+    requests: Semaphore,
     metrics: Arc<Metrics>,
 }
 
@@ -218,6 +229,10 @@ impl Site {
     ) -> Result<T, SiteError> {
         let started = Instant::now();
         let limit = self.config.timeout;
+        let response = async {
+            let _slot = self.requests.acquire().await.expect("it is never closed");
+            response.await
+        };
         let result =
             timeout(limit, response).await.unwrap_or_else(|_| Err(SiteError::TimedOut(limit)));
         let outcome = result.as_ref().map_or_else(SiteError::outcome, |_| "ok");
