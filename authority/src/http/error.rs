@@ -271,6 +271,10 @@ impl From<&CheckError> for RefusalResponse {
             CheckError::RemoteSite { reason: SiteError::Refused(refusal), .. } => {
                 return Self(refusal.clone());
             }
+            CheckError::RemoteSite { reason: SiteError::OtherNetwork(_), .. } => (
+                RefusalCode::ConsoleUnavailable,
+                "The console is not in a network of the machine's site. Tell your administrator.",
+            ),
             CheckError::RemoteSite { .. } => (
                 RefusalCode::AuthorityUnavailable,
                 "The machine's site does not answer at the moment. Try again in a few seconds.",

@@ -14,11 +14,13 @@ use crate::http_client::{self, ResponseBodyError};
 use crate::telemetry::Metrics;
 use crate::tokens::TokenHash;
 use crate::vcenter::machine::PowerState;
+use ipnet::IpNet;
 use reqwest::StatusCode;
 use rustls::ClientConfig;
 use rustls::pki_types::DnsName;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -60,6 +62,8 @@ pub struct SiteConfig {
     pub url: Url,
     /// Its vCenters.
     pub service_hosts: Vec<String>,
+    /// The networks of its ESXi hosts. Its consoles may be there and nowhere else. Empty: anywhere.
+    pub networks: Vec<IpNet>,
     /// How long to wait for the response to one request.
     pub timeout: Duration,
 }
@@ -110,6 +114,9 @@ pub enum SiteError {
     /// More than 16 KiB.
     #[error("the response is larger than {RESPONSE_LIMIT} bytes")]
     TooLarge,
+    /// A console where none of the site's hosts is.
+    #[error("its console is at {0}, which is in none of the networks of its [[site]]")]
+    OtherNetwork(IpAddr),
     /// A response that does not fit the request.
     #[error("the response cannot be read: {0}")]
     Malformed(&'static str),
@@ -124,6 +131,7 @@ impl SiteError {
             Self::TimedOut(_) => "timed_out",
             Self::Status(_) => "http_status",
             Self::TooLarge => "too_large",
+            Self::OtherNetwork(_) => "other_network",
             Self::Malformed(_) => "malformed",
         }
     }
@@ -178,6 +186,7 @@ impl Site {
         let response = async {
             let console: RemoteConsole = self.post(CONSOLE_PATH, request).await?;
             check_target(&console.target).map_err(SiteError::Malformed)?;
+            check_network(&console.target, &self.config.networks)?;
             Ok(console)
         };
         self.in_time("console", response).await
@@ -253,6 +262,18 @@ fn check_target(target: &Target) -> Result<(), &'static str> {
         return Err("it has no valid host name");
     }
     Ok(())
+}
+
+/// Refuses a target outside of the networks of the site.
+fn check_network(target: &Target, networks: &[IpNet]) -> Result<(), SiteError> {
+    let (Target::Vnc { address, .. } | Target::Webmks { address, .. }) = target;
+    // An IPv4 address that is written as an IPv6 address leads to the same host.
+    let ip = address.ip().to_canonical();
+    if networks.is_empty() || networks.iter().any(|network| network.contains(&ip)) {
+        Ok(())
+    } else {
+        Err(SiteError::OtherNetwork(ip))
+    }
 }
 
 #[cfg(test)]
