@@ -41,6 +41,10 @@ const DISCOVERY_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// drops the hosts that vCenter no longer has.
 const HOST_CERTIFICATES_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
+/// How often the file of the hosts' certificates is looked at. Envoy may accept other hosts until it is repaired. A check
+/// of a WebMKS console looks at it by itself.
+const HOST_CERTIFICATES_LOOK: Duration = Duration::from_secs(5);
+
 /// Why the authority cannot run.
 #[derive(Debug, Error)]
 pub enum ServeError {
@@ -144,14 +148,22 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
         }
     });
     let refresh = stop_public.run_until_cancelled(async {
-        let Some(host_certificates) = host_certificates else { return };
+        let Some(host_certificates) = &host_certificates else { return };
         let mut due = interval(HOST_CERTIFICATES_INTERVAL);
         loop {
             due.tick().await;
             host_certificates.refresh(app.consoles.vcenters()).await;
         }
     });
-    tokio::join!(public, internal, peer, drain, discovery, refresh);
+    let repair = stop_public.run_until_cancelled(async {
+        let Some(host_certificates) = &host_certificates else { return };
+        let mut due = interval(HOST_CERTIFICATES_LOOK);
+        loop {
+            due.tick().await;
+            host_certificates.repair().await;
+        }
+    });
+    tokio::join!(public, internal, peer, drain, discovery, refresh, repair);
     app.consoles.vcenters().logout().await;
     info!("stopped");
     Ok(())
