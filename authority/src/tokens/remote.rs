@@ -10,11 +10,11 @@ use tokio::time::{Instant, timeout};
 
 /// Connections of one authority, at most. A connection carries one call at a time, each well below a millisecond.
 /// memcached accepts 1,024 connections by default, from all of its clients together, and Redis 10,000.
-const CONNECTIONS: usize = 32;
+const CONNECTIONS: usize = 16;
 
-/// The largest response to one call, in bytes. A machine's list of 100 tokens with their records takes some 70 kB;
-/// what is larger is no response to vncgate. Connections and this together bound what a broken store can fill.
-pub(super) const RESPONSE_LIMIT: usize = 256 * 1024;
+/// The largest response to one call, in bytes. A machine's list of 100 tokens with their records takes some 100 kB, and
+/// several times that with long names. Connections and this together bound what a broken store can fill.
+pub(super) const RESPONSE_LIMIT: usize = 1024 * 1024;
 
 /// A server that keeps tokens.
 pub(super) trait Server: Send + Sync {

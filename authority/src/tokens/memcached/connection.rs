@@ -238,7 +238,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_response_without_end_is_not_read() {
-        let endless = "x".repeat(1 << 20);
+        let endless = "x".repeat(2 * RESPONSE_LIMIT);
         let answers = [
             endless.clone(),
             format!("VA 999999999999999 c1 t1\r\n{endless}"),
