@@ -5,8 +5,14 @@ use std::fs::{File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tempfile::Builder;
 use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep};
+
+/// A little longer than an authority takes to drain.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 /// The file, locked against other authorities.
 pub(super) struct PinsFile {
@@ -33,15 +39,31 @@ impl Stamp {
 }
 
 impl PinsFile {
-    /// Locks the file. Two authorities with one file would undo each other's work.
-    pub(super) fn lock(path: PathBuf) -> io::Result<Self> {
+    /// Locks the file. Two authorities with one file would undo each other's work. An authority that drains still has it,
+    /// so its successor waits.
+    pub(super) async fn lock(path: PathBuf) -> io::Result<Self> {
+        let deadline = Instant::now() + LOCK_TIMEOUT;
+        loop {
+            match Self::try_lock(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                    if Instant::now() >= deadline {
+                        return Err(error);
+                    }
+                    sleep(LOCK_PAUSE).await;
+                }
+                locked => return locked,
+            }
+        }
+    }
+
+    fn try_lock(path: &Path) -> io::Result<Self> {
         let lock_path = path.with_added_extension("lock");
         let mut options = OpenOptions::new();
         let no_follow = OFlags::NOFOLLOW.bits().cast_signed();
         options.write(true).create(true).truncate(false).mode(0o600).custom_flags(no_follow);
         let lock = options.open(&lock_path)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path, stamp: None, _lock: lock }),
+            Ok(()) => Ok(Self { path: path.to_owned(), stamp: None, _lock: lock }),
             Err(TryLockError::WouldBlock) => {
                 let reason =
                     format!("another authority writes it and holds {}", lock_path.display());

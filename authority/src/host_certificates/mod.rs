@@ -102,10 +102,10 @@ impl RemotePins {
 }
 
 impl HostCertificates {
-    /// Creates the file, which accepts no host yet. Envoy does not start without the file. An error if another process
-    /// writes to it.
+    /// Creates the file, which accepts no host yet. Envoy does not start without the file. An error if another authority
+    /// writes to it, ten seconds from now as well.
     pub async fn create(path: PathBuf) -> io::Result<Self> {
-        let mut file = PinsFile::lock(path)?;
+        let mut file = PinsFile::lock(path).await?;
         let written = BTreeSet::new();
         file.write(secret(&written)).await?;
         let pins = Pins {

@@ -188,15 +188,21 @@ async fn a_file_that_is_changed_or_removed_is_written_again_before_a_console_ope
     assert!(admitted.is_err());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn two_authorities_do_not_write_one_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("esxi-hosts.json");
     let first = HostCertificates::create(file.clone()).await.unwrap();
     let error = HostCertificates::create(file.clone()).await.map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("another authority writes it"), "{error}");
-    drop(first);
-    HostCertificates::create(file).await.unwrap();
+
+    // A successor waits for one that drains.
+    let drained = async {
+        sleep_until(Instant::now() + Duration::from_secs(8)).await;
+        drop(first);
+    };
+    let (created, ()) = tokio::join!(HostCertificates::create(file), drained);
+    created.unwrap();
 }
 
 #[tokio::test]
