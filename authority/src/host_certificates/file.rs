@@ -23,18 +23,19 @@ pub(super) struct PinsFile {
     _lock: File,
 }
 
-/// Differs between any two writes.
+/// Differs after any change of content, mode or name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     inode: u64,
     size: u64,
-    modified: (i64, i64),
+    /// Unlike the time of the last modification it cannot be set.
+    changed: (i64, i64),
 }
 
 impl Stamp {
     fn of(file: &Metadata) -> Self {
-        let modified = (file.mtime(), file.mtime_nsec());
-        Self { inode: file.ino(), size: file.size(), modified }
+        let changed = (file.ctime(), file.ctime_nsec());
+        Self { inode: file.ino(), size: file.size(), changed }
     }
 }
 
@@ -97,7 +98,6 @@ fn replace(path: &Path, content: &str) -> io::Result<Stamp> {
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(folder.unwrap_or(Path::new(".")))?;
     new.write_all(content.as_bytes())?;
-    let stamp = Stamp::of(&new.as_file().metadata()?);
-    new.persist(path)?;
-    Ok(stamp)
+    // The rename is a change as well.
+    Ok(Stamp::of(&new.persist(path)?.metadata()?))
 }

@@ -146,6 +146,7 @@ async fn a_site_s_hosts_are_bounded_and_displace_nobody_else_s() {
 
 #[tokio::test(start_paused = true)]
 async fn a_file_that_is_changed_or_removed_is_written_again_before_a_console_opens() {
+    use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("esxi-hosts.json");
     let certificates = HostCertificates::create(file.clone()).await.unwrap();
@@ -155,7 +156,14 @@ async fn a_file_that_is_changed_or_removed_is_written_again_before_a_console_ope
     let foreign = secret(&BTreeSet::from([pin(9)]));
     let same_length = good.replace('a', "b");
     let elsewhere = folder.path().join("elsewhere");
-    let damages: [&dyn Fn(); 6] = [
+    let damages: [&dyn Fn(); 8] = [
+        &|| std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap(),
+        // The same size and time, as `touch -r` leaves them.
+        &|| {
+            let time = std::fs::metadata(&file).unwrap().modified().unwrap();
+            std::fs::write(&file, &same_length).unwrap();
+            std::fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
+        },
         &|| std::fs::write(&file, "").unwrap(),
         &|| std::fs::write(&file, &foreign).unwrap(),
         &|| std::fs::write(&file, &same_length).unwrap(),
@@ -170,13 +178,18 @@ async fn a_file_that_is_changed_or_removed_is_written_again_before_a_console_ope
             std::os::unix::fs::symlink(&elsewhere, &file).unwrap();
         },
     ];
-    for damage in damages {
+    // Kernels before 6.13 tell times of files apart that are a tick apart, up to 10 ms.
+    let damage_later = |damage: &dyn Fn()| {
+        std::thread::sleep(Duration::from_millis(20));
         damage();
+    };
+    for damage in damages {
+        damage_later(damage);
         let started = Instant::now();
         certificates.admit("vcenter-a", &own.reference, certificate(&own).pin()).await.unwrap();
         assert_eq!(std::fs::read_to_string(&file).unwrap(), good);
         assert!(started.elapsed() >= RELOAD, "Envoy needs a moment");
-        damage();
+        damage_later(damage);
         certificates.repair().await;
         assert_eq!(std::fs::read_to_string(&file).unwrap(), good);
     }
