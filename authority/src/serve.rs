@@ -87,15 +87,22 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let metrics = Arc::new(Metrics::new());
     let vcenters = build_vcenters(vcenters, &metrics)?;
     let store = build_store(tokens, &metrics);
-    let host_certificates = match host_certificates {
-        Some(file) => Some(Arc::new(create_host_certificates(file).await?)),
-        None => None,
-    };
     let (sites, peer) = match sites {
         Some(SitesConfig { sites, tls, peer }) => {
             (Sites::new(sites, tls, &metrics).map_err(ServeError::Sites)?, peer)
         }
         None => (Sites::default(), None),
+    };
+    let public = bind(&public, "public").await?;
+    let internal = bind(&internal, "internal").await?;
+    let peer = match peer {
+        Some((address, acceptor)) => Some(bind_peer(address, acceptor.within(shares.peer)).await?),
+        None => None,
+    };
+    // Last: an authority that cannot listen does not touch the file of the one that does.
+    let host_certificates = match host_certificates {
+        Some(file) => Some(Arc::new(create_host_certificates(file).await?)),
+        None => None,
     };
     let consoles = Consoles::new(consoles, vcenters, sites, store, host_certificates.clone());
     let AuthConfig { api_tokens, keystone, policy } = auth;
@@ -105,12 +112,6 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let throttle = Throttle::new(limits.throttle, Arc::clone(&metrics));
     let app = Arc::new(App::new(consoles, identity, policy, throttle, metrics));
 
-    let public = bind(&public, "public").await?;
-    let internal = bind(&internal, "internal").await?;
-    let peer = match peer {
-        Some((address, acceptor)) => Some(bind_peer(address, acceptor.within(shares.peer)).await?),
-        None => None,
-    };
     let stop_public = CancellationToken::new();
     let stop_internal = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
