@@ -16,6 +16,10 @@ const CONNECTIONS: usize = 16;
 /// several times that with long names. Connections and this together bound what a broken store can fill.
 pub(super) const RESPONSE_LIMIT: usize = 1024 * 1024;
 
+/// How long a connection may be idle. Firewalls and balancers forget idle connections, some without a word, and the call
+/// that finds out fails.
+const IDLE_CONNECTION: Duration = Duration::from_secs(30);
+
 /// A server that keeps tokens.
 pub(super) trait Server: Send + Sync {
     /// Carries one call at a time.
@@ -33,7 +37,8 @@ pub(super) trait Server: Send + Sync {
 /// A server, the idle connections to it, and the limits of a call.
 pub(super) struct Remote<S: Server> {
     server: S,
-    idle: Mutex<Vec<S::Connection>>,
+    /// With the time since when, oldest first.
+    idle: Mutex<Vec<(S::Connection, Instant)>>,
     slots: Semaphore,
     timeout: Duration,
     metrics: Arc<Metrics>,
@@ -78,7 +83,7 @@ impl<S: Server> Remote<S> {
     ) -> Result<T, String> {
         let _slot = self.slots.acquire().await.map_err(|closed| closed.to_string())?;
         let used = self.idle().pop();
-        if let Some(connection) = used {
+        if let Some((connection, _)) = used {
             match exchange(connection).await {
                 (_, Err(error)) if S::is_lost(&error) => self.idle().clear(),
                 exchanged => return self.keep(exchanged),
@@ -91,15 +96,90 @@ impl<S: Server> Remote<S> {
     /// Keeps the connection of a call that succeeded. After an error it may have part of a response left.
     fn keep<T>(&self, (connection, result): Exchanged<S, T>) -> Result<T, String> {
         if result.is_ok() {
-            self.idle().push(connection);
+            self.idle().push((connection, Instant::now()));
         }
         result.map_err(|error| error.to_string())
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<S::Connection>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The idle connections, without those that were idle for too long.
+    fn idle(&self) -> MutexGuard<'_, Vec<(S::Connection, Instant)>> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|(_, since)| since.elapsed() < IDLE_CONNECTION);
+        idle
     }
 }
 
 /// A connection, and the result of what was exchanged on it.
 pub(super) type Exchanged<S, T> = (<S as Server>::Connection, Result<T, <S as Server>::Error>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::time::{advance, sleep};
+
+    /// Each connection is its number.
+    #[derive(Default)]
+    struct Counting(AtomicUsize);
+
+    impl Server for Counting {
+        type Connection = usize;
+        type Error = &'static str;
+
+        async fn connect(&self) -> Result<usize, &'static str> {
+            Ok(self.0.fetch_add(1, Ordering::Relaxed))
+        }
+
+        fn is_lost(error: &&'static str) -> bool {
+            *error == "lost"
+        }
+    }
+
+    fn remote() -> Remote<Counting> {
+        Remote::new(Counting::default(), Duration::from_millis(500), Arc::new(Metrics::new()))
+    }
+
+    async fn used(remote: &Remote<Counting>) -> usize {
+        remote.call("get", |number| async move { (number, Ok(number)) }).await.unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_used_again_until_it_was_idle_for_too_long() {
+        let remote = remote();
+        assert_eq!((used(&remote).await, used(&remote).await), (0, 0));
+        advance(IDLE_CONNECTION).await;
+        assert_eq!((used(&remote).await, used(&remote).await), (1, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_without_a_response_closes_its_connection_and_the_idle_ones() {
+        let remote = remote();
+        let both = tokio::join!(
+            remote.call("get", |number| async move {
+                sleep(Duration::from_millis(100)).await;
+                (number, Ok(number))
+            }),
+            used(&remote)
+        );
+        assert_eq!((both.0.unwrap(), both.1), (0, 1));
+        let silent = |number| async move {
+            sleep(Duration::from_secs(60)).await;
+            (number, Ok(()))
+        };
+        assert!(remote.call("get", silent).await.is_err());
+        assert_eq!(used(&remote).await, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_closes_the_connection_and_a_lost_one_is_replaced_within_the_call() {
+        let remote = remote();
+        assert_eq!(used(&remote).await, 0);
+        let refused = |number: usize| async move { (number, Err::<(), _>("refused")) };
+        assert!(remote.call("get", refused).await.is_err());
+        assert_eq!(used(&remote).await, 1);
+        let lost_once = |number: usize| async move {
+            (number, if number == 1 { Err("lost") } else { Ok(number) })
+        };
+        assert_eq!(remote.call("get", lost_once).await.unwrap(), 2);
+    }
+}
