@@ -6,6 +6,7 @@ use crate::console::Consoles;
 use crate::host_certificates::HostCertificates;
 use crate::http;
 use crate::http::app::App;
+use crate::http::descriptors::DescriptorShares;
 use crate::http::listener::{ListenAddress, Listener};
 use crate::http::server::serve;
 use crate::identity::Identity;
@@ -15,7 +16,7 @@ use crate::sites::Sites;
 use crate::sites::tls::PeerAcceptor;
 use crate::telemetry::Metrics;
 use crate::throttle::Throttle;
-use crate::tokens::{MemcachedStore, MemoryStore, RedisStore, StoreUnavailable, TokenStore};
+use crate::tokens::{MemcachedStore, MemoryStore, RedisStore, TokenStore};
 use crate::vcenter::vcenters::{VcenterEntry, Vcenters};
 use crate::vcenter::{Endpoint, Vcenter};
 use std::io;
@@ -41,6 +42,10 @@ const DISCOVERY_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// drops the hosts that vCenter no longer has.
 const HOST_CERTIFICATES_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
+/// How often the file of the hosts' certificates is looked at. Envoy may accept other hosts until it is repaired. A check
+/// of a WebMKS console looks at it by itself.
+const HOST_CERTIFICATES_LOOK: Duration = Duration::from_secs(5);
+
 /// Why the authority cannot run.
 #[derive(Debug, Error)]
 pub enum ServeError {
@@ -53,9 +58,6 @@ pub enum ServeError {
     /// The HTTP client for other sites cannot be made.
     #[error("other sites: {0}")]
     Sites(reqwest::Error),
-    /// The client for the token store cannot be made.
-    #[error(transparent)]
-    Store(StoreUnavailable),
     /// The HTTP client for Keystone cannot be made.
     #[error("Keystone: {0}")]
     Keystone(reqwest::Error),
@@ -82,18 +84,26 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
         sites,
         log: _,
     } = config;
+    let shares = DescriptorShares::of_this_process();
     let metrics = Arc::new(Metrics::new());
     let vcenters = build_vcenters(vcenters, &metrics)?;
-    let store = build_store(tokens, &metrics)?;
-    let host_certificates = match host_certificates {
-        Some(file) => Some(Arc::new(create_host_certificates(file).await?)),
-        None => None,
-    };
+    let store = build_store(tokens, &metrics);
     let (sites, peer) = match sites {
         Some(SitesConfig { sites, tls, peer }) => {
             (Sites::new(sites, tls, &metrics).map_err(ServeError::Sites)?, peer)
         }
         None => (Sites::default(), None),
+    };
+    let public = bind(&public, "public").await?;
+    let internal = bind(&internal, "internal").await?;
+    let peer = match peer {
+        Some((address, acceptor)) => Some(bind_peer(address, acceptor.within(shares.peer)).await?),
+        None => None,
+    };
+    // Last: an authority that cannot listen does not touch the file of the one that does.
+    let host_certificates = match host_certificates {
+        Some(file) => Some(Arc::new(create_host_certificates(file).await?)),
+        None => None,
     };
     let consoles =
         Consoles::new(consoles, vcenters, sites, store, limits.tokens, host_certificates.clone());
@@ -105,25 +115,19 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let concurrency = Concurrency::new(limits.concurrent_requests);
     let app = Arc::new(App::new(consoles, identity, policy, throttle, concurrency, metrics));
 
-    let public = bind(&public, "public").await?;
-    let internal = bind(&internal, "internal").await?;
-    let peer = match peer {
-        Some((address, acceptor)) => Some(bind_peer(address, acceptor).await?),
-        None => None,
-    };
     let stop_public = CancellationToken::new();
     let stop_internal = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;
 
     let router = http::public(Arc::clone(&app), web.as_deref());
-    let public = serve(public, router, stop_public.clone(), DRAIN_LIMIT);
+    let public = serve(public, router, shares.public, stop_public.clone(), DRAIN_LIMIT);
     let router = http::internal(Arc::clone(&app));
-    let internal = serve(internal, router, stop_internal.clone(), DRAIN_LIMIT);
+    let internal = serve(internal, router, usize::MAX, stop_internal.clone(), DRAIN_LIMIT);
     let peer = async {
         if let Some(listener) = peer {
             let router = http::peer(Arc::clone(&app));
-            serve(listener, router, stop_internal.clone(), DRAIN_LIMIT).await;
+            serve(listener, router, shares.peer, stop_internal.clone(), DRAIN_LIMIT).await;
         }
     };
     let drain = async {
@@ -148,14 +152,22 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
         }
     });
     let refresh = stop_public.run_until_cancelled(async {
-        let Some(host_certificates) = host_certificates else { return };
+        let Some(host_certificates) = &host_certificates else { return };
         let mut due = interval(HOST_CERTIFICATES_INTERVAL);
         loop {
             due.tick().await;
             host_certificates.refresh(app.consoles.vcenters()).await;
         }
     });
-    tokio::join!(public, internal, peer, drain, discovery, refresh);
+    let repair = stop_public.run_until_cancelled(async {
+        let Some(host_certificates) = &host_certificates else { return };
+        let mut due = interval(HOST_CERTIFICATES_LOOK);
+        loop {
+            due.tick().await;
+            host_certificates.repair().await;
+        }
+    });
+    tokio::join!(public, internal, peer, drain, discovery, refresh, repair);
     app.consoles.vcenters().logout().await;
     info!("stopped");
     Ok(())
@@ -190,20 +202,17 @@ fn build_vcenters(
     Ok(Vcenters::new(entries.collect::<Result<_, _>>()?))
 }
 
-fn build_store(
-    config: TokensConfig,
-    metrics: &Arc<Metrics>,
-) -> Result<Box<dyn TokenStore>, ServeError> {
+fn build_store(config: TokensConfig, metrics: &Arc<Metrics>) -> Box<dyn TokenStore> {
     let metrics = Arc::clone(metrics);
-    Ok(match config {
+    match config {
         TokensConfig::Memory { capacity } => Box::new(MemoryStore::new(capacity)),
         TokensConfig::Memcached { address, timeout } => {
             Box::new(MemcachedStore::new(address, timeout, metrics))
         }
-        TokensConfig::Redis { client, timeout } => {
-            Box::new(RedisStore::new(*client, timeout, metrics).map_err(ServeError::Store)?)
+        TokensConfig::Redis { server, timeout } => {
+            Box::new(RedisStore::new(*server, timeout, metrics))
         }
-    })
+    }
 }
 
 async fn bind(address: &ListenAddress, name: &str) -> Result<Listener, ServeError> {

@@ -5,6 +5,7 @@ use super::values::{check_port, first_duplicate};
 use crate::sites::SiteConfig;
 use crate::sites::tls::{Credentials, PeerAcceptor, PeerName, read_certificates, read_key};
 use crate::tls::file_roots;
+use ipnet::IpNet;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::net::SocketAddr;
@@ -125,12 +126,33 @@ fn read_site(mut section: Section<'_>, own: &[&str]) -> Option<(SiteConfig, Peer
     if let Some(name) = service_hosts.iter().flatten().find(ours) {
         section.problem("service_hosts", format!("{name:?} is a [[vcenter]] of this file"));
     }
+    let networks = section.strings("networks").and_then(|networks| {
+        let networks = networks.iter().map(|network| parse_network(network));
+        section.ok("networks", networks.collect::<Result<Vec<_>, _>>())
+    });
     let timeout = section.duration_or("timeout", DEFAULT_TIMEOUT, LEAST_TIMEOUT..=MOST_TIMEOUT);
     section.end();
     let (name, (url, host)) = (name?, url?);
     let peers = PeerName { site: name.as_str().into(), host };
-    let site = SiteConfig { name, url, service_hosts: service_hosts?, timeout: timeout? };
+    let site = SiteConfig {
+        name,
+        url,
+        service_hosts: service_hosts?,
+        networks: networks?,
+        timeout: timeout?,
+    };
     Some((site, peers))
+}
+
+/// Parses `ADDRESS/LENGTH`, in which no bit after the first LENGTH is set.
+fn parse_network(text: &str) -> Result<IpNet, String> {
+    let network: IpNet =
+        text.parse().map_err(|_| format!("must be networks such as 10.8.0.0/16, not {text:?}"))?;
+    if network.addr() == network.network() {
+        Ok(network)
+    } else {
+        Err(format!("{text:?} is an address in the network {}", network.trunc()))
+    }
 }
 
 /// Parses the URL of another authority's peer listener, and the name that its certificate has to be for.

@@ -442,13 +442,18 @@ fn a_store_on_the_network_has_an_address_and_limits() {
     );
     let tokens = tokens.unwrap();
     assert!(!format!("{tokens:?}").contains("p&ss"), "{tokens:?}");
-    let TokensConfig::Redis { client, timeout } = tokens else { panic!("{tokens:?}") };
+    let TokensConfig::Redis { server, timeout } = tokens else { panic!("{tokens:?}") };
     assert_eq!(timeout, Duration::from_secs(1));
-    let info = client.get_connection_info();
-    assert_eq!(info.addr().to_string(), "redis.example.com:6380");
-    assert_eq!(info.redis_settings().db(), 3);
-    assert_eq!(info.redis_settings().username(), Some("vncgate"));
-    assert_eq!(info.redis_settings().password(), Some("p&ss<w>"));
+    assert_eq!((server.host.as_str(), server.port), ("redis.example.com", 6380));
+    assert!(server.tls.is_some());
+    assert_eq!(server.settings.db(), 3);
+    assert_eq!(server.settings.username(), Some("vncgate"));
+    assert_eq!(server.settings.password(), Some("p&ss<w>"));
+
+    let tokens = folder.tokens("store = 'redis'\nurl = 'redis://[::1]'").unwrap();
+    let TokensConfig::Redis { server, .. } = tokens else { panic!("{tokens:?}") };
+    assert_eq!((server.host.as_str(), server.port), ("::1", 6379));
+    assert!(server.tls.is_none());
 }
 
 #[test]
@@ -529,7 +534,13 @@ fn another_site_has_a_name_a_url_and_vcenters() {
     assert_eq!((site.name.as_str(), site.timeout), ("site-b", Duration::from_secs(4)));
     assert_eq!(site.url.as_str(), "https://authority.site-b.example.com:6084/");
     assert_eq!(site.service_hosts, ["vcenter-b", "vcenter-c"]);
+    assert!(site.networks.is_empty(), "anywhere");
     assert_eq!(sites.peer.expect("they may ask").0.to_string(), "192.0.2.10:6084");
+
+    let networks = "networks = ['10.8.0.0/16', '2001:db8::/32']\n";
+    let sites = folder.sites(&[PEER, SITE, networks]).unwrap().expect("another site");
+    let networks: Vec<_> = sites.sites[0].networks.iter().map(ToString::to_string).collect();
+    assert_eq!(networks, ["10.8.0.0/16", "2001:db8::/32"]);
 
     let sites = folder.sites(&[PEER, SITE]).unwrap().expect("another site");
     assert!(sites.peer.is_none(), "a site may ask and not be asked");
@@ -579,6 +590,15 @@ fn sites_that_cannot_be_told_apart_or_asked_are_faults() {
             "site: the service host \"b\" is there twice",
         ),
         (with("service_hosts", "hosts"), "site[0].service_hosts: is missing"),
+        (
+            [PEER, SITE, "networks = ['10.8.0.0']\n"].concat(),
+            "site[0].networks: must be networks such as 10.8.0.0/16",
+        ),
+        (
+            [PEER, SITE, "networks = ['10.8.0.1/16']\n"].concat(),
+            "site[0].networks: \"10.8.0.1/16\" is an address in the network 10.8.0.0/16",
+        ),
+        ([PEER, SITE, "networks = '10.8.0.0/16'\n"].concat(), "site[0].networks: must be an array"),
         (with("https:", "http:"), "site[0].url: must begin with https://"),
         (with(":6084", "/sdk"), "site[0].url: must be https://HOST:PORT and nothing else"),
         (with("https://", "https://user@"), "site[0].url: must be https://HOST:PORT"),

@@ -3,12 +3,10 @@
 use super::section::Section;
 use super::values::{check_port, read_password};
 use crate::tls::Trust;
-use redis::io::tcp::TcpSettings;
-use redis::{Client, ConnectionInfo, IntoConnectionInfo, TlsCertificates};
+use crate::tokens::RedisServer;
+use redis::RedisConnectionInfo;
 use secrecy::{ExposeSecret, SecretString};
-use std::fs;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::time::Duration;
 use url::Url;
 
@@ -27,9 +25,8 @@ const MOST_TIMEOUT: Duration = Duration::from_secs(10);
 /// memcached's port.
 const MEMCACHED_PORT: u16 = 11211;
 
-/// How long a Redis that acknowledges nothing counts as connected. After that the next call makes a new
-/// connection, perhaps to the machine that took over.
-const REDIS_SILENCE: Duration = Duration::from_secs(2);
+/// Redis's port.
+const REDIS_PORT: u16 = 6379;
 
 /// `[tokens]`.
 #[derive(Debug)]
@@ -48,8 +45,8 @@ pub enum TokensConfig {
     },
     /// In Redis.
     Redis {
-        /// Has the address, the trusted certificate authorities and the password. Boxed because it is large.
-        client: Box<Client>,
+        /// Where it is, what it is trusted by, and the password. Boxed because it is large.
+        server: Box<RedisServer>,
         /// How long to wait for it.
         timeout: Duration,
     },
@@ -106,42 +103,39 @@ fn read_redis(section: &mut Section<'_>) -> Option<TokensConfig> {
         section.problem("ca_file", "needs a url that begins with rediss://");
         return None;
     }
-    let info = section.ok("url", connection_info(&url, username, password))?;
-    let client = match ca_file {
-        Some(path) => section.ok("ca_file", tls_client(info, path)),
-        None => section.ok("url", Client::open(info)),
+    let settings = section.ok("url", redis_settings(&url, username, password));
+    let tls = match (url.scheme(), ca_file) {
+        ("rediss", Some(path)) => Some(section.ok("ca_file", Trust::CaFile(path).client_config())?),
+        ("rediss", None) => Some(section.ok("url", Trust::System.client_config())?),
+        _ => None,
     };
-    Some(TokensConfig::Redis { client: Box::new(client?), timeout: timeout? })
+    let host = url.host_str()?.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let port = url.port().unwrap_or(REDIS_PORT);
+    let server = RedisServer { host, port, tls, settings: settings? };
+    Some(TokensConfig::Redis { server: Box::new(server), timeout: timeout? })
 }
 
 fn read_timeout(section: &mut Section<'_>) -> Option<Duration> {
     section.duration_or("timeout", DEFAULT_TIMEOUT, LEAST_TIMEOUT..=MOST_TIMEOUT)
 }
 
-fn connection_info(
+fn redis_settings(
     url: &Url,
     username: Option<String>,
     password: Option<SecretString>,
-) -> Result<ConnectionInfo, redis::RedisError> {
-    let info = url.as_str().into_connection_info()?;
-    let mut settings = info.redis_settings().clone();
+) -> Result<RedisConnectionInfo, String> {
+    let database = match url.path().trim_start_matches('/') {
+        "" => 0,
+        number => number.parse::<u32>().map_err(|_| format!("{number:?} is no database"))?,
+    };
+    let mut settings = RedisConnectionInfo::default().set_db(database.into());
     if let Some(username) = username {
         settings = settings.set_username(username);
     }
     if let Some(password) = password {
         settings = settings.set_password(password.expose_secret());
     }
-    let tcp = TcpSettings::default().set_nodelay(true).set_user_timeout(REDIS_SILENCE);
-    Ok(info.set_redis_settings(settings).set_tcp_settings(tcp))
-}
-
-fn tls_client(info: ConnectionInfo, ca_file: PathBuf) -> Result<Client, String> {
-    // The client itself accepts a file without a certificate, and then trusts no server.
-    Trust::CaFile(ca_file.clone()).client_config().map_err(|error| error.to_string())?;
-    let path = ca_file.display();
-    let root_cert = fs::read(&ca_file).map_err(|error| format!("cannot read {path}: {error}"))?;
-    let certificates = TlsCertificates { client_tls: None, root_cert: Some(root_cert) };
-    Client::build_with_tls(info, certificates).map_err(|error| format!("{path}: {error}"))
+    Ok(settings)
 }
 
 /// Parses `memcached://HOST` or `memcached://HOST:PORT` into `HOST:PORT`.

@@ -22,14 +22,17 @@ pub struct Admission {
 
 impl Consoles {
     /// Steps 4 and 5 of a session: may the bearer of this token open a console now, and where is it? A single-use token
-    /// is consumed only when access is granted, so a vCenter outage does not use it up.
+    /// is consumed only when access is granted, so a vCenter outage does not use it up. Whatever became of the token while
+    /// vCenter or another site was asked counts: after a revocation was answered, no check grants access.
     pub async fn check(&self, shown: &str) -> Result<Admission, CheckError> {
         let token = self.resolve(TokenHash::of(shown)).await?;
         let session = Uuid::new_v4();
         let target = token.open(session).await?;
-        if self.settings.single_use {
-            self.store.take(token.token).await?.ok_or(CheckError::TokenInvalid)?;
-        }
+        let still_good = match self.settings.single_use {
+            true => self.store.take(token.token).await?,
+            false => self.store.get(token.token).await?,
+        };
+        still_good.ok_or(CheckError::TokenInvalid)?;
         let Record { instance, expires_at, .. } = token.record;
         Ok(Admission { session, instance, expires_at, target })
     }

@@ -101,6 +101,19 @@ pub enum CheckError {
     /// The token is in the store, but the configuration knows neither its vCenter nor that vCenter's site.
     #[error("no [[vcenter]] has the service host {0:?}, and no [[site]] that may be asked")]
     UnknownOwner(String),
+    /// Another vCenter has the same service host and has issued the token.
+    #[error(
+        "the token was issued by the vCenter with instanceUuid {issued_by}, and {service_host} has {now:?}: does \
+         another site use the same service_host?"
+    )]
+    OtherVcenter {
+        /// The service host of both.
+        service_host: String,
+        /// `about.instanceUuid` of the token's vCenter.
+        issued_by: String,
+        /// That of the vCenter that was asked.
+        now: Option<String>,
+    },
     /// The site of the token's machine refused or did not answer.
     #[error("site {site}, asked for session {session}: {reason}")]
     RemoteSite {

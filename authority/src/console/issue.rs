@@ -9,7 +9,7 @@ use crate::tokens::{Record, Token, TokenHash};
 use crate::vcenter::Vcenter;
 use crate::vcenter::machine::VirtualMachine;
 use crate::vcenter::scope::Scope;
-use crate::vcenter::vcenters::LocatedMachine;
+use crate::vcenter::vcenters::{LocateError, LocatedMachine};
 use std::net::IpAddr;
 use std::time::SystemTime;
 use uuid::Uuid;
@@ -73,6 +73,11 @@ impl Consoles {
                 None
             }
         };
+        let vcenter_uuid = vcenter.instance_uuid().await;
+        let vcenter_uuid = vcenter_uuid.map_err(|error| LocateError::Unavailable {
+            service_host: vcenter.service_host().to_owned(),
+            error,
+        })?;
         let token = Token::random();
         let ttl = self.settings.token_ttl;
         let issued_at = SystemTime::now();
@@ -80,6 +85,7 @@ impl Consoles {
             instance: request.instance,
             console: request.console,
             service_host: vcenter.service_host().to_owned(),
+            vcenter_uuid,
             machine: machine.reference.clone(),
             host: host.name.clone(),
             host_reference: host.reference.clone(),

@@ -205,7 +205,8 @@ impl ValidConsole {
     }
 }
 
-/// Reads the token's machine as vCenter has it now.
+/// Reads the token's machine as vCenter has it now, if it is the vCenter that the token was issued by. UUID and reference
+/// of a machine may be another machine's in another vCenter.
 async fn read_machine(
     record: &Record,
     vcenter: &Vcenter,
@@ -214,6 +215,16 @@ async fn read_machine(
     let instance = record.instance;
     let machine = vcenter.find_by_reference(instance, &record.machine, detail).await;
     let machine = machine.map_err(|error| vcenter_error(vcenter, error))?;
+    if let Some(issued_by) = &record.vcenter_uuid {
+        let now = vcenter.instance_uuid().await.map_err(|error| vcenter_error(vcenter, error))?;
+        if now.as_ref() != Some(issued_by) {
+            return Err(CheckError::OtherVcenter {
+                service_host: record.service_host.clone(),
+                issued_by: issued_by.clone(),
+                now,
+            });
+        }
+    }
     machine.ok_or(CheckError::Unavailable { instance, reason: ConsoleUnavailable::Gone })
 }
 

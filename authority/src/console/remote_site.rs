@@ -34,7 +34,7 @@ impl Consoles {
             };
             let pin = certificate.ok_or(unknown)?;
             let host = &record.host_reference;
-            let admitted = pins.admit_remote(&record.service_host, host, pin).await;
+            let admitted = pins.admit_remote(site.name(), &record.service_host, host, pin).await;
             admitted.map_err(CheckError::HostCertificates)?;
         }
         Ok(target)

@@ -7,6 +7,7 @@
 //! that vCenter no longer has leaves the file at the next refresh.
 
 mod certificate;
+mod file;
 mod pin;
 
 pub use certificate::{HostCertificate, HostCertificateError};
@@ -15,11 +16,14 @@ pub use pin::Pin;
 use crate::vcenter::host::Host;
 use crate::vcenter::reference::HostRef;
 use crate::vcenter::vcenters::Vcenters;
+use file::PinsFile;
 use futures_util::future::join_all;
+use lru::LruCache;
 use serde_json::json;
 use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep_until};
@@ -36,29 +40,88 @@ const RELOAD: Duration = Duration::from_millis(200);
 /// sessions the wait for Envoy to read the file.
 const REMOTE_HOST_LIFETIME: Duration = Duration::from_secs(10 * 60);
 
+/// Hosts of one other site that are accepted, at most; the one whose last console is longest ago makes room. Envoy's list
+/// holds for all hosts, so a site must not fill it.
+const HOSTS_PER_SITE: NonZeroUsize = NonZeroUsize::new(256).expect("it is not zero");
+
+/// How often a site may add a host or change a certificate, after it has added [`HOSTS_PER_SITE`] at once. Each makes
+/// Envoy read the file again.
+const REMOTE_CHANGE_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The file of pins, and the only writer to it.
 pub struct HostCertificates {
-    file: PathBuf,
     pins: Mutex<Pins>,
 }
 
-#[derive(Default)]
 struct Pins {
+    file: PinsFile,
     /// By vCenter and host.
     by_host: HashMap<String, HashMap<HostRef, Pin>>,
-    /// By vCenter and host of another site, with the time of its last console.
-    of_remote_sites: HashMap<(String, HostRef), (Pin, Instant)>,
+    /// By site. They never displace those of this site.
+    of_remote_sites: HashMap<String, RemotePins>,
     /// The content of the file.
     written: BTreeSet<Pin>,
     /// When Envoy will have read it.
     in_force: Option<Instant>,
 }
 
+/// The pins of another site.
+struct RemotePins {
+    /// By vCenter and host, with the time of the last console.
+    hosts: LruCache<(String, HostRef), (Pin, Instant)>,
+    /// When everything that the site has changed would have been within [`REMOTE_CHANGE_INTERVAL`].
+    paced_until: Instant,
+}
+
+impl RemotePins {
+    fn new() -> Self {
+        Self { hosts: LruCache::new(HOSTS_PER_SITE), paced_until: Instant::now() }
+    }
+
+    /// Returns `false` if the site has changed too much already.
+    fn set(&mut self, host: (String, HostRef), pin: Pin) -> bool {
+        let now = Instant::now();
+        if self.hosts.get(&host).is_none_or(|(known, _)| *known != pin) {
+            let burst = REMOTE_CHANGE_INTERVAL.saturating_mul(HOSTS_PER_SITE.get() as u32);
+            let paced_until = self.paced_until.max(now) + REMOTE_CHANGE_INTERVAL;
+            if paced_until > now + burst {
+                return false;
+            }
+            self.paced_until = paced_until;
+        }
+        self.hosts.put(host, (pin, now));
+        true
+    }
+
+    fn forget_unused(&mut self) {
+        let in_use = |used: &Instant| used.elapsed() < REMOTE_HOST_LIFETIME;
+        while self.hosts.peek_lru().is_some_and(|(_, (_, used))| !in_use(used)) {
+            self.hosts.pop_lru();
+        }
+    }
+}
+
 impl HostCertificates {
-    /// Creates the file, which accepts no host yet. Envoy does not start without the file.
-    pub async fn create(file: PathBuf) -> io::Result<Self> {
-        write(&file, &BTreeSet::new()).await?;
-        Ok(Self { file, pins: Mutex::default() })
+    /// Creates the file, which accepts no host yet. Envoy does not start without the file. An error if another authority
+    /// writes to it, ten seconds from now as well.
+    pub async fn create(path: PathBuf) -> io::Result<Self> {
+        let mut file = PinsFile::lock(path).await?;
+        let written = BTreeSet::new();
+        file.write(secret(&written)).await?;
+        let pins = Pins {
+            file,
+            by_host: HashMap::new(),
+            of_remote_sites: HashMap::new(),
+            written,
+            in_force: None,
+        };
+        Ok(Self { pins: Mutex::new(pins) })
+    }
+
+    /// Writes the file again if it is not there as it was written. Logs failures.
+    pub async fn repair(&self) {
+        let mut pins = self.pins.lock().await;
+        log_failure(self.write_changes(&mut pins).await);
     }
 
     /// Replaces the pins of every vCenter by those of the hosts that it has now, and drops the hosts of other
@@ -101,23 +164,28 @@ impl HostCertificates {
     }
 
     /// Makes Envoy accept this certificate of a host of another site, and waits until it does. The pin is
-    /// dropped when the host has had no console for ten minutes.
+    /// dropped when the host has had no console for ten minutes. An error if the site has had more new
+    /// certificates than 256 and one a second.
     pub async fn admit_remote(
         &self,
+        site: &str,
         service_host: &str,
         host: &HostRef,
         pin: Pin,
     ) -> io::Result<()> {
         let mut pins = self.pins.lock().await;
         let host = (service_host.to_owned(), host.clone());
-        pins.of_remote_sites.insert(host, (pin, Instant::now()));
+        let remote = pins.of_remote_sites.entry(site.to_owned()).or_insert_with(RemotePins::new);
+        if !remote.set(host, pin) {
+            return Err(io::Error::other(format!("site {site} has too many new certificates")));
+        }
         self.enforce(pins).await
     }
 
     /// Drops the hosts of other sites that had no console for [`REMOTE_HOST_LIFETIME`].
     async fn forget_unused(&self) -> io::Result<()> {
         let mut pins = self.pins.lock().await;
-        pins.of_remote_sites.retain(|_, (_, used)| used.elapsed() < REMOTE_HOST_LIFETIME);
+        pins.of_remote_sites.values_mut().for_each(RemotePins::forget_unused);
         self.write_changes(&mut pins).await
     }
 
@@ -133,12 +201,19 @@ impl HostCertificates {
 
     async fn write_changes(&self, pins: &mut Pins) -> io::Result<()> {
         let own = pins.by_host.values().flat_map(HashMap::values);
-        let others = pins.of_remote_sites.values().map(|(pin, _)| pin);
+        let remote = pins.of_remote_sites.values().flat_map(|site| site.hosts.iter());
+        let others = remote.map(|(_, (pin, _))| pin);
         let wanted: BTreeSet<Pin> = own.chain(others).copied().collect();
-        if wanted == pins.written {
+        let intact = pins.file.is_intact().await;
+        if wanted == pins.written && intact {
             return Ok(());
         }
-        write(&self.file, &wanted).await?;
+        if !intact {
+            warn!(
+                "the file of the hosts' certificates was changed or removed: it is written again"
+            );
+        }
+        pins.file.write(secret(&wanted)).await?;
         info!(hosts = wanted.len(), "certificates of ESXi hosts written for Envoy");
         pins.written = wanted;
         pins.in_force = Some(Instant::now() + RELOAD);
@@ -150,13 +225,6 @@ fn log_failure(written: io::Result<()>) {
     if let Err(error) = written {
         error!(%error, "cannot write the hosts' certificates for Envoy");
     }
-}
-
-/// Replaces the file by a rename. Envoy watches for renames, and never sees half a file.
-async fn write(file: &Path, pins: &BTreeSet<Pin>) -> io::Result<()> {
-    let new = file.with_extension("new");
-    tokio::fs::write(&new, secret(pins)).await?;
-    tokio::fs::rename(&new, file).await
 }
 
 /// The `DiscoveryResponse` of Envoy's secret discovery service.

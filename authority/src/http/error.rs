@@ -350,13 +350,17 @@ impl From<&CheckError> for RefusalResponse {
             CheckError::Unavailable { reason, .. } => {
                 (RefusalCode::ConsoleUnavailable, console_unavailable(*reason))
             }
-            CheckError::UnknownOwner(_) => (
+            CheckError::UnknownOwner(_) | CheckError::OtherVcenter { .. } => (
                 RefusalCode::TokenInvalid,
                 "This console link is for a site that this gateway does not know. Tell your administrator.",
             ),
             CheckError::RemoteSite { reason: SiteError::Refused(refusal), .. } => {
                 return Self(refusal.clone());
             }
+            CheckError::RemoteSite { reason: SiteError::OtherNetwork(_), .. } => (
+                RefusalCode::ConsoleUnavailable,
+                "The console is not in a network of the machine's site. Tell your administrator.",
+            ),
             CheckError::RemoteSite { .. } => (
                 RefusalCode::AuthorityUnavailable,
                 "The machine's site does not answer at the moment. Try again in a few seconds.",

@@ -1,7 +1,7 @@
 //! Sockets that accept connections: TCP, Unix, and TCP with mutual TLS for other sites.
 
 use super::sites::Peer;
-use crate::sites::tls::{Handshake, PeerAcceptor};
+use crate::sites::tls::{Handshake, PeerAcceptor, PeerPermit};
 use axum::{Extension, Router};
 use std::fmt;
 use std::fs;
@@ -111,24 +111,24 @@ impl Listener {
 }
 
 impl Accepted {
-    /// The stream to speak HTTP on, and the router for it. `None` if the client is not a configured site, or `stop` came
-    /// first.
+    /// The stream to speak HTTP on, the router for it, and what a site has to hold meanwhile. `None` if the client is not a
+    /// configured site, or `stop` came first.
     pub(super) async fn open(
         self,
         router: Router,
         stop: &CancellationToken,
-    ) -> Option<(Stream, Router)> {
+    ) -> Option<(Stream, Router, Option<PeerPermit>)> {
         let handshake = match self {
-            Self::Plain(stream) => return Some((Either::Left(stream), router)),
+            Self::Plain(stream) => return Some((Either::Left(stream), router, None)),
             Self::Handshake(handshake) => handshake,
         };
         let client = handshake.client;
         match stop.run_until_cancelled(handshake.finish()).await? {
-            Ok((stream, site)) => {
-                Some((Either::Right(stream), router.layer(Extension(Peer(site)))))
+            Ok((stream, site, permit)) => {
+                Some((Either::Right(stream), router.layer(Extension(Peer(site))), Some(permit)))
             }
             Err(error) => {
-                warn!(%client, %error, "refused a client that is not a configured site");
+                warn!(%client, %error, "refused a client of the listener for other sites");
                 None
             }
         }

@@ -7,14 +7,15 @@
 //! - [`peer`]: the requests of the authorities of other [`sites`], which authenticate with certificates.
 //!
 //! All are plain routers, so that tests call them without a socket. A [`listener`] accepts connections, and [`server`]
-//! serves a router on it. Handlers get the [`app`], and `caller` tells them who sent a request. [`error`] alone turns
-//! errors into responses.
+//! serves a router on it. Each has its share of the process's [`descriptors`]. Handlers get the [`app`], and `caller` tells
+//! them who sent a request. [`error`] alone turns errors into responses.
 
 pub mod app;
 mod body;
 mod caller;
 pub mod check;
 pub mod compute;
+pub mod descriptors;
 pub mod error;
 pub mod health;
 mod limit;

@@ -15,14 +15,17 @@ use crate::telemetry::Metrics;
 use crate::text::printable;
 use crate::tokens::TokenHash;
 use crate::vcenter::machine::PowerState;
+use ipnet::IpNet;
 use reqwest::StatusCode;
 use rustls::ClientConfig;
 use rustls::pki_types::DnsName;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use url::Url;
 use uuid::Uuid;
@@ -43,6 +46,10 @@ const MESSAGE_LIMIT: usize = 500;
 /// A site at the other end of the world is 0.3 s away; the rest allows for one lost SYN.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Requests to one site that are under way, at most; further ones wait. Each takes a connection, and a site that answers
+/// nothing must not take those of this site's own consoles.
+const REQUESTS: usize = 64;
+
 /// Shorter than the time after which the other authority closes an idle connection: a request that meets a closing
 /// connection is lost.
 const IDLE_CONNECTION: Duration = Duration::from_secs(30);
@@ -56,6 +63,8 @@ pub struct SiteConfig {
     pub url: Url,
     /// Its vCenters.
     pub service_hosts: Vec<String>,
+    /// The networks of its ESXi hosts. Its consoles may be there and nowhere else. Empty: anywhere.
+    pub networks: Vec<IpNet>,
     /// How long to wait for the response to one request.
     pub timeout: Duration,
 }
@@ -106,6 +115,9 @@ pub enum SiteError {
     /// More than 16 KiB.
     #[error("the response is larger than {RESPONSE_LIMIT} bytes")]
     TooLarge,
+    /// A console where none of the site's hosts is.
+    #[error("its console is at {0}, which is in none of the networks of its [[site]]")]
+    OtherNetwork(IpAddr),
     /// A response that does not fit the request.
     #[error("the response cannot be read: {0}")]
     Malformed(&'static str),
@@ -120,6 +132,7 @@ impl SiteError {
             Self::TimedOut(_) => "timed_out",
             Self::Status(_) => "http_status",
             Self::TooLarge => "too_large",
+            Self::OtherNetwork(_) => "other_network",
             Self::Malformed(_) => "malformed",
         }
     }
@@ -140,7 +153,12 @@ impl Sites {
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(IDLE_CONNECTION)
             .build()?;
-        let site = |config| Site { config, http: http.clone(), metrics: Arc::clone(metrics) };
+        let site = |config| Site {
+            config,
+            http: http.clone(),
+            requests: Semaphore::new(REQUESTS),
+            metrics: Arc::clone(metrics),
+        };
         Ok(Self(configs.into_iter().map(site).collect()))
     }
 
@@ -154,6 +172,7 @@ impl Sites {
 pub struct Site {
     config: SiteConfig,
     http: reqwest::Client,
+    requests: Semaphore,
     metrics: Arc<Metrics>,
 }
 
@@ -168,6 +187,7 @@ impl Site {
         let response = async {
             let console: RemoteConsole = self.post(CONSOLE_PATH, request).await?;
             check_target(&console.target).map_err(SiteError::Malformed)?;
+            check_network(&console.target, &self.config.networks)?;
             Ok(console)
         };
         self.in_time("console", response).await
@@ -219,6 +239,10 @@ impl Site {
     ) -> Result<T, SiteError> {
         let started = Instant::now();
         let limit = self.config.timeout;
+        let response = async {
+            let _slot = self.requests.acquire().await.expect("it is never closed");
+            response.await
+        };
         let result =
             timeout(limit, response).await.unwrap_or_else(|_| Err(SiteError::TimedOut(limit)));
         let outcome = result.as_ref().map_or_else(SiteError::outcome, |_| "ok");
@@ -239,6 +263,18 @@ fn check_target(target: &Target) -> Result<(), &'static str> {
         return Err("it has no valid host name");
     }
     Ok(())
+}
+
+/// Refuses a target outside of the networks of the site.
+fn check_network(target: &Target, networks: &[IpNet]) -> Result<(), SiteError> {
+    let (Target::Vnc { address, .. } | Target::Webmks { address, .. }) = target;
+    // An IPv4 address that is written as an IPv6 address leads to the same host.
+    let ip = address.ip().to_canonical();
+    if networks.is_empty() || networks.iter().any(|network| network.contains(&ip)) {
+        Ok(())
+    } else {
+        Err(SiteError::OtherNetwork(ip))
+    }
 }
 
 #[cfg(test)]

@@ -45,3 +45,26 @@ fn a_target_that_would_change_the_request_is_refused() {
         assert!(target(host, path, server_name).is_err(), "{host:?} {path:?} {server_name:?}");
     }
 }
+
+#[test]
+fn a_site_s_consoles_are_in_its_networks() {
+    let networks = ["10.8.0.0/16", "2001:db8:8::/48"].map(|network| network.parse().unwrap());
+    let target = |address: &str| {
+        serde_json::from_value(json!({"protocol": "vnc", "address": address})).unwrap()
+    };
+    for (address, allowed) in [
+        ("10.8.255.1:5901", true),
+        ("[::ffff:10.8.0.1]:5901", true),
+        ("[2001:db8:8:1::5]:5901", true),
+        ("10.9.0.1:5901", false),
+        ("127.0.0.1:9901", false),
+        ("[::1]:9901", false),
+        ("[::ffff:127.0.0.1]:9901", false),
+        ("[::10.8.0.1]:5901", false),
+        ("0.0.0.0:9901", false),
+    ] {
+        let checked = check_network(&target(address), &networks);
+        assert_eq!(checked.is_ok(), allowed, "{address}: {checked:?}");
+        assert_eq!(check_network(&target(address), &[]), Ok(()), "another rule's");
+    }
+}

@@ -4,6 +4,7 @@
 //! certificate authority for all sites. A certificate for another name is refused, even if that authority
 //! signed it.
 
+use super::REQUESTS;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::client::verify_server_name;
 use rustls::crypto::{CryptoProvider, ring};
@@ -17,11 +18,12 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, OtherError,
     RootCertStore, ServerConfig, SignatureScheme, version,
 };
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
@@ -29,14 +31,23 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
 
 /// How long a client may take to present its certificate. Three round trips across the world and the signatures
 /// stay below a second; the other authority's request times out after four seconds by default.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Clients that have not presented a certificate yet, at most. Unauthenticated clients get this many of the
-/// process's descriptors and no more; further ones wait in the kernel's queue.
-const HANDSHAKES: usize = 64;
+/// process's descriptors and no more. The oldest makes room for the next: a site needs a fraction of a second, and a
+/// client that stays silent cannot keep it out.
+const HANDSHAKES: usize = 256;
+
+/// The same for clients of one IP address, so that a flood from one displaces its own. A site connects as often at once
+/// as it has requests under way.
+const HANDSHAKES_PER_ADDRESS: usize = REQUESTS;
+
+/// Connections of one site, at most. Its authority makes one for each request that is under way.
+const CONNECTIONS_PER_SITE: usize = 128;
 
 /// The certificate that an authority presents to other sites, and the roots that it trusts for theirs.
 #[derive(Debug)]
@@ -99,7 +110,13 @@ impl Credentials {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        Ok(PeerAcceptor { acceptor, verifier, handshakes: Arc::new(Semaphore::new(HANDSHAKES)) })
+        let acceptor = PeerAcceptor {
+            acceptor,
+            verifier,
+            handshakes: Arc::new(Handshakes::new(HANDSHAKES)),
+            connections: HashMap::new(),
+        };
+        Ok(acceptor.within(usize::MAX))
     }
 }
 
@@ -123,8 +140,13 @@ fn provider() -> Arc<CryptoProvider> {
 pub struct PeerAcceptor {
     acceptor: TlsAcceptor,
     verifier: Arc<SiteVerifier>,
-    handshakes: Arc<Semaphore>,
+    handshakes: Arc<Handshakes>,
+    /// By site.
+    connections: HashMap<Arc<str>, Arc<Semaphore>>,
 }
+
+/// Counts as one of its site's connections until it is dropped.
+pub type PeerPermit = OwnedSemaphorePermit;
 
 impl fmt::Debug for PeerAcceptor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -133,13 +155,24 @@ impl fmt::Debug for PeerAcceptor {
 }
 
 impl PeerAcceptor {
-    /// Accepts the next client. Waits while 64 clients have not presented a certificate yet.
+    /// The same with at most this many connections of all clients together. Each site gets the same part of them.
+    pub fn within(mut self, connections: usize) -> Self {
+        let handshakes = HANDSHAKES.min(connections / 4).max(1);
+        let peers = &self.verifier.peers;
+        let each = (connections.saturating_sub(handshakes) / peers.len().max(1)).max(1);
+        let each = CONNECTIONS_PER_SITE.min(each);
+        let slots = |peer: &PeerName| (Arc::clone(&peer.site), Arc::new(Semaphore::new(each)));
+        self.connections = peers.iter().map(slots).collect();
+        self.handshakes = Arc::new(Handshakes::new(handshakes));
+        self
+    }
+
+    /// Accepts the next client.
     pub async fn accept(&self, listener: &TcpListener) -> io::Result<Handshake> {
-        let slot = Arc::clone(&self.handshakes).acquire_owned().await;
-        let slot = slot.expect("it is never closed");
         let (stream, client) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        Ok(Handshake { client, stream, acceptor: self.clone(), _slot: slot })
+        let slot = Handshakes::begin(&self.handshakes, client.ip());
+        Ok(Handshake { client, stream, acceptor: self.clone(), slot })
     }
 }
 
@@ -149,20 +182,86 @@ pub struct Handshake {
     pub client: SocketAddr,
     stream: TcpStream,
     acceptor: PeerAcceptor,
-    _slot: OwnedSemaphorePermit,
+    slot: HandshakeSlot,
 }
 
 impl Handshake {
     /// Completes the handshake. Returns the connection and the site's name, or an error for a client that is
-    /// not a configured site.
-    pub async fn finish(self) -> io::Result<(TlsStream<TcpStream>, Arc<str>)> {
-        let PeerAcceptor { acceptor, verifier, .. } = &self.acceptor;
-        let handshake = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(self.stream)).await;
+    /// not a configured site, or for a site that has too many connections.
+    pub async fn finish(self) -> io::Result<(TlsStream<TcpStream>, Arc<str>, PeerPermit)> {
+        let PeerAcceptor { acceptor, verifier, connections, .. } = &self.acceptor;
+        let handshake = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(self.stream));
+        let handshake = self.slot.displaced.run_until_cancelled(handshake).await;
+        let handshake =
+            handshake.ok_or_else(|| io::Error::other("a later client took its place"))?;
         let stream = handshake.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let site = shown.and_then(|certificate| verifier.site(certificate).ok());
         let site = site.ok_or_else(|| io::Error::from(io::ErrorKind::PermissionDenied))?;
-        Ok((stream, site))
+        let slots = connections.get(&site).map(Arc::clone);
+        let permit = slots.and_then(|slots| slots.try_acquire_owned().ok());
+        let too_many = || io::Error::other(format!("site {site} has too many connections"));
+        Ok((stream, Arc::clone(&site), permit.ok_or_else(too_many)?))
+    }
+}
+
+/// The clients that have not presented a certificate yet, oldest first.
+struct Handshakes {
+    limit: usize,
+    state: Mutex<PendingHandshakes>,
+}
+
+#[derive(Default)]
+struct PendingHandshakes {
+    next_id: u64,
+    clients: VecDeque<PendingHandshake>,
+}
+
+struct PendingHandshake {
+    id: u64,
+    address: IpAddr,
+    displaced: CancellationToken,
+}
+
+/// A client's place among the handshakes; given back on drop.
+struct HandshakeSlot {
+    handshakes: Arc<Handshakes>,
+    id: u64,
+    displaced: CancellationToken,
+}
+
+impl Handshakes {
+    fn new(limit: usize) -> Self {
+        Self { limit, state: Mutex::default() }
+    }
+
+    /// Gives the client a place. If there is none, takes that of the oldest client.
+    fn begin(handshakes: &Arc<Self>, address: IpAddr) -> HandshakeSlot {
+        let mut state = handshakes.state();
+        let neighbours = state.clients.iter().filter(|client| client.address == address).count();
+        let oldest = if neighbours >= HANDSHAKES_PER_ADDRESS {
+            state.clients.iter().position(|client| client.address == address)
+        } else {
+            (state.clients.len() >= handshakes.limit).then_some(0)
+        };
+        if let Some(oldest) = oldest.and_then(|oldest| state.clients.remove(oldest)) {
+            oldest.displaced.cancel();
+        }
+        let (id, displaced) = (state.next_id, CancellationToken::new());
+        state.next_id += 1;
+        let client = PendingHandshake { id, address, displaced: displaced.clone() };
+        state.clients.push_back(client);
+        HandshakeSlot { handshakes: Arc::clone(handshakes), id, displaced }
+    }
+
+    fn state(&self) -> MutexGuard<'_, PendingHandshakes> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for HandshakeSlot {
+    fn drop(&mut self) {
+        self.handshakes.state().clients.retain(|client| client.id != self.id);
     }
 }
 
@@ -234,5 +333,44 @@ impl ClientCertVerifier for SiteVerifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.chain.supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::new(192, 0, 2, last))
+    }
+
+    #[test]
+    fn the_oldest_handshake_makes_room_for_the_next() {
+        let handshakes = Arc::new(Handshakes::new(3));
+        let slots: Vec<_> =
+            (0..3).map(|last| Handshakes::begin(&handshakes, address(last))).collect();
+        assert!(slots.iter().all(|slot| !slot.displaced.is_cancelled()));
+        let next = Handshakes::begin(&handshakes, address(3));
+        let displaced: Vec<_> = slots.iter().map(|slot| slot.displaced.is_cancelled()).collect();
+        assert_eq!(displaced, [true, false, false]);
+        drop(slots);
+        assert_eq!(
+            handshakes.state().clients.len(),
+            1,
+            "the displaced one has no place to give back"
+        );
+        drop(next);
+        assert!(handshakes.state().clients.is_empty());
+    }
+
+    #[test]
+    fn a_flood_from_one_address_displaces_its_own() {
+        let handshakes = Arc::new(Handshakes::new(HANDSHAKES));
+        let site = Handshakes::begin(&handshakes, address(1));
+        let flood: Vec<_> = (0..1000).map(|_| Handshakes::begin(&handshakes, address(2))).collect();
+        assert!(!site.displaced.is_cancelled());
+        let left = flood.iter().filter(|slot| !slot.displaced.is_cancelled()).count();
+        assert_eq!(left, HANDSHAKES_PER_ADDRESS);
     }
 }

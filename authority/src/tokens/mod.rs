@@ -15,7 +15,7 @@ mod token;
 pub use memcached::MemcachedStore;
 pub use memory::MemoryStore;
 pub use record::Record;
-pub use redis::RedisStore;
+pub use redis::{RedisServer, RedisStore};
 pub use store::{
     Limit, LimitReached, PutError, StoreUnavailable, TOKENS_PER_INSTANCE, TokenLimits, TokenStore,
 };

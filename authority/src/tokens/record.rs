@@ -3,11 +3,15 @@
 use crate::console_type::{ConsoleType, Protocol};
 use crate::vcenter::reference::{HostRef, MachineRef};
 use crate::vcenter::scope::Container;
+use serde::de::Error;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::num::NonZeroU16;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
+
+/// RFC 3339 has no later time, and what formats one panics: the last second of the year 9999, since 1970.
+const LAST_SECOND: u64 = 253_402_300_799;
 
 /// What a token was issued for: the fields of nova's console token, and vCenter's references. Of nova's,
 /// `internal_access_path` alone has no counterpart: VNC has none, and WebMKS's is made when it is opened.
@@ -19,6 +23,10 @@ pub struct Record {
     pub console: ConsoleType,
     /// Which vCenter manages the machine.
     pub service_host: String,
+    /// `about.instanceUuid` of that vCenter: two sites may use one service host for two vCenters. `None` in the record of
+    /// an authority that did not write it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vcenter_uuid: Option<String>,
     /// How that vCenter referred to it at issue.
     pub machine: MachineRef,
     /// Name of the ESXi host that ran the machine at issue.
@@ -61,7 +69,12 @@ impl Record {
 
     /// Reads what [`Self::to_json`] wrote, here or at another replica, perhaps of another version.
     pub(super) fn from_json(text: &[u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(text)
+        let record: Self = serde_json::from_slice(text)?;
+        let last = record.issued_at.max(record.expires_at);
+        if last.duration_since(UNIX_EPOCH).is_ok_and(|since| since.as_secs() > LAST_SECOND) {
+            return Err(serde_json::Error::custom("a date after the year 9999"));
+        }
+        Ok(record)
     }
 }
 
@@ -106,6 +119,7 @@ mod tests {
             instance: Uuid::from_u128(1),
             console: ConsoleType::Novnc,
             service_host: "vcenter-a".to_owned(),
+            vcenter_uuid: Some("dbed6e0c-bd88-4ef6-b594-21283e1c677f".to_owned()),
             machine: MachineRef::from("vm-1".to_owned()),
             host: "esx-1".to_owned(),
             host_reference: HostRef::from("host-29".to_owned()),
@@ -146,6 +160,32 @@ mod tests {
         assert!(fields.remove("caller").is_some() && fields.remove("project").is_some());
         let read = Record::from_json(written.to_string().as_bytes()).unwrap();
         assert_eq!(read, Record { caller: String::new(), project: None, ..record() });
+    }
+
+    #[test]
+    fn the_record_of_a_version_that_did_not_know_vcenter_s_uuid_is_read() {
+        let mut written = serde_json::to_value(record()).unwrap();
+        written.as_object_mut().unwrap().remove("vcenter_uuid");
+        let read = Record::from_json(written.to_string().as_bytes()).unwrap();
+        assert_eq!(read, Record { vcenter_uuid: None, ..record() });
+        assert_eq!(serde_json::to_value(&read).unwrap(), written);
+    }
+
+    #[test]
+    fn a_record_with_a_date_that_cannot_be_written_down_is_none() {
+        for (seconds, good) in
+            [(253_402_300_799_u64, true), (253_402_300_800, false), (u64::MAX, false)]
+        {
+            for key in ["issued_at", "expires_at"] {
+                let mut written = serde_json::to_value(record()).unwrap();
+                written[key] = json!({"secs_since_epoch": seconds, "nanos_since_epoch": 0});
+                let read = Record::from_json(written.to_string().as_bytes());
+                assert_eq!(read.is_ok(), good, "{key} {seconds}");
+                if let Ok(Record { expires_at, .. }) = read {
+                    humantime::format_rfc3339_seconds(expires_at).to_string();
+                }
+            }
+        }
     }
 
     /// Replicas of different versions share one store.

@@ -15,17 +15,20 @@
 //! replica that takes over after a failure may lack the last writes before it: a token that was consumed or
 //! revoked then may be good again until it expires.
 
+mod connection;
+
+pub use connection::RedisServer;
+
 use super::record::Record;
-use super::remote::Remote;
+use super::remote::{Remote, Server};
 use super::store::{
     Limit, LimitReached, PutError, StoreUnavailable, TOKENS_PER_INSTANCE, TokenLimits, TokenStore,
 };
 use super::token::TokenHash;
 use crate::telemetry::Metrics;
-use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use ::redis::{Client, FromRedisValue, Script, ScriptInvocation};
+use ::redis::{FromRedisValue, RedisError, Script, ScriptInvocation};
 use async_trait::async_trait;
-use rustls::crypto::ring;
+use connection::Connection;
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::warn;
@@ -33,6 +36,9 @@ use uuid::Uuid;
 
 const TOKEN_KEYS: &str = "vncgate:token:";
 const INSTANCE_KEYS: &str = "vncgate:instance:";
+
+/// Written to find out whether Redis can be written to.
+const PROBE_KEY: &str = "vncgate:probe";
 
 /// What several scripts begin with. `decode` reads a record; of one that cannot be read nothing is known. `uncount` takes
 /// a token out of the sets of its caller and its project.
@@ -144,13 +150,13 @@ end
 redis.call('DEL', KEYS[1])
 return revoked";
 
-/// Fails as well for an account that may not run scripts.
-const PING: &str = "return redis.call('PING')";
+/// Fails as well for an account that may not run scripts, and where nothing can be written: on a replica, with a full
+/// memory, or on a primary that has lost its replicas or its disk.
+const PING: &str = "return redis.call('SET', KEYS[1], '', 'PX', 1000)";
 
 /// A store in Redis. Connects at its first call, and again whenever the connection is lost.
 pub struct RedisStore {
-    connection: ConnectionManager,
-    remote: Remote,
+    remote: Remote<Redis>,
     put: Script,
     get: Script,
     take: Script,
@@ -160,51 +166,46 @@ pub struct RedisStore {
 }
 
 impl RedisStore {
-    /// Creates the store behind `client`. No method takes longer than `timeout`. Must be called within a Tokio
-    /// runtime.
-    pub fn new(
-        client: Client,
-        timeout: Duration,
-        metrics: Arc<Metrics>,
-    ) -> Result<Self, StoreUnavailable> {
-        // The client uses the process's provider. If one is installed already, that one serves as well.
-        let _ = ring::default_provider().install_default();
-        // One connection for all callers. It is made when a method is called, not by a timer.
-        let config = ConnectionManagerConfig::new()
-            .set_number_of_retries(0)
-            .set_connection_timeout(Some(timeout))
-            // `Remote` bounds the whole call.
-            .set_response_timeout(None);
-        let connection = ConnectionManager::new_lazy_with_config(client, config)
-            .map_err(|error| StoreUnavailable(error.to_string()))?;
-        Ok(Self {
-            connection,
-            remote: Remote::new(timeout, metrics),
+    /// Creates the store at `server`. No method takes longer than `timeout`.
+    pub fn new(server: RedisServer, timeout: Duration, metrics: Arc<Metrics>) -> Self {
+        Self {
+            remote: Remote::new(Redis(server), timeout, metrics),
             put: Script::new(&format!("{PRELUDE}{PUT}")),
             get: Script::new(GET),
             take: Script::new(&format!("{PRELUDE}{TAKE}")),
             list: Script::new(LIST),
             revoke: Script::new(&format!("{PRELUDE}{REVOKE}")),
             ping: Script::new(PING),
-        })
+        }
     }
 
-    /// Runs a script, and once more on a new connection if the connection was lost, which shows when it is
-    /// used. Every script may run twice: at worst the run whose response was lost took a token, which is then
-    /// lost to both.
+    /// Runs a script on a connection, and counts it as `operation`.
     async fn run<T: FromRedisValue>(
         &self,
         operation: &'static str,
         script: &ScriptInvocation<'_>,
     ) -> Result<T, StoreUnavailable> {
-        let answer = async {
-            let mut connection = self.connection.clone();
-            match script.invoke_async(&mut connection).await {
-                Err(lost) if lost.is_io_error() => script.invoke_async(&mut connection).await,
-                answer => answer,
-            }
+        let exchange = |mut connection: Connection| async move {
+            let answer = script.invoke_async(connection.begin()).await;
+            (connection, answer)
         };
-        self.remote.call(operation, answer).await
+        self.remote.call(operation, exchange).await
+    }
+}
+
+/// A Redis at this address.
+struct Redis(RedisServer);
+
+impl Server for Redis {
+    type Connection = Connection;
+    type Error = RedisError;
+
+    async fn connect(&self) -> Result<Connection, RedisError> {
+        Connection::connect(&self.0).await
+    }
+
+    fn is_lost(error: &RedisError) -> bool {
+        error.is_io_error()
     }
 }
 
@@ -269,7 +270,7 @@ impl TokenStore for RedisStore {
     }
 
     async fn ping(&self) -> Result<(), StoreUnavailable> {
-        self.run("ping", &self.ping.prepare_invoke()).await
+        self.run("ping", &self.ping.key(PROBE_KEY)).await
     }
 }
 

@@ -1,40 +1,185 @@
-//! What every store on the network has in common: a time limit and a count of its calls.
+//! What every store on the network has in common: a pool of connections, a time limit and a count of its calls.
 
 use super::store::StoreUnavailable;
 use crate::telemetry::Metrics;
 use std::fmt::Display;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-/// Bounds and counts the calls to one store.
-pub(super) struct Remote {
+/// Connections of one authority, at most. A connection carries one call at a time, each well below a millisecond.
+/// memcached accepts 1,024 connections by default, from all of its clients together, and Redis 10,000.
+const CONNECTIONS: usize = 16;
+
+/// The largest response to one call, in bytes. A machine's list of 100 tokens with their records takes some 100 kB, and
+/// several times that with long names. Connections and this together bound what a broken store can fill.
+pub(super) const RESPONSE_LIMIT: usize = 1024 * 1024;
+
+/// How long a connection may be idle. Firewalls and balancers forget idle connections, some without a word, and the call
+/// that finds out fails.
+const IDLE_CONNECTION: Duration = Duration::from_secs(30);
+
+/// A server that keeps tokens.
+pub(super) trait Server: Send + Sync {
+    /// Carries one call at a time.
+    type Connection: Send;
+    /// Why a call failed.
+    type Error: Display + Send;
+
+    /// Connects, and logs in if the server asks for it.
+    fn connect(&self) -> impl Future<Output = Result<Self::Connection, Self::Error>> + Send;
+
+    /// Did the call fail because the server had closed the connection?
+    fn is_lost(error: &Self::Error) -> bool;
+}
+
+/// A server, the idle connections to it, and the limits of a call.
+pub(super) struct Remote<S: Server> {
+    server: S,
+    /// With the time since when, oldest first.
+    idle: Mutex<Vec<(S::Connection, Instant)>>,
+    slots: Semaphore,
     timeout: Duration,
     metrics: Arc<Metrics>,
 }
 
-impl Remote {
-    /// Bounds each call by `timeout`, connecting and second tries included.
-    pub(super) fn new(timeout: Duration, metrics: Arc<Metrics>) -> Self {
-        Self { timeout, metrics }
+impl<S: Server> Remote<S> {
+    /// Bounds each call by `timeout`, connecting and second tries included. Connects at the first call.
+    pub(super) fn new(server: S, timeout: Duration, metrics: Arc<Metrics>) -> Self {
+        let slots = Semaphore::new(CONNECTIONS);
+        Self { server, idle: Mutex::default(), slots, timeout, metrics }
     }
 
-    /// Awaits the store's `response` to `operation`, which is the label of the metrics.
-    pub(super) async fn call<T, E: Display>(
+    /// Runs `exchange` on a connection of its own. `operation` is the label of the metrics.
+    ///
+    /// A call that gets no response in time closes its connection and the idle ones, which are as old: the next call
+    /// connects again, perhaps to the machine that took over.
+    pub(super) async fn call<T, F: Future<Output = Exchanged<S, T>>>(
         &self,
         operation: &'static str,
-        response: impl Future<Output = Result<T, E>>,
+        exchange: impl Fn(S::Connection) -> F,
     ) -> Result<T, StoreUnavailable> {
         let started = Instant::now();
-        let (outcome, result) = match timeout(self.timeout, response).await {
+        let (outcome, result) = match timeout(self.timeout, self.exchange(exchange)).await {
             Ok(Ok(value)) => ("ok", Ok(value)),
-            Ok(Err(error)) => ("failed", Err(StoreUnavailable(error.to_string()))),
+            Ok(Err(reason)) => ("failed", Err(StoreUnavailable(reason))),
             Err(_) => {
+                self.idle().clear();
                 let reason = format!("no answer within {:?}", self.timeout);
                 ("timed_out", Err(StoreUnavailable(reason)))
             }
         };
         self.metrics.store_call(operation, outcome, started.elapsed());
         result
+    }
+
+    /// Runs `exchange` on an idle connection, or on a new one. If the server has closed the idle connection, which
+    /// shows when it is used, the others are closed as well, and the exchange runs on a new one. Every exchange may
+    /// run twice: at worst the run whose response was lost took a token, which is then lost to both.
+    async fn exchange<T, F: Future<Output = Exchanged<S, T>>>(
+        &self,
+        exchange: impl Fn(S::Connection) -> F,
+    ) -> Result<T, String> {
+        let _slot = self.slots.acquire().await.map_err(|closed| closed.to_string())?;
+        let used = self.idle().pop();
+        if let Some((connection, _)) = used {
+            match exchange(connection).await {
+                (_, Err(error)) if S::is_lost(&error) => self.idle().clear(),
+                exchanged => return self.keep(exchanged),
+            }
+        }
+        let connection = self.server.connect().await.map_err(|error| error.to_string())?;
+        self.keep(exchange(connection).await)
+    }
+
+    /// Keeps the connection of a call that succeeded. After an error it may have part of a response left.
+    fn keep<T>(&self, (connection, result): Exchanged<S, T>) -> Result<T, String> {
+        if result.is_ok() {
+            self.idle().push((connection, Instant::now()));
+        }
+        result.map_err(|error| error.to_string())
+    }
+
+    /// The idle connections, without those that were idle for too long.
+    fn idle(&self) -> MutexGuard<'_, Vec<(S::Connection, Instant)>> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|(_, since)| since.elapsed() < IDLE_CONNECTION);
+        idle
+    }
+}
+
+/// A connection, and the result of what was exchanged on it.
+pub(super) type Exchanged<S, T> = (<S as Server>::Connection, Result<T, <S as Server>::Error>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::time::{advance, sleep};
+
+    /// Each connection is its number.
+    #[derive(Default)]
+    struct Counting(AtomicUsize);
+
+    impl Server for Counting {
+        type Connection = usize;
+        type Error = &'static str;
+
+        async fn connect(&self) -> Result<usize, &'static str> {
+            Ok(self.0.fetch_add(1, Ordering::Relaxed))
+        }
+
+        fn is_lost(error: &&'static str) -> bool {
+            *error == "lost"
+        }
+    }
+
+    fn remote() -> Remote<Counting> {
+        Remote::new(Counting::default(), Duration::from_millis(500), Arc::new(Metrics::new()))
+    }
+
+    async fn used(remote: &Remote<Counting>) -> usize {
+        remote.call("get", |number| async move { (number, Ok(number)) }).await.unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_used_again_until_it_was_idle_for_too_long() {
+        let remote = remote();
+        assert_eq!((used(&remote).await, used(&remote).await), (0, 0));
+        advance(IDLE_CONNECTION).await;
+        assert_eq!((used(&remote).await, used(&remote).await), (1, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_without_a_response_closes_its_connection_and_the_idle_ones() {
+        let remote = remote();
+        let both = tokio::join!(
+            remote.call("get", |number| async move {
+                sleep(Duration::from_millis(100)).await;
+                (number, Ok(number))
+            }),
+            used(&remote)
+        );
+        assert_eq!((both.0.unwrap(), both.1), (0, 1));
+        let silent = |number| async move {
+            sleep(Duration::from_secs(60)).await;
+            (number, Ok(()))
+        };
+        assert!(remote.call("get", silent).await.is_err());
+        assert_eq!(used(&remote).await, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_closes_the_connection_and_a_lost_one_is_replaced_within_the_call() {
+        let remote = remote();
+        assert_eq!(used(&remote).await, 0);
+        let refused = |number: usize| async move { (number, Err::<(), _>("refused")) };
+        assert!(remote.call("get", refused).await.is_err());
+        assert_eq!(used(&remote).await, 1);
+        let lost_once = |number: usize| async move {
+            (number, if number == 1 { Err("lost") } else { Ok(number) })
+        };
+        assert_eq!(remote.call("get", lost_once).await.unwrap(), 2);
     }
 }

@@ -23,6 +23,7 @@ pub struct Config {
     public: SocketAddr,
     internal: SocketAddr,
     text: String,
+    open_files: Option<u32>,
 }
 
 impl Config {
@@ -58,7 +59,7 @@ novnc_url = "https://consoles.example.com/"#,
             ),
         ];
         let text = substitute(&shipped, &table);
-        Self { public, internal, text }
+        Self { public, internal, text, open_files: None }
     }
 
     /// The same with another token store.
@@ -81,6 +82,12 @@ novnc_url = "https://consoles.example.com/"#,
     /// The same with one literal of its text replaced, for tests of other settings.
     pub fn with(mut self, literal: &str, replacement: &str) -> Self {
         self.text = substitute(&self.text, &[(literal, replacement.to_owned())]);
+        self
+    }
+
+    /// The same for a process that may open this many files and no more (RLIMIT_NOFILE).
+    pub fn with_open_files(mut self, limit: u32) -> Self {
+        self.open_files = Some(limit);
         self
     }
 
@@ -222,7 +229,14 @@ pub fn new_api_token(name: &str) -> (String, String) {
 
 async fn launch(run: &Run, config: &Config, http: &reqwest::Client) -> Process {
     let file = run.write("authority.toml", &config.text);
-    let mut command = Command::new(workspace::authority());
+    let mut command = match config.open_files {
+        None => Command::new(workspace::authority()),
+        Some(limit) => {
+            let mut command = Command::new("prlimit");
+            command.arg(format!("--nofile={limit}:{limit}")).arg(workspace::authority());
+            command
+        }
+    };
     command.args(["serve", "--config"]).arg(file);
     let mut process = Process::start(run, "authority", &command);
     let healthy = format!("http://{}/healthz", config.internal);

@@ -234,12 +234,12 @@ async fn cve_2015_1779_endless_headers() {
     assert_serves(gateway).await;
 }
 
-/// Requests whose bodies do not come held all requests that Envoy lets wait for the authority, ten seconds each: page, API
-/// and status were shut for everybody. They are one client's and one caller's, who is refused.
+/// Requests whose bodies do not come held the authority for ten seconds each: page, API and status were shut for everybody.
+/// They are one caller's, who is refused. (Envoy keeps such requests to itself, `unfinished_requests`; these come to the
+/// authority itself, as they do where there is no Envoy before it.)
 #[tokio::test]
 async fn one_caller_s_requests_without_bodies_leave_room_for_others() {
-    const CONNECTIONS: usize = 22;
-    const REQUESTS: usize = 100;
+    const REQUESTS: usize = 400;
     // `concurrent_requests` of the shipped configuration.
     const MOST: usize = 128;
     const BYSTANDER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 5, 3));
@@ -251,21 +251,19 @@ async fn one_caller_s_requests_without_bodies_leave_room_for_others() {
     let gateway = Gateway::start_with("bodies", change, &[]).await;
     let echo = TcpServer::echo(ESXI).await;
     let token = gateway.token_for(echo.address()).await;
-    let url =
-        format!("{}/v2.1/servers/5d93eed6-a1b7-5668-903c-b43c7c81d44c/action", gateway.envoy.url());
+    let request = "POST /v2.1/servers/5d93eed6-a1b7-5668-903c-b43c7c81d44c/action HTTP/1.1\r\nHost: x\r\n\
+         X-Auth-Token: mallory's token\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n";
 
+    let authority = gateway.authority.config().public();
     let mut flood = tokio::task::JoinSet::new();
-    for _ in 0..CONNECTIONS {
-        let connection = Http2::connect(&gateway.envoy).await;
-        for _ in 0..REQUESTS {
-            let request = http::Request::post(&url)
-                .header("x-auth-token", "mallory's token")
-                .header("content-type", "application/json")
-                .header("content-length", "100");
-            let request = request.body(()).expect("a request");
-            let connection = connection.clone();
-            flood.spawn(async move { connection.send(request).await.map(|answer| answer.0) });
-        }
+    for _ in 0..REQUESTS {
+        flood.spawn(async move {
+            let mut connection = TcpStream::connect(authority).await.expect("a connection");
+            connection.write_all(request.as_bytes()).await.expect("send");
+            let mut status_line = [0; "HTTP/1.1 429".len()];
+            connection.read_exact(&mut status_line).await.expect("an answer");
+            String::from_utf8_lossy(&status_line[9..]).parse::<u16>().expect("a status")
+        });
     }
     let begun = Instant::now();
     let mut slowest = Duration::ZERO;
@@ -291,11 +289,11 @@ async fn one_caller_s_requests_without_bodies_leave_room_for_others() {
     assert!(slowest < Duration::from_secs(5), "{slowest:?}");
     let mut answers = BTreeMap::<_, usize>::new();
     while let Some(answer) = flood.join_next().await {
-        *answers.entry(answer.expect("it ends").unwrap_or(0)).or_default() += 1;
+        *answers.entry(answer.expect("an answer")).or_default() += 1;
     }
     println!("answers {answers:?} within {:?}; a bystander waited {slowest:?}", begun.elapsed());
     // Those that were under way are answered when their time is over.
     let refused = answers.get(&429).copied().unwrap_or(0);
-    assert!(refused > CONNECTIONS * REQUESTS / 2, "{answers:?}");
+    assert!(refused > REQUESTS / 2, "{answers:?}");
     assert!(answers.get(&400).copied().unwrap_or(0) >= MOST / 2, "{answers:?}");
 }

@@ -235,13 +235,13 @@ async fn a_site_whose_clock_is_wrong_issues_tokens_that_are_good_for_their_time(
     use std::sync::Arc;
     use std::time::SystemTime;
     use vncgate_authority::telemetry::Metrics;
-    use vncgate_authority::tokens::{RedisStore, TokenHash, TokenLimits, TokenStore};
+    use vncgate_authority::tokens::{RedisServer, RedisStore, TokenHash, TokenLimits, TokenStore};
 
     let Pair { berlin, tokyo, store, .. } = Pair::shared().await;
     let (vm, port, token) = berlin.machine_and_token().await;
     let token_hash = TokenHash::of(&token);
-    let client = redis::Client::open(store.url()).expect("a Redis URL");
-    let records = RedisStore::new(client, LIMIT, Arc::new(Metrics::new())).expect("a client");
+    let server = RedisServer::open(store.address());
+    let records = RedisStore::new(server, LIMIT, Arc::new(Metrics::new()));
     let record = records.get(token_hash).await.expect("an answer").expect("a record");
 
     let limits = TokenLimits { per_caller: NonZeroUsize::MAX, per_project: NonZeroUsize::MAX };

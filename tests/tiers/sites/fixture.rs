@@ -57,6 +57,15 @@ pub(crate) const OSAKA: Location = Location {
     esxi: ESXI_HOSTS[1],
 };
 
+/// A site that calls its vCenter what Berlin calls another one. Its machines are on hosts of the same names.
+pub(crate) const TWIN: Location = Location {
+    name: "twin",
+    service_host: BERLIN.service_host,
+    host: "127.0.3.4",
+    ip: IpAddr::V4(Ipv4Addr::new(127, 0, 3, 4)),
+    esxi: BERLIN.esxi,
+};
+
 /// A site, its authority to be dropped before its vCenter.
 pub(crate) struct Site {
     pub(crate) authority: Authority,
@@ -143,17 +152,25 @@ impl Plan {
         console: &str,
         others: &str,
     ) -> Site {
+        self.start_with(sites, store, others, |config| config.with_console(console)).await
+    }
+
+    /// The same with any other change of the configuration.
+    pub(crate) async fn start_with(
+        self,
+        sites: &Ca,
+        store: &Store,
+        others: &str,
+        change: impl FnOnce(Config) -> Config,
+    ) -> Site {
         let identity = sites.issue_for(self.location.name, &[self.location.host]);
         let Self { vcenter, location, peer, ca, run } = self;
         let config = Config::new(&run, &vcenter, NO_GATEWAY);
-        let config = with_sites(config, peer, sites, &identity, others)
-            .with_store(store)
-            .with_console(console)
-            .with(
-                r#"service_host = "vcenter-a""#,
-                &format!("service_host = {:?}", location.service_host),
-            );
-        let authority = Authority::start(&run, config).await;
+        let config = with_sites(config, peer, sites, &identity, others).with_store(store).with(
+            r#"service_host = "vcenter-a""#,
+            &format!("service_host = {:?}", location.service_host),
+        );
+        let authority = Authority::start(&run, change(config)).await;
         Site { authority, vcenter, location, peer, ca, run }
     }
 }

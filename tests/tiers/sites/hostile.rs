@@ -20,12 +20,18 @@ struct Hostile {
 
 impl Hostile {
     async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// With further keys in Tokyo's `[[site]]` block for Berlin.
+    async fn start_with(keys: &str) -> Self {
         let ca = Ca::new(&Run::new("sites-hostile"));
         let store = Store::redis(&Run::new("sites-redis")).await;
         let identity = ca.issue_for("hostile", &[BERLIN.host]);
         let scripted = ScriptedAuthority::start_site(Script::Silence, &identity).await;
         let other =
             site(BERLIN.name, BERLIN.host, scripted.address().port(), &[BERLIN.service_host]);
+        let other = other.trim_end().to_owned() + "\n" + keys + "\n";
         let tokyo = Plan::new(&TOKYO).await.start(&ca, &store, "", &other).await;
         let other_site = site("x", "x.example.com", 1, &["x"]);
         let berlin = Plan::new(&BERLIN).await.start(&ca, &store, "", &other_site).await;
@@ -151,6 +157,34 @@ async fn targets_that_would_change_envoy_s_request_are_none() {
     tokyo.authority.check(token).await.assert_refused(409, "console_unavailable");
     scripted.follow(Script::Answer(200, answer("host", "esx-1")));
     assert_eq!(tokyo.authority.check(token).await.body["target"]["host"], "esx-1");
+}
+
+#[tokio::test]
+async fn a_site_s_answers_lead_into_its_networks_only() {
+    let hostile = Hostile::start_with(&format!("networks = [\"{}/32\"]\n", BERLIN.esxi)).await;
+    let Hostile { tokyo, scripted, token, .. } = &hostile;
+    let internal = tokyo.authority.config().internal().port();
+    let webmks = |address: &str| json!({"protocol": "webmks", "address": address, "host": "esx-1", "path": "/ticket/t"});
+    for address in [
+        format!("127.0.0.1:{internal}"),
+        format!("127.0.0.3:{internal}"),
+        format!("0.0.0.0:{internal}"),
+        format!("[::1]:{internal}"),
+        format!("[::ffff:127.0.0.1]:{internal}"),
+        "169.254.169.254:80".to_owned(),
+    ] {
+        for target in [json!({"protocol": "vnc", "address": address}), webmks(&address)] {
+            let answer = json!({"target": target, "certificate": "ab".repeat(32)});
+            scripted.follow(Script::Answer(200, answer));
+            tokyo.authority.check(token).await.assert_refused(409, "console_unavailable");
+        }
+    }
+    let log = tokyo.authority.log();
+    assert!(log.contains("in none of the networks of its [[site]]"), "{log}");
+    let allowed = format!("{}:5901", BERLIN.esxi);
+    scripted
+        .follow(Script::Answer(200, json!({"target": {"protocol": "vnc", "address": allowed}})));
+    tokyo.authority.check(token).await.assert_granted(BERLIN.esxi, 5901);
 }
 
 #[tokio::test]

@@ -7,5 +7,6 @@
 mod certificates;
 mod consoles;
 mod fixture;
+mod floods;
 mod hostile;
 mod outages;

@@ -1,11 +1,13 @@
 //! The other site is down, slow, or not whom its neighbours take it for: defined refusals in bounded time, and
 //! no console of this site's that waits for it.
 
-use crate::fixture::{BERLIN, FILTER_TIMEOUT, Location, OSAKA, Pair, Plan, TOKYO, site};
+use crate::fixture::{BERLIN, FILTER_TIMEOUT, Location, OSAKA, Pair, Plan, TOKYO, TWIN, site};
 use futures_util::future::join_all;
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
+use reqwest::Method;
 use std::time::{Duration, Instant};
+use tokio::time::sleep;
 use vncgate_test_support::answer::Answer;
 use vncgate_test_support::certificate::Ca;
 use vncgate_test_support::process::Run;
@@ -125,6 +127,52 @@ async fn a_token_of_a_site_that_nobody_knows_is_refused() {
     // Berlin knows Tokyo, and Tokyo does not let it in.
     let (_, _, token) = tokyo.machine_and_token().await;
     berlin.authority.check(&token).await.assert_refused(503, "authority_unavailable");
+}
+
+/// UUID, reference, host and port are the same. Only vCenter itself is another one.
+#[tokio::test]
+async fn a_token_opens_no_machine_of_another_vcenter_with_the_same_service_host() {
+    let sites = Ca::new(&Run::new("sites"));
+    let store = Store::redis(&Run::new("sites-redis")).await;
+    let other_site = site("x", "x.example.com", 1, &["vcenter-x"]);
+    let (berlin, twin) = (Plan::new(&BERLIN).await, Plan::new(&TWIN).await);
+    let berlin = berlin.start(&sites, &store, "", &other_site).await;
+    let twin = twin.start(&sites, &store, "", &other_site).await;
+    let vm = berlin.vcenter.create_vm("web-1", BERLIN.esxi, 5901);
+    let twin_vm = twin.vcenter.create_vm("web-1", TWIN.esxi, 5901);
+    assert_eq!(vm, twin_vm, "another machine of the same UUID");
+    let token = berlin.token(&vm).await;
+    for answer in [twin.authority.check(&token).await, twin.authority.status(&token).await] {
+        answer.assert_refused(403, "token_invalid");
+    }
+    let log = twin.authority.log();
+    assert!(log.contains("does another site use the same service_host?"), "{log}");
+    berlin.authority.check(&token).await.assert_granted(BERLIN.esxi, 5901);
+    let token = twin.token(&twin_vm).await;
+    twin.authority.check(&token).await.assert_granted(TWIN.esxi, 5901);
+    berlin.authority.check(&token).await.assert_refused(403, "token_invalid");
+}
+
+/// Revoked at the one site while the other waits for the first one's vCenter.
+#[tokio::test]
+async fn a_revocation_at_one_site_overtakes_a_check_at_the_other() {
+    for console in ["", "single_use = true"] {
+        let Pair { berlin, tokyo, store: _store, ca: _ca } = Pair::start(console).await;
+        let (vm, port, token) = berlin.machine_and_token().await;
+        if console.is_empty() {
+            tokyo.authority.check(&token).await.assert_granted(BERLIN.esxi, port);
+        }
+        berlin.vcenter.freeze();
+        let revocation = async {
+            sleep(Duration::from_millis(500)).await;
+            let path = format!("/v1/instances/{}/tokens", vm.instance_uuid);
+            let revoked = berlin.authority.request(Method::DELETE, &path).send().await;
+            assert_eq!(revoked.expect("the API answers").status(), 200);
+            berlin.vcenter.thaw();
+        };
+        let (answer, ()) = tokio::join!(tokyo.authority.check(&token), revocation);
+        answer.assert_refused(403, "token_invalid");
+    }
 }
 
 /// Each takes the other for the owner of a third site's vCenter. Neither passes a question on.

@@ -1,5 +1,6 @@
 //! Stores as replicas see them, and what is put into them.
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -8,7 +9,8 @@ use uuid::Uuid;
 use vncgate_authority::console_type::ConsoleType;
 use vncgate_authority::telemetry::Metrics;
 use vncgate_authority::tokens::{
-    MemcachedStore, MemoryStore, Record, RedisStore, Token, TokenHash, TokenLimits, TokenStore,
+    MemcachedStore, MemoryStore, Record, RedisServer, RedisStore, Token, TokenHash, TokenLimits,
+    TokenStore,
 };
 use vncgate_authority::vcenter::reference::{HostRef, MachineRef};
 use vncgate_test_support::process::Run;
@@ -71,13 +73,21 @@ pub(crate) async fn shared_redis() -> &'static Store {
 }
 
 pub(crate) fn memcached(store: &Store, timeout: Duration) -> MemcachedStore {
-    let address = store.address().to_string();
-    MemcachedStore::new(address, timeout, Arc::new(Metrics::new()))
+    memcached_at(store.address(), timeout)
+}
+
+/// A client for a memcached.
+pub(crate) fn memcached_at(address: SocketAddr, timeout: Duration) -> MemcachedStore {
+    MemcachedStore::new(address.to_string(), timeout, Arc::new(Metrics::new()))
 }
 
 pub(crate) fn redis(store: &Store, timeout: Duration) -> RedisStore {
-    let client = ::redis::Client::open(store.url()).expect("a Redis URL");
-    RedisStore::new(client, timeout, Arc::new(Metrics::new())).expect("a client for Redis")
+    redis_at(store.address(), timeout)
+}
+
+/// A client for a Redis without TLS and password.
+pub(crate) fn redis_at(address: SocketAddr, timeout: Duration) -> RedisStore {
+    RedisStore::new(RedisServer::open(address), timeout, Arc::new(Metrics::new()))
 }
 
 /// A token of a machine whose dates say that it is long over: they are for people.
@@ -86,6 +96,7 @@ pub(crate) fn record(instance: Uuid) -> Record {
         instance,
         console: ConsoleType::Novnc,
         service_host: "vcenter-a".to_owned(),
+        vcenter_uuid: None,
         machine: MachineRef::from("vm-1".to_owned()),
         host: "esx-1.example.com".to_owned(),
         host_reference: HostRef::from("host-1".to_owned()),

@@ -2,20 +2,22 @@
 //! people's data, or asks for a password.
 
 use crate::fixture::{
-    LIMITS, STORE_TIMEOUT, TTL, knows, listed, memcached, put, record, redis, shared_memcached,
-    shared_redis, token,
+    LIMITS, STORE_TIMEOUT, TTL, knows, listed, memcached, memcached_at, put, record, redis,
+    redis_at, shared_memcached, shared_redis, token,
 };
 use futures_util::future::join_all;
-use redis::{Client, IntoConnectionInfo, TlsCertificates};
-use std::net::IpAddr;
+use redis::RedisConnectionInfo;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 use uuid::Uuid;
 use vncgate_authority::telemetry::Metrics;
-use vncgate_authority::tokens::{MemcachedStore, RedisStore, TokenStore};
+use vncgate_authority::tls::Trust;
+use vncgate_authority::tokens::{RedisServer, RedisStore, TokenStore};
 use vncgate_test_support::certificate::Ca;
 use vncgate_test_support::process::Run;
 use vncgate_test_support::screen::TcpServer;
@@ -24,6 +26,8 @@ use vncgate_test_support::wait::until_within;
 
 /// What a machine that is busy with a build may add to any wait.
 const SLACK: Duration = Duration::from_secs(2);
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A flood of requests.
 const FLOOD: usize = 500;
@@ -44,6 +48,7 @@ on_each_store! {
     that_falls_silent_is_waited_for_no_longer_than_configured: survives_silence
     that_comes_back_is_used_again: survives_a_restart
     that_dies_again_and_again_gives_out_no_token_twice: survives_deaths_under_load
+    behind_a_balancer_that_hangs_is_connected_to_again: survives_hanging_connections
 }
 
 /// A store on the network and a client for it.
@@ -112,6 +117,46 @@ impl Outage {
         put(&*self.client, instance).await;
     }
 
+    /// Nothing arrives on the connections that are there, and nothing ends them; new ones work.
+    async fn survives_hanging_connections(self) {
+        let (hanging, address) = (Arc::new(AtomicBool::new(false)), self.store.address());
+        let shared = Arc::clone(&hanging);
+        let balancer = TcpServer::start(LOOPBACK, move |mut client| {
+            let hanging = Arc::clone(&shared);
+            async move {
+                let mut store = TcpStream::connect(address).await.expect("the store is there");
+                let hung = async {
+                    // A connection that was made while the others hang does not.
+                    let new = hanging.load(Ordering::Relaxed);
+                    while new || !hanging.load(Ordering::Relaxed) {
+                        sleep(Duration::from_millis(5)).await;
+                    }
+                };
+                tokio::select! {
+                    _ = copy_bidirectional(&mut client, &mut store) => {}
+                    () = hung => std::future::pending().await,
+                }
+            }
+        })
+        .await;
+        let client: Box<dyn TokenStore> = match self.store.kind() {
+            "redis" => Box::new(redis_at(balancer.address(), STORE_TIMEOUT)),
+            _ => Box::new(memcached_at(balancer.address(), STORE_TIMEOUT)),
+        };
+        let token = put(&*client, Uuid::new_v4()).await;
+        let flood = join_all((0..FLOOD).map(|_| client.get(token))).await;
+        assert!(flood.iter().all(Result::is_ok), "all connections are in use");
+        hanging.store(true, Ordering::Relaxed);
+        sleep(Duration::from_millis(50)).await;
+        assert!(timed(client.get(token)).await.is_err(), "the connection hangs");
+        for _ in 0..FLOOD {
+            assert!(
+                knows(&*client, token).await,
+                "a new connection is used, and no other that hangs"
+            );
+        }
+    }
+
     async fn survives_deaths_under_load(self) {
         let Self { mut store, client } = self;
         let instance = Uuid::new_v4();
@@ -153,10 +198,9 @@ async fn timed<T, E: ToString>(answer: impl Future<Output = Result<T, E>>) -> Re
 
 #[tokio::test]
 async fn somebody_who_is_no_store_is_not_believed() {
-    let loopback = IpAddr::from([127, 0, 0, 1]);
     for greeting in ["HTTP/1.1 400 Bad Request\r\n\r\n", "VA 2 c1\r\n{}\r\n", "$2\r\n{}\r\n", "\0"]
     {
-        let impostor = TcpServer::start(loopback, move |mut connection| async move {
+        let impostor = TcpServer::start(LOOPBACK, move |mut connection| async move {
             let mut question = [0; 1024];
             while connection.read(&mut question).await.is_ok_and(|read| read > 0) {
                 if connection.write_all(greeting.as_bytes()).await.is_err() {
@@ -165,14 +209,128 @@ async fn somebody_who_is_no_store_is_not_believed() {
             }
         })
         .await;
-        let address = impostor.address().to_string();
-        let metrics = || Arc::new(Metrics::new());
-        let memcached = MemcachedStore::new(address.clone(), STORE_TIMEOUT, metrics());
+        let address = impostor.address();
+        let memcached = memcached_at(address, STORE_TIMEOUT);
         assert!(timed(memcached.get(token())).await.is_err(), "{greeting:?}");
-        let client = Client::open(format!("redis://{address}")).unwrap();
-        let redis = RedisStore::new(client, STORE_TIMEOUT, metrics());
-        assert!(timed(redis.unwrap().get(token())).await.is_err(), "{greeting:?}");
+        let redis = redis_at(address, STORE_TIMEOUT);
+        assert!(timed(redis.get(token())).await.is_err(), "{greeting:?}");
     }
+}
+
+/// Longest text that a store may get rid of in one response: what is read, and what the kernel holds of a connection.
+const READ_AT_MOST: usize = 16 * 1024 * 1024;
+
+const CALLS: usize = 20;
+
+#[tokio::test]
+async fn a_response_without_end_is_not_read_to_its_end() {
+    let bomb = format!("{}{}", "*4096\r\n".repeat(99), ":1\r\n".repeat(4096));
+    for (what, begin, rest) in [
+        ("a line of Redis", "+", "x"),
+        ("an error of Redis", "-", "x"),
+        ("a number of Redis", ":", "1"),
+        ("a bulk string of Redis", "$2000000000\r\n", "x"),
+        ("the longest bulk string of Redis", "$9223372036854775807\r\n", "x"),
+        ("an array of Redis", "*1000000000\r\n", ":1\r\n"),
+        ("the longest array of Redis", "*9223372036854775807\r\n", "$-1\r\n"),
+        ("a map of Redis", "%9223372036854775807\r\n", ":1\r\n"),
+        ("arrays of arrays of Redis", &bomb, &bomb),
+        ("answers of Redis that nobody asked for", "+OK\r\n", "+OK\r\n"),
+        ("a line of memcached", "VA 2 ", "x"),
+        ("a value of memcached", "VA 2000000000 c1 t1\r\n", "x"),
+        ("the longest value of memcached", "VA 18446744073709551615 c1 t1\r\n", "x"),
+        ("an error of memcached", "SERVER_ERROR ", "x"),
+    ] {
+        let begun = what.ends_with("Redis") || what.contains("Redis that");
+        let (sent, begin, rest) =
+            (Arc::new(AtomicUsize::new(0)), begin.to_owned(), rest.repeat(65_536 / rest.len() + 1));
+        let count = Arc::clone(&sent);
+        let endless = TcpServer::start(LOOPBACK, move |mut connection| {
+            let (begin, rest, count) = (begin.clone(), rest.clone(), Arc::clone(&count));
+            async move {
+                let mut question = [0; 4096];
+                let mut asked = String::new();
+                // A client of Redis introduces itself with two commands.
+                while begun && !asked.contains("EVALSHA") {
+                    let read = connection.read(&mut question).await.unwrap_or(0);
+                    if read == 0 {
+                        return;
+                    }
+                    asked.push_str(&String::from_utf8_lossy(&question[..read]));
+                    if !asked.contains("EVALSHA") {
+                        let _ = connection.write_all(b"+OK\r\n+OK\r\n").await;
+                    }
+                }
+                let mut text = begin.as_bytes();
+                while let Ok(written) = connection.write(text).await {
+                    count.fetch_add(written, Ordering::Relaxed);
+                    text = match text.split_at(written).1 {
+                        [] => rest.as_bytes(),
+                        left => left,
+                    };
+                }
+            }
+        })
+        .await;
+        let client: Box<dyn TokenStore> = match begun {
+            true => Box::new(redis_at(endless.address(), STORE_TIMEOUT)),
+            false => Box::new(memcached_at(endless.address(), STORE_TIMEOUT)),
+        };
+        let before = peak_memory();
+        // As many at once as there are connections, and more.
+        for answer in join_all((0..CALLS).map(|_| client.get(token()))).await {
+            assert!(answer.is_err(), "{what}: {answer:?}");
+        }
+        sleep(Duration::from_millis(100)).await;
+        let (sent, grown) = (sent.load(Ordering::Relaxed), peak_memory().saturating_sub(before));
+        eprintln!("{what}: {sent} bytes sent, {grown} kB of memory");
+        assert!(sent > 0 && sent < CALLS * READ_AT_MOST, "{what}: {sent}");
+        assert!(grown < 100 * 1024, "{what}: {grown} kB");
+    }
+}
+
+/// The most memory that this process has used, in kB.
+fn peak_memory() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").expect("this is Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+/// An authority that cannot keep a token is not ready.
+#[tokio::test]
+async fn a_store_that_cannot_be_written_to_does_not_answer() {
+    let store = Store::redis(&Run::new("redis")).await;
+    let client = redis(&store, STORE_TIMEOUT);
+    client.ping().await.unwrap();
+    for (change, back, reason) in [
+        (&["REPLICAOF", "127.0.0.1", "1"][..], &["REPLICAOF", "NO", "ONE"][..], "READONLY"),
+        (
+            &["CONFIG", "SET", "min-replicas-to-write", "1"],
+            &["CONFIG", "SET", "min-replicas-to-write", "0"],
+            "NOREPLICAS",
+        ),
+        (&["CONFIG", "SET", "maxmemory", "1"], &["CONFIG", "SET", "maxmemory", "0"], "OOM"),
+    ] {
+        store.redis_cli(change);
+        let error = client.ping().await.expect_err(reason).to_string();
+        assert!(error.to_uppercase().contains(reason), "{reason}: {error}");
+        store.redis_cli(back);
+        client.ping().await.unwrap();
+    }
+
+    let full = TcpServer::start(LOOPBACK, async |mut connection: TcpStream| {
+        let mut question = [0; 1024];
+        while connection.read(&mut question).await.is_ok_and(|read| read > 0) {
+            let answer: &[u8] = match question.starts_with(b"version") {
+                true => b"VERSION 1.6.38\r\n",
+                false => b"SERVER_ERROR out of memory storing object\r\n",
+            };
+            connection.write_all(answer).await.expect("the client reads");
+        }
+    })
+    .await;
+    let error = memcached_at(full.address(), STORE_TIMEOUT).ping().await.unwrap_err().to_string();
+    assert!(error.contains("out of memory"), "{error}");
 }
 
 #[tokio::test]
@@ -269,19 +427,14 @@ async fn a_redis_with_tls_and_a_password_lets_in_who_has_both() {
         (&ca, None, false),
         (&other_ca, Some(password), false),
     ] {
-        let info = store.url().into_connection_info().unwrap();
-        let mut settings = info.redis_settings().clone();
+        let mut settings = RedisConnectionInfo::default();
         if let Some(password) = password {
             settings = settings.set_password(password);
         }
-        let certificates = TlsCertificates {
-            client_tls: None,
-            root_cert: Some(trusted.pem().as_bytes().to_vec()),
-        };
-        let info = info.set_redis_settings(settings);
-        let client = Client::build_with_tls(info, certificates).unwrap();
-        let metrics = Arc::new(Metrics::new());
-        let client = RedisStore::new(client, SLACK, metrics).unwrap();
+        let tls = Trust::CaFile(trusted.path().to_owned()).client_config().unwrap();
+        let (host, port) = (store.address().ip().to_string(), store.address().port());
+        let server = RedisServer { host, port, tls: Some(tls), settings };
+        let client = RedisStore::new(server, SLACK, Arc::new(Metrics::new()));
         let answer = client.put(token(), record(Uuid::new_v4()), TTL, LIMITS).await;
         assert_eq!(answer.is_ok(), good, "{password:?}: {answer:?}");
         if let Err(error) = answer {

@@ -7,7 +7,9 @@ use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
+use reqwest::Method;
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -48,6 +50,9 @@ on_each_store! {
     a_single_use_token_opens_one_console_wherever_it_is_shown("single_use = true")
     a_token_outlives_the_authority_that_issued_it("")
     a_killed_authority_gives_out_no_token_twice("single_use = true")
+    a_revocation_overtakes_a_check_that_waits_for_vcenter("")
+    a_revocation_overtakes_a_check_that_would_use_the_token_up("single_use = true")
+    a_store_that_cannot_be_written_to_is_not_ready("")
     an_outage_of_the_store_is_an_outage_and_not_a_yes("")
 }
 
@@ -125,12 +130,12 @@ async fn either_authority_knows_the_other_s_tokens(pair: Pair) {
     assert!(metrics.contains(counted), "{metrics}");
     if store.kind() == "redis" {
         let keys = store.redis_cli(&["KEYS", "*"]);
-        // The token, the list of its machine and the count of its caller.
-        assert_eq!(keys.lines().count(), 3, "{keys}");
-        let content = store.redis_cli(&[
-            "MGET",
-            keys.lines().find(|key| key.starts_with("vncgate:token:")).unwrap(),
-        ]);
+        let kept =
+            |kind: &str| keys.lines().filter(|key| key.starts_with(kind)).collect::<Vec<_>>();
+        assert_eq!(kept("vncgate:instance:").len(), 1, "{keys}");
+        assert_eq!(kept("vncgate:caller:").len(), 1, "{keys}");
+        let [record] = kept("vncgate:token:")[..] else { panic!("one token in {keys}") };
+        let content = store.redis_cli(&["GET", record]);
         assert!(content.contains(&vm.instance_uuid), "{content}");
         assert!(
             !keys.contains(&token) && !content.contains(&token),
@@ -216,6 +221,54 @@ async fn a_killed_authority_gives_out_no_token_twice(pair: Pair) {
         }
         one.start_again().await;
     }
+}
+
+async fn a_revocation_overtakes_a_check_that_waits_for_vcenter(pair: Pair) {
+    let token = pair.token().await;
+    pair.other.check(&token).await.assert_granted(ESXI, PORT);
+    let path = format!("/v1/tokens/{}", sha256(&token));
+    assert_eq!(revoked_while_checked(&pair, &token, &path).await, 204);
+    let token = pair.token().await;
+    let path = format!("/v1/instances/{}/tokens", pair.vm.instance_uuid);
+    assert_eq!(revoked_while_checked(&pair, &token, &path).await, 200);
+}
+
+async fn a_revocation_overtakes_a_check_that_would_use_the_token_up(pair: Pair) {
+    for path in ["/v1/tokens/TOKEN", "/v1/instances/INSTANCE/tokens"] {
+        let token = pair.token().await;
+        let path =
+            path.replace("TOKEN", &sha256(&token)).replace("INSTANCE", &pair.vm.instance_uuid);
+        assert!(revoked_while_checked(&pair, &token, &path).await < 300);
+    }
+}
+
+/// Revokes the token at one authority while the other waits for vCenter, and returns how that was answered.
+async fn revoked_while_checked(pair: &Pair, token: &str, path: &str) -> u16 {
+    pair.vcenter.freeze();
+    let revocation = async {
+        sleep(Duration::from_millis(500)).await;
+        let revoked = pair.one.request(Method::DELETE, path).send().await;
+        pair.vcenter.thaw();
+        revoked.expect("the API answers").status().as_u16()
+    };
+    let (answer, revoked) = tokio::join!(pair.other.check(token), revocation);
+    answer.assert_refused(403, "token_invalid");
+    revoked
+}
+
+fn sha256(token: &str) -> String {
+    Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+async fn a_store_that_cannot_be_written_to_is_not_ready(mut pair: Pair) {
+    assert_eq!(pair.one.internal("/readyz").await.status(), 200);
+    match pair.store.kind() {
+        "redis" => drop(pair.store.redis_cli(&["REPLICAOF", "127.0.0.1", "1"])),
+        _ => pair.store.kill(),
+    }
+    let ready = Answer::of(pair.one.internal("/readyz").await).await;
+    assert_eq!((ready.status, &ready.body["vcenter"]["vcenter-a"]), (503, &json!("ok")));
+    assert_ne!(ready.body["store"], "ok");
 }
 
 /// Everything that asks the store says 503 while it is away, and works by itself when it is back.

@@ -2,9 +2,11 @@
 
 use crate::fixture::{ESXI, OTHER_ESXI, Site};
 use futures_util::future::join_all;
+use reqwest::Method;
 use serde_json::json;
 use std::net::Ipv4Addr;
 use std::time::Duration;
+use tokio::time::sleep;
 use vncgate_test_support::authority::Config;
 
 #[tokio::test]
@@ -16,6 +18,25 @@ async fn a_port_that_changed_is_a_console_that_moved() {
     site.status(&token).await.assert_refused(409, "console_moved");
     let renewed = site.authority.issue(&vm).await;
     site.check(&renewed).await.assert_granted(ESXI, port + 1000);
+}
+
+#[tokio::test]
+async fn a_revocation_overtakes_a_check_that_waits_for_vcenter() {
+    for console in ["", "single_use = true"] {
+        let site =
+            Site::start_with("revocation", |config, _, _| config.with_console(console)).await;
+        let (vm, _, token) = site.machine_and_token().await;
+        site.vcenter.freeze();
+        let revocation = async {
+            sleep(Duration::from_millis(500)).await;
+            let path = format!("/v1/instances/{}/tokens", vm.instance_uuid);
+            let revoked = site.authority.request(Method::DELETE, &path).send().await;
+            assert_eq!(revoked.expect("the API answers").status(), 200);
+            site.vcenter.thaw();
+        };
+        let (answer, ()) = tokio::join!(site.check(&token), revocation);
+        answer.assert_refused(403, "token_invalid");
+    }
 }
 
 /// nova compares the port alone and then dials the old host, where the port may be another machine's.

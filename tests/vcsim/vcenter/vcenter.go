@@ -5,6 +5,7 @@
 //   - hosts of different versions and certificates (hosts.go), and thousands of machines (machines.go);
 //   - roles that are enforced, where consoles are concerned (privileges.go);
 //   - properties that are withheld (withheld.go);
+//   - an about.instanceUuid of its own (vcenter.go);
 //   - ReconfigVM_Task and RelocateVM_Task corrected where they differ from vCenter's (reconfigure.go,
 //     relocate.go).
 //
@@ -17,6 +18,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/vmware/govmomi/simulator"
 
 	"vncgate/tests/vcsim/hostd"
@@ -70,6 +72,8 @@ func Start(options Options) (*VCenter, error) {
 	// A vCenter is at least as new as its hosts, and clients ask for the API version that it names here.
 	about := &model.ServiceContent.About
 	about.Version, about.ApiVersion = productVersion, apiVersion
+	// Every simulator on a machine has the same. A vCenter keeps its own when it restarts, as its certificate.
+	about.InstanceUuid = uuid.NewSHA1(uuid.NameSpaceOID, options.Certificate.Certificate[0]).String()
 	if err := model.Create(); err != nil {
 		return nil, err
 	}

@@ -37,6 +37,7 @@ fn record() -> Record {
         instance: Uuid::from_u128(1),
         console: ConsoleType::Novnc,
         service_host: "vcenter-a".to_owned(),
+        vcenter_uuid: None,
         machine: MachineRef::from("vm-41".to_owned()),
         host: "esx-1".to_owned(),
         host_reference: HostRef::from("host-29".to_owned()),

@@ -129,6 +129,7 @@ pub(super) async fn show_token(
             CheckError::TokenInvalid
             | CheckError::UnknownOwner(_)
             | CheckError::OutOfScope { .. }
+            | CheckError::OtherVcenter { .. }
             | CheckError::Moved { .. }
             | CheckError::Unavailable { .. }
             | CheckError::Ticket { .. } => ApiError::item_not_found("Token not found"),

@@ -36,7 +36,7 @@ impl Server {
             }),
         );
         let stop = CancellationToken::new();
-        let task = tokio::spawn(serve(listener, router, stop.clone(), DRAIN_LIMIT));
+        let task = tokio::spawn(serve(listener, router, usize::MAX, stop.clone(), DRAIN_LIMIT));
         Self { address, entered, finish, stop, task }
     }
 

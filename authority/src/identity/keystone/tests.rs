@@ -89,7 +89,7 @@ async fn keystone(
 /// Serves as the authority itself does.
 async fn axum_serve(listener: TcpListener, routes: Router) {
     let never = tokio_util::sync::CancellationToken::new();
-    serve(Listener::Tcp(listener), routes, never, Duration::ZERO).await;
+    serve(Listener::Tcp(listener), routes, usize::MAX, never, Duration::ZERO).await;
 }
 
 fn alice() -> Caller {

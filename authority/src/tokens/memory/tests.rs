@@ -22,6 +22,7 @@ fn record(instance: u128) -> Record {
         instance: Uuid::from_u128(instance),
         console: ConsoleType::Novnc,
         service_host: "vcenter-a".to_owned(),
+        vcenter_uuid: None,
         machine: MachineRef::from("vm-1".to_owned()),
         host: "esx-1".to_owned(),
         host_reference: HostRef::from("host-29".to_owned()),
