@@ -13,6 +13,9 @@ const TOKEN_SUBPROTOCOL = "vncgate.token.";
 // RFC 6455, 7.1.5: the socket was lost without a Close frame, or the upgrade was refused.
 const ABNORMAL_CLOSURE = 1006;
 
+// The reason in the Close frame of the filter (`filter/core/src/rfb/mod.rs`).
+const NOT_RFB = "the console does not speak RFB";
+
 /**
  * Opens the console and resolves when it has ended.
  *
@@ -74,8 +77,8 @@ export function openConsole(screen, token, signal, onConnected) {
  * @param {boolean} clean whether noVNC ended the session as it should end
  */
 function endCode(upgraded, connected, closed, clean) {
-    // noVNC gave up while the socket was still open: what came was not RFB.
-    if (closed === null && !clean) {
+    // noVNC gave up while the socket was still open, or the gateway did: the server does not speak RFB.
+    if ((closed === null && !clean) || closed?.reason === NOT_RFB) {
         return "protocol_error";
     }
     if (!connected) {
