@@ -20,13 +20,24 @@ pub(super) fn switch_protocols(handshake: &Handshake) -> Result<(), HostError> {
     Ok(())
 }
 
-/// Removes from the target's own `101` what the browser did not ask for.
+/// The headers of a target's own `101` that the browser gets (RFC 6455 4.2.2).
+const HANDSHAKE_HEADERS: &[&str] =
+    &[":status", "upgrade", "connection", "sec-websocket-accept", "sec-websocket-protocol"];
+
+/// Removes from the target's own `101` what does not belong to the handshake or what the browser did not ask for.
+///
+/// To the browser the response is the gateway's: a cookie of an ESXi host would be one of the gateway, which reads a
+/// token from a cookie.
 pub(super) fn trim_handshake(handshake: &Handshake) -> Result<(), HostError> {
-    if handshake.accept.is_none() {
-        hostcalls::remove_header(RESPONSE, "sec-websocket-accept")?;
-    }
-    if handshake.subprotocol.is_none() {
-        hostcalls::remove_header(RESPONSE, "sec-websocket-protocol")?;
+    for (name, _) in hostcalls::read_headers(RESPONSE)?.0 {
+        let is_wanted = match name.as_str() {
+            "sec-websocket-accept" => handshake.accept.is_some(),
+            "sec-websocket-protocol" => handshake.subprotocol.is_some(),
+            other => HANDSHAKE_HEADERS.contains(&other),
+        };
+        if !is_wanted {
+            hostcalls::remove_header(RESPONSE, &name)?;
+        }
     }
     Ok(())
 }

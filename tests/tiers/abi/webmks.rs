@@ -138,6 +138,27 @@ fn what_the_browser_did_not_ask_for_is_taken_out_of_the_answer() {
 }
 
 #[test]
+fn a_host_sets_nothing_in_the_gateway_s_name() {
+    let host = host();
+    let browser = granted(&host, upgrade());
+    let mut headers = accepted();
+    for (name, value) in [
+        ("set-cookie", "token=another"),
+        ("set-cookie", "portal=another"),
+        ("strict-transport-security", "max-age=31536000; includeSubDomains"),
+        ("alt-svc", "h3=\":8443\""),
+        ("clear-site-data", "\"*\""),
+        ("sec-websocket-extensions", "permessage-deflate"),
+        ("content-length", "5"),
+    ] {
+        headers.add(name, value);
+    }
+    browser.upstream_responds(headers);
+    assert_eq!(browser.response().expect("a response").headers, accepted());
+    assert_sound(&host);
+}
+
+#[test]
 fn a_host_that_does_not_switch_protocols_is_explained() {
     for status in ["200", "400", "403", "404", "503"] {
         for ends_with_its_headers in [false, true] {
