@@ -4,7 +4,8 @@
 //!
 //! As in a [`tunnel`](crate::tunnel): a browser that is silent is sent a Ping, and its session ends if nothing comes.
 //! A Ping of ours has to stand between two frames of the console (RFC 6455 5.4), so the relay follows the frames'
-//! headers. It reads those and nothing else, and copies no payload.
+//! headers. It reads those and nothing else, and copies no payload. A console that stops in the middle of a frame takes
+//! no Ping. If neither side sends anything from then on, the session ends too.
 //!
 //! The browser's Pong is not for the console, which did not ask for it. RFC 6455 5.5.3 allows a Pong that nobody
 //! asked for, but what an ESXi host makes of one is not known. So the relay takes out a Pong with the payload of our
@@ -37,6 +38,8 @@ pub struct Relay {
     silent_ticks: u8,
     /// A Ping was sent since then.
     pinged: bool,
+    /// Keepalive ticks since either side last sent anything at which a Ping had to wait for the end of a frame.
+    waiting_ticks: u8,
 }
 
 /// Whether Envoy holds the response body, so that a Ping can be sent at any time; see [`crate::tunnel`].
@@ -65,6 +68,7 @@ impl Relay {
     ) -> Result<Option<Vec<u8>>, E> {
         self.silent_ticks = 0;
         self.pinged = false;
+        self.waiting_ticks = 0;
         if self.unanswered == 0 && self.withheld.is_empty() {
             return self.from_browser.follow(len, read).map(|()| None);
         }
@@ -115,6 +119,7 @@ impl Relay {
             Hold::NotYet | Hold::Held => 0,
         };
         let new = held_len.saturating_sub(followed);
+        self.waiting_ticks = 0;
         self.from_console.follow(new, |at, len| read(followed.saturating_add(at), len))?;
         let mut outputs = Outputs::default();
         if end {
@@ -165,11 +170,16 @@ impl Relay {
             if can_ping {
                 self.silent_ticks = TICKS_TO_PING;
                 self.pinged = true;
+                self.waiting_ticks = 0;
                 self.unanswered = self.unanswered.saturating_add(1);
                 outputs.to_browser =
                     Edit { append: PING.to_vec(), resume: true, ..Edit::default() };
+                return outputs;
             }
-            // In the middle of a frame the Ping has to wait for its end.
+            // In the middle of a frame the Ping has to wait for its end. That does not come if the console has stopped,
+            // or if the browser takes nothing more.
+            self.waiting_ticks = self.waiting_ticks.saturating_add(1);
+            outputs.reset = self.waiting_ticks >= TICKS_TO_END;
             return outputs;
         }
         self.silent_ticks = next;
@@ -279,13 +289,35 @@ mod tests {
 
     #[test]
     fn a_ping_waits_for_the_end_of_a_frame() {
-        let mut relay = held(b"\x82\x04ab");
-        assert_eq!(tick(&mut relay).0, 0, "the console is in the middle of a frame");
-        assert!(server(&mut relay, b"cd\x82", false).to_browser.resume);
-        assert_eq!(tick(&mut relay).0, 0, "and of a header");
+        let mut relay = held(b"\x82\x0aab");
+        for byte in [b"c", b"d", b"e", b"f", b"g", b"h", b"i"] {
+            let outputs = relay.handle_keepalive_tick();
+            assert!(
+                outputs.to_browser.append.is_empty(),
+                "the console is in the middle of a frame"
+            );
+            assert!(!outputs.reset, "and goes on with it");
+            server(&mut relay, byte, false);
+        }
+        assert!(server(&mut relay, b"j\x82", false).to_browser.resume);
+        assert!(relay.handle_keepalive_tick().to_browser.append.is_empty(), "and of a header");
         server(&mut relay, b"\x01x", false);
         let (ticks, outputs) = tick(&mut relay);
         assert_eq!((ticks, outputs.to_browser.append.as_slice()), (1, PING));
+    }
+
+    #[test]
+    fn a_session_that_stops_in_the_middle_of_a_frame_ends() {
+        let mut relay = held(b"\x82\x04ab");
+        let (ticks, outputs) = tick(&mut relay);
+        assert!(outputs.reset && outputs.to_browser.append.is_empty());
+        assert_eq!(ticks, usize::from(TICKS_TO_PING - 1 + TICKS_TO_END));
+        let mut relay = held(b"\x82\x04ab");
+        for _ in 0..10 {
+            assert!(!relay.handle_keepalive_tick().reset, "the browser is there");
+            let key = masked(2, b"key");
+            assert_eq!(browser(&mut relay, &key), key);
+        }
     }
 
     #[test]
