@@ -30,6 +30,13 @@ impl BeginTimeout {
     /// Takes the next stream whose deadline has passed. It may be gone.
     pub(crate) fn take_due(&self, now: Duration) -> Option<u32> {
         let mut deadlines = self.deadlines.try_borrow_mut().ok()?;
+        // After the clock was set back, those who wait have their time anew, and no more.
+        let latest = now.saturating_add(self.timeout.get());
+        if deadlines.front().is_some_and(|(deadline, _)| *deadline > latest) {
+            for (deadline, _) in deadlines.iter_mut() {
+                *deadline = latest.min(*deadline);
+            }
+        }
         deadlines.pop_front_if(|(deadline, _)| now >= *deadline).map(|(_, context_id)| context_id)
     }
 

@@ -36,8 +36,10 @@ impl Keepalive {
         self.next.set(None);
     }
 
+    /// Whether the tick is due. It is too when the clock was set back meanwhile: it would come that much later.
     pub(crate) fn is_due(&self, now: Duration) -> bool {
-        self.next.get().is_some_and(|due| now >= due)
+        let (Some(due), Some(period)) = (self.next.get(), self.period.get()) else { return false };
+        now >= due || due.saturating_sub(now) > period
     }
 
     /// When the next tick is due.

@@ -123,6 +123,8 @@ pub(crate) struct State {
     tick_due: Duration,
     /// Since the epoch.
     pub(crate) now: Duration,
+    /// By how much the clock that the filter reads was set back.
+    pub(crate) clock_set_back: Duration,
 }
 
 impl State {
@@ -153,6 +155,7 @@ impl State {
             tick_period: None,
             tick_due: Duration::ZERO,
             now: Duration::from_secs(1_767_225_600), // 2026-01-01T00:00:00Z
+            clock_set_back: Duration::ZERO,
         }
     }
 

@@ -84,6 +84,11 @@ impl Host {
         self.manager().advance(time);
     }
 
+    /// Sets the clock that the filter reads back. Envoy's timers go on.
+    pub fn set_clock_back(&self, by: Duration) {
+        self.manager().state().clock_set_back += by;
+    }
+
     /// How long until the filter's timer fires next. None when it is stopped.
     pub fn next_tick(&self) -> Option<Duration> {
         let mut manager = self.manager();

@@ -174,8 +174,9 @@ fn link_general(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         "proxy_get_current_time_nanoseconds",
         |mut caller: Caller<'_, State>, time_to: u32| {
             run(&mut caller, "proxy_get_current_time_nanoseconds", |call| {
-                let now = u64::try_from(call.state().now.as_nanos())
-                    .map_err(|_| Status::InternalFailure)?;
+                let state = call.state();
+                let clock = state.now.saturating_sub(state.clock_set_back);
+                let now = u64::try_from(clock.as_nanos()).map_err(|_| Status::InternalFailure)?;
                 Ok(call.write(time_to, &now.to_le_bytes())?)
             })
         },

@@ -393,6 +393,40 @@ fn a_console_that_never_speaks_is_given_up() {
     assert_sound(&host);
 }
 
+/// How far a virtual machine's clock may be set back when it is corrected.
+const CORRECTION: Duration = Duration::from_secs(3600);
+
+#[test]
+fn pings_go_on_when_the_clock_is_set_back() {
+    let host = host();
+    let browser = greeted(&host);
+    host.set_clock_back(CORRECTION);
+    for _ in 0..10 {
+        host.advance(PING_INTERVAL);
+        let received = messages(&browser.client_received());
+        assert!(matches!(&received[..], [Message::Ping(_)]), "{received:?}");
+        browser.client_sends(&frame(PONG, b""));
+    }
+    host.advance(PING_INTERVAL * 2);
+    assert_eq!(browser.end(), Some(End::ResetByFilter));
+    assert_sound(&host);
+}
+
+#[test]
+fn a_console_that_never_speaks_is_given_up_though_the_clock_is_set_back() {
+    let host = host();
+    let before = connect(&host);
+    host.set_clock_back(CORRECTION);
+    let after = connect(&host);
+    host.advance(CONSOLE_TIMEOUT);
+    assert_eq!(before.end(), None, "it has its time anew");
+    host.advance(CONSOLE_TIMEOUT);
+    for browser in [before, after] {
+        assert_eq!(browser.end(), Some(End::ResetByFilter));
+    }
+    assert_sound(&host);
+}
+
 #[test]
 fn a_console_that_has_spoken_may_be_silent() {
     let host = configured(
