@@ -23,6 +23,12 @@ struct AccessRule {
 }
 
 impl AccessRules {
+    /// About how many bytes of memory they take.
+    pub fn size(&self) -> usize {
+        let text = |rule: &AccessRule| rule.service.len() + rule.method.len() + rule.path.len();
+        self.0.iter().map(|rule| size_of::<AccessRule>() + text(rule)).sum()
+    }
+
     /// Whether the token may make this call of the console API. `path` is the whole path, decoded.
     pub fn allow(&self, method: &str, path: &str) -> bool {
         let for_call = |rule: &&AccessRule| rule.service == SERVICE_TYPE && rule.method == method;

@@ -41,6 +41,10 @@ const CONCURRENT_VALIDATIONS: usize = 32;
 /// hundreds of roles.
 const RESPONSE_LIMIT: usize = 256 * 1024;
 
+/// Access rules of a cached caller, at most, in bytes: some thirty rules. The owner of an application credential chooses
+/// them, and the cache has room for 10,000 callers by default.
+const CACHED_RULES_LIMIT: usize = 4 * 1024;
+
 /// How long no login is tried after "wrong password". Keystone can lock users after failures, and every call would be
 /// one.
 const REFUSED_LOGIN_PAUSE: Duration = Duration::from_secs(60);
@@ -255,7 +259,12 @@ impl Keystone {
         None
     }
 
+    /// Keystone is asked again about a caller with many access rules.
     fn cache_caller(&self, digest: TokenDigest, caller: &Caller, expires_at: SystemTime) {
+        let rules = caller.keystone.as_ref().and_then(|keystone| keystone.access_rules.as_ref());
+        if rules.is_some_and(|rules| rules.size() > CACHED_RULES_LIMIT) {
+            return;
+        }
         // If the clocks differ, a token may have expired by this clock although Keystone has just validated it. It is
         // not cached then.
         let left = expires_at.duration_since(SystemTime::now()).unwrap_or_default();

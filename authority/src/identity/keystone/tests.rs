@@ -157,6 +157,35 @@ async fn a_token_that_keystone_s_clock_calls_good_is_good_but_not_kept() {
     assert_eq!(script.counts().1, 2);
 }
 
+fn restricted(rules: usize) -> Response {
+    let rule = r#"{"service": "compute", "method": "GET", "path": "/v2.1/servers"}"#;
+    let rules = vec![rule; rules].join(",");
+    token(
+        &format!(
+            r#""project": {{"id": "p", "domain": {{"id": "d", "name": "D"}}}},
+            "application_credential": {{"access_rules": [{rules}]}},"#
+        ),
+        "2100-01-01T00:00:00Z",
+    )
+}
+
+/// 10,000 cached tokens of one tenant with 1,500 rules each took 2 GiB.
+#[tokio::test]
+async fn a_caller_with_many_access_rules_is_not_kept() {
+    for (answer, questions) in
+        [((|| restricted(20)) as fn() -> Response, 1), (|| restricted(1_500), 2)]
+    {
+        let script = Scripted { answer: Some(answer), ..Scripted::default() };
+        let (keystone, script) = keystone(script, |_| {}).await;
+        for _ in 0..2 {
+            let caller = keystone.identify("token").await.unwrap().unwrap();
+            let rules = caller.keystone.unwrap().access_rules.unwrap();
+            assert!(rules.allow("GET", "/v2.1/servers") && !rules.allow("GET", "/v2.1/flavors"));
+        }
+        assert_eq!(script.counts().1, questions);
+    }
+}
+
 #[tokio::test]
 async fn an_expired_service_token_is_renewed_once_for_all() {
     let (keystone, script) = keystone(Scripted::default(), |_| {}).await;
