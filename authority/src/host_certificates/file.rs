@@ -62,7 +62,11 @@ impl PinsFile {
         let mut options = OpenOptions::new();
         let no_follow = OFlags::NOFOLLOW.bits().cast_signed();
         options.write(true).create(true).truncate(false).mode(0o600).custom_flags(no_follow);
-        let lock = options.open(&lock_path)?;
+        // The path that an operator knows is another one, and may well be writable.
+        let named = |error: io::Error| {
+            io::Error::new(error.kind(), format!("{}: {error}", lock_path.display()))
+        };
+        let lock = options.open(&lock_path).map_err(named)?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path: path.to_owned(), stamp: None, _lock: lock }),
             Err(TryLockError::WouldBlock) => {
@@ -70,7 +74,7 @@ impl PinsFile {
                     format!("another authority writes it and holds {}", lock_path.display());
                 Err(io::Error::new(io::ErrorKind::AddrInUse, reason))
             }
-            Err(TryLockError::Error(error)) => Err(error),
+            Err(TryLockError::Error(error)) => Err(named(error)),
         }
     }
 
