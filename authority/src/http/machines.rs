@@ -64,7 +64,8 @@ async fn list(
     let Query(Filter { name }) =
         filter.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
     let scope = app.authorize(&caller, Right::OpenConsole, "open_console")?;
-    let wanted = |machine: &VirtualMachine| name.as_ref().is_none_or(|name| *name == machine.name);
+    let wanted =
+        move |machine: &VirtualMachine| name.as_ref().is_none_or(|name| *name == machine.name);
     let (located, failed) = app.consoles.vcenters().list(scope, wanted).await;
     if let ([], [(_, error), ..]) = (&located[..], &failed[..]) {
         return Err(ApiError::of_vcenter(error));

@@ -13,6 +13,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 use uuid::Uuid;
@@ -66,12 +68,14 @@ const SECOND_ANSWER_WAIT: Duration = Duration::from_secs(1);
 /// Every vCenter of the configuration, at least one.
 pub struct Vcenters {
     entries: Vec<VcenterEntry>,
+    /// Held while a listing is searched.
+    selecting: Arc<Semaphore>,
 }
 
 impl Vcenters {
     /// Creates the list. An entry's position has no meaning.
     pub fn new(entries: Vec<VcenterEntry>) -> Self {
-        Self { entries }
+        Self { entries, selecting: Arc::new(Semaphore::new(1)) }
     }
 
     /// The vCenter with this service host.
@@ -160,26 +164,24 @@ impl Vcenters {
     }
 
     /// Lists the machines within `scope` that `wanted` accepts, and the service hosts of the vCenters that gave none, with
-    /// the reason. Reads whole inventories.
+    /// the reason. Reads whole inventories. `wanted` may take long: it runs for one listing at a time, on a thread that
+    /// answers no requests.
     pub async fn list(
         &self,
         scope: &Scope,
-        wanted: impl Fn(&VirtualMachine) -> bool,
+        wanted: impl Fn(&VirtualMachine) -> bool + Send + Sync + 'static,
     ) -> (Vec<LocatedMachine<'_>>, Vec<(String, VcenterError)>) {
         let entries =
             self.entries.iter().filter(|entry| scope.reaches(entry.vcenter.service_host()));
         let results =
             join_all(entries.map(|entry| async move { (entry, entry.list(scope).await) }));
         let (mut located, mut failed) = (Vec::new(), Vec::new());
+        let wanted = Arc::new(wanted);
         for (entry, result) in results.await {
             match result {
                 Ok(listings) => {
-                    let mut seen = HashSet::new();
-                    let machines = listings.iter().flat_map(|listing| listing.iter());
-                    // A folder's machine may also be in one of the pools.
-                    let machines = machines.filter(|machine| seen.insert(&machine.reference));
-                    let wanted = machines.filter(|machine| wanted(machine)).cloned();
-                    located.extend(wanted.map(|machine| entry.located(machine)));
+                    let machines = self.select(listings, Arc::clone(&wanted)).await;
+                    located.extend(machines.into_iter().map(|machine| entry.located(machine)));
                 }
                 Err(error) => {
                     let service_host = entry.vcenter.service_host();
@@ -189,6 +191,24 @@ impl Vcenters {
             }
         }
         (located, failed)
+    }
+
+    /// The machines of one vCenter's listings that are wanted, each once.
+    async fn select(
+        &self,
+        listings: Vec<Arc<[VirtualMachine]>>,
+        wanted: Arc<impl Fn(&VirtualMachine) -> bool + Send + Sync + 'static>,
+    ) -> Vec<VirtualMachine> {
+        let turn = Arc::clone(&self.selecting).acquire_owned().await.expect("it is never closed");
+        let select = move || {
+            let _turn = turn;
+            let mut seen = HashSet::new();
+            let machines = listings.iter().flat_map(|listing| listing.iter());
+            // A folder's machine may also be in one of the pools.
+            let machines = machines.filter(|machine| seen.insert(&machine.reference));
+            machines.filter(|machine| wanted(machine)).cloned().collect()
+        };
+        spawn_blocking(select).await.expect("it neither panics nor is aborted")
     }
 
     /// Reads the names of every vCenter's clusters. Logs failures and keeps the names read before.
@@ -313,5 +333,43 @@ impl VcenterEntry {
 
     fn unavailable(&self, error: VcenterError) -> LocateError {
         LocateError::Unavailable { service_host: self.vcenter.service_host().to_owned(), error }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::machine::tests::machine_on;
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+    use tokio::time::sleep;
+
+    /// Of many listings whose filter takes long, all threads that answer requests were busy for long.
+    #[tokio::test]
+    async fn listings_are_searched_one_at_a_time_on_a_thread_that_answers_no_requests() {
+        static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
+        let vcenters = Vcenters::new(Vec::new());
+        let listing: Arc<[VirtualMachine]> = Arc::from([machine_on("6.7.0", Some(5901))]);
+        let answering = thread::current().id();
+        let wanted = move |_: &VirtualMachine| {
+            assert_ne!(thread::current().id(), answering);
+            assert_eq!(UNDER_WAY.fetch_add(1, Ordering::SeqCst), 0);
+            thread::sleep(Duration::from_millis(20));
+            UNDER_WAY.fetch_sub(1, Ordering::SeqCst);
+            true
+        };
+        let wanted = Arc::new(wanted);
+        let search = |_| vcenters.select(vec![Arc::clone(&listing); 2], Arc::clone(&wanted));
+        let searches = join_all((0..10).map(search));
+        tokio::pin!(searches);
+        let mut ticks = 0;
+        let found = loop {
+            tokio::select! {
+                found = &mut searches => break found,
+                () = sleep(Duration::from_millis(5)) => ticks += 1,
+            }
+        };
+        assert!(found.iter().all(|machines| machines.len() == 1), "each machine once");
+        assert!(ticks > 5, "{ticks}");
     }
 }

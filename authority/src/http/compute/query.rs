@@ -204,7 +204,7 @@ impl Query {
     }
 
     /// The servers after the marker, up to the limit.
-    pub(super) fn paginate(self, mut servers: Vec<Server<'_>>) -> Result<Page<'_>, ApiError> {
+    pub(super) fn paginate<'a>(&self, mut servers: Vec<Server<'a>>) -> Result<Page<'a>, ApiError> {
         if let Some(marker) = &self.marker {
             let at = servers.iter().position(|server| server.id.to_string() == *marker);
             let at =

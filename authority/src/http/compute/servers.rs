@@ -71,7 +71,9 @@ async fn page<'a>(
         warn!(%error, "cannot parse a query");
         ApiError::unavailable("The query cannot be parsed now. Try again later.")
     })??;
-    let by_name = |machine: &VirtualMachine| query.matches_name(&machine.name);
+    let query = Arc::new(query);
+    let names = Arc::clone(&query);
+    let by_name = move |machine: &VirtualMachine| names.matches_name(&machine.name);
     let (located, failed) = app.consoles.vcenters().list(scope, by_name).await;
     if let ([], [(_, error), ..]) = (&located[..], &failed[..]) {
         return Err(ApiError::of_vcenter(error));
