@@ -188,7 +188,7 @@ async fn put(
         let seconds = left.max(seconds);
         if client.set(&instance_key(instance), &lines, condition, seconds).await? {
             if let Some((_, record)) = &dropped {
-                uncount(client, record).await?;
+                uncount_ended(client, record).await?;
             }
             return Ok(Ok(dropped.is_some()));
         }
@@ -202,8 +202,21 @@ async fn take(client: &mut Connection, token: TokenHash) -> Result<Option<Record
     if !client.delete(&token_key(token), found.cas).await? {
         return Ok(None);
     }
-    uncount(client, &found.record).await?;
+    uncount_ended(client, &found.record).await?;
     Ok(Some(found.record))
+}
+
+/// Counts a token no more that has ended. That it has ended holds although its count cannot be changed, which is right
+/// again when the token would have expired.
+async fn uncount_ended(client: &mut Connection, record: &Record) -> Result<(), Failure> {
+    match uncount(client, record).await {
+        Err(error @ (Failure::Contended | Failure::Foreign)) => {
+            let instance = record.instance;
+            warn!(%instance, %error, "a token that has ended is counted until it expires");
+            Ok(())
+        }
+        uncounted => uncounted,
+    }
 }
 
 async fn list(
@@ -226,7 +239,7 @@ async fn revoke(client: &mut Connection, instance: Uuid) -> Result<usize, Failur
             client.delete_all(&keys).await?;
             // A record that cannot be read does not keep its token from being revoked.
             for record in live.iter().filter_map(|(_, item)| record(item).ok()) {
-                uncount(client, &record).await?;
+                uncount_ended(client, &record).await?;
             }
             return Ok(live.len());
         }

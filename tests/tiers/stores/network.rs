@@ -17,7 +17,7 @@ use tokio::time::sleep;
 use uuid::Uuid;
 use vncgate_authority::telemetry::Metrics;
 use vncgate_authority::tls::Trust;
-use vncgate_authority::tokens::{RedisServer, RedisStore, TokenStore};
+use vncgate_authority::tokens::{RedisServer, RedisStore, TokenHash, TokenStore};
 use vncgate_test_support::certificate::Ca;
 use vncgate_test_support::process::Run;
 use vncgate_test_support::screen::TcpServer;
@@ -194,6 +194,38 @@ async fn timed<T, E: ToString>(answer: impl Future<Output = Result<T, E>>) -> Re
     let answer = answer.await;
     assert!(started.elapsed() < STORE_TIMEOUT + SLACK, "{:?}", started.elapsed());
     answer.map_err(|error| error.to_string())
+}
+
+/// Stores a value under a key of memcached.
+async fn set(store: &Store, key: &str, value: &str) {
+    let mut connection = TcpStream::connect(store.address()).await.expect("it listens");
+    let command = format!("set {key} 0 60 {}\r\n{value}\r\n", value.len());
+    connection.write_all(command.as_bytes()).await.expect("it reads");
+    let mut answer = [0; 8];
+    connection.read_exact(&mut answer).await.expect("it answers");
+    assert_eq!(&answer, b"STORED\r\n");
+}
+
+/// A token that was used up, or revoked, had ended, and its holder and the caller were told that the store is unavailable.
+#[tokio::test]
+async fn a_token_ends_although_its_caller_s_count_is_foreign() {
+    let store = shared_memcached().await;
+    let client = memcached(store, STORE_TIMEOUT);
+    let instance = Uuid::new_v4();
+    // The SHA-256 of any text.
+    let key = format!("vncgate:caller:{}", TokenHash::of(&record(instance).caller));
+    let (first, second) = (put(&client, instance).await, put(&client, instance).await);
+    set(store, &key, "foreign").await;
+    assert!(client.take(first).await.expect("it was there").is_some());
+    assert_eq!(client.revoke(instance).await.expect("it was there"), 1);
+    assert!(!knows(&client, second).await);
+    let refused = client.put(token(), record(instance), TTL, LIMITS).await;
+    assert!(refused.expect_err("it cannot be counted").to_string().contains("something else"));
+
+    // A count that no authority wrote locks nobody out and ends no request.
+    set(store, &key, "18446744073709551615 4294967295\n18446744073709551610 0\n").await;
+    let third = put(&client, instance).await;
+    assert!(client.take(third).await.expect("it was there").is_some());
 }
 
 #[tokio::test]

@@ -17,6 +17,10 @@ const PROJECT_KEYS: &str = "vncgate:project:";
 /// default lifetime of a token 61 lines.
 pub(super) const COUNT_STEP: u64 = 10;
 
+/// The longest time until a token expires, in seconds: the longest `token_ttl`, and a day for clocks that differ. Nothing
+/// that an authority writes expires later.
+const LONGEST: u64 = 2 * 24 * 60 * 60;
+
 /// Counts a token for its caller and its project, unless one of them has too many.
 pub(super) async fn count(
     client: &mut Connection,
@@ -87,13 +91,16 @@ struct Counts {
 }
 
 impl Counts {
+    /// Leaves out what is over, and what no authority can have written: no token may count for ever.
     fn parse(text: &str, now: u64) -> Option<Self> {
         let line = |line: &str| {
             let (expires, count) = line.split_once(' ')?;
-            Some((expires.parse().ok()?, count.parse().ok()?))
+            let count: u32 = count.parse().ok()?;
+            Some((expires.parse().ok()?, usize::try_from(count).ok()?))
         };
-        let mut expiring = text.lines().map(line).collect::<Option<BTreeMap<_, _>>>()?;
-        expiring.retain(|&expires, _| expires > now);
+        let mut expiring = text.lines().map(line).collect::<Option<BTreeMap<u64, usize>>>()?;
+        let latest = now.saturating_add(LONGEST);
+        expiring.retain(|&expires, &mut count| now < expires && expires <= latest && count > 0);
         Some(Self { now, expiring })
     }
 
@@ -139,4 +146,38 @@ fn project_key(record: &Record) -> Option<String> {
 
 fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_000_000;
+
+    #[test]
+    fn what_is_over_or_cannot_be_meant_is_not_counted() {
+        let stored = format!(
+            "{NOW} 7\n{} 0\n{} 2\n{} 3\n{} 4\n{} 5\n",
+            NOW + 10,
+            NOW + 20,
+            NOW + LONGEST,
+            NOW + LONGEST + 1,
+            u64::MAX,
+        );
+        let mut counts = Counts::parse(&stored, NOW).unwrap();
+        assert_eq!(counts.to_string(), format!("{} 2\n{} 3\n", NOW + 20, NOW + LONGEST));
+        assert_eq!(counts.add(NOW + 15, 5), Some(Duration::from_secs(20)));
+        for _ in 0..10 {
+            counts.subtract(NOW + 10);
+        }
+        assert_eq!(counts.to_string(), "");
+        assert_eq!(counts.add(NOW + 15, 5), None);
+    }
+
+    #[test]
+    fn what_is_no_list_of_counts_is_not_read() {
+        for foreign in ["x", "1", "1 x", "1 -1", "1 18446744073709551615", "-1 1"] {
+            assert!(Counts::parse(foreign, NOW).is_none(), "{foreign}");
+        }
+    }
 }
