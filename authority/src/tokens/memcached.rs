@@ -41,6 +41,11 @@ use uuid::Uuid;
 const TOKEN_KEYS: &str = "vncgate:token:";
 const INSTANCE_KEYS: &str = "vncgate:instance:";
 
+/// In how many parts the records of a machine's tokens are read, each part within the limit of a call's responses. A
+/// record of a caller with hundreds of folders takes tens of kilobytes, and those of a machine together must not keep it
+/// from being revoked.
+const PARTS: usize = 10;
+
 /// Written to find out whether memcached can be written to.
 const PROBE_KEY: &str = "vncgate:probe";
 
@@ -173,21 +178,23 @@ async fn put(
         };
         let mut dropped = None;
         if tokens.len() >= TOKENS_PER_INSTANCE {
-            let tokens_of_callers = tokens
-                .iter()
-                .map(|(token, item)| Ok((*token, self::record(item)?)))
-                .collect::<Result<Vec<_>, Failure>>()?;
-            let callers = tokens_of_callers.iter().map(|(token, record)| (*token, &*record.caller));
+            // Of one that cannot be read nothing is known.
+            let caller = |record: &Result<Record, Failure>| {
+                record.as_ref().map_or_else(|_| String::new(), |record| record.caller.clone())
+            };
+            let callers: Vec<(TokenHash, String)> =
+                tokens.iter().map(|(token, record)| (*token, caller(record))).collect();
+            let callers = callers.iter().map(|(token, caller)| (*token, &**caller));
             let victim = dropped_for(&record.caller, callers);
-            tokens.retain(|(known, _)| Some(*known) != victim);
-            dropped = tokens_of_callers.into_iter().find(|(token, _)| Some(*token) == victim);
+            let at = tokens.iter().position(|(known, _)| Some(*known) == victim);
+            dropped = at.map(|at| tokens.remove(at).1);
         }
         let tokens = tokens.into_iter().map(|(token, _)| token).chain([token]);
         let lines: String = tokens.map(|token| format!("{token}\n")).collect();
         // The list lives as long as its last token.
         let seconds = left.max(seconds);
         if client.set(&instance_key(instance), &lines, condition, seconds).await? {
-            if let Some((_, record)) = &dropped {
+            if let Some(Ok(record)) = &dropped {
                 uncount_ended(client, record).await?;
             }
             return Ok(Ok(dropped.is_some()));
@@ -225,7 +232,7 @@ async fn list(
 ) -> Result<Vec<(TokenHash, Record)>, Failure> {
     let Some(list) = List::read(client, instance).await? else { return Ok(Vec::new()) };
     let live = live(client, &list.tokens).await?;
-    live.into_iter().map(|(token, item)| Ok((token, record(&item)?))).collect()
+    live.into_iter().map(|(token, record)| Ok((token, record?))).collect()
 }
 
 /// Deletes a machine's list, without which its tokens are not good, and then their records: a check that has read the
@@ -238,8 +245,8 @@ async fn revoke(client: &mut Connection, instance: Uuid) -> Result<usize, Failur
             let keys: Vec<String> = list.tokens.into_iter().map(token_key).collect();
             client.delete_all(&keys).await?;
             // A record that cannot be read does not keep its token from being revoked.
-            for record in live.iter().filter_map(|(_, item)| record(item).ok()) {
-                uncount_ended(client, &record).await?;
+            for record in live.iter().filter_map(|(_, record)| record.as_ref().ok()) {
+                uncount_ended(client, record).await?;
             }
             return Ok(live.len());
         }
@@ -269,14 +276,22 @@ fn record(item: &Item) -> Result<Record, Failure> {
     Ok(Record::from_json(&item.value)?)
 }
 
-/// Those of the `tokens` that have a record, with it.
+/// Those of the `tokens` that have a record, with it, but without its containers, which may be large.
 async fn live(
     client: &mut Connection,
     tokens: &[TokenHash],
-) -> Result<Vec<(TokenHash, Item)>, Failure> {
-    let keys: Vec<String> = tokens.iter().copied().map(token_key).collect();
-    let items = client.get_all(&keys).await?;
-    Ok(tokens.iter().copied().zip(items).filter_map(|(token, item)| Some((token, item?))).collect())
+) -> Result<Vec<(TokenHash, Result<Record, Failure>)>, Failure> {
+    let mut live = Vec::new();
+    for part in tokens.chunks(tokens.len().div_ceil(PARTS).max(1)) {
+        client.begin();
+        let keys: Vec<String> = part.iter().copied().map(token_key).collect();
+        for (token, item) in part.iter().zip(client.get_all(&keys).await?) {
+            let Some(item) = item else { continue };
+            let record = record(&item).map(|record| Record { containers: None, ..record });
+            live.push((*token, record));
+        }
+    }
+    Ok(live)
 }
 
 /// A machine's list, as read at one moment.

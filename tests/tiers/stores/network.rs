@@ -17,7 +17,10 @@ use tokio::time::sleep;
 use uuid::Uuid;
 use vncgate_authority::telemetry::Metrics;
 use vncgate_authority::tls::Trust;
-use vncgate_authority::tokens::{RedisServer, RedisStore, TokenHash, TokenStore};
+use vncgate_authority::tokens::{
+    Record, RedisServer, RedisStore, TOKENS_PER_INSTANCE, TokenHash, TokenStore,
+};
+use vncgate_authority::vcenter::scope::{Container, ContainerKind, Locator};
 use vncgate_test_support::certificate::Ca;
 use vncgate_test_support::process::Run;
 use vncgate_test_support::screen::TcpServer;
@@ -226,6 +229,32 @@ async fn a_token_ends_although_its_caller_s_count_is_foreign() {
     set(store, &key, "18446744073709551615 4294967295\n18446744073709551610 0\n").await;
     let third = put(&client, instance).await;
     assert!(client.take(third).await.expect("it was there").is_some());
+}
+
+/// The records of one machine's tokens were more than a call may read, and the machine's tokens could not be revoked.
+#[tokio::test]
+async fn tokens_of_a_caller_with_many_folders_are_listed_and_revoked() {
+    let folder = |number| Container {
+        service_host: "vcenter-a".to_owned(),
+        kind: ContainerKind::Folder,
+        locator: Locator::Path(format!("Datacenter/vm/customers/tenant-{number}")),
+    };
+    let instance = Uuid::new_v4();
+    let containers = Some((0..500).map(folder).collect());
+    let large = Record { containers, ..record(instance) };
+    let client = memcached(shared_memcached().await, Duration::from_secs(5));
+    for _ in 0..TOKENS_PER_INSTANCE + 2 {
+        client.put(token(), large.clone(), TTL, LIMITS).await.expect("it has room");
+    }
+    assert_eq!(listed(&client, instance).await.len(), TOKENS_PER_INSTANCE);
+    assert_eq!(client.revoke(instance).await.expect("it answers"), TOKENS_PER_INSTANCE);
+    assert!(listed(&client, instance).await.is_empty());
+
+    let client = redis(shared_redis().await, Duration::from_secs(5));
+    for _ in 0..TOKENS_PER_INSTANCE + 2 {
+        client.put(token(), large.clone(), TTL, LIMITS).await.expect("it has room");
+    }
+    assert_eq!(client.revoke(instance).await.expect("it answers"), TOKENS_PER_INSTANCE);
 }
 
 #[tokio::test]
