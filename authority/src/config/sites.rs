@@ -1,7 +1,7 @@
 //! `[peer]`, `[[site]]` and `[listen] peer`: the authorities of other sites.
 
 use super::section::Section;
-use super::values::{check_port, first_duplicate};
+use super::values::{check_family, check_port, first_duplicate};
 use crate::sites::SiteConfig;
 use crate::sites::tls::{Credentials, PeerAcceptor, PeerName, read_certificates, read_key};
 use crate::tls::file_roots;
@@ -149,7 +149,7 @@ fn parse_network(text: &str) -> Result<IpNet, String> {
     let network: IpNet =
         text.parse().map_err(|_| format!("must be networks such as 10.8.0.0/16, not {text:?}"))?;
     if network.addr() == network.network() {
-        Ok(network)
+        check_family(network)
     } else {
         Err(format!("{text:?} is an address in the network {}", network.trunc()))
     }

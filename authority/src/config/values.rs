@@ -113,9 +113,21 @@ pub(super) fn parse_networks(texts: &[String]) -> Result<Vec<IpNet>, String> {
     let parse = |text: &String| {
         let address = || text.parse().map(|address: IpAddr| IpNet::from(address)).ok();
         let network = text.parse().ok().or_else(address);
-        network.ok_or_else(|| format!("must be networks such as \"192.0.2.0/24\", not {text:?}"))
+        let network = network
+            .ok_or_else(|| format!("must be networks such as \"192.0.2.0/24\", not {text:?}"))?;
+        check_family(network)
     };
     texts.iter().map(parse).collect()
+}
+
+/// Refuses IPv4 networks in the notation of IPv6: addresses are compared in their own notation, so none is in them.
+pub(super) fn check_family(network: IpNet) -> Result<IpNet, String> {
+    match network {
+        IpNet::V6(mapped) if mapped.addr().to_ipv4_mapped().is_some() => {
+            Err(format!("{network} has to be written as an IPv4 network"))
+        }
+        _ => Ok(network),
+    }
 }
 
 /// Refuses port 0, at which nothing listens.
@@ -148,6 +160,11 @@ mod tests {
         assert_eq!(parse("192.0.2.0/24").unwrap().to_string(), "192.0.2.0/24");
         assert_eq!(parse("192.0.2.5").unwrap().to_string(), "192.0.2.5/32");
         assert_eq!(parse("::1").unwrap().to_string(), "::1/128");
+        assert_eq!(parse("::/0").unwrap().to_string(), "::/0");
+        for mapped in ["::ffff:10.0.0.0/104", "::ffff:192.0.2.5"] {
+            let told = parse(mapped).unwrap_err();
+            assert!(told.contains("has to be written as an IPv4 network"), "{told}");
+        }
         for wrong in ["", "localhost", "192.0.2.0/33", "192.0.2", "192.0.2.0-192.0.2.9"] {
             assert!(parse(wrong).unwrap_err().contains("must be networks"), "{wrong}");
         }
