@@ -17,12 +17,13 @@
 pub mod check;
 mod console;
 mod envoy;
-/// The authority's own source, which its vSphere codec uses.
-#[path = "../../../authority/src/text.rs"]
-mod text;
 pub mod rfb;
 pub mod session;
 pub mod soap;
+/// The authority's own source, which its vSphere codec uses.
+#[path = "../../../authority/src/text.rs"]
+#[allow(dead_code)] // It reads files for the command line as well.
+mod text;
 pub mod tunnel;
 pub mod upgrade;
 mod vcenter;
