@@ -54,7 +54,7 @@ test-docs: _pages
     @{{ counted }} docs cargo test --no-fail-fast --package vncgate-tiers --test docs
 
 # What the sources import from each other
-test-tree:
+test-tree: _pages
     @{{ counted }} tree cargo test --no-fail-fast --package vncgate-tiers --test tree
 
 # The built filter under wasmtime, with a small proxy-wasm host
