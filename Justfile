@@ -42,8 +42,8 @@ build-release: _wasm-target _pages
     cargo build --package vncgate-authority --release
 
 # Run every tier of tests
-test: lint dependencies test-unit test-tree test-docs test-abi test-envoy test-vcenter test-openstack test-webmks test-stores test-sites test-security test-browser test-fuzz
-    @{{ counted }} --total unit tree docs abi envoy vcenter openstack simulator webmks stores sites security browser fuzz
+test: lint dependencies test-unit test-tree test-docs test-abi test-envoy test-vcenter test-openstack test-webmks test-stores test-sites test-operations test-security test-browser test-fuzz
+    @{{ counted }} --total unit tree docs abi envoy vcenter openstack simulator webmks stores sites operations security browser fuzz
 
 # Unit and property tests beside the code
 test-unit: _pages
@@ -93,6 +93,10 @@ test-stores: build _vcsim (_debian "memcached redis-server")
 # Two sites with one token store: each opens the other's consoles
 test-sites: build _vcsim (_envoy envoy) (_debian "memcached redis-server openssl")
     @{{ counted }} sites cargo test --no-fail-fast --package vncgate-tiers --test sites -- {{ waiting }}
+
+# A day of operation: another application beside it, rotation, reload, replicas, logs
+test-operations: build _vcsim (_envoy envoy) (_debian "memcached redis-server openssl")
+    @{{ counted }} operations cargo test --no-fail-fast --package vncgate-tiers --test operations -- {{ waiting }}
 
 # The holes that this kind of proxy has had, each tried on the whole gateway
 test-security: build _vcsim (_envoy envoy)

@@ -1,0 +1,5 @@
+//! A day of operation: vncgate beside another application in one Envoy, rotated credentials and certificates, reloads,
+//! replicas, a full disk, and an operator who reads logs. `docs/operations.md` is that day in words.
+//!
+//! Real parts: Envoy with the shipped configurations, the built authority, memcached, Redis. vCenter is govmomi's
+//! simulator.
