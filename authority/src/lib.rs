@@ -35,6 +35,7 @@
 //! | [`console_type`] | what callers request, and how a console is reached |
 //! | [`resolver`] | host name to address |
 //! | [`http_client`], [`tls`] | HTTP requests to other services, and what they trust |
+//! | [`password`] | password files, read at each login |
 //! | [`telemetry`] | logs and metrics |
 //! | [`text`] | text that another party wrote: in files, log lines and on terminals |
 
@@ -47,6 +48,7 @@ pub mod host_certificates;
 pub mod http;
 pub mod http_client;
 pub mod identity;
+pub mod password;
 pub mod resolver;
 pub mod serve;
 pub mod sites;

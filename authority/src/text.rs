@@ -10,6 +10,21 @@ use std::path::Path;
 /// Longest foreign text in an error or a log line, in characters. A line or two of a screen suffice.
 pub const FOREIGN_TEXT_LIMIT: usize = 300;
 
+/// What examples and templates have where a value belongs, in lower case.
+const PLACEHOLDERS: [&str; 11] = [
+    "...",
+    "…",
+    "change-me",
+    "change_me",
+    "changeme",
+    "fixme",
+    "insert-here",
+    "placeholder",
+    "replace-me",
+    "todo",
+    "xxx",
+];
+
 /// Whether a character has no place in a line of text: it controls a terminal, breaks the line, or changes the order or the
 /// look of the characters around it without being seen itself.
 pub fn is_invisible(character: char) -> bool {
@@ -17,6 +32,16 @@ pub fn is_invisible(character: char) -> bool {
         || matches!(character,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Whether this is what examples and templates have where a value belongs.
+pub fn is_placeholder(text: &str) -> bool {
+    // A password may begin and end like this, too; what templates have between is words.
+    let is_word = |inside: &str| inside.chars().all(|c| c.is_alphanumeric() || " -_.".contains(c));
+    let template = [("<", ">"), ("${", "}"), ("{{", "}}")].into_iter().any(|(begin, end)| {
+        text.strip_prefix(begin).and_then(|rest| rest.strip_suffix(end)).is_some_and(is_word)
+    });
+    template || PLACEHOLDERS.contains(&&*text.to_lowercase())
 }
 
 /// The text in one line, at most [`FOREIGN_TEXT_LIMIT`] characters of it: see [`printable_within`].

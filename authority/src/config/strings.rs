@@ -1,21 +1,6 @@
 //! Strings that can be meant, for all sections.
 
-use crate::text::is_invisible;
-
-/// What examples and templates have where a value belongs, in lower case.
-const PLACEHOLDERS: [&str; 11] = [
-    "...",
-    "…",
-    "change-me",
-    "change_me",
-    "changeme",
-    "fixme",
-    "insert-here",
-    "placeholder",
-    "replace-me",
-    "todo",
-    "xxx",
-];
+use crate::text::{is_invisible, is_placeholder};
 
 /// Refuses text that nobody means: nothing, a tab where a backslash was meant, a space that was copied along, the words of
 /// a template.
@@ -33,12 +18,7 @@ pub(super) fn check_text(text: &str) -> Result<(), String> {
     if text.trim() != text {
         return Err("must not begin or end with white space".to_owned());
     }
-    // A password may begin and end like this, too; what templates have between is words.
-    let is_word = |inside: &str| inside.chars().all(|c| c.is_alphanumeric() || " -_.".contains(c));
-    let template = [("<", ">"), ("${", "}"), ("{{", "}}")].into_iter().any(|(begin, end)| {
-        text.strip_prefix(begin).and_then(|rest| rest.strip_suffix(end)).is_some_and(is_word)
-    });
-    if template || PLACEHOLDERS.contains(&&*text.to_lowercase()) {
+    if is_placeholder(text) {
         return Err(format!("is still the placeholder {text:?}"));
     }
     Ok(())

@@ -95,7 +95,12 @@ fn read_redis(section: &mut Section<'_>) -> Option<TokensConfig> {
         section.problem("username", "needs a password_file beside it");
     }
     let username = section.string("username");
-    let password = if with_password { Some(read_password(section)?) } else { None };
+    let password = if with_password {
+        let file = read_password(section)?;
+        Some(section.ok("password_file", file.read_blocking())?)
+    } else {
+        None
+    };
     let ca_file = section.file("ca_file");
     let timeout = read_timeout(section);
     let url = url?;

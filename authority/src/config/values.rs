@@ -1,48 +1,27 @@
 //! Values that several sections have: passwords, certificates, URLs, names that must differ.
 
 use super::section::Section;
-use super::strings::check_text;
-use crate::text::{is_invisible, read_file};
+use crate::password::PasswordFile;
 use crate::tls::Trust;
 use ipnet::IpNet;
 use rustls::ClientConfig;
-use secrecy::SecretString;
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use url::{Host, Url};
 
-/// Largest password file, in bytes.
-const PASSWORD_FILE_LIMIT: u64 = 64 * 1024;
-
-pub(super) fn read_password(section: &mut Section<'_>) -> Option<SecretString> {
+/// The file of a password, which has to hold a good one now. Each login reads it again.
+pub(super) fn read_password(section: &mut Section<'_>) -> Option<PasswordFile> {
     if !section.has("password_file") {
         section.problem(
             "password_file",
             "is missing: a file that holds the password and nothing else",
         );
     }
-    let path = section.file("password_file")?;
-    let unreadable = |error| format!("cannot read {}: {error}", path.display());
-    let text = read_file(&path, PASSWORD_FILE_LIMIT).map_err(unreadable);
-    let text = section.ok("password_file", text)?;
-    // Editors end a file with a line break; no password does.
-    let password = text.trim_end_matches(['\r', '\n']);
-    // None of these reasons shows the password. XML 1.0 cannot express most control characters.
-    let reason = if password.is_empty() {
-        "is empty"
-    } else if password.contains(is_invisible) {
-        "has a control character or another invisible character in the password"
-    } else if password.trim() != password {
-        "begins or ends with white space, which is taken as a part of the password"
-    } else if check_text(password).is_err() {
-        "has a placeholder in it"
-    } else {
-        return Some(password.into());
-    };
-    section.problem("password_file", format!("{} {reason}", path.display()));
-    None
+    let file = PasswordFile::new(section.file("password_file")?);
+    section.ok("password_file", file.read_blocking())?;
+    Some(file)
 }
 
 pub(super) fn read_tls(section: &mut Section<'_>, url: Option<&Url>) -> Option<ClientConfig> {

@@ -3,9 +3,9 @@
 use super::enable_vnc::read_console_settings;
 use super::section::Section;
 use super::values::{parse_service_url, read_password, read_tls};
+use crate::password::PasswordFile;
 use crate::vcenter::console_settings::ConsoleSettings;
 use rustls::ClientConfig;
-use secrecy::SecretString;
 use std::time::Duration;
 use url::Url;
 
@@ -26,8 +26,8 @@ pub struct VcenterConfig {
     pub tls: ClientConfig,
     /// The account.
     pub username: String,
-    /// The content of `password_file`.
-    pub password: SecretString,
+    /// `password_file`, which held a good password when the configuration was read.
+    pub password: PasswordFile,
     /// Names by which nova knows its clusters (hypervisor host names).
     pub hypervisors: Vec<String>,
     /// How long to wait for the answer to one request.

@@ -6,6 +6,7 @@ use crate::console::{AllowedTargets, Consoles, IssueSettings, PageUrl};
 use crate::identity::api_token::{ApiTokenConfig, ApiTokens};
 use crate::identity::policy::Policy;
 use crate::identity::{Identity, Roles};
+use crate::password::PasswordFile;
 use crate::sites::Sites;
 use crate::telemetry::Metrics;
 use crate::throttle::{Throttle, ThrottleConfig};
@@ -45,7 +46,7 @@ pub(super) fn app_with_roles(roles: &[&str], project: Option<&str>) -> Arc<App> 
         url: "http://127.0.0.1:0/sdk".parse().unwrap(),
         tls: Trust::Nothing.client_config().unwrap(),
         username: "vncgate".to_owned(),
-        password: "secret".into(),
+        password: PasswordFile::any(),
     };
     let timeout = Duration::from_secs(3);
     let policy = ConsoleSettings::default();

@@ -1,6 +1,7 @@
 //! Why vCenter gave no result.
 
 use super::soap::{Fault, SoapError};
+use crate::password::PasswordFileError;
 use reqwest::StatusCode;
 use std::time::Duration;
 use thiserror::Error;
@@ -39,8 +40,14 @@ pub enum VcenterError {
     /// The login succeeded, but its reply set no session cookie.
     #[error("the reply to Login sets no vmware_soap_session cookie")]
     NoCookie,
-    /// vCenter refused the credentials at the last login, and it is too early to try again.
-    #[error("user name or password was refused; the next login is tried in {0:?}")]
+    /// The file of the password cannot be used. The next login reads it again.
+    #[error(transparent)]
+    Password(#[from] PasswordFileError),
+    /// vCenter refused these credentials at the last login, and it is too early to try them again.
+    #[error(
+        "user name or password was refused; the next login is tried in {0:?}, or when the password \
+         file has another password"
+    )]
     Rejected(Duration),
     /// The task that logs in was cancelled, as happens at shutdown.
     #[error("the login was cancelled")]
@@ -61,9 +68,9 @@ impl VcenterError {
         self.fault().filter(|_| !self.is_login())
     }
 
-    /// Did vCenter refuse the session or the login?
+    /// Did vCenter refuse the session or the login, or is there no password to log in with?
     pub fn is_login(&self) -> bool {
-        matches!(self, Self::NoCookie | Self::Rejected(_) | Self::TooOld(_))
+        matches!(self, Self::NoCookie | Self::Password(_) | Self::Rejected(_) | Self::TooOld(_))
             || matches!(
                 self.fault(),
                 Some(Fault::NOT_AUTHENTICATED | Fault::INVALID_LOGIN | Fault::PASSWORD_EXPIRED)
@@ -94,7 +101,11 @@ impl VcenterError {
             Self::TooLarge | Self::Endless => "too_large",
             Self::Soap(SoapError::Fault(_)) => "fault",
             Self::Encoded(_) | Self::Soap(SoapError::Malformed(_)) => "malformed",
-            Self::TooOld(_) | Self::NoCookie | Self::Rejected(_) | Self::Abandoned => "login",
+            Self::TooOld(_)
+            | Self::NoCookie
+            | Self::Password(_)
+            | Self::Rejected(_)
+            | Self::Abandoned => "login",
         }
     }
 }

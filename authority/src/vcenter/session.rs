@@ -3,6 +3,7 @@
 use super::error::VcenterError;
 use super::soap::{self, Fault, ServiceContent, SoapError};
 use super::transport::{Endpoint, Transport};
+use crate::password::RefusedPassword;
 use crate::telemetry::Metrics;
 use crate::text::printable;
 use futures_util::FutureExt;
@@ -12,7 +13,7 @@ use secrecy::ExposeSecret;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 /// A login may wait for a directory server. It outlives the caller that started it, so it may take longer than
@@ -22,7 +23,7 @@ const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// The API of the oldest vCenter that is supported, the one that [`soap::SOAP_ACTION`] names.
 pub(super) const OLDEST_API: (u32, u32) = (6, 5);
 
-/// How long no login is tried after "wrong password". By default vCenter locks an account after five failures in
+/// How long a password is not tried again after "wrong password". By default vCenter locks an account after five failures in
 /// three minutes, and every check would be one.
 const REJECTED_LOGIN_PAUSE: Duration = Duration::from_secs(60);
 
@@ -98,9 +99,6 @@ impl SoapClient {
                 Some(login) if !login.task.is_finished() => login.result.clone(),
                 _ => {
                     state.session = None;
-                    if let Some(pause) = state.rejected_until.and_then(remaining) {
-                        return Err(VcenterError::Rejected(pause));
-                    }
                     let login = Login::start(&self.shared);
                     let result = login.result.clone();
                     state.login = Some(login);
@@ -123,7 +121,7 @@ struct Session {
 struct State {
     session: Option<Arc<Session>>,
     login: Option<Login>,
-    rejected_until: Option<Instant>,
+    refused: Option<RefusedPassword>,
 }
 
 /// A login in progress. It is a task of its own: a caller that stops waiting does not cancel it for the others.
@@ -170,18 +168,21 @@ impl Shared {
                 info!(vcenter, product = session.content.full_name, "logged in");
                 state.session = Some(Arc::clone(session));
             }
-            Err(error) => {
-                warn!(vcenter, %error, "login failed");
-                if matches!(error.fault(), Some(Fault::INVALID_LOGIN | Fault::PASSWORD_EXPIRED)) {
-                    state.rejected_until = Some(Instant::now() + REJECTED_LOGIN_PAUSE);
-                }
-            }
+            // Every request meets this one until the pause is over. The log has its cause.
+            Err(VcenterError::Rejected(_)) => {}
+            Err(error) => warn!(vcenter, %error, "login failed"),
         }
         outcome
     }
 
     async fn login(&self) -> Result<Session, VcenterError> {
         let transport = &self.transport;
+        let Endpoint { username, password, .. } = &transport.endpoint;
+        let password = password.read().await?;
+        let pause = self.state().refused.as_ref().and_then(|refused| refused.pause_of(&password));
+        if let Some(pause) = pause {
+            return Err(VcenterError::Rejected(pause));
+        }
         let request = soap::retrieve_service_content();
         let reply = soap::read_service_content;
         let (content, early_cookie) =
@@ -190,17 +191,17 @@ impl Shared {
         {
             return Err(VcenterError::TooOld(printable(version)));
         }
-        let Endpoint { username, password, .. } = &transport.endpoint;
         let request = soap::login(&content, username, password.expose_secret());
         let reply = |reply: &[u8]| soap::read_empty(reply, "LoginResponse");
-        let (_, cookie) = transport.call("Login", early_cookie.as_ref(), request, reply).await?;
+        let login = transport.call("Login", early_cookie.as_ref(), request, reply).await;
+        let (_, cookie) = login.inspect_err(|error| {
+            if matches!(error.fault(), Some(Fault::INVALID_LOGIN | Fault::PASSWORD_EXPIRED)) {
+                self.state().refused = Some(RefusedPassword::new(password, REJECTED_LOGIN_PAUSE));
+            }
+        })?;
         let cookie = cookie.or(early_cookie).ok_or(VcenterError::NoCookie)?;
         Ok(Session { cookie, content })
     }
-}
-
-fn remaining(until: Instant) -> Option<Duration> {
-    until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
 }
 
 /// Is the API older than [`OLDEST_API`]? A version that cannot be read is let through: the calls will tell.

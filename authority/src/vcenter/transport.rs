@@ -3,6 +3,7 @@
 use super::error::{RESPONSE_LIMIT, VcenterError};
 use super::soap::{self, SoapError};
 use crate::http_client::{self, ResponseBodyError};
+use crate::password::PasswordFile;
 use crate::telemetry::Metrics;
 use crate::text::printable;
 use axum::body::Bytes;
@@ -11,7 +12,6 @@ use reqwest::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, HeaderValue, SET_COOKIE,
 };
 use rustls::ClientConfig;
-use secrecy::SecretString;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -35,8 +35,8 @@ pub struct Endpoint {
     pub tls: ClientConfig,
     /// User name, such as `vncgate@vsphere.local`.
     pub username: String,
-    /// The user's password.
-    pub password: SecretString,
+    /// Holds the user's password, and is read at each login.
+    pub password: PasswordFile,
 }
 
 /// Carries calls to one vCenter over a pool of kept-alive connections. It knows nothing of sessions but the

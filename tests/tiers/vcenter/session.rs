@@ -64,6 +64,25 @@ async fn a_wrong_password_is_tried_once_and_not_at_each_request() {
 }
 
 #[tokio::test]
+async fn a_new_password_in_the_file_is_tried_at_once() {
+    let site = Site::start_with("new-password", |config, run, _| {
+        run.write("vcenter-a.password", "not-the-password");
+        config
+    })
+    .await;
+    assert_eq!(site.readiness().await, 503);
+    site.run.write("vcenter-a.password", "");
+    for _ in 0..2 {
+        assert_eq!(site.readiness().await, 503);
+    }
+    let log = site.authority.log();
+    assert!(log.contains("vcenter-a.password is empty"), "{log}");
+    assert_eq!(site.calls("Login", "fault").await, 1, "nothing is sent without a password");
+    site.run.write("vcenter-a.password", PASSWORD);
+    assert_eq!(site.readiness().await, 200, "the pause is that of the old password");
+}
+
+#[tokio::test]
 async fn the_certificate_is_verified_by_the_ca_file() {
     let site = Site::start_with("other-ca", |config, run, _| {
         let other =

@@ -1,5 +1,6 @@
 //! Why Keystone did not identify a caller.
 
+use crate::password::PasswordFileError;
 use reqwest::StatusCode;
 use std::time::Duration;
 use thiserror::Error;
@@ -19,11 +20,18 @@ pub enum KeystoneError {
     /// A response that is not the Identity API's.
     #[error("Keystone's response cannot be read: {0}")]
     Malformed(String),
+    /// The file of the service user's password cannot be used. The next login reads it again.
+    #[error(transparent)]
+    Password(#[from] PasswordFileError),
     /// Keystone refused the service user's credentials.
+    #[error("Keystone refuses the service user's name or password")]
+    LoginRefused,
+    /// Keystone refused these credentials at the last login, and it is too early to try them again.
     #[error(
-        "Keystone refuses the service user's name or password; the next login is tried in {0:?}"
+        "Keystone refused the service user's name or password; the next login is tried in {0:?}, or \
+         when the password file has another password"
     )]
-    LoginRefused(Duration),
+    Paused(Duration),
     /// The service user may log in but not validate tokens.
     #[error(
         "Keystone does not let the service user validate tokens: it needs the role service or admin"

@@ -10,6 +10,7 @@ pub use error::KeystoneError;
 
 use super::caller::Caller;
 use crate::http_client::{self, ResponseBodyError};
+use crate::password::{PasswordFile, RefusedPassword};
 use crate::telemetry::Metrics;
 use described_token::DescribedToken;
 use lru::LruCache;
@@ -45,7 +46,7 @@ const RESPONSE_LIMIT: usize = 256 * 1024;
 /// them, and the cache has room for 10,000 callers by default.
 const CACHED_RULES_LIMIT: usize = 4 * 1024;
 
-/// How long no login is tried after "wrong password". Keystone can lock users after failures, and every call would be
+/// How long a password is not tried again after "wrong password". Keystone can lock users after failures, and every call would be
 /// one.
 const REFUSED_LOGIN_PAUSE: Duration = Duration::from_secs(60);
 
@@ -60,8 +61,8 @@ pub struct KeystoneConfig {
     pub username: String,
     /// Name of the service user's domain.
     pub user_domain: String,
-    /// The service user's password.
-    pub password: SecretString,
+    /// Holds the service user's password, and is read at each login.
+    pub password: PasswordFile,
     /// Name of the project in which the service user has the role `service` or `admin`.
     pub project: String,
     /// Name of that project's domain.
@@ -96,7 +97,7 @@ struct CachedCaller {
 #[derive(Default)]
 struct ServiceUser {
     token: Option<HeaderValue>,
-    refused_until: Option<Instant>,
+    refused: Option<RefusedPassword>,
 }
 
 impl Keystone {
@@ -195,33 +196,35 @@ impl Keystone {
             return Ok(token.clone());
         }
         service.token = None;
-        let pause = service.refused_until.map(|until| until - Instant::now());
-        if let Some(pause) = pause.filter(|pause| !pause.is_zero()) {
-            return Err(KeystoneError::LoginRefused(pause));
-        }
-        let login = self.login().await;
+        let login = self.login(&mut service.refused).await;
         match &login {
             Ok(token) => {
                 info!(url = %self.config.url, "logged in to Keystone");
                 service.token = Some(token.clone());
             }
-            Err(error) => {
-                warn!(url = %self.config.url, %error, "login to Keystone failed");
-                if let KeystoneError::LoginRefused(pause) = error {
-                    service.refused_until = Some(Instant::now() + *pause);
-                }
-            }
+            // Every call meets this one until the pause is over. The log has its cause.
+            Err(KeystoneError::Paused(_)) => {}
+            Err(error) => warn!(url = %self.config.url, %error, "login to Keystone failed"),
         }
         login
     }
 
     /// `POST /v3/auth/tokens`, "password authentication with scoped authorization".
-    async fn login(&self) -> Result<HeaderValue, KeystoneError> {
-        let response = send(self.http.post(self.tokens_url()).json(&self.credentials())).await?;
+    async fn login(
+        &self,
+        refused: &mut Option<RefusedPassword>,
+    ) -> Result<HeaderValue, KeystoneError> {
+        let password = self.config.password.read().await?;
+        if let Some(pause) = refused.as_ref().and_then(|refused| refused.pause_of(&password)) {
+            return Err(KeystoneError::Paused(pause));
+        }
+        let request = self.http.post(self.tokens_url()).json(&self.credentials(&password));
+        let response = send(request).await?;
         match response.status() {
             StatusCode::CREATED => {}
             StatusCode::UNAUTHORIZED => {
-                return Err(KeystoneError::LoginRefused(REFUSED_LOGIN_PAUSE));
+                *refused = Some(RefusedPassword::new(password, REFUSED_LOGIN_PAUSE));
+                return Err(KeystoneError::LoginRefused);
             }
             other => return Err(KeystoneError::Status(other)),
         }
@@ -232,9 +235,8 @@ impl Keystone {
         Ok(token)
     }
 
-    fn credentials(&self) -> Value {
-        let KeystoneConfig { username, user_domain, password, project, project_domain, .. } =
-            &self.config;
+    fn credentials(&self, password: &SecretString) -> Value {
+        let KeystoneConfig { username, user_domain, project, project_domain, .. } = &self.config;
         json!({"auth": {
             "identity": {"methods": ["password"], "password": {"user": {
                 "name": username,

@@ -5,11 +5,11 @@ use crate::http::listener::Listener;
 use crate::http::server::serve;
 use crate::identity::{KeystoneScope, Roles};
 use crate::tls::Trust;
-use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use axum::{Json, Router};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::net::TcpListener;
 
@@ -22,13 +22,16 @@ struct Scripted {
     /// Service tokens up to this one have expired.
     expired: AtomicUsize,
     password_is_wrong: bool,
+    /// The service user's password, if not every one is right.
+    password: Option<&'static str>,
     /// How requests about tokens are answered, if the service token is good.
     answer: Option<fn() -> Response>,
 }
 
-async fn login(State(script): State<Arc<Scripted>>) -> Response {
+async fn login(State(script): State<Arc<Scripted>>, Json(shown): Json<Value>) -> Response {
     let login = script.logins.fetch_add(1, Ordering::SeqCst) + 1;
-    if script.password_is_wrong {
+    let shown = &shown["auth"]["identity"]["password"]["user"]["password"];
+    if script.password_is_wrong || script.password.is_some_and(|right| shown != right) {
         return StatusCode::UNAUTHORIZED.into_response();
     }
     (StatusCode::CREATED, [("x-subject-token", format!("own-{login}"))]).into_response()
@@ -75,7 +78,7 @@ async fn keystone(
         tls: Trust::Nothing.client_config().unwrap(),
         username: "vncgate".to_owned(),
         user_domain: "Default".to_owned(),
-        password: "secret".into(),
+        password: PasswordFile::any(),
         project: "service".to_owned(),
         project_domain: "Default".to_owned(),
         cache_ttl: Duration::from_secs(60),
@@ -215,9 +218,31 @@ async fn a_wrong_password_is_tried_once() {
     let (keystone, script) = keystone(script, |_| {}).await;
     for _ in 0..3 {
         let error = keystone.identify("token").await.unwrap_err();
-        assert!(matches!(error, KeystoneError::LoginRefused(_)), "{error}");
+        let refused = matches!(error, KeystoneError::LoginRefused | KeystoneError::Paused(_));
+        assert!(refused, "{error}");
     }
     assert_eq!(script.counts(), (1, 0));
+}
+
+#[tokio::test]
+async fn a_new_password_is_tried_at_once_and_an_empty_file_is_no_password() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("password");
+    std::fs::write(&path, "old").unwrap();
+    let script = Scripted { password: Some("new"), ..Scripted::default() };
+    let file = PasswordFile::new(path.clone());
+    let (keystone, script) = keystone(script, |config| config.password = file).await;
+    let error = keystone.identify("token").await.unwrap_err();
+    assert!(matches!(error, KeystoneError::LoginRefused), "{error}");
+
+    std::fs::write(&path, "").unwrap();
+    let error = keystone.identify("token").await.unwrap_err();
+    assert_eq!(error.to_string(), format!("{} is empty", path.display()));
+    assert_eq!(script.counts(), (1, 0), "nothing is sent without a password");
+
+    std::fs::write(&path, "new").unwrap();
+    assert_eq!(keystone.identify("token").await.unwrap(), Some(alice()));
+    assert_eq!(script.counts(), (2, 1));
 }
 
 #[tokio::test]
