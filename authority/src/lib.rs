@@ -23,7 +23,7 @@
 //! |---|---|
 //! | [`serve`], [`console_command`] | what the commands `serve` and `console` do |
 //! | [`config`] | the TOML file, checked as a whole |
-//! | [`http`] | three listeners, a router for each API, errors as responses |
+//! | [`http`] | four listeners, a router for each API, errors as responses |
 //! | [`console`] | the use cases: issue a token, check it, tell its status, revoke it |
 //! | [`sites`] | the authorities of other sites |
 //! | [`host_certificates`] | which ESXi hosts Envoy accepts |

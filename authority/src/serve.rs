@@ -74,6 +74,7 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let Config {
         public,
         internal,
+        metrics: metrics_address,
         consoles,
         web,
         tokens,
@@ -96,6 +97,7 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     };
     let public = bind(&public, "public").await?;
     let internal = bind(&internal, "internal").await?;
+    let metrics_listener = bind(&metrics_address, "metrics").await?;
     let peer = match peer {
         Some((address, acceptor)) => Some(bind_peer(address, acceptor.within(shares.peer)).await?),
         None => None,
@@ -124,6 +126,9 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let public = serve(public, router, shares.public, stop_public.clone(), DRAIN_LIMIT);
     let router = http::internal(Arc::clone(&app));
     let internal = serve(internal, router, usize::MAX, stop_internal.clone(), DRAIN_LIMIT);
+    let router = http::metrics(Arc::clone(&app));
+    let stop = stop_internal.clone();
+    let metrics = serve(metrics_listener, router, shares.metrics, stop, DRAIN_LIMIT);
     let peer = async {
         if let Some(listener) = peer {
             let router = http::peer(Arc::clone(&app));
@@ -167,7 +172,7 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
             host_certificates.repair().await;
         }
     });
-    tokio::join!(public, internal, peer, drain, discovery, refresh, repair);
+    tokio::join!(public, internal, metrics, peer, drain, discovery, refresh, repair);
     app.consoles.vcenters().logout().await;
     info!("stopped");
     Ok(())

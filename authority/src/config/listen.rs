@@ -1,4 +1,4 @@
-//! `[listen]`: the addresses of the three listeners.
+//! `[listen]`: the addresses of the four listeners.
 
 use super::section::Section;
 use crate::http::listener::ListenAddress;
@@ -9,11 +9,19 @@ use std::str::FromStr;
 const DEFAULT_PUBLIC: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 6082);
 /// Default of `[listen] internal`.
 const DEFAULT_INTERNAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 6083);
+/// Default of `[listen] metrics`. 6084 is the port of the examples of `[listen] peer`.
+const DEFAULT_METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 6085);
 
 /// Longest path of a Unix socket, in bytes (unix(7), `sun_path` without its zero).
 const SOCKET_PATH_LIMIT: usize = 107;
 
-pub(super) type Listen = (Option<ListenAddress>, Option<ListenAddress>, Option<SocketAddr>);
+/// What `[listen]` says. An address is `None` if a problem was noted, and `peer` also without the key.
+pub(super) struct Listen {
+    pub(super) public: Option<ListenAddress>,
+    pub(super) internal: Option<ListenAddress>,
+    pub(super) metrics: Option<ListenAddress>,
+    pub(super) peer: Option<SocketAddr>,
+}
 
 pub(super) fn read_listen(mut section: Section<'_>) -> Listen {
     let mut address = |key, default| {
@@ -25,9 +33,15 @@ pub(super) fn read_listen(mut section: Section<'_>) -> Listen {
     };
     let public = address("public", DEFAULT_PUBLIC);
     let internal = address("internal", DEFAULT_INTERNAL);
+    let metrics = address("metrics", DEFAULT_METRICS);
     if clash(public.as_ref(), internal.as_ref()) {
         section
             .problem("internal", "must not be the public address: it answers without a password");
+    }
+    for (other, name) in [(&public, "public"), (&internal, "internal")] {
+        if clash(metrics.as_ref(), other.as_ref()) {
+            section.problem("metrics", format!("must not be the {name} address"));
+        }
     }
     let peer = section.parsed("peer", |text| {
         let address: SocketAddr = text
@@ -37,11 +51,11 @@ pub(super) fn read_listen(mut section: Section<'_>) -> Listen {
     });
     let peer_address = peer.map(ListenAddress::Tcp);
     let peer_clashes = |with: &Option<_>| clash(peer_address.as_ref(), with.as_ref());
-    if peer_clashes(&public) || peer_clashes(&internal) {
+    if [&public, &internal, &metrics].into_iter().any(peer_clashes) {
         section.problem("peer", "must be an address of its own: it asks for certificates");
     }
     section.end();
-    (public, internal, peer)
+    Listen { public, internal, metrics, peer }
 }
 
 /// Refuses an address that Envoy could not know, or that cannot be bound.

@@ -31,7 +31,7 @@ use crate::text::read_file;
 use auth::read_auth;
 use console::read_console;
 use limits::read_limits;
-use listen::read_listen;
+use listen::{Listen, read_listen};
 use log::read_log;
 use section::{Problems, Section};
 use sites::read_sites;
@@ -49,8 +49,10 @@ const FILE_LIMIT: u64 = 4 * 1024 * 1024;
 pub struct Config {
     /// `[listen] public`: console API and pages.
     pub public: ListenAddress,
-    /// `[listen] internal`: check API, health and metrics.
+    /// `[listen] internal`: check API and health.
     pub internal: ListenAddress,
+    /// `[listen] metrics`: metrics and health.
+    pub metrics: ListenAddress,
     /// `[console]`: which consoles are offered and how.
     pub consoles: IssueSettings,
     /// `[console] web`: a folder of noVNC pages to serve besides our own.
@@ -95,7 +97,7 @@ impl Config {
 
 /// Reads every section. Returns `None` only if it noted a problem.
 fn read(mut root: Section<'_>) -> Option<Config> {
-    let (public, internal, peer) = read_listen(root.section("listen"));
+    let Listen { public, internal, metrics, peer } = read_listen(root.section("listen"));
     let (consoles, web) = read_console(root.section("console"));
     let tokens = read_tokens(root.section("tokens"));
     let limits = read_limits(root.section("limits"));
@@ -123,6 +125,7 @@ fn read(mut root: Section<'_>) -> Option<Config> {
     Some(Config {
         public: public?,
         internal: internal?,
+        metrics: metrics?,
         consoles: consoles?,
         web,
         tokens: tokens?,

@@ -57,6 +57,7 @@ fn what_is_not_said_has_a_default() {
     let config = folder.parse(LEAST).unwrap();
     assert_eq!(config.public.to_string(), "127.0.0.1:6082");
     assert_eq!(config.internal.to_string(), "127.0.0.1:6083");
+    assert_eq!(config.metrics.to_string(), "127.0.0.1:6085");
     assert_eq!(config.consoles.token_ttl, Duration::from_secs(600));
     assert!(!config.consoles.single_use);
     let TokensConfig::Memory { capacity } = config.tokens else { panic!("in memory") };
@@ -769,6 +770,8 @@ fn a_configuration_that_cannot_work_is_not_called_good() {
             listen("public = '[::ffff:127.0.0.1]:6083'"),
             "listen.internal: must not be the public address",
         ),
+        (listen("metrics = '0.0.0.0:6083'"), "listen.metrics: must not be the internal address"),
+        (listen("metrics = '127.0.0.1:6082'"), "listen.metrics: must not be the public address"),
         (listen("internal = 'unix:/'"), "listen.internal: is a folder"),
         (
             listen(&format!("internal = 'unix:/{}'", "x".repeat(107))),

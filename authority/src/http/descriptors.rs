@@ -1,5 +1,5 @@
 //! Shares of the process's file descriptors: clients of one listener cannot take those that another one needs. The
-//! internal listener has no share of its own and no limit. It always finds a quarter left, with the connections that
+//! internal listener has no share of its own and no limit. It always finds a fifth left, with the connections that
 //! this process makes itself.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -12,12 +12,14 @@ pub struct DescriptorShares {
     pub public: usize,
     /// Connections of the listener for other sites.
     pub peer: usize,
+    /// Connections of the listener for metrics.
+    pub metrics: usize,
 }
 
 impl DescriptorShares {
     /// Shares of a process that may open this many descriptors.
     pub const fn of(descriptors: usize) -> Self {
-        Self { public: descriptors / 2, peer: descriptors / 4 }
+        Self { public: descriptors / 2, peer: descriptors / 4, metrics: descriptors / 20 }
     }
 
     /// Raises the limit (RLIMIT_NOFILE) as far as the process may, and shares it out. Supervisors leave it at 1,024 for

@@ -1,12 +1,9 @@
-//! Liveness, readiness and metrics.
+//! Liveness and readiness, on the internal listener and on the one for metrics.
 
 use super::app::App;
-use crate::telemetry::METRICS_CONTENT_TYPE;
 use crate::tokens::StoreUnavailable;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Map, Value, json};
@@ -14,12 +11,9 @@ use std::sync::Arc;
 use tokio::join;
 use tracing::warn;
 
-/// `GET /healthz`, `/readyz` and `/metrics`.
+/// `GET /healthz` and `/readyz`.
 pub fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
+    Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(ready))
 }
 
 /// Ready while the token store and at least one vCenter response: one vCenter that is down is no reason to stop serving the
@@ -54,13 +48,6 @@ async fn ready(State(app): State<Arc<App>>) -> (StatusCode, Json<Value>) {
     (code, Json(json!({"status": status, "vcenter": states, "store": store})))
 }
 
-async fn metrics(State(app): State<Arc<App>>) -> Response {
-    match app.metrics.encode() {
-        Ok(text) => ([(CONTENT_TYPE, METRICS_CONTENT_TYPE)], text).into_response(),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use crate::http::internal;
@@ -83,19 +70,5 @@ mod tests {
         assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(ready.json()["status"], "draining");
         assert_eq!(request("/healthz").await.status, StatusCode::OK);
-    }
-
-    #[tokio::test]
-    async fn metrics_count_what_happened() {
-        let app = app();
-        send(internal(app.clone()), get("/readyz")).await;
-        let response = send(internal(app), get("/metrics")).await;
-        assert!(
-            response.header("content-type").unwrap().starts_with("application/openmetrics-text")
-        );
-        let text = String::from_utf8(response.body).unwrap();
-        let call = r#"vncgate_vcenter_calls_total{vcenter="vcenter-a",method="RetrieveServiceContent",outcome="unreachable"} 1"#;
-        assert!(text.contains(call), "{text}");
-        assert!(text.ends_with("# EOF\n"), "{text}");
     }
 }

@@ -1,9 +1,10 @@
-//! The authority's three HTTP listeners: public, internal, peer.
+//! The authority's four HTTP listeners: public, internal, metrics, peer.
 //!
 //! - [`public`]: the console API ([`compute`], [`machines`], [`tokens`]), the console page ([`pages`]) and its requests
 //!   for the [`status`] of a token. Envoy routes browsers and callers to it.
-//! - [`internal`]: the [`check`] API for the filter, and [`health`] with the metrics. It asks for no password and belongs
-//!   on a loopback address or a Unix socket.
+//! - [`internal`]: the [`check`] API for the filter, and [`health`] for Envoy's health checks. It asks for no password and
+//!   belongs on a loopback address or a Unix socket.
+//! - [`metrics`]: the metrics for Prometheus, and [`health`] for a supervisor's probes. It never reads a token.
 //! - [`peer`]: the requests of the authorities of other [`sites`], which authenticate with certificates.
 //!
 //! All are plain routers, so that tests call them without a socket. A [`listener`] accepts connections, and [`server`]
@@ -21,6 +22,7 @@ pub mod health;
 mod limit;
 pub mod listener;
 pub mod machines;
+pub mod metrics;
 pub mod pages;
 pub mod server;
 pub mod sites;
@@ -55,9 +57,14 @@ pub fn public(app: Arc<App>, web: Option<&Path>) -> Router {
     bounded(api.merge(status).with_state(app).merge(pages::routes(web)))
 }
 
-/// Check API, health and metrics.
+/// Check API and health.
 pub fn internal(app: Arc<App>) -> Router {
     bounded(Router::new().merge(check::routes()).merge(health::routes()).with_state(app))
+}
+
+/// Metrics and health.
+pub fn metrics(app: Arc<App>) -> Router {
+    bounded(Router::new().merge(metrics::routes()).merge(health::routes()).with_state(app))
 }
 
 /// The requests of other sites.

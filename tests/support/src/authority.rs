@@ -22,6 +22,7 @@ pub const NO_GATEWAY: &str = "https://127.0.0.1:1";
 pub struct Config {
     public: SocketAddr,
     internal: SocketAddr,
+    metrics: SocketAddr,
     text: String,
     open_files: Option<u32>,
 }
@@ -31,12 +32,14 @@ impl Config {
     pub fn new(run: &Run, vcenter: &Vcsim, gateway: &str) -> Self {
         let public = free_address();
         let internal = free_address();
+        let metrics = free_address();
         run.write("vcenter-a.password", PASSWORD);
         let shipped = workspace::checkout().join("authority/vncgate-authority.toml");
         let shipped = std::fs::read_to_string(&shipped).expect("read the shipped configuration");
         let table = [
             (r#"#public = "127.0.0.1:6082""#, format!(r#"public = "{public}""#)),
             (r#"#internal = "127.0.0.1:6083""#, format!(r#"internal = "{internal}""#)),
+            (r#"#metrics = "127.0.0.1:6085""#, format!(r#"metrics = "{metrics}""#)),
             (
                 r#"
 novnc_url = "https://consoles.example.com/"#,
@@ -59,7 +62,7 @@ novnc_url = "https://consoles.example.com/"#,
             ),
         ];
         let text = substitute(&shipped, &table);
-        Self { public, internal, text, open_files: None }
+        Self { public, internal, metrics, text, open_files: None }
     }
 
     /// The same with another token store.
@@ -96,9 +99,14 @@ novnc_url = "https://consoles.example.com/"#,
         self.public
     }
 
-    /// The internal listener: check API, health, metrics.
+    /// The internal listener: check API, health.
     pub fn internal(&self) -> SocketAddr {
         self.internal
+    }
+
+    /// The listener for metrics, with health.
+    pub fn metrics(&self) -> SocketAddr {
+        self.metrics
     }
 }
 
@@ -153,7 +161,7 @@ impl Authority {
         Answer::of(request.send().await.expect("the status API answers")).await
     }
 
-    /// A path of the internal listener: `/metrics`, `/healthz`, `/readyz`.
+    /// A path of the internal listener: `/healthz`, `/readyz`.
     pub async fn internal(&self, path: &str) -> reqwest::Response {
         let url = format!("http://{}{path}", self.config.internal);
         self.http.get(url).send().await.expect("the internal listener answers")
@@ -161,7 +169,9 @@ impl Authority {
 
     /// What it has counted, as Prometheus reads it.
     pub async fn metrics(&self) -> String {
-        self.internal("/metrics").await.text().await.expect("metrics")
+        let url = format!("http://{}/metrics", self.config.metrics);
+        let answer = self.http.get(url).send().await.expect("the listener for metrics answers");
+        answer.error_for_status().expect("metrics").text().await.expect("metrics")
     }
 
     /// The value of a counter, by its name and labels; 0 before its first event.

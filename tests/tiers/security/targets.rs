@@ -185,7 +185,8 @@ async fn ssrf_by_request_lines() {
 #[tokio::test]
 async fn the_internal_listener_is_not_behind_envoy() {
     let gateway = gateway().await;
-    let internal = gateway.authority.config().internal();
+    let config = gateway.authority.config();
+    let (internal, metrics) = (config.internal(), config.metrics());
     let question = r#"{"token":"x","client_address":"192.0.2.1","request_id":"r"}"#;
     for path in ["/v1/check", "/metrics", "/healthz", "/readyz"] {
         for line in [
@@ -197,6 +198,7 @@ async fn the_internal_listener_is_not_behind_envoy() {
             format!("{path}/"),
             format!("{path}?token=x"),
             format!("http://{internal}{path}"),
+            format!("http://{metrics}{path}"),
         ] {
             for host in ["vncgate_authority_internal".to_owned(), internal.to_string()] {
                 for request in [
