@@ -7,6 +7,10 @@
 envoy := "1.40.0"
 envoys := "1.36.4 1.37.0 1.39.3 1.40.0"
 
+# Istio 1.31.0; its release tags are not Go versions.
+istio := "v0.0.0-20260827124520-eed52ebb66ad"
+kubernetes := "v1.36.3"
+
 just := just_executable() + " --justfile " + quote(justfile())
 # For tiers whose tests mostly wait for timeouts: more tests at once than there are cores.
 waiting := "--test-threads 8"
@@ -217,6 +221,27 @@ _openstack:
 _vcsim:
     @mkdir -p .cache/vcsim
     @cd tests/vcsim && CGO_ENABLED=0 go build -o ../../.cache/vcsim/ . ./govc ./esxi
+
+# A command of Kubernetes, of its Go module: kube-apiserver and so on.
+_kubernetes command:
+    @tests/setup/go-module kubernetes/{{ command }} k8s.io/kubernetes@{{ kubernetes }} k8s.io/kubernetes/cmd/{{ command }} \
+        "-ldflags=-s -w -X k8s.io/component-base/version.gitVersion={{ kubernetes }} -X k8s.io/component-base/version.gitMajor=1 \
+            -X k8s.io/component-base/version.gitMinor=36 -X k8s.io/client-go/pkg/version.gitVersion={{ kubernetes }}"
+
+_etcd:
+    @tests/setup/go-module etcd/etcd go.etcd.io/etcd/server/v3@v3.6.16 go.etcd.io/etcd/server/v3 "-ldflags=-s -w"
+
+# istiod and the agent that starts a gateway's Envoy, with the tags that Istio builds them with.
+_istio: (_istio-command "pilot-discovery" "vtprotobuf") (_istio-command "pilot-agent" "agent")
+
+_istio-command command tag:
+    @tests/setup/go-module istio/{{ command }} istio.io/istio@{{ istio }} istio.io/istio/pilot/cmd/{{ command }} \
+        -tags={{ tag }},disable_pgv,grpcnotrace,retrynotrace \
+        "-ldflags=-s -w -X istio.io/istio/pkg/version.buildVersion=1.31.0 -X istio.io/istio/pkg/version.buildTag=1.31.0"
+
+_envoy-gateway:
+    @tests/setup/go-module envoy-gateway/envoy-gateway github.com/envoyproxy/gateway@v1.9.1 github.com/envoyproxy/gateway/cmd/envoy-gateway \
+        "-ldflags=-s -w -X github.com/envoyproxy/gateway/internal/cmd/version.envoyGatewayVersion=v1.9.1"
 
 # The boot sector that the demo's and the tests' virtual machines run.
 _guest:
