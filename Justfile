@@ -222,6 +222,9 @@ _vcsim:
     @mkdir -p .cache/vcsim
     @cd tests/vcsim && CGO_ENABLED=0 go build -o ../../.cache/vcsim/ . ./govc ./esxi
 
+_kubectl:
+    @tests/setup/kubectl
+
 # A command of Kubernetes, of its Go module: kube-apiserver and so on.
 _kubernetes command:
     @tests/setup/go-module kubernetes/{{ command }} k8s.io/kubernetes@{{ kubernetes }} k8s.io/kubernetes/cmd/{{ command }} \
