@@ -198,7 +198,7 @@ fn build_vcenters(
             timeout,
             consoles,
         } = config;
-        let endpoint = Endpoint { url, tls, username, password };
+        let endpoint = Endpoint { url, tls: tls.client_config(), username, password };
         let metrics = Arc::clone(metrics);
         let vcenter = Vcenter::new(service_host.clone(), endpoint, timeout, consoles, metrics)
             .map_err(|error| ServeError::Client(service_host, error))?;

@@ -1,12 +1,12 @@
-//! What an HTTPS client trusts: the system's certificate authorities, those of a file, or one certificate.
+//! What an HTTPS client trusts: the system's certificate authorities, those of a file, or certificates by their thumbprints.
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore,
-    SignatureScheme,
+    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, OtherError,
+    RootCertStore, SignatureScheme, WantsVerifier,
 };
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -24,8 +24,8 @@ pub enum Trust {
     System,
     /// By the certificate authorities in a PEM file, and no others.
     CaFile(PathBuf),
-    /// By its SHA-256 thumbprint, whatever its names and dates.
-    Pinned(Thumbprint),
+    /// By the SHA-256 thumbprint of the server's own certificate, whatever its names and dates: one of these.
+    Pinned(Vec<Thumbprint>),
     /// No certificate is trusted: for plain HTTP on the same machine.
     Nothing,
 }
@@ -49,20 +49,62 @@ pub enum TrustError {
 impl Trust {
     /// Builds a client configuration that verifies servers this way. Reads the files now.
     pub fn client_config(&self) -> Result<ClientConfig, TrustError> {
-        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()?;
-        let builder = match self {
-            Self::System => builder.with_root_certificates(system_roots()?),
-            Self::CaFile(path) => builder.with_root_certificates(file_roots(path)?),
-            Self::Pinned(thumbprint) => {
-                let provider = Arc::clone(builder.crypto_provider());
-                let verifier = PinnedCertificate { thumbprint: *thumbprint, provider };
-                builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
-            }
-            Self::Nothing => builder.with_root_certificates(RootCertStore::empty()),
-        };
-        Ok(builder.with_no_client_auth())
+        Ok(self.load()?.client_config())
     }
+
+    /// Reads the files now.
+    pub fn load(&self) -> Result<LoadedTrust, TrustError> {
+        let roots = match self {
+            Self::System => system_roots()?,
+            Self::CaFile(path) => file_roots(path)?,
+            Self::Pinned(thumbprints) => return LoadedTrust::pinned(thumbprints),
+            Self::Nothing => RootCertStore::empty(),
+        };
+        let trusted = Trusted::Roots(roots.roots.clone());
+        let config = client_builder()?.with_root_certificates(roots).with_no_client_auth();
+        Ok(LoadedTrust { trusted, config })
+    }
+}
+
+/// What a [`Trust`] stood for when it was loaded. Two are equal if they trust the same servers.
+#[derive(Clone, Debug)]
+pub struct LoadedTrust {
+    trusted: Trusted,
+    config: ClientConfig,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Trusted {
+    Roots(Vec<TrustAnchor<'static>>),
+    Pinned(Vec<Thumbprint>),
+}
+
+impl LoadedTrust {
+    fn pinned(thumbprints: &[Thumbprint]) -> Result<Self, TrustError> {
+        let thumbprints = thumbprints.to_vec();
+        let trusted = Trusted::Pinned(thumbprints.clone());
+        let builder = client_builder()?;
+        let provider = Arc::clone(builder.crypto_provider());
+        let verifier = Arc::new(PinnedCertificates { thumbprints, provider });
+        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+        Ok(Self { trusted, config: builder.with_no_client_auth() })
+    }
+
+    /// The client configuration that verifies servers this way.
+    pub fn client_config(&self) -> ClientConfig {
+        self.config.clone()
+    }
+}
+
+impl PartialEq for LoadedTrust {
+    fn eq(&self, other: &Self) -> bool {
+        self.trusted == other.trusted
+    }
+}
+
+fn client_builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, rustls::Error> {
+    ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
 }
 
 fn system_roots() -> Result<RootCertStore, TrustError> {
@@ -93,9 +135,9 @@ pub fn file_roots(path: &Path) -> Result<RootCertStore, TrustError> {
     Ok(roots)
 }
 
-/// The server showed another certificate than the pinned one.
+/// The server showed a certificate that is not pinned.
 #[derive(Error)]
-#[error("the server's certificate has the SHA-256 thumbprint {}, not the pinned one", hex::encode(.0))]
+#[error("the server's certificate has the SHA-256 thumbprint {}, which is not pinned", hex::encode(.0))]
 struct NotPinned(Thumbprint);
 
 /// rustls formats custom errors by `Debug`.
@@ -105,14 +147,14 @@ impl fmt::Debug for NotPinned {
     }
 }
 
-/// Accepts the one certificate with this thumbprint. The server still has to prove that it has the key.
+/// Accepts the certificates with these thumbprints. The server still has to prove that it has the key.
 #[derive(Debug)]
-struct PinnedCertificate {
-    thumbprint: Thumbprint,
+struct PinnedCertificates {
+    thumbprints: Vec<Thumbprint>,
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for PinnedCertificate {
+impl ServerCertVerifier for PinnedCertificates {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -122,7 +164,7 @@ impl ServerCertVerifier for PinnedCertificate {
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let presented: Thumbprint = Sha256::digest(end_entity).into();
-        if presented == self.thumbprint {
+        if self.thumbprints.contains(&presented) {
             Ok(ServerCertVerified::assertion())
         } else {
             let mismatch = OtherError(Arc::new(NotPinned(presented)));

@@ -64,10 +64,10 @@ pub(super) fn read_auth(
     if let Some(twice) = first_duplicate(names) {
         section.problem("api_token", format!("two have the name {twice:?}"));
     }
-    let hashes: Vec<String> =
-        api_tokens.iter().flatten().map(|token| hex::encode(token.sha256)).collect();
+    let hashes = api_tokens.iter().flatten().flat_map(|token| &token.sha256);
+    let hashes: Vec<String> = hashes.map(hex::encode).collect();
     if let Some(twice) = first_duplicate(hashes.iter().map(String::as_str)) {
-        section.problem("api_token", format!("two have the sha256 {twice:?}"));
+        section.problem("api_token", format!("the sha256 {twice:?} is there twice"));
     }
     let has_keystone = section.has("keystone");
     let keystone =
@@ -95,8 +95,10 @@ pub(super) fn read_auth(
 
 fn read_api_token(mut section: Section<'_>) -> Option<ApiTokenConfig> {
     let name = section.required_string("name");
-    let sha256 = section.required_string("sha256");
-    let sha256 = sha256.and_then(|text| section.ok("sha256", parse_token_sha256(&text)));
+    if !section.has("sha256") {
+        section.problem("sha256", "is missing");
+    }
+    let sha256 = section.each_parsed("sha256", parse_token_sha256);
     let roles = read_roles(&mut section, "roles");
     if roles.as_ref().is_some_and(Roles::is_empty) {
         section.problem("roles", "must not be empty: the caller could do nothing");

@@ -115,6 +115,35 @@ impl<'a> Section<'a> {
         Some(strings)
     }
 
+    /// A string, or an array of at least one. Empty if the key is absent.
+    pub(super) fn one_or_more(&mut self, key: &str) -> Option<Vec<String>> {
+        match self.table.get(key) {
+            Some(Value::Array(items)) if items.is_empty() => {
+                self.table.remove(key);
+                self.problem(key, "must not be empty");
+                None
+            }
+            Some(Value::Array(_)) => self.strings(key),
+            Some(Value::String(_)) => self.string(key).map(|text| vec![text]),
+            Some(_) => {
+                let other = self.table.remove(key)?;
+                self.wrong(key, "a string or an array of strings", &other)
+            }
+            None => Some(Vec::new()),
+        }
+    }
+
+    /// The same, with each string parsed. An error is a problem.
+    pub(super) fn each_parsed<T, E: std::fmt::Display>(
+        &mut self,
+        key: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Option<Vec<T>> {
+        let texts = self.one_or_more(key)?;
+        let parsed = texts.iter().map(|text| parse(text)).collect::<Result<_, _>>();
+        self.ok(key, parsed)
+    }
+
     pub(super) fn boolean_or(&mut self, key: &str, default: bool) -> Option<bool> {
         match self.table.remove(key) {
             None => Some(default),

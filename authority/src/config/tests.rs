@@ -291,8 +291,8 @@ fn two_of_one_name_are_refused() {
             "vcenter: two have the service_host \"vcenter-a\"",
             "vcenter: two have the url \"https://vcenter-a.example.com/sdk\"",
             "auth.api_token: two have the name \"portal\"",
-            "auth.api_token: two have the sha256 \
-             \"930cff54e97d9e52e892c501b61d1e1d3adf0278815dc67a6f2e60964ef06456\"",
+            "auth.api_token: the sha256 \
+             \"930cff54e97d9e52e892c501b61d1e1d3adf0278815dc67a6f2e60964ef06456\" is there twice",
         ]
     );
 }
@@ -404,6 +404,34 @@ fn a_thumbprint_may_be_written_as_openssl_writes_it() {
     assert_eq!(parse_sha256(&colons.join(":")), Ok(bytes));
     assert!(parse_sha256(&plain[1..]).is_err());
     assert!(parse_sha256(&format!("{plain}00")).is_err());
+}
+
+#[test]
+fn a_token_and_a_pin_may_have_a_successor() {
+    let folder = Folder::new();
+    let hash = "930cff54e97d9e52e892c501b61d1e1d3adf0278815dc67a6f2e60964ef06456";
+    let other = "a".repeat(63) + "b";
+    let sha256 = |value: &str| LEAST.replace(&format!("\"{hash}\""), value);
+    let config = folder.parse(&sha256(&format!("['{hash}', '{other}']"))).unwrap();
+    assert_eq!(config.auth.api_tokens[0].sha256.len(), 2);
+    for (value, problem) in [
+        ("[]".to_owned(), "auth.api_token[0].sha256: must not be empty"),
+        ("7".to_owned(), "auth.api_token[0].sha256: must be a string or an array of strings"),
+        (format!("['{hash}', 'x']"), "auth.api_token[0].sha256: must be a SHA-256"),
+        (format!("['{hash}', '{hash}']"), "auth.api_token: the sha256 "),
+    ] {
+        let problems = folder.parse(&sha256(&value)).unwrap_err();
+        assert!(problems.len() == 1 && problems[0].starts_with(problem), "{problems:?}");
+    }
+
+    let pin = |value: &str| {
+        folder
+            .parse(&LEAST.replace("ca_file = \"ca.pem\"", &format!("certificate_sha256 = {value}")))
+    };
+    let tls = |value: &str| pin(value).unwrap().vcenters[0].tls.clone();
+    assert!(tls(&format!("'{hash}'")) == tls(&format!("['{hash}']")));
+    assert!(tls(&format!("'{hash}'")) != tls(&format!("['{hash}', '{other}']")));
+    assert_eq!(pin("[]").unwrap_err(), ["vcenter[0].certificate_sha256: must not be empty"]);
 }
 
 #[test]
@@ -719,7 +747,7 @@ fn a_configuration_that_cannot_work_is_not_called_good() {
         ),
         (
             with(sha256, &format!("{sha256}\n[[auth.api_token]]\nname = 'other'\n{sha256}")),
-            "auth.api_token: two have the sha256",
+            "auth.api_token: the sha256",
         ),
         (
             with(page, "novnc_url = 'https://x/console.html'"),

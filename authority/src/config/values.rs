@@ -2,9 +2,8 @@
 
 use super::section::Section;
 use crate::password::PasswordFile;
-use crate::tls::Trust;
+use crate::tls::{LoadedTrust, Trust};
 use ipnet::IpNet;
-use rustls::ClientConfig;
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
@@ -24,19 +23,20 @@ pub(super) fn read_password(section: &mut Section<'_>) -> Option<PasswordFile> {
     Some(file)
 }
 
-pub(super) fn read_tls(section: &mut Section<'_>, url: Option<&Url>) -> Option<ClientConfig> {
+pub(super) fn read_tls(section: &mut Section<'_>, url: Option<&Url>) -> Option<LoadedTrust> {
     if section.has("ca_file") && section.has("certificate_sha256") {
         section.problem("certificate_sha256", "cannot be combined with ca_file: choose one");
     }
-    let certificate = section.parsed("certificate_sha256", parse_sha256).map(Trust::Pinned);
+    let pinned = section.has("certificate_sha256");
+    let thumbprints = section.each_parsed("certificate_sha256", parse_sha256);
     let ca_file = section.file("ca_file").map(Trust::CaFile);
-    let (trust, key) = match (ca_file, certificate) {
+    let (trust, key) = match (ca_file, pinned) {
         (Some(ca_file), _) => (ca_file, "ca_file"),
-        (None, Some(certificate)) => (certificate, "certificate_sha256"),
-        (None, None) => (Trust::System, "ca_file"),
+        (None, true) => (Trust::Pinned(thumbprints?), "certificate_sha256"),
+        (None, false) => (Trust::System, "ca_file"),
     };
     let trust = if url?.scheme() == "http" { Trust::Nothing } else { trust };
-    section.ok(key, trust.client_config())
+    section.ok(key, trust.load())
 }
 
 /// Parses 32 bytes in hexadecimal, upper or lower case, with or without the colons of `openssl x509

@@ -4,8 +4,8 @@ use super::enable_vnc::read_console_settings;
 use super::section::Section;
 use super::values::{parse_service_url, read_password, read_tls};
 use crate::password::PasswordFile;
+use crate::tls::LoadedTrust;
 use crate::vcenter::console_settings::ConsoleSettings;
-use rustls::ClientConfig;
 use std::time::Duration;
 use url::Url;
 
@@ -23,7 +23,7 @@ pub struct VcenterConfig {
     /// `https://HOST/sdk`.
     pub url: Url,
     /// Verifies the server by `ca_file`, `certificate_sha256`, or the system's certificate authorities.
-    pub tls: ClientConfig,
+    pub tls: LoadedTrust,
     /// The account.
     pub username: String,
     /// `password_file`, which held a good password when the configuration was read.

@@ -73,7 +73,7 @@ pub(super) fn app_with_roles(roles: &[&str], project: Option<&str>) -> Arc<App> 
     let admin = || Roles::from_iter(["admin"]);
     let portal = ApiTokenConfig {
         name: "portal".to_owned(),
-        sha256,
+        sha256: vec![sha256],
         roles: roles.iter().collect(),
         project: project.map(str::to_owned),
     };

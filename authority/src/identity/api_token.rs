@@ -13,8 +13,8 @@ const TOKEN_BYTES: usize = 32;
 pub struct ApiTokenConfig {
     /// The caller's name in logs.
     pub name: String,
-    /// The SHA-256 of the caller's token.
-    pub sha256: [u8; 32],
+    /// The SHA-256 of each of the caller's tokens: two while one replaces the other.
+    pub sha256: Vec<[u8; 32]>,
     /// What the caller may do follows from these.
     pub roles: Roles,
     /// The project whose machines the caller sees, unless a role lets it see every project's.
@@ -50,8 +50,10 @@ impl ApiTokens {
         let shown = Sha256::digest(shown);
         let mut caller = None;
         for token in &self.tokens {
-            if bool::from(shown.ct_eq(&token.sha256)) {
-                caller = Some(token);
+            for sha256 in &token.sha256 {
+                if bool::from(shown.ct_eq(sha256)) {
+                    caller = Some(token);
+                }
             }
         }
         caller.map(ApiTokenConfig::caller)
@@ -72,26 +74,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_generated_token_is_known_by_its_hash_alone() {
-        let (token, sha256) = generate().unwrap();
+    fn generated_tokens_are_known_by_their_hashes_alone() {
+        let (old, new) = (generate().unwrap(), generate().unwrap());
         let (other, _) = generate().unwrap();
-        let sha256 = hex::decode(sha256).unwrap().try_into().unwrap();
+        let sha256 = |generated: &str| hex::decode(generated).unwrap().try_into().unwrap();
         let roles = Roles::from_iter(["member"]);
         let project = Some("a".to_owned());
         let name = "portal".to_owned();
         let tokens = ApiTokens::new(vec![ApiTokenConfig {
             name: name.clone(),
-            sha256,
+            sha256: vec![sha256(&old.1), sha256(&new.1)],
             roles: roles.clone(),
             project: project.clone(),
         }]);
         let id = "api_token:portal".to_owned();
-        assert_eq!(
-            tokens.identify(&token),
-            Some(Caller { id, name, roles, project, keystone: None })
-        );
+        let caller = Some(Caller { id, name, roles, project, keystone: None });
+        assert_eq!([tokens.identify(&old.0), tokens.identify(&new.0)], [caller.clone(), caller]);
         assert_eq!(tokens.identify(&other), None);
-        assert_eq!(tokens.identify(&hex::encode(sha256)), None);
+        assert_eq!(tokens.identify(&new.1), None);
         assert_eq!(tokens.identify(""), None);
     }
 }

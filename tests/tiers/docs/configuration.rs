@@ -118,6 +118,7 @@ const TAKES_KEY: [&str; 13] = [
     ".duration_or(",
     ".file(",
     ".parsed(",
+    ".each_parsed(",
     " address(",
     "(&mut section, ",
 ];

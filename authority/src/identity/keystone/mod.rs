@@ -12,11 +12,11 @@ use super::caller::Caller;
 use crate::http_client::{self, ResponseBodyError};
 use crate::password::{PasswordFile, RefusedPassword};
 use crate::telemetry::Metrics;
+use crate::tls::LoadedTrust;
 use described_token::DescribedToken;
 use lru::LruCache;
 use reqwest::header::HeaderValue;
 use reqwest::{RequestBuilder, Response, StatusCode};
-use rustls::ClientConfig;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -56,7 +56,7 @@ pub struct KeystoneConfig {
     /// The Identity API, `https://HOST/v3`, without a slash at its end.
     pub url: Url,
     /// Verifies the server.
-    pub tls: ClientConfig,
+    pub tls: LoadedTrust,
     /// Name of the service user.
     pub username: String,
     /// Name of the service user's domain.
@@ -103,8 +103,8 @@ struct ServiceUser {
 impl Keystone {
     /// A client that logs in when the first token is to be validated.
     pub fn new(config: KeystoneConfig, metrics: Arc<Metrics>) -> Result<Self, reqwest::Error> {
-        let http =
-            http_client::builder(config.tls.clone()).connect_timeout(config.timeout).build()?;
+        let http = http_client::builder(config.tls.client_config());
+        let http = http.connect_timeout(config.timeout).build()?;
         let cache = Mutex::new(LruCache::new(config.cache_size));
         let permits = Semaphore::new(CONCURRENT_VALIDATIONS);
         Ok(Self { config, http, service: AsyncMutex::default(), cache, permits, metrics })

@@ -75,7 +75,7 @@ async fn keystone(
     tokio::spawn(async { axum_serve(listener, routes).await });
     let mut config = KeystoneConfig {
         url: format!("http://{address}/v3").parse().unwrap(),
-        tls: Trust::Nothing.client_config().unwrap(),
+        tls: Trust::Nothing.load().unwrap(),
         username: "vncgate".to_owned(),
         user_domain: "Default".to_owned(),
         password: PasswordFile::any(),
