@@ -4,7 +4,7 @@ use crate::certificate::Ca;
 use crate::process::{Process, Run};
 use crate::template::substitute;
 use crate::wait::until_some;
-use crate::websocket::{Upgrade, UpgradeResponse, WebSocket};
+use crate::websocket::{Frontend, Upgrade, UpgradeResponse, WebSocket};
 use crate::workspace::{self, cached, free_address};
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
@@ -195,6 +195,12 @@ impl Envoy {
     /// The process, for its id, signals and exit status.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+}
+
+impl From<&Envoy> for Frontend {
+    fn from(envoy: &Envoy) -> Self {
+        Self { address: envoy.address, name: None, ca: envoy.ca.clone() }
     }
 }
 

@@ -1,8 +1,7 @@
 //! Browsers over HTTP/2: WebSockets by extended CONNECT (RFC 8441), many on one connection.
 
-use crate::envoy::Envoy;
 use crate::wait::until;
-use crate::websocket::connect;
+use crate::websocket::{Frontend, connect};
 use bytes::{Buf, Bytes};
 use h2::client::SendRequest;
 use h2::ext::Protocol;
@@ -27,8 +26,10 @@ pub type Http2WebSocket = WebSocketStream<Http2Stream>;
 
 impl Http2 {
     /// Connects, and waits until Envoy says that it takes extended CONNECT.
-    pub async fn connect(envoy: &Envoy) -> Self {
-        let connection = connect(envoy, &["h2"]).await;
+    pub async fn connect(gateway: impl Into<Frontend>) -> Self {
+        let frontend = gateway.into();
+        let authority = frontend.host();
+        let connection = connect(frontend, &["h2"]).await;
         let (requests, connection) =
             h2::client::handshake(connection).await.expect("HTTP/2 with Envoy");
         tokio::spawn(connection);
@@ -36,7 +37,7 @@ impl Http2 {
             requests.is_extended_connect_protocol_enabled()
         })
         .await;
-        Self { requests, authority: envoy.address().to_string() }
+        Self { requests, authority }
     }
 
     /// Sends a request whose body has no end. Returns status and body of an answer that is no tunnel.

@@ -1,6 +1,6 @@
 //! Browsers, well-behaved and not: upgrades to the gateway over HTTP/1.1, byte by byte where a test wants.
 
-use crate::envoy::Envoy;
+use crate::certificate::Ca;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -28,22 +28,58 @@ pub type WebSocket = WebSocketStream<Connection>;
 /// The address that a client has unless a test gives it one of its own.
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// Opens a TLS connection to Envoy, offering the given ALPN protocols.
-pub async fn connect(envoy: &Envoy, alpn: &[&str]) -> Connection {
-    connect_from(LOOPBACK, envoy, alpn).await
+/// Where a browser finds a gateway.
+#[derive(Clone, Debug)]
+pub struct Frontend {
+    /// Where it connects.
+    pub address: SocketAddr,
+    /// The name that it has in its address bar and asks for in the TLS handshake. `None`: the address.
+    pub name: Option<String>,
+    /// Signed the gateway's certificate.
+    pub ca: Ca,
+}
+
+impl Frontend {
+    /// The `Host` of its requests.
+    pub fn host(&self) -> String {
+        match &self.name {
+            Some(name) => match self.address.port() {
+                443 => name.clone(),
+                port => format!("{name}:{port}"),
+            },
+            None => self.address.to_string(),
+        }
+    }
+
+    fn server_name(&self) -> ServerName<'static> {
+        match &self.name {
+            Some(name) => ServerName::try_from(name.clone()).expect("a host name"),
+            None => ServerName::IpAddress(self.address.ip().into()),
+        }
+    }
+}
+
+/// Opens a TLS connection to a gateway, offering the given ALPN protocols.
+pub async fn connect(gateway: impl Into<Frontend>, alpn: &[&str]) -> Connection {
+    connect_from(LOOPBACK, gateway, alpn).await
 }
 
 /// The same from another loopback address: another client, to the gateway.
-pub async fn connect_from(client: IpAddr, envoy: &Envoy, alpn: &[&str]) -> Connection {
-    open(client, envoy.address(), envoy.ca().tls_client(alpn)).await
+pub async fn connect_from(
+    client: IpAddr,
+    gateway: impl Into<Frontend>,
+    alpn: &[&str],
+) -> Connection {
+    let frontend = gateway.into();
+    open(client, &frontend, frontend.ca.tls_client(alpn)).await
 }
 
-async fn open(client: IpAddr, address: SocketAddr, tls: Arc<ClientConfig>) -> Connection {
+async fn open(client: IpAddr, frontend: &Frontend, tls: Arc<ClientConfig>) -> Connection {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind(SocketAddr::new(client, 0)).expect("an address of 127.0.0.0/8");
-    let tcp = socket.connect(address).await.expect("connect to Envoy");
+    let tcp = socket.connect(frontend.address).await.expect("connect to Envoy");
     tcp.set_nodelay(true).expect("set TCP_NODELAY");
-    let name = ServerName::IpAddress(address.ip().into());
+    let name = frontend.server_name();
     TlsConnector::from(tls).connect(name, tcp).await.expect("TLS handshake with Envoy")
 }
 
@@ -51,7 +87,7 @@ async fn open(client: IpAddr, address: SocketAddr, tls: Arc<ClientConfig>) -> Co
 #[derive(Clone, Debug)]
 pub struct Upgrade {
     client: IpAddr,
-    address: SocketAddr,
+    frontend: Frontend,
     tls: Arc<ClientConfig>,
     method: String,
     path: String,
@@ -60,21 +96,22 @@ pub struct Upgrade {
 
 impl Upgrade {
     /// An upgrade at `/websockify` without any token.
-    pub fn new(envoy: &Envoy) -> Self {
-        let address = envoy.address();
+    pub fn new(gateway: impl Into<Frontend>) -> Self {
+        let frontend = gateway.into();
+        let host = frontend.host();
         let headers = [
-            ("Host", address.to_string()),
+            ("Host", host.clone()),
             ("Upgrade", "websocket".to_owned()),
             ("Connection", "Upgrade".to_owned()),
-            ("Origin", format!("https://{address}")),
+            ("Origin", format!("https://{host}")),
             ("Sec-WebSocket-Version", "13".to_owned()),
             ("Sec-WebSocket-Key", KEY.to_owned()),
             ("Sec-WebSocket-Protocol", "binary".to_owned()),
         ];
         Self {
             client: LOOPBACK,
-            address,
-            tls: envoy.ca().tls_client(&["http/1.1"]),
+            tls: frontend.ca.tls_client(&["http/1.1"]),
+            frontend,
             method: "GET".to_owned(),
             path: "/websockify".to_owned(),
             headers: headers.map(|(name, value)| (name.to_owned(), value)).into(),
@@ -82,8 +119,9 @@ impl Upgrade {
     }
 
     /// The same with the token as the console page sends it, among the subprotocols.
-    pub fn with_token(envoy: &Envoy, token: &str) -> Self {
-        Self::new(envoy).header("Sec-WebSocket-Protocol", &format!("binary, vncgate.token.{token}"))
+    pub fn with_token(gateway: impl Into<Frontend>, token: &str) -> Self {
+        Self::new(gateway)
+            .header("Sec-WebSocket-Protocol", &format!("binary, vncgate.token.{token}"))
     }
 
     /// From another loopback address.
@@ -121,7 +159,7 @@ impl Upgrade {
 
     /// Sends the request on a connection of its own and reads the answer.
     pub async fn send(&self) -> UpgradeResponse {
-        let mut connection = open(self.client, self.address, Arc::clone(&self.tls)).await;
+        let mut connection = open(self.client, &self.frontend, Arc::clone(&self.tls)).await;
         let mut request = format!("{} {} HTTP/1.1\r\n", self.method, self.path);
         for (name, value) in &self.headers {
             request.push_str(&format!("{name}: {value}\r\n"));
