@@ -26,22 +26,29 @@ const SHOWN_LOG: usize = 8 * 1024;
 pub struct Run(Arc<RunDirectory>);
 
 #[derive(Debug)]
-struct RunDirectory(TempDir);
+struct RunDirectory {
+    directory: TempDir,
+    /// Held as long as the directory is in use. Unlike a process id it says so in other PID namespaces, too.
+    _lock: File,
+}
 
 impl Run {
     /// Makes a directory whose name starts with `name`.
     pub fn new(name: &str) -> Self {
         let runs = crate::workspace::checkout().join(".run");
         fs::create_dir_all(&runs).expect("make .run/ in the checkout");
+        // Between being made and being locked a directory looks like one of a run that has ended.
+        let _lock_of_all = locked(&runs);
         remove_ended(&runs);
         let prefix = format!("{name}-{}-", std::process::id());
         let directory = TempDir::with_prefix_in(prefix, runs).expect("make a run directory");
-        Self(Arc::new(RunDirectory(directory)))
+        let lock = locked(directory.path());
+        Self(Arc::new(RunDirectory { directory, _lock: lock }))
     }
 
     /// The path of `name` in this run.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.0.0.path().join(name)
+        self.0.directory.path().join(name)
     }
 
     /// Writes a file of this run and returns its path.
@@ -58,21 +65,29 @@ impl Run {
 fn remove_ended(runs: &Path) {
     for entry in fs::read_dir(runs).expect("list .run/").flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(id) = name.rsplit('-').nth(1).and_then(|id| id.parse::<u32>().ok()) else {
+        if name.rsplit('-').nth(1).is_none_or(|id| id.parse::<u32>().is_err()) {
             continue;
-        };
-        if !Path::new("/proc").join(id.to_string()).exists() {
-            // Another test process may be removing it too.
+        }
+        // It may be gone by now: a run that ends removes its own.
+        let Ok(directory) = File::open(entry.path()) else { continue };
+        if directory.try_lock().is_ok() {
+            // What containers have mounted or made immutable stays for a person to look at.
             let _ = fs::remove_dir_all(entry.path());
         }
     }
 }
 
+/// Opens a directory and waits until no other process has it locked.
+fn locked(directory: &Path) -> File {
+    let opened = File::open(directory).and_then(|file| file.lock().map(|()| file));
+    opened.unwrap_or_else(|error| panic!("lock {}: {error}", directory.display()))
+}
+
 impl Drop for RunDirectory {
     fn drop(&mut self) {
         if thread::panicking() {
-            eprintln!("kept for inspection: {}", self.0.path().display());
-            self.0.disable_cleanup(true);
+            eprintln!("kept for inspection: {}", self.directory.path().display());
+            self.directory.disable_cleanup(true);
         }
     }
 }
