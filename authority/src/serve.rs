@@ -21,7 +21,6 @@ use crate::vcenter::vcenters::{VcenterEntry, Vcenters};
 use crate::vcenter::{Endpoint, Vcenter};
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -42,10 +41,6 @@ const DISCOVERY_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// drops the hosts that vCenter no longer has.
 const HOST_CERTIFICATES_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
-/// How often the file of the hosts' certificates is looked at. Envoy may accept other hosts until it is repaired. A check
-/// of a WebMKS console looks at it by itself.
-const HOST_CERTIFICATES_LOOK: Duration = Duration::from_secs(5);
-
 /// Why the authority cannot run.
 #[derive(Debug, Error)]
 pub enum ServeError {
@@ -61,9 +56,6 @@ pub enum ServeError {
     /// The HTTP client for Keystone cannot be made.
     #[error("Keystone: {0}")]
     Keystone(reqwest::Error),
-    /// The file with the hosts' certificates cannot be written.
-    #[error("cannot write {path}, the file of webmks.host_certificates: {error}", path = .0.display(), error = .1)]
-    HostCertificates(PathBuf, io::Error),
     /// Signals cannot be received.
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
@@ -79,7 +71,7 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
         web,
         tokens,
         limits,
-        host_certificates,
+        pins_hosts,
         auth,
         vcenters,
         sites,
@@ -102,11 +94,8 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
         Some((address, acceptor)) => Some(bind_peer(address, acceptor.within(shares.peer)).await?),
         None => None,
     };
-    // Last: an authority that cannot listen does not touch the file of the one that does.
-    let host_certificates = match host_certificates {
-        Some(file) => Some(Arc::new(create_host_certificates(file).await?)),
-        None => None,
-    };
+    let host_certificates =
+        pins_hosts.then(|| Arc::new(HostCertificates::new(Arc::clone(&metrics))));
     let consoles =
         Consoles::new(consoles, vcenters, sites, store, limits.tokens, host_certificates.clone());
     let AuthConfig { api_tokens, keystone, policy } = auth;
@@ -164,23 +153,10 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
             host_certificates.refresh(app.consoles.vcenters()).await;
         }
     });
-    let repair = stop_public.run_until_cancelled(async {
-        let Some(host_certificates) = &host_certificates else { return };
-        let mut due = interval(HOST_CERTIFICATES_LOOK);
-        loop {
-            due.tick().await;
-            host_certificates.repair().await;
-        }
-    });
-    tokio::join!(public, internal, metrics, peer, drain, discovery, refresh, repair);
+    tokio::join!(public, internal, metrics, peer, drain, discovery, refresh);
     app.consoles.vcenters().logout().await;
     info!("stopped");
     Ok(())
-}
-
-async fn create_host_certificates(file: PathBuf) -> Result<HostCertificates, ServeError> {
-    let created = HostCertificates::create(file.clone()).await;
-    created.map_err(|error| ServeError::HostCertificates(file, error))
 }
 
 fn build_vcenters(

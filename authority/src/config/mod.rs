@@ -61,8 +61,9 @@ pub struct Config {
     pub tokens: TokensConfig,
     /// `[limits]`: how much one client may cost the others.
     pub limits: LimitsConfig,
-    /// `[webmks] host_certificates`: where Envoy reads which ESXi hosts to accept.
-    pub host_certificates: Option<PathBuf>,
+    /// `[webmks] host_certificates`: whether Envoy is told which ESXi hosts to accept. Otherwise it verifies them by a
+    /// certificate authority.
+    pub pins_hosts: bool,
     /// `[auth]`: who may call the console API, and with which machines.
     pub auth: AuthConfig,
     /// `[[vcenter]]`, at least one.
@@ -102,7 +103,7 @@ fn read(mut root: Section<'_>) -> Option<Config> {
     let tokens = read_tokens(root.section("tokens"));
     let limits = read_limits(root.section("limits"));
     let shared_store = !matches!(tokens, Some(TokensConfig::Memory { .. }));
-    let host_certificates = read_webmks(root.section("webmks"));
+    let pins_hosts = read_webmks(root.section("webmks"));
     if !root.has("vcenter") {
         root.problem("vcenter", "at least one [[vcenter]] is needed");
     }
@@ -130,7 +131,7 @@ fn read(mut root: Section<'_>) -> Option<Config> {
         web,
         tokens: tokens?,
         limits: limits?,
-        host_certificates,
+        pins_hosts: pins_hosts?,
         auth: auth?,
         vcenters: vcenters.into_iter().collect::<Option<_>>()?,
         sites,
@@ -157,13 +158,25 @@ fn check_vnc_ports(
     }
 }
 
-fn read_webmks(mut section: Section<'_>) -> Option<PathBuf> {
-    let file = section.file("host_certificates");
-    if file.as_ref().is_some_and(|file| file.is_dir()) {
-        section.problem("host_certificates", "is a folder: name a file in it");
-    }
+fn read_webmks(mut section: Section<'_>) -> Option<bool> {
+    let pins_hosts = match section.string_or("host_certificates", "pinned")?.as_str() {
+        "pinned" => Some(true),
+        "ca" => Some(false),
+        other => {
+            let hint = match other.contains('/') {
+                true => {
+                    ". It is no file any more: Envoy asks the authority for the certificates. Delete this line, and \
+                     replace path_config_source in Envoy's configuration by api_config_source, as the shipped \
+                     envoy.yaml has it"
+                }
+                false => "",
+            };
+            section.problem("host_certificates", format!("must be \"pinned\" or \"ca\"{hint}"));
+            None
+        }
+    };
     section.end();
-    file
+    pins_hosts
 }
 
 #[cfg(test)]

@@ -807,8 +807,12 @@ fn a_configuration_that_cannot_work_is_not_called_good() {
         ),
         (format!("[log]\nlevel = ''\n{LEAST}"), "log.level: must not be empty"),
         (
-            format!("[webmks]\nhost_certificates = 'empty'\n{LEAST}"),
-            "webmks.host_certificates: is a folder",
+            format!("[webmks]\nhost_certificates = 'none'\n{LEAST}"),
+            "webmks.host_certificates: must be \"pinned\" or \"ca\"",
+        ),
+        (
+            format!("[webmks]\nhost_certificates = '/run/vncgate/esxi-hosts.json'\n{LEAST}"),
+            "webmks.host_certificates: must be \"pinned\" or \"ca\". It is no file any more: Envoy asks the authority",
         ),
         (
             format!("[tokens]\nstore = 'redis'\nurl = 'redis://x:0'\n{LEAST}"),

@@ -1,13 +1,12 @@
 //! Why a token was not issued, does not open a console, or was not revoked.
 
-use crate::host_certificates::HostCertificateError;
+use crate::host_certificates::{AdmitError, HostCertificateError};
 use crate::resolver::ResolveError;
 use crate::sites::SiteError;
 use crate::tokens::{PutError, StoreUnavailable};
 use crate::vcenter::VcenterError;
 use crate::vcenter::vcenters::LocateError;
 use crate::vcenter::vnc_port::VncPortError;
-use std::io;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use thiserror::Error;
@@ -84,9 +83,9 @@ pub enum CheckError {
         /// Why.
         reason: TicketError,
     },
-    /// The file of the hosts' certificates cannot be written.
-    #[error("cannot write the hosts' certificates for Envoy: {0}")]
-    HostCertificates(io::Error),
+    /// Envoy cannot be made to accept the host.
+    #[error("cannot make Envoy accept the host: {0}")]
+    HostCertificates(AdmitError),
     /// vCenter gave no result.
     #[error("{service_host}: {error}")]
     Vcenter {

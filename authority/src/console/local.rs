@@ -103,7 +103,7 @@ impl Consoles {
                 let host = host_for(record, &machine)?.clone();
                 let certificate = match HostCertificate::of(&host, SystemTime::now()) {
                     Ok(certificate) => Some(certificate),
-                    // Without a file of pins Envoy has its own way to verify the hosts.
+                    // Without pins Envoy has its own way to verify the hosts.
                     Err(_) if self.host_certificates.is_none() => None,
                     Err(reason) => {
                         return Err(unavailable(ConsoleUnavailable::HostCertificate(reason)));

@@ -87,6 +87,11 @@ impl Consoles {
         &self.vcenters
     }
 
+    /// Which hosts Envoy is told to accept, unless it verifies them by itself.
+    pub fn host_certificates(&self) -> Option<&HostCertificates> {
+        self.host_certificates.as_deref()
+    }
+
     /// Whether a token opens one session only.
     pub fn single_use(&self) -> bool {
         self.settings.single_use

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// A certificate's SHA-256, in hexadecimal as Envoy's `verify_certificate_hash` has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Pin(#[serde(with = "hex::serde")] [u8; 32]);
 
 impl Pin {

@@ -9,7 +9,7 @@ use crate::telemetry::Metrics;
 use crate::throttle::Throttle;
 use crate::vcenter::scope::Scope;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 /// What the handlers work with.
@@ -26,7 +26,7 @@ pub struct App {
     pub concurrency: Concurrency,
     /// Counts.
     pub metrics: Arc<Metrics>,
-    draining: AtomicBool,
+    draining: CancellationToken,
 }
 
 impl App {
@@ -39,17 +39,17 @@ impl App {
         concurrency: Concurrency,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let draining = AtomicBool::new(false);
+        let draining = CancellationToken::new();
         Self { consoles, identity, policy, throttle, concurrency, metrics, draining }
     }
 
-    /// Makes [`super::health`] report "not ready" from now on.
+    /// Makes [`super::health`] report "not ready" from now on, and [`super::discovery`] hold no request.
     pub fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.draining.cancel();
     }
 
-    pub(super) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+    pub(super) fn draining(&self) -> &CancellationToken {
+        &self.draining
     }
 
     /// The machines with which this caller may do what `rule`, the name of a nova policy, is about.

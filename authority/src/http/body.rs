@@ -22,7 +22,12 @@ pub(super) enum RequestBodyError {
 
 /// Reads the whole body, within [`BODY_LIMIT`] and [`BODY_TIMEOUT`].
 pub(super) async fn read_body(body: Body) -> Result<Bytes, RequestBodyError> {
-    match timeout(BODY_TIMEOUT, to_bytes(body, BODY_LIMIT)).await {
+    read_body_up_to(BODY_LIMIT, body).await
+}
+
+/// Reads the whole body, within so many bytes and [`BODY_TIMEOUT`].
+pub(super) async fn read_body_up_to(limit: usize, body: Body) -> Result<Bytes, RequestBodyError> {
+    match timeout(BODY_TIMEOUT, to_bytes(body, limit)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         // The limit is the one error that `to_bytes` adds to those of the connection.
         Ok(Err(error)) if error.source().is_some_and(|e| e.is::<LengthLimitError>()) => {

@@ -2,8 +2,8 @@
 //!
 //! - [`public`]: the console API ([`compute`], [`machines`], [`tokens`]), the console page ([`pages`]) and its requests
 //!   for the [`status`] of a token. Envoy routes browsers and callers to it.
-//! - [`internal`]: the [`check`] API for the filter, and [`health`] for Envoy's health checks. It asks for no password and
-//!   belongs on a loopback address or a Unix socket.
+//! - [`internal`]: the [`check`] API for the filter, the [`discovery`] of ESXi hosts' certificates for Envoy itself, and
+//!   [`health`] for Envoy's health checks. It asks for no password and belongs on a loopback address or a Unix socket.
 //! - [`metrics`]: the metrics for Prometheus, and [`health`] for a supervisor's probes. It never reads a token.
 //! - [`peer`]: the requests of the authorities of other [`sites`], which authenticate with certificates.
 //!
@@ -17,6 +17,7 @@ mod caller;
 pub mod check;
 pub mod compute;
 pub mod descriptors;
+pub mod discovery;
 pub mod error;
 pub mod health;
 mod limit;
@@ -57,9 +58,10 @@ pub fn public(app: Arc<App>, web: Option<&Path>) -> Router {
     bounded(api.merge(status).with_state(app).merge(pages::routes(web)))
 }
 
-/// Check API and health.
+/// Check API, discovery and health.
 pub fn internal(app: Arc<App>) -> Router {
-    bounded(Router::new().merge(check::routes()).merge(health::routes()).with_state(app))
+    let routes = check::routes().merge(discovery::routes()).merge(health::routes());
+    bounded(routes.with_state(app))
 }
 
 /// Metrics and health.

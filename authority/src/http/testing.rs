@@ -3,6 +3,7 @@
 use super::app::App;
 use crate::concurrency::Concurrency;
 use crate::console::{AllowedTargets, Consoles, IssueSettings, PageUrl};
+use crate::host_certificates::HostCertificates;
 use crate::identity::api_token::{ApiTokenConfig, ApiTokens};
 use crate::identity::policy::Policy;
 use crate::identity::{Identity, Roles};
@@ -41,6 +42,15 @@ pub(super) fn app() -> Arc<App> {
 
 /// The same, its caller having these roles in this project.
 pub(super) fn app_with_roles(roles: &[&str], project: Option<&str>) -> Arc<App> {
+    build(roles, project, true)
+}
+
+/// The same as [`app`], but that Envoy verifies ESXi hosts by a certificate authority.
+pub(super) fn app_with_ca() -> Arc<App> {
+    build(&["admin"], None, false)
+}
+
+fn build(roles: &[&str], project: Option<&str>, pins_hosts: bool) -> Arc<App> {
     let metrics = Arc::new(Metrics::new());
     let endpoint = Endpoint {
         url: "http://127.0.0.1:0/sdk".parse().unwrap(),
@@ -67,7 +77,7 @@ pub(super) fn app_with_roles(roles: &[&str], project: Option<&str>) -> Arc<App> 
         Sites::default(),
         store,
         TokenLimits { per_caller: NonZeroUsize::MIN, per_project: NonZeroUsize::MIN },
-        None,
+        pins_hosts.then(|| Arc::new(HostCertificates::new(Arc::clone(&metrics)))),
     );
     let sha256 = Sha256::digest(API_TOKEN).into();
     let admin = || Roles::from_iter(["admin"]);

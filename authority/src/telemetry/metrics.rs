@@ -4,10 +4,11 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Content type of [`Metrics::encode`], OpenMetrics as Prometheus reads it.
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -32,6 +33,10 @@ pub struct Metrics {
     site_calls: Family<SiteLabels, Counter>,
     site_seconds: Family<SiteSecondsLabels, Histogram>,
     site_answers: Family<SiteLabels, Counter>,
+    host_certificates: Gauge,
+    host_certificates_changed: Gauge,
+    discovery_requests: Family<DiscoveryLabels, Counter>,
+    discovery_requests_held: Gauge,
 }
 
 impl Metrics {
@@ -97,6 +102,31 @@ impl Metrics {
         );
         let site_answers = Family::default();
         registry.register("site_answers", "Requests from other sites", site_answers.clone());
+        let host_certificates = Gauge::default();
+        registry.register(
+            "host_certificates",
+            "Certificates of ESXi hosts that Envoy is told to accept",
+            host_certificates.clone(),
+        );
+        let host_certificates_changed = Gauge::default();
+        registry.register_with_unit(
+            "host_certificates_changed_timestamp",
+            "Unix time at which these certificates changed last",
+            Unit::Seconds,
+            host_certificates_changed.clone(),
+        );
+        let discovery_requests = Family::default();
+        registry.register(
+            "discovery_requests",
+            "Requests of Envoys for the certificates of ESXi hosts",
+            discovery_requests.clone(),
+        );
+        let discovery_requests_held = Gauge::default();
+        registry.register(
+            "discovery_requests_held",
+            "Requests of Envoys that wait for these certificates to change",
+            discovery_requests_held.clone(),
+        );
         Self {
             registry,
             issues,
@@ -112,6 +142,10 @@ impl Metrics {
             site_calls,
             site_seconds,
             site_answers,
+            host_certificates,
+            host_certificates_changed,
+            discovery_requests,
+            discovery_requests_held,
         }
     }
 
@@ -186,6 +220,30 @@ impl Metrics {
         self.site_answers.get_or_create(&labels).inc();
     }
 
+    /// Notes how many certificates of ESXi hosts Envoy is told to accept from now on.
+    pub fn host_certificates(&self, certificates: usize, now: SystemTime) {
+        self.host_certificates.set(i64::try_from(certificates).unwrap_or(i64::MAX));
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.host_certificates_changed.set(i64::try_from(now).unwrap_or(i64::MAX));
+    }
+
+    /// Counts an answered request of an Envoy for these certificates: `sent`, `unchanged` or `refused`.
+    pub fn discovery(&self, outcome: &'static str) {
+        self.discovery_requests.get_or_create(&DiscoveryLabels { outcome }).inc();
+    }
+
+    /// Counts a request of an Envoy as held until the result is dropped.
+    pub fn hold_discovery(&self) -> impl Drop + use<> {
+        struct Held(Gauge);
+        impl Drop for Held {
+            fn drop(&mut self) {
+                self.0.dec();
+            }
+        }
+        self.discovery_requests_held.inc();
+        Held(self.discovery_requests_held.clone())
+    }
+
     /// All metrics in the text format of OpenMetrics.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
@@ -256,4 +314,9 @@ struct SiteLabels {
 struct SiteSecondsLabels {
     site: String,
     question: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct DiscoveryLabels {
+    outcome: &'static str,
 }

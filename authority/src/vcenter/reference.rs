@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct MachineRef(String);
 
 /// A host's identifier, `host-29`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct HostRef(String);
 

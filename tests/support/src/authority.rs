@@ -3,14 +3,13 @@
 use crate::answer::Answer;
 use crate::certificate::plain_http_client;
 use crate::console_api::{API_TOKEN, API_TOKEN_SHA256, ConsoleApi, HYPERVISOR};
-use crate::envoy::ESXI_HOSTS;
 use crate::process::{Process, Run, run_to_end};
 use crate::stores::Store;
 use crate::template::substitute;
 use crate::vcsim::{PASSWORD, Vcsim, Vm};
 use crate::workspace::{self, free_address};
 use reqwest::{Method, RequestBuilder};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::process::Command;
 
@@ -55,7 +54,6 @@ novnc_url = "https://consoles.example.com/"#,
             (&"0".repeat(64), API_TOKEN_SHA256.to_owned()),
             ("https://vcenter-a.example.com/sdk", vcenter.url()),
             ("vcenter-a-ca.pem", "ca.pem".to_owned()),
-            ("/run/vncgate/esxi-hosts.json", run.path(ESXI_HOSTS).display().to_string()),
             (
                 r#"#hypervisors = ["domain-c7(cluster-a)"]"#,
                 format!(r#"hypervisors = ["{HYPERVISOR}"]"#),
@@ -165,6 +163,14 @@ impl Authority {
     pub async fn internal(&self, path: &str) -> reqwest::Response {
         let url = format!("http://{}{path}", self.config.internal);
         self.http.get(url).send().await.expect("the internal listener answers")
+    }
+
+    /// What Envoy is told of the ESXi hosts' certificates: a `DiscoveryResponse`.
+    pub async fn esxi_hosts(&self) -> Value {
+        let url = format!("http://{}/v3/discovery:secrets", self.config.internal);
+        let request = json!({"resource_names": ["vncgate_esxi_hosts"]});
+        let answer = self.http.post(url).json(&request).send().await;
+        answer.expect("the authority answers").json().await.expect("JSON")
     }
 
     /// What it has counted, as Prometheus reads it.

@@ -7,6 +7,7 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig, WantsVerifier};
+use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -112,6 +113,12 @@ impl Identity {
     /// The certificate as PEM text.
     pub fn pem(&self) -> String {
         std::fs::read_to_string(&self.certificate).expect("the certificate was written")
+    }
+
+    /// The certificate's SHA-256, in hexadecimal.
+    pub fn sha256(&self) -> String {
+        let (certificates, _) = self.read();
+        Sha256::digest(&certificates[0]).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The certificate, and its private key.

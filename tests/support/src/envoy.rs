@@ -14,9 +14,6 @@ use std::process::Command;
 /// The version that the configuration is shipped for; `ENVOY_VERSION` in the environment overrides it.
 pub const SHIPPED_VERSION: &str = "1.40.0";
 
-/// The file of a run in which the authority tells Envoy which ESXi hosts to accept.
-pub const ESXI_HOSTS: &str = "esxi-hosts.json";
-
 /// A running Envoy.
 #[derive(Debug)]
 pub struct Envoy {
@@ -58,7 +55,7 @@ impl Envoy {
         workers: usize,
     ) -> Self {
         let admin = free_address();
-        let config = run.write("envoy.yaml", config(run, ca, settings, admin));
+        let config = run.write("envoy.yaml", config(ca, settings, admin));
         let version = std::env::var("ENVOY_VERSION").unwrap_or_else(|_| SHIPPED_VERSION.to_owned());
         let binary = cached(
             &format!("envoy/{version}/envoy/_bin/envoy"),
@@ -204,18 +201,21 @@ impl From<&Envoy> for Frontend {
     }
 }
 
+/// For [`Settings::changes`]: verify ESXi hosts by this `validation_context` and not by what the authority tells.
+pub fn esxi_hosts_by(validation_context: &Value) -> (String, String) {
+    let shipped = shipped();
+    let sds =
+        shipped.find("validation_context_sds_secret_config:").expect("the secret, at the end");
+    (shipped[sds..].to_owned(), format!("validation_context: {validation_context}\n"))
+}
+
+fn shipped() -> String {
+    let shipped = workspace::checkout().join("envoy-config/static/envoy.yaml");
+    std::fs::read_to_string(shipped).expect("read the shipped envoy.yaml")
+}
+
 /// The shipped configuration with this machine's addresses and files.
-fn config(run: &Run, ca: &Ca, settings: &Settings, admin: SocketAddr) -> String {
-    let shipped = workspace::checkout().join("envoy-config/static");
-    // An authority that has started before has written which hosts to accept; the shipped file is for
-    // an Envoy that starts first.
-    let esxi_hosts = run.path(ESXI_HOSTS);
-    if !esxi_hosts.exists() {
-        let empty = shipped.join("esxi-hosts.json");
-        std::fs::copy(empty, &esxi_hosts).expect("copy the shipped esxi-hosts.json");
-    }
-    let shipped = std::fs::read_to_string(shipped.join("envoy.yaml"));
-    let shipped = shipped.expect("read the shipped envoy.yaml");
+fn config(ca: &Ca, settings: &Settings, admin: SocketAddr) -> String {
     let identity = ca.issue("envoy");
     let endpoint =
         |address: SocketAddr| format!("address: {}, port_value: {}", address.ip(), address.port());
@@ -227,8 +227,7 @@ fn config(run: &Run, ca: &Ca, settings: &Settings, admin: SocketAddr) -> String 
         ("/etc/envoy/tls/tls.crt", identity.certificate.display().to_string()),
         ("/etc/envoy/tls/tls.key", identity.key.display().to_string()),
         ("/etc/envoy/vncgate_filter.wasm", workspace::filter().display().to_string()),
-        ("/run/vncgate/esxi-hosts.json", esxi_hosts.display().to_string()),
     ];
     table.extend_from_slice(settings.changes);
-    substitute(&shipped, &table)
+    substitute(&shipped(), &table)
 }

@@ -6,8 +6,6 @@ use serde_json::json;
 use std::net::IpAddr;
 use vncgate_test_support::answer::Answer;
 use vncgate_test_support::authority::Config;
-use vncgate_test_support::envoy::ESXI_HOSTS;
-use vncgate_test_support::process::Run;
 use vncgate_test_support::vcsim::Vm;
 
 /// An authority whose vCenter is a fake.
@@ -18,14 +16,14 @@ struct Faulty {
 
 impl Faulty {
     async fn start() -> Self {
-        Self::start_with(|config, _| config).await
+        Self::start_with(|config| config).await
     }
 
-    async fn start_with(change: impl FnOnce(Config, &Run) -> Config) -> Self {
+    async fn start_with(change: impl FnOnce(Config) -> Config) -> Self {
         let vcenter = FakeVcenter::start().await;
         let url = format!("http://{}/sdk", vcenter.address());
-        let site = Site::start_with("faults", |config, run, simulated| {
-            change(config, run).with(&simulated.url(), &url).with(
+        let site = Site::start_with("faults", |config, _, simulated| {
+            change(config).with(&simulated.url(), &url).with(
                 "hypervisors",
                 // Long enough for any answer, short enough for a test of silence.
                 "timeout = \"1s\"\nhypervisors",
@@ -132,9 +130,10 @@ async fn an_answer_that_refuses_is_not_reported_as_silence() {
 /// A ticket is acquired at the check only, and the page asks for the status after it.
 #[tokio::test]
 async fn a_refused_ticket_is_remembered_for_the_page() {
-    let faulty = Faulty::start_with(|config, run| {
-        let file = format!("host_certificates = \"{}\"", run.path(ESXI_HOSTS).display());
-        config.with(&file, "").with("#console = \"auto\"", "console = \"webmks\"")
+    let faulty = Faulty::start_with(|config| {
+        config
+            .with("#host_certificates = \"pinned\"", "host_certificates = \"ca\"")
+            .with("#console = \"auto\"", "console = \"webmks\"")
     })
     .await;
     let token = faulty.token().await;

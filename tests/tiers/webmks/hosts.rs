@@ -1,18 +1,17 @@
 //! Which host Envoy connects to, and how it knows that it is the right one.
 
 use crate::fixture::{Host, Site, unused_address};
-use serde_json::Value;
-use sha2::{Digest, Sha256};
+use serde_json::json;
 use std::net::SocketAddr;
 use vncgate_test_support::authority::NO_GATEWAY;
 use vncgate_test_support::authority::{Authority, Config};
-use vncgate_test_support::certificate::{Ca, Identity};
-use vncgate_test_support::envoy::ESXI_HOSTS;
+use vncgate_test_support::certificate::Ca;
+use vncgate_test_support::envoy::esxi_hosts_by;
 use vncgate_test_support::esxi::{HostBehavior, expired, self_signed};
 use vncgate_test_support::gateway::Gateway;
 use vncgate_test_support::process::Run;
 use vncgate_test_support::vcsim::Vm;
-use vncgate_test_support::wait::until;
+use vncgate_test_support::wait::until_some;
 use vncgate_test_support::webmks::{self, HostSettings, WITH_VNC, WITHOUT_VNC};
 
 /// A name that never resolves (RFC 6761, 6.4).
@@ -167,8 +166,8 @@ async fn a_ticket_without_a_port_is_for_https_s_port() {
 }
 
 #[tokio::test]
-async fn the_authority_writes_the_hosts_before_anybody_asks_for_a_console() {
-    let run = Run::new("webmks-file");
+async fn the_authority_knows_the_hosts_before_anybody_asks_for_a_console() {
+    let run = Run::new("webmks-known");
     let ca = Ca::new(&run);
     let (vcenter, esxi) = webmks::start(&run, &ca).await;
     let ip = unused_address();
@@ -176,37 +175,31 @@ async fn the_authority_writes_the_hosts_before_anybody_asks_for_a_console() {
     let name = ip.to_string();
     esxi.add_host_named(&vcenter, &name, ip, WITHOUT_VNC, &identity).await;
     let config = Config::new(&run, &vcenter, NO_GATEWAY);
-    let _authority = Authority::start(&run, config).await;
-    let file = run.path(ESXI_HOSTS);
-    assert!(file.exists(), "Envoy could not start");
-    let pin = sha256(&identity);
-    until("the host in the file", async || {
-        let text = std::fs::read_to_string(&file).expect("read the file");
-        let secret: Value = serde_json::from_str(&text).expect("whole JSON at any moment");
+    let authority = Authority::start(&run, config).await;
+    let pin = identity.sha256();
+    let hosts = until_some("the host in the secret", async || {
+        let secret = authority.esxi_hosts().await;
         let pins = &secret["resources"][0]["validation_context"]["verify_certificate_hash"];
         let pins = pins.as_array().expect("a list");
         assert!(!pins.is_empty(), "an empty list accepts every host");
-        pins.iter().any(|listed| listed == pin.as_str())
+        pins.iter().any(|listed| listed == pin.as_str()).then_some(pins.len() - 1)
     })
     .await;
+    assert_eq!(authority.count("vncgate_host_certificates ").await, hosts as u64);
 }
 
 #[tokio::test]
-async fn an_envoy_that_starts_first_accepts_nobody() {
-    let run = Run::new("webmks-first");
-    let ca = Ca::new(&run);
-    let (vcenter, esxi) = webmks::start(&run, &ca).await;
-    // The authority knows nothing of the file, so that it stays the shipped one.
-    let keyless = |config: Config| {
-        let file = run.path(ESXI_HOSTS).display().to_string();
-        config.with(&format!("host_certificates = {file:?}\n"), "")
-    };
-    let gateway = Gateway::over(run.clone(), ca, vcenter, keyless, &[]).await;
-    let site = Site { gateway, esxi };
+async fn an_envoy_that_is_told_nothing_accepts_nobody() {
+    let site = Site::start_with("webmks-untold", by_ca).await;
     let host = site.host(WITHOUT_VNC).await;
-    let (vm, _screen) = host.machine("first").await;
-    let reason = assert_not_accepted(&site, &vm, &host).await;
-    assert!(reason.contains("CERTIFICATE_VERIFY_FAILED"), "{reason}");
+    let (vm, _screen) = host.machine("untold").await;
+    assert_not_accepted(&site, &vm, &host).await;
+    let log = site.gateway.authority.log();
+    assert!(log.contains("refused an Envoy that asks for certificates"), "{log}");
+}
+
+fn by_ca(config: Config) -> Config {
+    config.with("#host_certificates = \"pinned\"", "host_certificates = \"ca\"")
 }
 
 /// The simple alternative that the configuration's README describes.
@@ -214,21 +207,13 @@ async fn an_envoy_that_starts_first_accepts_nobody() {
 async fn a_certificate_authority_in_the_file_is_enough() {
     let run = Run::new("webmks-ca");
     let ca = Ca::new(&run);
-    let by_ca = serde_json::json!({"resources": [{
-        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
-        "name": "vncgate_esxi_hosts",
-        "validation_context": {"trusted_ca": {"filename": ca.path()}},
-    }]});
-    run.write(ESXI_HOSTS, by_ca.to_string());
+    let trust = esxi_hosts_by(&json!({"trusted_ca": {"filename": ca.path()}}));
     let (vcenter, esxi) = webmks::start(&run, &ca).await;
     let signed = |name: &str| ca.issue_for(name, &[name]);
     let names = ["esx-1.example.com", "esx-2.example.com"];
     let [first, second] = names.map(signed);
-    let keyless = |config: Config| {
-        let file = run.path(ESXI_HOSTS).display().to_string();
-        config.with(&format!("host_certificates = {file:?}\n"), "")
-    };
-    let gateway = Gateway::over(run.clone(), ca, vcenter, keyless, &[]).await;
+    let changes = [(trust.0.as_str(), trust.1)];
+    let gateway = Gateway::over(run.clone(), ca, vcenter, by_ca, &changes).await;
     let site = Site { gateway, esxi };
     let ip = unused_address();
     let host = site.host_named(&ip.to_string(), ip, WITHOUT_VNC, first).await;
@@ -241,11 +226,4 @@ async fn a_certificate_authority_in_the_file_is_enough() {
     let unsigned = self_signed(&site.gateway.run, "self-signed", &[names[0]]);
     host.serve(&unsigned, HostBehavior::Relay).await;
     assert_not_accepted(&site, &vm, &host).await;
-}
-
-fn sha256(identity: &Identity) -> String {
-    use rustls::pki_types::CertificateDer;
-    use rustls::pki_types::pem::PemObject;
-    let der = CertificateDer::from_pem_slice(identity.pem().as_bytes()).expect("PEM");
-    Sha256::digest(&der).iter().map(|byte| format!("{byte:02x}")).collect()
 }
