@@ -43,7 +43,7 @@
 //! | [`session_limits`] | how many sessions each client, token and machine has |
 //! | [`config`] | the plugin configuration |
 //! | [`refusal`] | why a request is refused, and what the browser is told |
-//! | [`logged_path`] | the path that the access log shows |
+//! | [`access_log`] | host and path of a request as the access log shows them |
 //! | [`headers`], [`origin`] | values of a request |
 //!
 //! # What it never does
@@ -69,10 +69,10 @@
     )
 )]
 
+pub mod access_log;
 pub mod check;
 pub mod config;
 pub mod headers;
-pub mod logged_path;
 pub mod origin;
 pub mod outputs;
 pub mod refusal;

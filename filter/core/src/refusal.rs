@@ -47,6 +47,8 @@ pub enum Refusal {
     Authority(vncgate_api::Refusal),
     /// The authority did not reply in time, or its reply is not one of the check API.
     AuthorityUnavailable,
+    /// Envoy's routes lead to no console at this host name, or led to something else than the target.
+    ConsoleRoute,
     /// Envoy could not connect to the target.
     ConsoleUnreachable,
     /// The target did not answer a WebSocket upgrade with `101`.
@@ -69,7 +71,7 @@ impl Refusal {
             Self::Authority(refusal) => refusal.code.status(),
             Self::ConsoleRefused => 502,
             Self::AuthorityUnavailable | Self::ConsoleUnreachable => 503,
-            Self::Internal => 500,
+            Self::ConsoleRoute | Self::Internal => 500,
         }
     }
 
@@ -89,6 +91,7 @@ impl Refusal {
             Self::SessionLimit(_) => "session_limit",
             Self::Authority(refusal) => refusal.code.as_str(),
             Self::AuthorityUnavailable => RefusalCode::AuthorityUnavailable.as_str(),
+            Self::ConsoleRoute => "console_route",
             Self::ConsoleUnreachable => "console_unreachable",
             Self::ConsoleRefused => "console_refused",
             Self::Internal => "internal",
@@ -121,6 +124,7 @@ impl Refusal {
             }
             Self::Authority(refusal) => &refusal.message,
             Self::AuthorityUnavailable => "Console tokens cannot be checked at the moment.",
+            Self::ConsoleRoute => "This gateway has no way to consoles at this host name.",
             Self::ConsoleUnreachable => "The console's host did not accept the connection.",
             Self::ConsoleRefused => "The console's host did not open the console.",
             Self::Internal => "The gateway could not open this console.",
@@ -171,6 +175,7 @@ mod tests {
             Refusal::SessionLimit(SessionLimit::Token),
             Refusal::SessionLimit(SessionLimit::Machine),
             Refusal::AuthorityUnavailable,
+            Refusal::ConsoleRoute,
             Refusal::ConsoleUnreachable,
             Refusal::ConsoleRefused,
             Refusal::Internal,

@@ -15,10 +15,10 @@ use crate::worker::Worker;
 use std::cell::Cell;
 use std::rc::Rc;
 use vncgate_api::Grant;
+use vncgate_filter_core::access_log;
 use vncgate_filter_core::check::{REPLY_LEN_MAX, Reply};
 use vncgate_filter_core::config::Config;
 use vncgate_filter_core::headers::is_for_browser_only;
-use vncgate_filter_core::logged_path;
 use vncgate_filter_core::outputs::Outputs;
 use vncgate_filter_core::refusal::Refusal;
 use vncgate_filter_core::session::{OnRequest, OnResponse, Request, Session};
@@ -76,7 +76,7 @@ impl Stream {
             return Ok(OnRequest::Refuse(Refusal::Internal));
         };
         let headers = hostcalls::read_headers(MapType::Request)?;
-        self.record_path(headers.first(":path").unwrap_or_default());
+        self.record_request(headers.first(":authority"), headers.first(":path"));
         self.session.set_name(headers.first("x-request-id").unwrap_or("without x-request-id"));
         let http_version = match hostcalls::read_property("request\0protocol")?.as_str() {
             "HTTP/1.1" | "HTTP/1.0" => HttpVersion::Http1,
@@ -105,24 +105,30 @@ impl Stream {
     }
 
     fn read_plain_request(&self) -> Result<OnRequest, HostError> {
+        let authority = hostcalls::read_header(MapType::Request, ":authority")?;
         let path = hostcalls::read_header(MapType::Request, ":path")?.unwrap_or_default();
-        self.record_path(&path);
+        self.record_request(authority.as_deref(), Some(&path));
         let Some(config) = &self.config else { return Ok(OnRequest::Pass) };
-        if !logged_path::is_encoded_link(&path) {
+        if !access_log::is_encoded_link(&path) {
             return Ok(OnRequest::Pass);
         }
-        let authority = hostcalls::read_header(MapType::Request, ":authority")?;
         Ok(match upgrade::is_for_other_host(authority.as_deref(), config) {
             true => OnRequest::Pass,
             false => OnRequest::Refuse(Refusal::LinkEncoded),
         })
     }
 
-    /// Records the path for the access log. Without it the log has none.
-    fn record_path(&self, path: &str) {
-        if let Err(error) = hostcalls::set_property("vncgate.path", &logged_path::logged_path(path))
-        {
-            self.session.log_error("vncgate.path", error);
+    /// Records what the browser asked for, before the filter or a route rewrites it.
+    fn record_request(&self, authority: Option<&str>, path: Option<&str>) {
+        let host = access_log::logged_host(authority.unwrap_or_default());
+        self.record("vncgate.host", &host);
+        self.record("vncgate.path", &access_log::logged_path(path.unwrap_or_default()));
+    }
+
+    /// Records a value for the access log. Nothing else depends on it.
+    fn record(&self, property: &str, value: &str) {
+        if let Err(error) = hostcalls::set_property(property, value) {
+            self.session.log_error(property, error);
         }
     }
 
@@ -216,13 +222,19 @@ impl Stream {
             .flatten()
             .and_then(|status| status.parse().ok())
             .unwrap_or_default();
-        // A response that Envoy makes itself is always an error.
-        let is_from_target = matches!(status, 101 | 200)
-            || hostcalls::read_property("response\0code_details").as_deref() == Ok(VIA_UPSTREAM);
-        let outcome = self.session.step(|session| match is_from_target {
-            true => session.handle_response(status),
-            false => session.handle_connect_failure(),
-        });
+        let details = match status {
+            101 | 200 => None,
+            _ => Some(hostcalls::read_property("response\0code_details").unwrap_or_default()),
+        };
+        let local_details = details.filter(|details| details != VIA_UPSTREAM);
+        let outcome = match &local_details {
+            None => {
+                let upstream = hostcalls::read_property("upstream\0address");
+                let upstream = upstream.ok().and_then(|address| address.parse().ok());
+                self.session.step(|session| session.handle_response(status, upstream))
+            }
+            Some(details) => self.session.step(|session| session.handle_local_reply(details)),
+        };
         let done = match outcome {
             OnResponse::Pass => Ok(()),
             OnResponse::Switch(handshake) => self
@@ -234,15 +246,15 @@ impl Stream {
                 .open_session(&self.session)
                 .and_then(|()| response::trim_handshake(&handshake)),
             // The host's own body is not for the browser, and a response without a body cannot be given one.
-            OnResponse::Refuse(refusal) if is_from_target || end => {
-                if is_from_target {
+            OnResponse::Refuse(refusal) if local_details.is_none() || end => {
+                if local_details.is_none() && refusal != Refusal::ConsoleRoute {
                     self.record_host_status(status);
                 }
                 self.refuse(&refusal);
                 return Action::Pause;
             }
             OnResponse::Refuse(refusal) => {
-                self.record(&refusal);
+                self.record_refusal(&refusal);
                 let body = refusal.body();
                 let written = response::write_refusal(&refusal, body.len());
                 self.refusal_body.set(Some(body));
@@ -311,7 +323,7 @@ impl Stream {
     }
 
     fn refuse(&self, refusal: &Refusal) {
-        self.record(refusal);
+        self.record_refusal(refusal);
         let mut headers = vec![("content-type", "application/json"), ("cache-control", "no-store")];
         let header = refusal.header();
         headers.extend(header.as_ref().map(|(name, value)| (*name, value.as_ref())));
@@ -324,20 +336,15 @@ impl Stream {
         }
     }
 
-    fn record(&self, refusal: &Refusal) {
+    fn record_refusal(&self, refusal: &Refusal) {
         self.worker.metrics.count_refusal(refusal.code());
-        // For the access log only; the refusal itself does not depend on it.
-        if let Err(error) = hostcalls::set_property("vncgate.refusal", refusal.code()) {
-            self.session.log_error("vncgate.refusal", error);
-        }
+        self.record("vncgate.refusal", refusal.code());
         self.session.log(LogLevel::Info, &format!("refused: {}", refusal.code()));
     }
 
     /// Records the status of the console's host in the access log. The browser is shown the refusal's own.
     fn record_host_status(&self, status: u16) {
-        if let Err(error) = hostcalls::set_property("vncgate.host_status", &status.to_string()) {
-            self.session.log_error("vncgate.host_status", error);
-        }
+        self.record("vncgate.host_status", &status.to_string());
         let message = format!("the console's host answered the upgrade with {status}");
         self.session.log(LogLevel::Warn, &message);
     }

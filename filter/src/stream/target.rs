@@ -31,6 +31,10 @@ const UNCHECKED_KEY: &str = "dm5jZ2F0ZS12bmNnYXRlIQ==";
 /// `ORIGINAL_DST` cluster dials. (The foreign function `set_envoy_filter_state` could do it here, but Envoy 1.36
 /// looks for the stream in the wrong place while a call is answered.) `:path` comes last, because a change of a
 /// header makes Envoy choose the route anew.
+///
+/// `:authority` stays the browser's, so that the new route is one of the same virtual host; the route to a WebMKS
+/// console rewrites it by `vncgate.target_host`. A route that leads elsewhere is refused by the filter `vncgate_guard`
+/// before the request leaves Envoy.
 pub(super) fn connect(grant: &Grant, unneeded: &[String]) -> Result<(), HostError> {
     hostcalls::set_property("vncgate.session", &grant.session)?;
     hostcalls::set_property("vncgate.instance", &grant.instance)?;
@@ -50,8 +54,9 @@ pub(super) fn connect(grant: &Grant, unneeded: &[String]) -> Result<(), HostErro
             if let Some(server_name) = server_name {
                 hostcalls::set_property("vncgate.server_name", server_name)?;
             }
+            hostcalls::set_property("vncgate.target_host", host)?;
             hostcalls::set_property("vncgate.target", "webmks")?;
-            write_webmks_request(host, &path, &ticket_path.0)?;
+            write_webmks_request(&path, &ticket_path.0)?;
         }
     }
     hostcalls::resume_request()
@@ -59,7 +64,7 @@ pub(super) fn connect(grant: &Grant, unneeded: &[String]) -> Result<(), HostErro
 
 /// Turns the browser's upgrade into the one for the ESXi host: the WebSocket headers and nothing else of the
 /// browser's, least of all the token.
-fn write_webmks_request(host: &str, path: &str, ticket_path: &str) -> Result<(), HostError> {
+fn write_webmks_request(path: &str, ticket_path: &str) -> Result<(), HostError> {
     for (name, _) in hostcalls::read_headers(REQUEST)?.0 {
         if !WEBMKS_REQUEST_HEADERS.contains(&name.as_str()) {
             hostcalls::remove_header(REQUEST, &name)?;
@@ -72,6 +77,5 @@ fn write_webmks_request(host: &str, path: &str, ticket_path: &str) -> Result<(),
     }
     // The access log shows this instead of the ticket.
     hostcalls::set_header(REQUEST, "x-envoy-original-path", path)?;
-    hostcalls::set_header(REQUEST, ":authority", host)?;
     hostcalls::set_header(REQUEST, ":path", ticket_path)
 }

@@ -104,8 +104,16 @@ impl FilterManager {
         let mut half = Half::new(headers, end);
         half.headers_readable = true;
         let stream = self.stream(id);
-        let details = if stream.response_is_local { "envoy_s_own" } else { "via_upstream" };
-        stream.attributes.insert("response.code_details".to_owned(), details.into());
+        let details = "response.code_details".to_owned();
+        if stream.response_is_local {
+            stream.attributes.entry(details).or_insert_with(|| "envoy_s_own".into());
+        } else {
+            stream.attributes.insert(details, "via_upstream".into());
+            // What an `ORIGINAL_DST` cluster connects to.
+            if let Some(target) = stream.properties.get("vncgate.address").cloned() {
+                stream.attributes.entry("upstream.address".to_owned()).or_insert(target);
+            }
+        }
         stream.response = Some(half);
         let arguments = (id, count, u32::from(end));
         self.headers_callback(id, Direction::Response, "proxy_on_response_headers", arguments);

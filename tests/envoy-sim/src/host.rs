@@ -196,6 +196,11 @@ impl Stream {
         Some(calls.remove(first).1)
     }
 
+    /// The route leads to a cluster with this address, and not to the granted target.
+    pub fn leads_to(&self, address: &str) {
+        self.set_attribute("upstream.address", address);
+    }
+
     /// The upstream answers with headers; a body may follow.
     ///
     /// # Panics
@@ -246,9 +251,10 @@ impl Stream {
         manager.local_reply(self.id, headers, reason.into());
     }
 
-    /// Envoy finds no route or no cluster: it answers with a status and no body.
-    pub fn envoy_refuses(&self, status: u16) {
+    /// Envoy finds no route or no cluster: it answers with a status and no body. `details` are those of the access log.
+    pub fn envoy_refuses(&self, status: u16, details: &str) {
         let headers = HeaderMap::from([(":status", status.to_string())]);
+        self.set_attribute("response.code_details", details);
         let mut manager = self.host.manager();
         manager.local_reply(self.id, headers, Vec::new());
     }
@@ -318,6 +324,10 @@ impl Stream {
             let value = stream.properties.get(name)?;
             Some(String::from_utf8_lossy(value).into_owned())
         })
+    }
+
+    fn set_attribute(&self, path: &str, value: &str) {
+        self.with(|stream| stream.attributes.insert(path.to_owned(), value.into()));
     }
 
     fn with<T>(&self, look: impl FnOnce(&mut StreamRecord) -> T) -> T {

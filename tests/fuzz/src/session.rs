@@ -3,6 +3,7 @@
 use crate::console::{Console, Event};
 use crate::rfb::{PASSWORD, Script};
 use arbitrary::Arbitrary;
+use std::net::SocketAddr;
 use std::sync::LazyLock;
 use vncgate_filter_core::check::Reply;
 use vncgate_filter_core::config::Config;
@@ -30,7 +31,7 @@ enum Before {
     Granted,
     Refused,
     NoReply,
-    Response(u16),
+    Response { status: u16, is_the_target_s: bool },
     Browser(Vec<u8>),
     Server(u16, bool),
     WakeUp,
@@ -55,7 +56,7 @@ fn open(with_password: bool) -> Session {
     upgrade(&mut session, true);
     let body = grant(with_password.then_some(PASSWORD));
     assert!(session.handle_check_reply(Reply::Answer { status: 200, body: &body }).is_ok());
-    assert!(matches!(session.handle_response(200), OnResponse::Switch(_)));
+    assert!(matches!(session.handle_response(200, target()), OnResponse::Switch(_)));
     session
 }
 
@@ -79,8 +80,12 @@ fn upgrade(session: &mut Session, upgrade: bool) {
     );
 }
 
+fn target() -> Option<SocketAddr> {
+    Some(SocketAddr::from(([127, 0, 0, 1], 5900)))
+}
+
 fn grant(password: Option<&str>) -> Vec<u8> {
-    let mut target = serde_json::json!({"protocol": "vnc", "address": "127.0.0.1:5900"});
+    let mut target = serde_json::json!({"protocol": "vnc", "address": target()});
     if let Some(password) = password {
         target["password"] = password.into();
     }
@@ -113,9 +118,14 @@ fn out_of_order(events: &[Before]) {
                 assert!(session.handle_check_reply(Reply::Answer { status: 403, body }).is_err());
             }
             Before::NoReply => assert!(session.handle_check_reply(Reply::Failed).is_err()),
-            Before::Response(status) => {
-                let switched = matches!(session.handle_response(*status), OnResponse::Switch(_));
-                assert!(!switched || granted && *status == 200, "an upgrade without a grant");
+            Before::Response { status, is_the_target_s } => {
+                let upstream = target().filter(|_| *is_the_target_s);
+                let switched =
+                    matches!(session.handle_response(*status, upstream), OnResponse::Switch(_));
+                assert!(
+                    !switched || granted && *status == 200 && *is_the_target_s,
+                    "an upgrade without a grant, or by something else than the target"
+                );
             }
             Before::Browser(bytes) => {
                 let mut chunk = bytes.clone();

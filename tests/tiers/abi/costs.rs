@@ -87,10 +87,14 @@ fn a_plain_request_is_hardly_touched() {
     browser.upstream_ends();
     for callback in host.take_callbacks() {
         let allowed: &[&str] = match callback.function {
-            // Whether it is an upgrade, and its path for the access log.
-            "proxy_on_request_headers" => {
-                &["proxy_get_header_map_value", "proxy_get_header_map_value", "proxy_set_property"]
-            }
+            // Whether it is an upgrade, and its host and path for the access log.
+            "proxy_on_request_headers" => &[
+                "proxy_get_header_map_value",
+                "proxy_get_header_map_value",
+                "proxy_get_header_map_value",
+                "proxy_set_property",
+                "proxy_set_property",
+            ],
             _ => &[],
         };
         assert_eq!(functions(&callback), allowed, "{}", callback.function);

@@ -1,6 +1,7 @@
 //! Every way to be refused, and requests that are not for a console.
 
 use crate::story::*;
+use crate::webmks;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use vncgate_api::RefusalCode;
 use vncgate_envoy_sim::{CallAnswer, ClusterHealth, End, HeaderMap, Host, Stream};
@@ -219,12 +220,38 @@ fn a_console_that_cannot_be_connected_to_is_explained() {
 /// Envoy answers without a body when a route names no cluster, for one.
 #[test]
 fn a_console_without_a_route_is_explained() {
-    for status in [404, 503] {
+    for (status, details, refused_with, code) in [
+        (404, "route_not_found", 500, "console_route"),
+        (403, "rbac_access_denied_matched_policy[vncgate_no_console_route]", 500, "console_route"),
+        (404, "direct_response", 500, "console_route"),
+        (503, "cluster_not_found", 503, "console_unreachable"),
+    ] {
         let host = host();
         let (browser, call) = asked(&host, upgrade());
         host.answer(&call, grant());
-        browser.envoy_refuses(status);
-        assert_refused(&host, &browser, 503, "console_unreachable");
+        browser.envoy_refuses(status, details);
+        assert_refused(&host, &browser, refused_with, code);
+    }
+}
+
+#[test]
+fn a_route_to_something_else_than_the_target_opens_nothing() {
+    for (grant, answer) in [
+        (grant(), HeaderMap::from([(":status", "200")])),
+        (grant(), HeaderMap::from([(":status", "404")])),
+        (webmks::grant(), webmks::accepted()),
+        (webmks::grant(), HeaderMap::from([(":status", "404")])),
+    ] {
+        for address in ["127.0.0.9:5901", "127.0.0.2:5902", "127.0.0.3:444", "", "nonsense"] {
+            let host = host();
+            let (browser, call) = asked(&host, upgrade());
+            host.answer(&call, grant.clone());
+            browser.leads_to(address);
+            browser.upstream_responds(answer.clone());
+            assert_refused(&host, &browser, 500, "console_route");
+            assert_eq!(browser.property("vncgate.host_status"), None);
+            assert_eq!(host.metrics().get("vncgate.sessions.active"), None);
+        }
     }
 }
 

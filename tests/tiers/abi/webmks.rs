@@ -45,7 +45,9 @@ fn the_host_gets_the_ticket_and_nothing_of_the_browser() {
         ("vncgate.target", "webmks"),
         ("vncgate.address", "127.0.0.3:443"),
         ("vncgate.server_name", "esx-1.example.com"),
+        ("vncgate.target_host", "esx-1.example.com"),
         ("vncgate.session", SESSION),
+        ("vncgate.host", "consoles.example.com"),
     ] {
         assert_eq!(browser.property(name).as_deref(), Some(value), "{name}");
     }
@@ -53,7 +55,8 @@ fn the_host_gets_the_ticket_and_nothing_of_the_browser() {
     let ticket_path = format!("/ticket/{TICKET}");
     for (name, value) in [
         (":path", ticket_path.as_str()),
-        (":authority", "esx-1.example.com"),
+        // The route to the console rewrites it; the browser's chooses that route.
+        (":authority", "consoles.example.com"),
         ("upgrade", "websocket"),
         ("sec-websocket-key", KEY),
         ("sec-websocket-protocol", "binary"),

@@ -21,6 +21,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::LinkEncoded,
         Refusal::SessionLimit(SessionLimit::Client),
         Refusal::AuthorityUnavailable,
+        Refusal::ConsoleRoute,
         Refusal::ConsoleUnreachable,
         Refusal::ConsoleRefused,
         Refusal::Internal,
@@ -43,6 +44,7 @@ fn refusals() -> Vec<Refusal> {
         | Refusal::SessionLimit(_)
         | Refusal::Authority(_)
         | Refusal::AuthorityUnavailable
+        | Refusal::ConsoleRoute
         | Refusal::ConsoleUnreachable
         | Refusal::ConsoleRefused
         | Refusal::Internal => {}

@@ -63,10 +63,11 @@ async fn the_host_gets_the_websocket_s_headers_and_nothing_of_the_browser_s() {
             "sec-websocket-protocol",
             "sec-websocket-version",
             "upgrade",
-            // Envoy needs it to route a request, and the log the other two.
+            // Envoy needs it to route a request, and the log the next two; the route has the host's name from the last.
             "x-envoy-original-path",
             "x-forwarded-proto",
             "x-request-id",
+            "x-vncgate-target-host",
         ]
     );
 }

@@ -16,7 +16,16 @@ use crate::refusal::Refusal;
 use crate::relay::Relay;
 use crate::tunnel::Tunnel;
 use crate::upgrade::{self, Handshake, HttpVersion, Upgrade};
+use std::net::SocketAddr;
 use vncgate_api::{CheckRequest, Grant, Target};
+
+/// Envoy's `response.code_details` when no route to consoles was found: the refusals of the router and of the filter
+/// `vncgate_guard`, and the answer of a route that leads to no cluster.
+const NO_CONSOLE_ROUTE: [&str; 3] = [
+    "route_not_found",
+    "rbac_access_denied_matched_policy[vncgate_no_console_route]",
+    "direct_response",
+];
 
 /// One stream of Envoy: a console session, or a request that is not for a console.
 #[derive(Default)]
@@ -29,9 +38,9 @@ enum State {
     #[default]
     Passing,
     Checking(Handshake),
-    Connecting(Handshake, Tunnel),
+    Connecting(Handshake, SocketAddr, Tunnel),
     Open(Tunnel),
-    Relaying(Handshake, Relay),
+    Relaying(Handshake, SocketAddr, Relay),
     Relayed(Relay),
     Refused,
     Ended,
@@ -120,23 +129,29 @@ impl Session {
         };
         let grant = check::read_reply(reply)?;
         self.state = match grant.target {
-            Target::Vnc { ref password, .. } => {
-                State::Connecting(handshake, Tunnel::new(password.clone()))
+            Target::Vnc { address, ref password } => {
+                State::Connecting(handshake, address, Tunnel::new(password.clone()))
             }
-            Target::Webmks { .. } => State::Relaying(handshake, Relay::default()),
+            Target::Webmks { address, .. } => State::Relaying(handshake, address, Relay::default()),
         };
         Ok(grant)
     }
 
-    /// Step 6: handles the target's response. A VNC target is connected at `200`, which Envoy makes up for a TCP
-    /// upstream. A WebMKS target answers `101` itself.
-    pub fn handle_response(&mut self, status: u16) -> OnResponse {
+    /// Step 6: handles the response of `upstream`, the address that Envoy connected to, which has to be the granted
+    /// one. A VNC target is connected at `200`, which Envoy makes up for a TCP upstream. A WebMKS target answers `101`
+    /// itself.
+    pub fn handle_response(&mut self, status: u16, upstream: Option<SocketAddr>) -> OnResponse {
         match std::mem::replace(&mut self.state, State::Refused) {
-            State::Connecting(handshake, tunnel) if status == 200 => {
+            State::Connecting(_, target, _) | State::Relaying(_, target, _)
+                if upstream != Some(target) =>
+            {
+                OnResponse::Refuse(Refusal::ConsoleRoute)
+            }
+            State::Connecting(handshake, _, tunnel) if status == 200 => {
                 self.state = State::Open(tunnel);
                 OnResponse::Switch(handshake)
             }
-            State::Relaying(handshake, relay) if status == 101 => {
+            State::Relaying(handshake, _, relay) if status == 101 => {
                 self.state = State::Relayed(relay);
                 OnResponse::Relay(handshake)
             }
@@ -149,12 +164,17 @@ impl Session {
         }
     }
 
-    /// Step 6: handles a response that Envoy made in the target's place, because it could not connect.
-    pub fn handle_connect_failure(&mut self) -> OnResponse {
+    /// Step 6: handles a response that Envoy made in the target's place, because it could not connect. `details` is
+    /// its `response.code_details`.
+    pub fn handle_local_reply(&mut self, details: &str) -> OnResponse {
         match self.state {
             State::Connecting(..) | State::Relaying(..) => {
                 self.state = State::Refused;
-                OnResponse::Refuse(Refusal::ConsoleUnreachable)
+                OnResponse::Refuse(if NO_CONSOLE_ROUTE.contains(&details) {
+                    Refusal::ConsoleRoute
+                } else {
+                    Refusal::ConsoleUnreachable
+                })
             }
             _ => OnResponse::Pass,
         }
@@ -176,7 +196,7 @@ impl Session {
         read: impl FnMut(usize, usize) -> Result<Vec<u8>, E>,
     ) -> Result<Option<Vec<u8>>, E> {
         match &mut self.state {
-            State::Relaying(_, relay) | State::Relayed(relay) => {
+            State::Relaying(_, _, relay) | State::Relayed(relay) => {
                 relay.handle_browser_bytes(len, read)
             }
             _ => Ok(None),
@@ -204,7 +224,7 @@ impl Session {
     pub fn handle_browser_bytes(&mut self, chunk: &mut Vec<u8>) -> Outputs {
         match &mut self.state {
             // A client may send frames before it has received the 101.
-            State::Connecting(_, tunnel) | State::Open(tunnel) => {
+            State::Connecting(_, _, tunnel) | State::Open(tunnel) => {
                 tunnel.handle_browser_bytes(chunk)
             }
             State::Passing | State::Relaying(..) | State::Relayed(_) => Outputs::default(),

@@ -4,12 +4,16 @@ use super::*;
 use crate::tunnel::TICKS_TO_END;
 use envoy::Envoy;
 use proptest::prelude::*;
+use std::net::{IpAddr, Ipv4Addr};
 use tungstenite::Message;
 
 const GRANT: &[u8] = br#"{"session":"s","instance":"i","expires_at":"t",
     "target":{"protocol":"vnc","address":"127.0.0.2:5901"}}"#;
 /// RFC 6143 7.1.1: what an RFB server says first.
 const GREETING: &[u8] = b"RFB 003.008\n";
+/// The address of [`GRANT`]'s target.
+const TARGET: Option<SocketAddr> =
+    Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)), 5901));
 const PING: &[u8] = &[0x89, 0x81, 0, 0, 0, 0, b'p'];
 const CLOSE: &[u8] = &[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
 const TEXT: &[u8] = &[0x81, 0x81, 0, 0, 0, 0, b't'];
@@ -48,7 +52,7 @@ fn granted() -> Session {
 
 fn open() -> Session {
     let mut session = granted();
-    assert!(matches!(session.handle_response(200), OnResponse::Switch(_)));
+    assert!(matches!(session.handle_response(200, TARGET), OnResponse::Switch(_)));
     session
 }
 
@@ -72,7 +76,7 @@ fn a_request_that_is_no_upgrade_passes_with_its_bytes() {
     let mut body = b"body".to_vec();
     session.handle_browser_bytes(&mut body);
     assert_eq!(body, b"body");
-    assert_eq!(session.handle_response(200), OnResponse::Pass);
+    assert_eq!(session.handle_response(200, TARGET), OnResponse::Pass);
     assert!(!session.end());
 }
 
@@ -99,7 +103,7 @@ fn nothing_reaches_a_target_without_a_grant() {
         let mut chunk = b"\x82\x81\0\0\0\0x".to_vec();
         session.handle_browser_bytes(&mut chunk);
         assert_eq!(chunk, b"");
-        assert_eq!(session.handle_response(200), OnResponse::Pass);
+        assert_eq!(session.handle_response(200, TARGET), OnResponse::Pass);
         assert!(!session.end());
     }
 }
@@ -107,7 +111,7 @@ fn nothing_reaches_a_target_without_a_grant() {
 #[test]
 fn a_webmks_console_is_passed_through_once_it_has_answered() {
     let grant = br#"{"session":"s","instance":"i","expires_at":"t","target":{"protocol":"webmks",
-        "address":"127.0.0.2:443","host":"esx-1","path":"/ticket/t"}}"#;
+        "address":"127.0.0.2:5901","host":"esx-1","path":"/ticket/t"}}"#;
     for (status, opens) in [(101, true), (200, false), (403, false), (503, false)] {
         let mut session = Session::default();
         upgrade(&mut session);
@@ -115,7 +119,7 @@ fn a_webmks_console_is_passed_through_once_it_has_answered() {
         let mut chunk = PING.to_vec();
         session.handle_browser_bytes(&mut chunk);
         assert_eq!(chunk, PING);
-        match session.handle_response(status) {
+        match session.handle_response(status, TARGET) {
             OnResponse::Relay(_) => assert!(opens, "{status}"),
             OnResponse::Refuse(refusal) => {
                 assert_eq!(refusal, Refusal::ConsoleRefused);
@@ -139,22 +143,39 @@ fn a_second_answer_of_the_authority_changes_nothing() {
 #[test]
 fn a_target_that_cannot_be_reached_is_a_refusal() {
     let mut session = granted();
-    assert_eq!(session.handle_connect_failure(), OnResponse::Refuse(Refusal::ConsoleUnreachable));
+    assert_eq!(session.handle_local_reply(""), OnResponse::Refuse(Refusal::ConsoleUnreachable));
     assert_eq!(
-        session.handle_connect_failure(),
+        session.handle_local_reply(""),
         OnResponse::Pass,
         "what Envoy then sends is the refusal"
     );
     assert!(!session.end());
     let mut passing = Session::default();
-    assert_eq!(passing.handle_connect_failure(), OnResponse::Pass);
+    assert_eq!(passing.handle_local_reply(""), OnResponse::Pass);
+}
+
+#[test]
+fn a_response_of_something_else_than_the_target_is_a_refusal() {
+    let other = Some(SocketAddr::from(([127, 0, 0, 2], 5902)));
+    for upstream in [None, other] {
+        for status in [101, 200, 404] {
+            let mut session = granted();
+            let refused = session.handle_response(status, upstream);
+            assert_eq!(refused, OnResponse::Refuse(Refusal::ConsoleRoute));
+            assert!(!session.end());
+        }
+    }
+    for details in NO_CONSOLE_ROUTE {
+        let refused = granted().handle_local_reply(details);
+        assert_eq!(refused, OnResponse::Refuse(Refusal::ConsoleRoute));
+    }
 }
 
 #[test]
 fn frames_sent_before_the_101_are_unwrapped_too() {
     let mut envoy = Envoy::new(granted());
     assert_eq!(envoy.browser(b"\x82\x81\0\0\0\0x"), b"");
-    assert!(matches!(envoy.session.handle_response(200), OnResponse::Switch(_)));
+    assert!(matches!(envoy.session.handle_response(200, TARGET), OnResponse::Switch(_)));
     assert_eq!(envoy.browser(b"\x82\x81\0\0\0\0y"), b"");
     envoy.server(GREETING, false);
     envoy.tick();
@@ -342,7 +363,7 @@ fn open_with_password() -> Session {
     let mut session = Session::default();
     upgrade(&mut session);
     session.handle_check_reply(Reply::Answer { status: 200, body: grant }).unwrap();
-    session.handle_response(200);
+    session.handle_response(200, TARGET);
     session
 }
 

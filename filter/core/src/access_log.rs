@@ -1,4 +1,5 @@
-//! The path of a request as the access log shows it: without anything that may be a token.
+//! Host and path of a request as the access log shows them: bounded and printable, and without anything that may be a
+//! token.
 //!
 //! Tokens belong into a fragment, a subprotocol, a query or a cookie, but links get broken: a portal that encodes
 //! `console.html#token=TOKEN` as `console.html%23token=TOKEN` makes the token a part of the path. So the log shows
@@ -97,6 +98,15 @@ fn split_word(text: &[u8]) -> Option<(&[u8], &[u8])> {
     }
     let plural = usize::from(matches!(after, [b's' | b'S', ..]));
     text.split_at_checked(TOKEN.len().saturating_add(plural))
+}
+
+/// Longest host that is shown, in bytes: a name of DNS (RFC 1035 2.3.4) with a port.
+const HOST_LEN_MAX: usize = 262;
+
+/// Returns the `:authority` of a request, cut to the length that a host can have.
+pub fn logged_host(authority: &str) -> String {
+    let bytes = authority.as_bytes();
+    printable(bytes.get(..HOST_LEN_MAX).unwrap_or(bytes))
 }
 
 /// Encodes again what is not printable, so that the log gets text.
@@ -198,6 +208,21 @@ mod tests {
             let path = format!("/{}", part.repeat(1_000_000 / part.len()));
             assert!(logged_path(&path).len() <= path.len().max(100));
         }
+    }
+
+    #[test]
+    fn a_host_is_bounded_and_printable() {
+        for (authority, logged) in [
+            ("consoles.example.com:8443", "consoles.example.com:8443"),
+            ("[2001:db8::1]:443", "[2001:db8::1]:443"),
+            ("a\n{\"b\": \u{e9}}", "a%0a{\"b\":%20%c3%a9}"),
+            ("", ""),
+        ] {
+            assert_eq!(logged_host(authority), logged);
+        }
+        assert_eq!(logged_host(&"a".repeat(30_000)), "a".repeat(HOST_LEN_MAX));
+        // A character that the cut divides.
+        assert!(logged_host(&"\u{e9}".repeat(200)).is_ascii());
     }
 
     #[test]
