@@ -29,7 +29,7 @@ impl Gateway {
         let subject = Arc::clone(&envoy);
         let relay = relay::start(move || {
             let envoy = Arc::clone(&subject);
-            async move { websocket::connect(&envoy, &["http/1.1"]).await }
+            async move { websocket::connect(&*envoy, &["http/1.1"]).await }
         })
         .await;
         Self { relay, _envoy: envoy, _authority: authority, _target: target }

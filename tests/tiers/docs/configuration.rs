@@ -106,7 +106,7 @@ const READERS: &[(&str, &[&str])] = &[
 ];
 
 /// What takes a key by its name: methods of a section, and functions around them.
-const TAKES_KEY: [&str; 13] = [
+const TAKES_KEY: [&str; 14] = [
     ".section(",
     ".sections(",
     ".string(",
