@@ -114,7 +114,7 @@ test-sites: build _vcsim (_envoy envoy) (_debian "memcached redis-server openssl
     @{{ counted }} sites cargo test --no-fail-fast --package vncgate-tiers --test sites -- {{ waiting }}
 
 # A day of operation: another application beside it, rotation, reload, replicas, logs
-test-operations: build _vcsim (_envoy envoy) (_debian "memcached redis-server openssl")
+test-operations: build _vcsim _openstack (_envoy envoy) (_debian "memcached redis-server openssl jq")
     @{{ counted }} operations cargo test --no-fail-fast --package vncgate-tiers --test operations -- {{ waiting }}
 
 # The holes that this kind of proxy has had, each tried on the whole gateway

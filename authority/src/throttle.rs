@@ -93,7 +93,7 @@ impl Throttle {
         // Log once for each window: requests that were in progress count on.
         if unknown == config.unknown_tokens.get() {
             self.metrics.client_throttled();
-            warn!(%client, unknown, window = ?config.window, "a client shows too many unknown tokens");
+            warn!(%client, unknown, window = %humantime::format_duration(config.window), "a client shows too many unknown tokens");
         }
     }
 

@@ -103,6 +103,9 @@ pub struct Refusal {
     /// Seconds after which another try makes sense, if the authority knows (`Retry-After`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u32>,
+    /// Instance UUID of the virtual machine, if the token has one, for the gateway's access log. Not for the browser.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
 }
 
 /// Why the authority refuses a session.
@@ -189,6 +192,17 @@ mod tests {
         let grant: Grant = serde_json::from_str(json).unwrap();
         let address = "10.0.0.5:5901".parse().unwrap();
         assert_eq!(grant.target, Target::Vnc { address, password: None });
+    }
+
+    #[test]
+    fn a_refusal_of_an_authority_that_names_no_machine_is_read() {
+        let json = r#"{"code":"console_moved","message":"No."}"#;
+        let refusal: Refusal = serde_json::from_str(json).unwrap();
+        assert_eq!(refusal.instance, None);
+        assert_eq!(serde_json::to_string(&refusal).unwrap(), json);
+        let named = Refusal { instance: Some("i".to_owned()), ..refusal };
+        let json = serde_json::to_string(&named).unwrap();
+        assert_eq!(serde_json::from_str::<Refusal>(&json).unwrap(), named);
     }
 
     #[test]

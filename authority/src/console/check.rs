@@ -2,7 +2,7 @@
 
 use super::Consoles;
 use super::error::CheckError;
-use crate::tokens::{Record, TokenHash};
+use super::owner::{ResolvedToken, TokenUse};
 use std::time::SystemTime;
 use uuid::Uuid;
 use vncgate_api::Target;
@@ -24,8 +24,11 @@ impl Consoles {
     /// Steps 4 and 5 of a session: may the bearer of this token open a console now, and where is it? A single-use token
     /// is consumed only when access is granted, so a vCenter outage does not use it up. Whatever became of the token while
     /// vCenter or another site was asked counts: after a revocation was answered, no check grants access.
-    pub async fn check(&self, shown: &str) -> Result<Admission, CheckError> {
-        let token = self.resolve(TokenHash::of(shown)).await?;
+    pub async fn check(&self, shown: &str) -> TokenUse<Admission> {
+        self.use_shown(shown, |token| self.admit(token)).await
+    }
+
+    async fn admit(&self, token: ResolvedToken<'_>) -> Result<Admission, CheckError> {
         let session = Uuid::new_v4();
         let target = token.open(session).await?;
         let still_good = match self.settings.single_use {
@@ -33,7 +36,7 @@ impl Consoles {
             false => self.store.get(token.token).await?,
         };
         still_good.ok_or(CheckError::TokenInvalid)?;
-        let Record { instance, expires_at, .. } = token.record;
+        let (instance, expires_at) = (token.record.instance, token.record.expires_at);
         Ok(Admission { session, instance, expires_at, target })
     }
 }

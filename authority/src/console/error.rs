@@ -51,38 +51,23 @@ pub enum CheckError {
     TokenInvalid,
     /// The machine was moved out of the folders and resource pools that the token's issuer could see.
     #[error(
-        "{instance} is no longer in a folder or resource pool of the project that the token was issued for"
+        "the machine is no longer in a folder or resource pool of the project that the token was issued for"
     )]
-    OutOfScope {
-        /// The machine.
-        instance: Uuid,
-    },
+    OutOfScope,
     /// The machine's console is no longer where the token was issued for.
-    #[error("the console of {instance} was at {issued_for} and is at {now}")]
+    #[error("the console was at {issued_for} and is at {now}")]
     Moved {
-        /// The machine.
-        instance: Uuid,
         /// The location at issue.
         issued_for: String,
         /// The location now.
         now: String,
     },
     /// The machine has no console now.
-    #[error("no console of {instance}: {reason}")]
-    Unavailable {
-        /// The machine.
-        instance: Uuid,
-        /// Why.
-        reason: ConsoleUnavailable,
-    },
+    #[error(transparent)]
+    Unavailable(#[from] ConsoleUnavailable),
     /// vCenter refuses a ticket for the console.
-    #[error("no console of {instance}: {reason}")]
-    Ticket {
-        /// The machine.
-        instance: Uuid,
-        /// Why.
-        reason: TicketError,
-    },
+    #[error(transparent)]
+    Ticket(#[from] TicketError),
     /// Envoy cannot be made to accept the host.
     #[error("cannot make Envoy accept the host: {0}")]
     HostCertificates(AdmitError),
@@ -114,7 +99,7 @@ pub enum CheckError {
         now: Option<String>,
     },
     /// The site of the token's machine refused or did not answer.
-    #[error("site {site}, asked for session {session}: {reason}")]
+    #[error("site {site}: {reason}")]
     RemoteSite {
         /// Which site.
         site: String,
@@ -126,6 +111,16 @@ pub enum CheckError {
     /// The store cannot look the token up.
     #[error(transparent)]
     Store(#[from] StoreUnavailable),
+}
+
+impl CheckError {
+    /// The session as which another site was asked, for the log: that site's log has the same.
+    pub fn session(&self) -> Option<Uuid> {
+        match self {
+            Self::RemoteSite { session, .. } => Some(*session),
+            _ => None,
+        }
+    }
 }
 
 /// Why a machine's tokens were not listed or revoked.

@@ -5,6 +5,7 @@ use super::error::{ConsoleUnavailable, IssueError};
 use super::location::host_of;
 use crate::console_type::{ConsoleType, Protocol};
 use crate::resolver::ResolveError;
+use crate::text::printable;
 use crate::tokens::{Record, Token, TokenHash};
 use crate::vcenter::Vcenter;
 use crate::vcenter::machine::VirtualMachine;
@@ -21,6 +22,8 @@ pub struct IssueRequest {
     pub caller: String,
     /// The project for which the caller acts.
     pub project: Option<String>,
+    /// The name of the caller's Keystone user.
+    pub user: Option<String>,
     /// Instance UUID of the machine.
     pub instance: Uuid,
     /// The type of console.
@@ -92,6 +95,8 @@ impl Consoles {
             vnc_port,
             caller: request.caller.clone(),
             project: request.project.clone(),
+            user: request.user.clone(),
+            machine_name: Some(printable(&machine.name)),
             containers: scope.containers_of(vcenter.service_host()),
             issued_at,
             expires_at: issued_at + ttl,

@@ -53,7 +53,7 @@ impl Consoles {
         })?;
         match &console {
             Ok(_) => self.recent_ticket_failures.remove(token),
-            Err(CheckError::Ticket { reason, .. }) => {
+            Err(CheckError::Ticket(reason)) => {
                 self.recent_ticket_failures.insert(token, reason.clone());
             }
             Err(_) => {}
@@ -71,7 +71,7 @@ impl Consoles {
         let VirtualMachine { name, power_state, .. } =
             self.validate(record, vcenter).await?.into_machine();
         match self.recent_ticket_failures.get(token) {
-            Some(reason) => Err(CheckError::Ticket { instance: record.instance, reason }),
+            Some(reason) => Err(reason.into()),
             None => Ok(MachineStatus { name, power_state }),
         }
     }
@@ -83,18 +83,17 @@ impl Consoles {
         record: &Record,
         vcenter: &Vcenter,
     ) -> Result<ValidConsole, CheckError> {
-        let unavailable = |reason| CheckError::Unavailable { instance: record.instance, reason };
         let valid = match record.vnc_port {
             Some(port) => {
                 let machine = read_machine(record, vcenter, Detail::Vnc).await?;
                 let host = host_for(record, &machine)?.clone();
                 if is_shared(port, &machine.neighbours) {
-                    return Err(unavailable(ConsoleUnavailable::PortShared));
+                    return Err(ConsoleUnavailable::PortShared.into());
                 }
                 let allowed = &self.settings.allowed_targets;
-                allowed.check_vnc_port(port).map_err(unavailable)?;
+                allowed.check_vnc_port(port)?;
                 let ip = self.resolver.resolve(&host.name).await?;
-                allowed.check_address(ip).map_err(unavailable)?;
+                allowed.check_address(ip)?;
                 let address = SocketAddr::new(ip, port.get());
                 ValidConsole::Vnc { machine, address }
             }
@@ -106,12 +105,11 @@ impl Consoles {
                     // Without pins Envoy has its own way to verify the hosts.
                     Err(_) if self.host_certificates.is_none() => None,
                     Err(reason) => {
-                        return Err(unavailable(ConsoleUnavailable::HostCertificate(reason)));
+                        return Err(ConsoleUnavailable::HostCertificate(reason).into());
                     }
                 };
                 let addresses = self.addresses(&host).await?;
-                let allowed = self.settings.allowed_targets.check_any(&addresses);
-                allowed.map_err(unavailable)?;
+                self.settings.allowed_targets.check_any(&addresses)?;
                 ValidConsole::Webmks { machine, host, certificate, addresses }
             }
         };
@@ -150,8 +148,8 @@ impl Consoles {
                 }
                 // The last step: a ticket is good for seconds.
                 let console = vcenter.acquire_ticket(&machine.reference, &host).await;
-                let console = console.map_err(|error| ticket_error(record, vcenter, error))?;
-                self.webmks_target(record, certificate, console, &addresses).await
+                let console = console.map_err(|error| ticket_error(vcenter, error))?;
+                self.webmks_target(certificate, console, &addresses).await
             }
         }
     }
@@ -159,18 +157,15 @@ impl Consoles {
     /// Where the holder of a ticket connects, if that is an address of the machine's host.
     async fn webmks_target(
         &self,
-        record: &Record,
         certificate: Option<HostCertificate>,
         console: WebmksConsole,
         addresses: &[IpAddr],
     ) -> Result<Target, CheckError> {
         let (name, ip) = self.resolver.resolve_first(&console.hosts).await?;
-        let instance = record.instance;
         if !addresses.iter().any(|own| own.to_canonical() == ip.to_canonical()) {
-            return Err(CheckError::Ticket { instance, reason: TicketError::OtherHost(ip) });
+            return Err(TicketError::OtherHost(ip).into());
         }
-        let allowed = self.settings.allowed_targets.check_address(ip);
-        allowed.map_err(|reason| CheckError::Unavailable { instance, reason })?;
+        self.settings.allowed_targets.check_address(ip)?;
         let server_name = match &certificate {
             Some(certificate) => certificate.server_name(&console.hosts),
             None => console.hosts.iter().find(|host| is_name(host)).cloned(),
@@ -212,8 +207,7 @@ async fn read_machine(
     vcenter: &Vcenter,
     detail: Detail,
 ) -> Result<VirtualMachine, CheckError> {
-    let instance = record.instance;
-    let machine = vcenter.find_by_reference(instance, &record.machine, detail).await;
+    let machine = vcenter.find_by_reference(record.instance, &record.machine, detail).await;
     let machine = machine.map_err(|error| vcenter_error(vcenter, error))?;
     if let Some(issued_by) = &record.vcenter_uuid {
         let now = vcenter.instance_uuid().await.map_err(|error| vcenter_error(vcenter, error))?;
@@ -225,7 +219,7 @@ async fn read_machine(
             });
         }
     }
-    machine.ok_or(CheckError::Unavailable { instance, reason: ConsoleUnavailable::Gone })
+    machine.ok_or(ConsoleUnavailable::Gone.into())
 }
 
 /// Checks that the machine is still one that the token could be issued for: another project may have it now. Asks vCenter
@@ -236,12 +230,11 @@ async fn check_scope(
     machine: &MachineRef,
 ) -> Result<(), CheckError> {
     let Some(containers) = &record.containers else { return Ok(()) };
-    let instance = record.instance;
     match vcenter.is_within(machine, containers.iter()).await {
         Ok(true) => Ok(()),
-        Ok(false) => Err(CheckError::OutOfScope { instance }),
+        Ok(false) => Err(CheckError::OutOfScope),
         Err(error) if error.fault() == Some(Fault::MANAGED_OBJECT_NOT_FOUND) => {
-            Err(CheckError::Unavailable { instance, reason: ConsoleUnavailable::Gone })
+            Err(ConsoleUnavailable::Gone.into())
         }
         Err(error) => Err(vcenter_error(vcenter, error)),
     }
@@ -252,15 +245,13 @@ fn vcenter_error(vcenter: &Vcenter, error: VcenterError) -> CheckError {
 }
 
 /// Why vCenter refused a ticket. Tests the faults in the order in which vSphere derives them, the narrower type first.
-fn ticket_error(record: &Record, vcenter: &Vcenter, error: VcenterError) -> CheckError {
-    let instance = record.instance;
+fn ticket_error(vcenter: &Vcenter, error: VcenterError) -> CheckError {
     if let Some(privilege) = error.missing_privilege() {
-        let reason = TicketError::NoPermission { privilege: privilege.to_owned() };
-        return CheckError::Ticket { instance, reason };
+        return TicketError::NoPermission { privilege: privilege.to_owned() }.into();
     }
     let reason = match error.fault() {
         Some(Fault::MKS_CONNECTION_LIMIT_REACHED) => {
-            return CheckError::Ticket { instance, reason: TicketError::Limit };
+            return TicketError::Limit.into();
         }
         Some(Fault::INVALID_POWER_STATE) => ConsoleUnavailable::PoweredOff,
         Some(Fault::INVALID_STATE | Fault::HOST_NOT_CONNECTED | Fault::HOST_NOT_REACHABLE) => {
@@ -270,11 +261,10 @@ fn ticket_error(record: &Record, vcenter: &Vcenter, error: VcenterError) -> Chec
         Some(Fault::MANAGED_OBJECT_NOT_FOUND) => ConsoleUnavailable::Gone,
         _ => match error.refusal() {
             Some(fault) => {
-                let reason = TicketError::Refused { fault: fault.to_owned() };
-                return CheckError::Ticket { instance, reason };
+                return TicketError::Refused { fault: fault.to_owned() }.into();
             }
             None => return vcenter_error(vcenter, error),
         },
     };
-    CheckError::Unavailable { instance, reason }
+    reason.into()
 }

@@ -23,10 +23,9 @@ pub(super) fn host_for<'a>(
     record: &Record,
     machine: &'a VirtualMachine,
 ) -> Result<&'a Host, CheckError> {
-    let unavailable = |reason| CheckError::Unavailable { instance: record.instance, reason };
-    let host = host_of(machine).map_err(unavailable)?;
+    let host = host_of(machine)?;
     let vnc_port = match record.vnc_port {
-        Some(_) => Some(machine.vnc_port.ok_or_else(|| unavailable(ConsoleUnavailable::NoVnc))?),
+        Some(_) => Some(machine.vnc_port.ok_or(ConsoleUnavailable::NoVnc)?),
         None => None,
     };
     let same_host = host.name == record.host && host.reference == record.host_reference;
@@ -34,7 +33,6 @@ pub(super) fn host_for<'a>(
         return Ok(host);
     }
     Err(CheckError::Moved {
-        instance: record.instance,
         issued_for: location(&record.host, record.vnc_port),
         now: location(&host.name, vnc_port),
     })

@@ -37,6 +37,7 @@ pub mod status;
 
 pub use allowed_targets::AllowedTargets;
 pub use error::{CheckError, ConsoleUnavailable, IssueError, RevokeError, TicketError};
+pub use owner::TokenUse;
 pub use settings::{IssueSettings, PageUrl};
 
 use crate::host_certificates::HostCertificates;

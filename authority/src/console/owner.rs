@@ -3,8 +3,9 @@
 use super::Consoles;
 use super::error::CheckError;
 use crate::sites::{MachineStatus, Site};
-use crate::tokens::{Record, TokenHash};
+use crate::tokens::{Record, Token, TokenHash};
 use crate::vcenter::Vcenter;
+use std::sync::Arc;
 use uuid::Uuid;
 use vncgate_api::Target;
 
@@ -16,27 +17,76 @@ pub(super) enum Owner<'a> {
     Site(&'a Site),
 }
 
+/// What became of a token that was shown. The log names machine and caller of a token that is refused as well.
+#[derive(Debug)]
+pub struct TokenUse<T> {
+    /// The token's public identifier. `None` for a text that no authority issues: it may be another secret, which its
+    /// hash would help to guess.
+    pub token: Option<TokenHash>,
+    /// What the token was issued for. `None` if it is unknown, or the store cannot tell.
+    pub record: Option<Arc<Record>>,
+    /// What it opened, or why it opens nothing.
+    pub outcome: Result<T, CheckError>,
+}
+
 /// A token that the store knows.
 pub(super) struct ResolvedToken<'a> {
     pub(super) token: TokenHash,
-    pub(super) record: Record,
+    pub(super) record: Arc<Record>,
     pub(super) owner: Owner<'a>,
     consoles: &'a Consoles,
 }
 
 impl Consoles {
-    /// Looks up a token's record and the owner of its machine.
-    pub(super) async fn resolve(&self, token: TokenHash) -> Result<ResolvedToken<'_>, CheckError> {
-        let record = self.store.get(token).await?.ok_or(CheckError::TokenInvalid)?;
-        let service_host = &record.service_host;
-        let owner = match self.vcenters.by_service_host(service_host) {
-            Some(vcenter) => Owner::Vcenter(vcenter),
-            None => {
-                let site = self.sites.owner(service_host);
-                Owner::Site(site.ok_or_else(|| CheckError::UnknownOwner(service_host.clone()))?)
+    /// [`Self::use_token`] with the token as it was shown.
+    pub(super) async fn use_shown<'a, T, F>(
+        &'a self,
+        shown: &str,
+        act: impl FnOnce(ResolvedToken<'a>) -> F,
+    ) -> TokenUse<T>
+    where
+        F: Future<Output = Result<T, CheckError>>,
+    {
+        let used = self.use_token(TokenHash::of(shown), act).await;
+        TokenUse { token: used.token.filter(|_| Token::could_be(shown)), ..used }
+    }
+
+    /// Looks up a token's record and the owner of its machine, and does `act` with both.
+    pub(super) async fn use_token<'a, T, F>(
+        &'a self,
+        token: TokenHash,
+        act: impl FnOnce(ResolvedToken<'a>) -> F,
+    ) -> TokenUse<T>
+    where
+        F: Future<Output = Result<T, CheckError>>,
+    {
+        let record = match self.store.get(token).await {
+            Ok(Some(record)) => Arc::new(record),
+            Ok(None) => {
+                let outcome = Err(CheckError::TokenInvalid);
+                return TokenUse { token: Some(token), record: None, outcome };
+            }
+            Err(error) => {
+                return TokenUse { token: Some(token), record: None, outcome: Err(error.into()) };
             }
         };
-        Ok(ResolvedToken { token, record, owner, consoles: self })
+        let outcome = match self.owner(&record) {
+            Ok(owner) => {
+                let record = Arc::clone(&record);
+                act(ResolvedToken { token, record, owner, consoles: self }).await
+            }
+            Err(error) => Err(error),
+        };
+        TokenUse { token: Some(token), record: Some(record), outcome }
+    }
+
+    fn owner(&self, record: &Record) -> Result<Owner<'_>, CheckError> {
+        let service_host = &record.service_host;
+        if let Some(vcenter) = self.vcenters.by_service_host(service_host) {
+            return Ok(Owner::Vcenter(vcenter));
+        }
+        let site = self.sites.owner(service_host);
+        site.map(Owner::Site).ok_or_else(|| CheckError::UnknownOwner(service_host.clone()))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::Consoles;
 use super::error::{CheckError, ConsoleUnavailable};
-use super::owner::{Owner, ResolvedToken};
+use super::owner::{Owner, ResolvedToken, TokenUse};
 use crate::host_certificates::HostCertificateError;
 use crate::sites::{MachineStatus, RemoteConsole, Site, SiteError, SiteRequest};
 use crate::tokens::{Record, TokenHash};
@@ -23,15 +23,10 @@ impl Consoles {
         let console = site.console(SiteRequest { token, session }).await;
         let console = console.map_err(|reason| site_error(site, session, reason))?;
         let RemoteConsole { target, certificate } = console;
-        let allowed = self.settings.allowed_targets.check_target(&target);
-        let instance = record.instance;
-        allowed.map_err(|reason| CheckError::Unavailable { instance, reason })?;
+        self.settings.allowed_targets.check_target(&target)?;
         // The pins of this site's Envoy are those of this site's hosts, so the other site's host is added.
         if let (Some(pins), Target::Webmks { .. }) = (&self.host_certificates, &target) {
-            let unknown = CheckError::Unavailable {
-                instance: record.instance,
-                reason: ConsoleUnavailable::HostCertificate(HostCertificateError::Unknown),
-            };
+            let unknown = ConsoleUnavailable::HostCertificate(HostCertificateError::Unknown);
             let pin = certificate.ok_or(unknown)?;
             let host = &record.host_reference;
             let admitted = pins.admit_remote(site.name(), &record.service_host, host, pin).await;
@@ -52,21 +47,19 @@ impl Consoles {
     }
 
     /// Answers another site's request for a console. Does not consume the token: the site that opens the console does.
-    pub async fn console_for_other_site(
-        &self,
-        token: TokenHash,
-    ) -> Result<RemoteConsole, CheckError> {
-        let token = self.resolve(token).await?;
-        self.open_local(token.token, &token.record, local_vcenter(&token)?).await
+    pub async fn console_for_other_site(&self, token: TokenHash) -> TokenUse<RemoteConsole> {
+        self.use_token(token, |token| async move {
+            self.open_local(token.token, &token.record, local_vcenter(&token)?).await
+        })
+        .await
     }
 
     /// Answers another site's request for the status of a machine.
-    pub async fn machine_for_other_site(
-        &self,
-        token: TokenHash,
-    ) -> Result<MachineStatus, CheckError> {
-        let token = self.resolve(token).await?;
-        self.local_status(token.token, &token.record, local_vcenter(&token)?).await
+    pub async fn machine_for_other_site(&self, token: TokenHash) -> TokenUse<MachineStatus> {
+        self.use_token(token, |token| async move {
+            self.local_status(token.token, &token.record, local_vcenter(&token)?).await
+        })
+        .await
     }
 }
 

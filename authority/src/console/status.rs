@@ -2,12 +2,14 @@
 
 use super::Consoles;
 use super::error::CheckError;
+use super::owner::{ResolvedToken, TokenUse};
 use crate::console_type::Protocol;
 use crate::sites::MachineStatus;
-use crate::tokens::{Record, TokenHash};
+use crate::tokens::Record;
 use crate::vcenter::machine::PowerState;
 use crate::vcenter::scope::Scope;
 use crate::vcenter::vcenters::LocateError;
+use std::sync::Arc;
 use std::time::SystemTime;
 use uuid::Uuid;
 
@@ -29,20 +31,29 @@ pub struct TokenStatus {
 impl Consoles {
     /// Answers what [`Self::check`] would answer, without consuming the token, acquiring a ticket or returning the
     /// target. If a check was refused a ticket a moment ago, that refusal is the answer.
-    pub async fn status(&self, shown: &str) -> Result<TokenStatus, CheckError> {
-        let token = self.resolve(TokenHash::of(shown)).await?;
-        let MachineStatus { name, power_state } = token.machine_status().await?;
-        let Record { instance, expires_at, .. } = token.record;
-        let protocol = token.record.protocol();
-        Ok(TokenStatus { name, instance, power_state, protocol, expires_at })
+    pub async fn status(&self, shown: &str) -> TokenUse<TokenStatus> {
+        self.use_shown(shown, |token| async move {
+            let MachineStatus { name, power_state } = token.machine_status().await?;
+            let Record { instance, expires_at, .. } = *token.record;
+            let protocol = token.record.protocol();
+            Ok(TokenStatus { name, instance, power_state, protocol, expires_at })
+        })
+        .await
     }
 
     /// What a token was issued for, if the console is still there and the machine within `scope`. Does not consume the
     /// token.
-    pub async fn record(&self, shown: &str, scope: &Scope) -> Result<Record, CheckError> {
-        let token = self.resolve(TokenHash::of(shown)).await?;
+    pub async fn record(&self, shown: &str, scope: &Scope) -> TokenUse<Arc<Record>> {
+        self.use_shown(shown, |token| self.record_within(token, scope)).await
+    }
+
+    async fn record_within(
+        &self,
+        token: ResolvedToken<'_>,
+        scope: &Scope,
+    ) -> Result<Arc<Record>, CheckError> {
         token.validate().await?;
-        let Record { instance, service_host, .. } = &token.record;
+        let Record { instance, service_host, .. } = &*token.record;
         let located = self.locate_within(*instance, Some(service_host), scope).await;
         located.map_err(|error| match error {
             LocateError::Unavailable { service_host, error } => {

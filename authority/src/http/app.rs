@@ -1,5 +1,6 @@
 //! What the handlers work with.
 
+use super::audit::CallerFields;
 use super::error::ApiError;
 use crate::concurrency::Concurrency;
 use crate::console::Consoles;
@@ -62,7 +63,8 @@ impl App {
         if self.policy.allows(caller, right) {
             return Ok(self.policy.scope(caller));
         }
-        warn!(caller = caller.name, rule, "the caller lacks the role for this call");
+        let CallerFields { id, user, project } = CallerFields::of(caller);
+        warn!(caller = id, user, project, rule, "the caller lacks the role for this call");
         Err(ApiError::forbidden(rule))
     }
 }

@@ -1,6 +1,7 @@
 //! From a request to the caller, and to the client that it came from.
 
 use super::app::App;
+use super::audit::{CallerFields, client_address};
 use super::error::ApiError;
 use crate::concurrency::{Permits, Source};
 use crate::identity::Caller;
@@ -12,13 +13,9 @@ use std::sync::Arc;
 use tracing::{info, warn};
 use vncgate_api::Client;
 
-/// The address that a request of the public listener comes from. Envoy writes it in place of what the client sent, after
-/// `xff_num_trusted_hops`; a request that did not pass through Envoy has no such header.
-const CLIENT_ADDRESS: &str = "x-envoy-external-address";
-
 /// The client that sent a request with these headers to the public listener.
 pub(super) fn client(headers: &HeaderMap) -> Option<Client> {
-    headers.get(CLIENT_ADDRESS)?.to_str().ok().and_then(Client::at)
+    client_address(headers).and_then(Client::at)
 }
 
 /// Whether an application credential's access rules allow the call. keystonemiddleware answers 401 if they do not, as for a
@@ -44,9 +41,10 @@ impl FromRequestParts<Arc<App>> for Caller {
         match app.identity.identify(shown).await {
             Ok(Some(caller)) => {
                 check_access_rules(&caller, parts).map_err(|()| {
+                    let CallerFields { id, user, project } = CallerFields::of(&caller);
                     info!(
-                        caller = caller.name,
-                        "its credential's access rules do not allow the call"
+                        caller = id,
+                        user, project, "its credential's access rules do not allow the call"
                     );
                     ApiError::unauthorized(&app.identity.challenge())
                 })?;

@@ -1,10 +1,11 @@
 //! The check API: the filter's one request to the authority, at each WebSocket upgrade.
 
 use super::app::App;
+use super::audit::{OriginFields, TokenFields, log_token};
 use super::body::read_body;
 use super::error::RefusalResponse;
-use crate::console::CheckError;
 use crate::console::check::Admission;
+use crate::console::{CheckError, TokenUse};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -14,7 +15,8 @@ use axum::{Json, Router};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::field::display;
+use tracing::warn;
 use vncgate_api::{CHECK_PATH, CheckRequest, Client, Grant, Target};
 
 /// `POST /v1/check`.
@@ -32,31 +34,33 @@ async fn check(State(app): State<Arc<App>>, body: Body) -> Response {
         warn!("cannot read a check request; do filter and authority have the same version?");
         return StatusCode::BAD_REQUEST.into_response();
     };
-    // They come from the network, so the log quotes and escapes them.
-    let (client, request_id) = (&request.client_address, &request.request_id);
-    let address = Client::at(client);
-    if let Err(throttled) = app.throttle.admit(address, "check") {
+    let client = Client::at(&request.client_address);
+    if let Err(throttled) = app.throttle.admit(client, "check") {
         // The throttle logs the client once for each window.
         let refused = RefusalResponse::from(throttled);
         app.metrics.check(refused.0.code.as_str(), started.elapsed());
         return refused.into_response();
     }
-    match app.consoles.check(&request.token).await {
+    let TokenUse { token, record, outcome } = app.consoles.check(&request.token).await;
+    let fields = TokenFields::of(token, record.as_deref());
+    let origin = OriginFields::of_check(&request);
+    match outcome {
         Ok(admission) => {
-            let Admission { session, instance, target, .. } = &admission;
-            let (protocol, address) = location(target);
-            info!(%session, %instance, protocol, %address, ?client, ?request_id, "session granted");
+            let (session, address) = (admission.session, address(&admission.target));
+            log_token!(info, fields, origin, "session granted"; %session, %address,);
             app.metrics.check("granted", started.elapsed());
             Json(grant(admission)).into_response()
         }
         Err(error) => {
             if matches!(error, CheckError::TokenInvalid) {
-                app.throttle.unknown_token(address);
+                app.throttle.unknown_token(client);
             }
-            let refused = RefusalResponse::from(&error);
-            let code = refused.0.code.as_str();
-            warn!(code, %error, ?client, ?request_id, "session refused");
-            app.metrics.check(code, started.elapsed());
+            let mut refused = RefusalResponse::from(&error);
+            let refusal = refused.0.code.as_str();
+            let session = error.session().map(display);
+            log_token!(warn, fields, origin, "session refused"; refusal, session, %error,);
+            app.metrics.check(refusal, started.elapsed());
+            refused.0.instance = record.map(|record| record.instance.to_string());
             refused.into_response()
         }
     }
@@ -71,12 +75,9 @@ fn grant(admission: Admission) -> Grant {
     }
 }
 
-/// A target as the log has it.
-fn location(target: &Target) -> (&'static str, SocketAddr) {
-    match target {
-        Target::Vnc { address, .. } => ("vnc", *address),
-        Target::Webmks { address, .. } => ("webmks", *address),
-    }
+fn address(target: &Target) -> SocketAddr {
+    let (Target::Vnc { address, .. } | Target::Webmks { address, .. }) = target;
+    *address
 }
 
 #[cfg(test)]

@@ -284,14 +284,14 @@ pub struct RefusalResponse(pub Refusal);
 impl RefusalResponse {
     /// A refusal with a message for the person at the browser.
     pub fn new(code: RefusalCode, message: impl Into<String>) -> Self {
-        Self(Refusal { code, message: message.into(), retry_after: None })
+        Self(Refusal { code, message: message.into(), retry_after: None, instance: None })
     }
 
     /// Too many requests of the client are being answered.
     pub fn busy(throttled: Throttled) -> Self {
         let message = "Too many requests from your network are under way. Try again in a second.";
         let (code, retry_after) = (RefusalCode::TooManyAttempts, Some(throttled.seconds()));
-        Self(Refusal { code, message: message.to_owned(), retry_after })
+        Self(Refusal { code, message: message.to_owned(), retry_after, instance: None })
     }
 
     /// vCenter refused with a fault of this type.
@@ -309,28 +309,28 @@ impl From<Throttled> for RefusalResponse {
              {seconds} seconds."
         );
         let code = RefusalCode::TooManyAttempts;
-        Self(Refusal { code, message, retry_after: Some(seconds) })
+        Self(Refusal { code, message, retry_after: Some(seconds), instance: None })
     }
 }
 
 impl From<&CheckError> for RefusalResponse {
     fn from(error: &CheckError) -> Self {
         let (code, message) = match error {
-            CheckError::Ticket { reason: TicketError::NoPermission { privilege }, .. } => {
+            CheckError::Ticket(TicketError::NoPermission { privilege }) => {
                 let message = format!(
                     "vCenter does not allow it: the console service lacks the privilege {privilege} on \
                      this machine. Tell your administrator."
                 );
                 return Self::new(RefusalCode::PermissionDenied, message);
             }
-            CheckError::Ticket { reason: TicketError::Limit, .. } => (
+            CheckError::Ticket(TicketError::Limit) => (
                 RefusalCode::ConsoleLimit,
                 "This machine has as many consoles open as VMware allows. Close one and try again.",
             ),
-            CheckError::Ticket { reason: TicketError::Refused { fault }, .. } => {
+            CheckError::Ticket(TicketError::Refused { fault }) => {
                 return Self::vcenter_refused(fault);
             }
-            CheckError::Ticket { reason: TicketError::OtherHost(_), .. } => (
+            CheckError::Ticket(TicketError::OtherHost(_)) => (
                 RefusalCode::ConsoleUnavailable,
                 "vCenter's ticket is for an address that the machine's host does not have. Tell your \
                  administrator.",
@@ -339,7 +339,7 @@ impl From<&CheckError> for RefusalResponse {
                 RefusalCode::TokenInvalid,
                 "This console link is unknown, has expired or was used already. Ask for a new one.",
             ),
-            CheckError::OutOfScope { .. } => (
+            CheckError::OutOfScope => (
                 RefusalCode::TokenInvalid,
                 "The machine no longer belongs to the project that this link was made for.",
             ),
@@ -347,7 +347,7 @@ impl From<&CheckError> for RefusalResponse {
                 RefusalCode::ConsoleMoved,
                 "The machine's console has moved since this link was made. Ask for a new one.",
             ),
-            CheckError::Unavailable { reason, .. } => {
+            CheckError::Unavailable(reason) => {
                 (RefusalCode::ConsoleUnavailable, console_unavailable(*reason))
             }
             CheckError::UnknownOwner(_) | CheckError::OtherVcenter { .. } => (
@@ -355,7 +355,7 @@ impl From<&CheckError> for RefusalResponse {
                 "This console link is for a site that this gateway does not know. Tell your administrator.",
             ),
             CheckError::RemoteSite { reason: SiteError::Refused(refusal), .. } => {
-                return Self(refusal.clone());
+                return Self(Refusal { instance: None, ..refusal.clone() });
             }
             CheckError::RemoteSite { reason: SiteError::OtherNetwork(_), .. } => (
                 RefusalCode::ConsoleUnavailable,

@@ -156,13 +156,13 @@ impl Drop for SocketFile {
         let removed = match identity(&self.path) {
             Ok(found) if found == self.identity => fs::remove_file(&self.path),
             Ok(_) => {
-                warn!(%path, "the socket is another process's now, and stays");
+                warn!(socket = %path, "the socket is another process's now, and stays");
                 return;
             }
             Err(error) => Err(error),
         };
         if let Err(error) = removed {
-            warn!(%path, %error, "cannot remove the socket");
+            warn!(socket = %path, %error, "cannot remove the socket");
         }
     }
 }

@@ -9,9 +9,11 @@
 //!
 //! All are plain routers, so that tests call them without a socket. A [`listener`] accepts connections, and [`server`]
 //! serves a router on it. Each has its share of the process's [`descriptors`]. Handlers get the [`app`], and `caller` tells
-//! them who sent a request. [`error`] alone turns errors into responses.
+//! them who sent a request. `audit` has the fields of the lines that tell who opened what. [`error`] alone turns errors
+//! into responses.
 
 pub mod app;
+mod audit;
 mod body;
 mod caller;
 pub mod check;

@@ -2,9 +2,10 @@
 //! certificates whose SAN is the host in the peer's `[[site]].url`.
 
 use super::app::App;
+use super::audit::{OriginFields, TokenFields, log_token};
 use super::body::read_body;
 use super::error::RefusalResponse;
-use crate::console::CheckError;
+use crate::console::TokenUse;
 use crate::sites::{CONSOLE_PATH, STATUS_PATH, SiteRequest};
 use axum::body::Body;
 use axum::extract::State;
@@ -14,7 +15,7 @@ use axum::routing::post;
 use axum::{Extension, Json, Router};
 use serde::Serialize;
 use std::sync::Arc;
-use tracing::{info, warn};
+use tracing::warn;
 
 /// The site at the other end of a connection, by its name.
 #[derive(Clone, Debug)]
@@ -55,23 +56,28 @@ fn respond(
     app: &App,
     Peer(site): &Peer,
     kind: &'static str,
-    SiteRequest { token, session }: SiteRequest,
-    result: Result<impl Serialize, CheckError>,
+    SiteRequest { session, .. }: SiteRequest,
+    TokenUse { token, record, outcome }: TokenUse<impl Serialize>,
 ) -> Response {
-    match result {
+    let fields = TokenFields::of(token, record.as_deref());
+    // The log of the site that asks has them, under the same session.
+    let origin = OriginFields { client: None, request_id: None };
+    match outcome {
         Ok(response) => {
-            info!(%site, request = kind, %session, token_id = %token, "answered a site's request");
+            log_token!(
+                info, fields, origin, "answered a site's request"; %site, request = kind, %session,
+            );
             app.metrics.site_answer(site, kind, "ok");
             Json(response).into_response()
         }
         Err(error) => {
             let refused = RefusalResponse::from(&error);
-            let code = refused.0.code.as_str();
-            warn!(
-                %site, request = kind, %session, token_id = %token, code, %error,
-                "refused a site's request"
+            let refusal = refused.0.code.as_str();
+            log_token!(
+                warn, fields, origin, "refused a site's request";
+                %site, request = kind, %session, refusal, %error,
             );
-            app.metrics.site_answer(site, kind, code);
+            app.metrics.site_answer(site, kind, refusal);
             refused.into_response()
         }
     }

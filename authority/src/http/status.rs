@@ -5,9 +5,10 @@
 //! find the most likely one by itself: the origin that the filter compares the page's with.
 
 use super::app::App;
+use super::audit::{OriginFields, TokenFields, log_token};
 use super::caller::client;
 use super::error::RefusalResponse;
-use crate::console::CheckError;
+use crate::console::{CheckError, TokenUse};
 use crate::console_type::Protocol;
 use crate::vcenter::machine::PowerState;
 use axum::extract::State;
@@ -18,7 +19,6 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
 use std::sync::Arc;
-use tracing::info;
 use url::Url;
 use uuid::Uuid;
 use vncgate_api::RefusalCode;
@@ -60,12 +60,15 @@ async fn read_status(
     })?;
     let client = client(headers);
     app.throttle.admit(client, "status")?;
-    let status = app.consoles.status(token).await.map_err(|error| {
+    let TokenUse { token, record, outcome } = app.consoles.status(token).await;
+    let status = outcome.map_err(|error| {
         if matches!(error, CheckError::TokenInvalid) {
             app.throttle.unknown_token(client);
         }
         let refused = RefusalResponse::from(&error);
-        info!(code = refused.0.code.as_str(), %error, "status refused");
+        let fields = TokenFields::of(token, record.as_deref());
+        let (refusal, origin) = (refused.0.code.as_str(), OriginFields::of(headers));
+        log_token!(info, fields, origin, "status refused"; refusal, %error,);
         refused
     })?;
     Ok(Json(StatusResponse {

@@ -4,6 +4,7 @@
 //! and appears in no URL of this API.
 
 use super::app::App;
+use super::audit::{CallerFields, OriginFields, TokenFields, log_token};
 use super::error::ApiError;
 use crate::console::RevokeError;
 use crate::console_type::{ConsoleType, Protocol};
@@ -11,7 +12,7 @@ use crate::identity::Caller;
 use crate::identity::policy::Right;
 use crate::tokens::{Record, TokenHash};
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{delete, get};
 use axum::{Json, Router};
 use serde::Serialize;
@@ -34,6 +35,11 @@ struct ListedToken {
     id: String,
     instance_uuid: Uuid,
     console_type: ConsoleType,
+    /// To whom it was issued: `api_token:NAME`, or `keystone:` and the identifier of the user.
+    caller: String,
+    /// Name and domain of the Keystone user.
+    user: Option<String>,
+    project: Option<String>,
     service_host: String,
     host: String,
     protocol: Protocol,
@@ -53,6 +59,9 @@ impl From<(TokenHash, Record)> for ListedToken {
             id: id.to_string(),
             instance_uuid: record.instance,
             console_type: record.console,
+            caller: record.caller,
+            user: record.user,
+            project: record.project,
             service_host: record.service_host,
             host: record.host,
             protocol,
@@ -79,14 +88,19 @@ async fn list(
 async fn revoke(
     State(app): State<Arc<App>>,
     caller: Caller,
+    headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
     let scope = app.authorize(&caller, Right::RevokeToken, "revoke_token")?;
     let not_found = || ApiError::item_not_found("Token not found");
     let token: TokenHash = id.parse().map_err(|_| not_found())?;
     match app.consoles.revoke(token, scope).await {
-        Ok(Some(Record { instance, .. })) => {
-            info!(%instance, token_id = %token, caller = caller.name, "token revoked");
+        Ok(Some(record)) => {
+            let fields = TokenFields::of(Some(token), Some(&record));
+            let (by, origin) = (CallerFields::of(&caller), OriginFields::of(&headers));
+            log_token!(
+                info, fields, origin, "token revoked"; revoked_by = by.id, revoked_by_user = by.user,
+            );
             Ok(StatusCode::NO_CONTENT)
         }
         // Machines of another project, and their tokens, are reported as not found.
@@ -107,7 +121,8 @@ async fn revoke_all(
     let instance = parse_instance(&uuid)?;
     let revoked = app.consoles.revoke_all(instance, scope).await;
     let revoked = revoked.map_err(|error| api_error(&uuid, &error))?;
-    info!(%instance, revoked, caller = caller.name, "tokens revoked");
+    let CallerFields { id, user, .. } = CallerFields::of(&caller);
+    info!(%instance, revoked, revoked_by = id, revoked_by_user = user, "tokens revoked");
     Ok(Json(json!({"revoked": revoked})))
 }
 

@@ -19,6 +19,14 @@ pub struct Caller {
     pub keystone: Option<KeystoneScope>,
 }
 
+impl Caller {
+    /// The name of the caller's Keystone user. `None` for a caller with an API token, which has no other name than its
+    /// identifier's.
+    pub fn user(&self) -> Option<&str> {
+        self.keystone.as_ref().map(|_| self.name.as_str())
+    }
+}
+
 /// What Keystone says of a caller besides its roles and project.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeystoneScope {

@@ -43,6 +43,13 @@ pub struct Record {
     /// The project for which the caller acted, if it acted for one.
     #[serde(default)]
     pub project: Option<String>,
+    /// The name of the caller's Keystone user, for the log. `None` for a caller with an API token, and in the record of an
+    /// older version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The machine's name at issue, for the log. `None` in the record of an older version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine_name: Option<String>,
     /// The folders and resource pools of the vCenter of which one has to contain the machine, if the caller's scope was
     /// limited to such.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -124,8 +131,10 @@ mod tests {
             host: "esx-1".to_owned(),
             host_reference: HostRef::from("host-29".to_owned()),
             vnc_port: Some(NonZeroU16::MAX),
-            caller: "alice@Default".to_owned(),
+            caller: "keystone:4f1f".to_owned(),
             project: Some("a".to_owned()),
+            user: Some("alice@Default".to_owned()),
+            machine_name: Some("web-1".to_owned()),
             containers: None,
             issued_at: SystemTime::UNIX_EPOCH,
             expires_at: SystemTime::UNIX_EPOCH + Duration::from_millis(600_001),
@@ -169,6 +178,30 @@ mod tests {
         let read = Record::from_json(written.to_string().as_bytes()).unwrap();
         assert_eq!(read, Record { vcenter_uuid: None, ..record() });
         assert_eq!(serde_json::to_value(&read).unwrap(), written);
+    }
+
+    /// Until the last replica of that version is stopped, each reads what the other wrote.
+    #[test]
+    fn the_record_of_a_version_that_did_not_know_names_is_read_and_reads_ours() {
+        let of_0_1 = r#"{"instance":"00000000-0000-0000-0000-000000000001","console":"novnc",
+            "service_host":"vcenter-a","vcenter_uuid":"dbed6e0c-bd88-4ef6-b594-21283e1c677f",
+            "machine":"vm-1","host":"esx-1","host_reference":"host-29",
+            "protocol":{"vnc":{"port":65535}},"caller":"keystone:4f1f","project":"a",
+            "issued_at":{"secs_since_epoch":0,"nanos_since_epoch":0},
+            "expires_at":{"secs_since_epoch":600,"nanos_since_epoch":1000000}}"#;
+        let old = Record { user: None, machine_name: None, ..record() };
+        assert_eq!(Record::from_json(of_0_1.as_bytes()).unwrap(), old);
+        assert_eq!(
+            serde_json::to_value(&old).unwrap(),
+            serde_json::from_str::<serde_json::Value>(of_0_1).unwrap()
+        );
+
+        // That version skips fields that it does not know, and needs those that it does.
+        let ours = serde_json::to_value(record()).unwrap();
+        let theirs: serde_json::Value = serde_json::from_str(of_0_1).unwrap();
+        for (field, value) in theirs.as_object().unwrap() {
+            assert_eq!(ours.get(field), Some(value), "{field}");
+        }
     }
 
     #[test]

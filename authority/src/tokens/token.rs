@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::str::FromStr;
-use uuid::Uuid;
+use uuid::{Uuid, Version};
 
 /// A fresh console token: 122 random bits. It is a password and has no `Debug`.
 pub struct Token(Uuid);
@@ -13,6 +13,14 @@ impl Token {
     /// Generates a token.
     pub fn random() -> Self {
         Self(Uuid::new_v4())
+    }
+
+    /// Whether an authority could have issued this text: that [`Self::reveal`] could have returned it.
+    pub fn could_be(shown: &str) -> bool {
+        let uuid = Uuid::try_parse(shown).ok();
+        uuid.is_some_and(|uuid| {
+            uuid.get_version() == Some(Version::Random) && Self(uuid).reveal() == shown
+        })
     }
 
     /// The text that opens a console. Never log it.
@@ -64,6 +72,25 @@ mod tests {
         assert_eq!(shown.to_uppercase().parse(), Ok(hash));
         for wrong in ["", "00", &shown[1..], &format!("{shown}00"), &token] {
             assert!(wrong.parse::<TokenHash>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_could_be_a_token_has_its_form() {
+        let token = Token::random().reveal();
+        assert!(Token::could_be(&token));
+        let upper = token.to_uppercase();
+        for other in [
+            "",
+            "hunter2",
+            &token[1..],
+            &format!("{{{token}}}"),
+            &token.replace('-', ""),
+            &upper,
+            // Not random: a name-based UUID of something that could be guessed.
+            "5d93eed6-a1b7-5668-903c-b43c7c81d44c",
+        ] {
+            assert!(!Token::could_be(other), "{other}");
         }
     }
 

@@ -4,6 +4,7 @@ use super::Vcenter;
 use super::error::VcenterError;
 use super::inventory::Cluster;
 use super::inventory_name::decode;
+use crate::text::printable;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -95,7 +96,8 @@ impl Hypervisors {
         let mut discovered = self.discovered();
         if discovered.as_ref() != Some(&found) {
             let clusters: Vec<&str> = found.values().map(|names| names.readable.as_str()).collect();
-            info!(vcenter = service_host, ?clusters, "read the clusters' names");
+            let clusters = printable(&clusters.join(", "));
+            info!(vcenter = service_host, clusters, "read the clusters' names");
             *discovered = Some(found);
         }
         Ok(())

@@ -131,7 +131,7 @@ impl Vcenter {
 
     fn warn_of_empty(&self, container: &Container) -> Vec<VirtualMachine> {
         let vcenter = self.service_host();
-        warn!(vcenter, ?container, "a project's folder or resource pool does not exist");
+        warn!(vcenter, %container, "a project's folder or resource pool does not exist");
         Vec::new()
     }
 }

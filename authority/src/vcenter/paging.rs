@@ -143,8 +143,8 @@ impl Vcenter {
         }
         for ((path, fault), (object, objects)) in kinds {
             let vcenter = self.service_host();
-            let (object, path, fault) = (printable(object), printable(path), printable(fault));
-            warn!(vcenter, object, objects, path, fault, "vCenter withholds a property");
+            let (object, property, fault) = (printable(object), printable(path), printable(fault));
+            warn!(vcenter, object, objects, property, fault, "vCenter withholds a property");
         }
     }
 }

@@ -2,8 +2,10 @@
 
 use super::inventory_name::normalize;
 use super::soap::ObjectContent;
+use crate::text::printable;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::fmt;
 
 /// The machines that a caller may see.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +46,17 @@ pub struct Container {
     pub kind: ContainerKind,
     /// Its identifier or path.
     pub locator: Locator,
+}
+
+impl fmt::Display for Container {
+    /// As the configuration names it, with its type.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = self.kind.as_str();
+        match &self.locator {
+            Locator::Reference(id) => write!(f, "{kind} {}", printable(id)),
+            Locator::Path(path) => write!(f, "{kind} /{}", printable(path)),
+        }
+    }
 }
 
 /// The managed object types that contain machines and can be assigned to tenants.

@@ -70,8 +70,12 @@ mod tests {
     #[test]
     fn each_refusal_is_passed_on() {
         for code in RefusalCode::ALL {
-            let refusal =
-                vncgate_api::Refusal { code, message: "why".to_owned(), retry_after: None };
+            let refusal = vncgate_api::Refusal {
+                code,
+                message: "why".to_owned(),
+                retry_after: None,
+                instance: None,
+            };
             let body = serde_json::to_vec(&refusal).unwrap();
             let reply = Reply::Answer { status: code.status(), body: &body };
             assert_eq!(read_reply(reply), Err(Refusal::Authority(refusal)));

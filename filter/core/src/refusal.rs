@@ -131,6 +131,14 @@ impl Refusal {
         }
     }
 
+    /// Instance UUID of the machine, if the authority has told it.
+    pub fn instance(&self) -> Option<&str> {
+        match self {
+            Self::Authority(refusal) => refusal.instance.as_deref(),
+            _ => None,
+        }
+    }
+
     /// The header that belongs to the status.
     pub fn header(&self) -> Option<(&'static str, Cow<'static, str>)> {
         match (self, self.status()) {
@@ -156,7 +164,7 @@ mod tests {
     use super::*;
 
     fn refused(code: RefusalCode, retry_after: Option<u32>) -> vncgate_api::Refusal {
-        vncgate_api::Refusal { code, message: "No.".to_owned(), retry_after }
+        vncgate_api::Refusal { code, message: "No.".to_owned(), retry_after, instance: None }
     }
 
     fn every_refusal() -> Vec<Refusal> {

@@ -155,18 +155,26 @@ impl Stream {
         };
         match self.session.step(|session| Some(session.handle_check_reply(reply))) {
             Some(Ok(grant)) => {
-                if let Err(refusal) = self.count_for_machine(&grant) {
+                if let Err(refusal) = self.open(&grant) {
                     self.session.step(Session::end);
                     self.refuse(&refusal);
-                } else if let Err(error) = self.connect(&grant) {
-                    self.session.log_error("connect", error);
-                    self.session.step(Session::end);
-                    self.refuse(&Refusal::Internal);
                 }
             }
             Some(Err(refusal)) => self.refuse(&refusal),
             None => {}
         }
+    }
+
+    /// Sends the request to the console's target.
+    fn open(&self, grant: &Grant) -> Result<(), Refusal> {
+        let internal = |error| {
+            self.session.log_error("connect", error);
+            Refusal::Internal
+        };
+        // First, so that the access log names the machine of a session that is refused below.
+        target::name_session(grant).map_err(internal)?;
+        self.count_for_machine(grant)?;
+        self.connect(grant).map_err(internal)
     }
 
     fn count_for_machine(&self, grant: &Grant) -> Result<(), Refusal> {
@@ -339,6 +347,9 @@ impl Stream {
     fn record_refusal(&self, refusal: &Refusal) {
         self.worker.metrics.count_refusal(refusal.code());
         self.record("vncgate.refusal", refusal.code());
+        if let Some(instance) = refusal.instance() {
+            self.record("vncgate.instance", instance);
+        }
         self.session.log(LogLevel::Info, &format!("refused: {}", refusal.code()));
     }
 

@@ -25,6 +25,12 @@ const WEBMKS_REQUEST_HEADERS: &[&str] = &[
 /// 16 bytes in base64 (RFC 6455 4.1), for an upgrade whose accept key is not checked.
 const UNCHECKED_KEY: &str = "dm5jZ2F0ZS12bmNnYXRlIQ==";
 
+/// Tells the access log which session this is, and of which machine.
+pub(super) fn name_session(grant: &Grant) -> Result<(), HostError> {
+    hostcalls::set_property("vncgate.session", &grant.session)?;
+    hostcalls::set_property("vncgate.instance", &grant.instance)
+}
+
 /// Makes the target filter state and resumes the request. `unneeded` are headers that a VNC target does not need.
 ///
 /// Envoy's `set_filter_state` filter, next in the chain, makes the address of `vncgate.address` the one that the
@@ -36,8 +42,6 @@ const UNCHECKED_KEY: &str = "dm5jZ2F0ZS12bmNnYXRlIQ==";
 /// console rewrites it by `vncgate.target_host`. A route that leads elsewhere is refused by the filter `vncgate_guard`
 /// before the request leaves Envoy.
 pub(super) fn connect(grant: &Grant, unneeded: &[String]) -> Result<(), HostError> {
-    hostcalls::set_property("vncgate.session", &grant.session)?;
-    hostcalls::set_property("vncgate.instance", &grant.instance)?;
     let path = hostcalls::read_header(REQUEST, ":path")?.unwrap_or_default();
     match &grant.target {
         Target::Vnc { address, .. } => {

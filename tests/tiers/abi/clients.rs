@@ -87,6 +87,9 @@ fn a_machine_has_as_many_sessions_as_the_limit_says() {
     host.answer(&call, grant());
     assert_eq!(refused.upstream_request(), None);
     assert_refused(&host, &refused);
+    for (name, value) in [("vncgate.session", SESSION), ("vncgate.instance", INSTANCE)] {
+        assert_eq!(refused.property(name).as_deref(), Some(value), "{name} for the access log");
+    }
     let (other, call) = asked(&host, upgrade());
     host.answer(&call, grant_of_other_machine());
     assert!(other.upstream_request().is_some(), "another machine is not concerned");

@@ -30,6 +30,24 @@ fn assert_refused(host: &Host, browser: &Stream, status: u16, code: &str) {
     assert_sound(host);
 }
 
+/// The access log has the machine of a refused token, and the browser's answer does not.
+#[test]
+fn a_refusal_names_its_machine_in_the_access_log_alone() {
+    let named = format!(r#"{{"code":"console_moved","message":"No.","instance":"{INSTANCE}"}}"#);
+    for (answer, instance) in [
+        (CallAnswer::json(409, &named), Some(INSTANCE)),
+        // As an authority of an older version answers.
+        (CallAnswer::json(409, r#"{"code":"console_moved","message":"No."}"#), None),
+    ] {
+        let host = host();
+        let (browser, call) = asked(&host, upgrade());
+        host.answer(&call, answer);
+        assert_eq!(browser.property("vncgate.instance").as_deref(), instance);
+        let body = String::from_utf8(browser.client_received()).expect("text");
+        assert!(body.contains("console_moved") && !body.contains(INSTANCE), "{body}");
+    }
+}
+
 #[test]
 fn a_bad_upgrade_is_refused_without_asking_anybody() {
     let token_of = |token: &str| {

@@ -96,7 +96,8 @@ pub(crate) fn grant() -> CallAnswer {
 
 pub(crate) fn refusal(code: RefusalCode) -> CallAnswer {
     let message = "Ask for a new console.".to_owned();
-    let body = serde_json::to_vec(&Refusal { code, message, retry_after: None }).expect("JSON");
+    let body = serde_json::to_vec(&Refusal { code, message, retry_after: None, instance: None })
+        .expect("JSON");
     CallAnswer::json(code.status(), body)
 }
 

@@ -27,7 +27,12 @@ fn refusals() -> Vec<Refusal> {
         Refusal::Internal,
     ];
     all.extend(RefusalCode::ALL.map(|code| {
-        Refusal::Authority(vncgate_api::Refusal { code, message: String::new(), retry_after: None })
+        Refusal::Authority(vncgate_api::Refusal {
+            code,
+            message: String::new(),
+            retry_after: None,
+            instance: None,
+        })
     }));
     // A new refusal does not compile until it is here, and then it belongs into the list above.
     match all[0] {

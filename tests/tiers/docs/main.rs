@@ -4,10 +4,12 @@
 //! - [`references`]: links, paths, recipes and names of tests in every page;
 //! - [`configuration`]: docs/configuration.md has every key of authority and filter, with default and range;
 //! - [`errors`]: docs/errors.md has every refusal and close code, with its status;
+//! - [`log_lines`]: docs/operations.md has the log lines that tell who opened what, with their fields;
 //! - [`architecture`]: docs/architecture.md has the budget of a session.
 
 mod architecture;
 mod configuration;
 mod errors;
+mod log_lines;
 mod pages;
 mod references;

@@ -35,7 +35,7 @@ async fn sessions_and_refusals_are_logged_and_tokens_are_not() {
 
         let opened = gateway.envoy.entry(Some(OPENED), &request_id).await;
         assert_eq!(opened["instance"], vm.instance_uuid);
-        assert_eq!(opened["target"], console.address().to_string());
+        assert_eq!(opened["address"], console.address().to_string());
         assert_eq!(opened["status"], 101);
         browser.close(None).await.expect("close");
         let ended = gateway.envoy.entry(Some("DownstreamEnd"), &request_id).await;

@@ -89,7 +89,8 @@ async fn a_console_that_never_speaks_is_given_up() {
     let target = console.address().to_string();
     let timeout = until_some("the reason in the access log", async || {
         let log = gateway.envoy.access_log();
-        let ended = |entry: &Value| entry["target"] == *target && entry["event"] == "DownstreamEnd";
+        let ended =
+            |entry: &Value| entry["address"] == *target && entry["event"] == "DownstreamEnd";
         log.into_iter().find(ended).map(|entry| entry["timeout"].clone())
     })
     .await;

@@ -3,3 +3,9 @@
 //!
 //! Real parts: Envoy with the shipped configurations, the built authority, memcached, Redis. vCenter is govmomi's
 //! simulator.
+//!
+//! | module | what it shows |
+//! |---|---|
+//! | `who` | who had which console, and why a user failed, from the logs alone |
+
+mod who;

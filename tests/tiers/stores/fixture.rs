@@ -103,6 +103,8 @@ pub(crate) fn record(instance: Uuid) -> Record {
         vnc_port: Some(5901.try_into().expect("a port")),
         caller: instance.to_string(),
         project: None,
+        user: None,
+        machine_name: None,
         containers: None,
         issued_at: SystemTime::UNIX_EPOCH,
         expires_at: SystemTime::UNIX_EPOCH,

@@ -94,7 +94,7 @@ async fn the_ticket_is_in_no_log() {
     .await;
     for entry in &entries {
         assert_eq!(entry["path"], "/websockify", "the browser's path: {entry}");
-        assert_eq!(entry["target"], host.address.to_string());
+        assert_eq!(entry["address"], host.address.to_string());
     }
     let tickets: Vec<String> =
         host.state().await.upgrades.iter().map(|upgrade| upgrade.target[8..].to_owned()).collect();

@@ -157,7 +157,7 @@ async fn a_ticket_without_a_port_is_for_https_s_port() {
     let answer = site.send(&site.token(&vm).await).await;
     answer.assert_refused(503, "console_unreachable");
     let target = SocketAddr::new(host.ip, 443).to_string();
-    assert_eq!(site.entry(&answer).await["target"], target.as_str());
+    assert_eq!(site.entry(&answer).await["address"], target.as_str());
 
     // The URL of newer hosts has it.
     let newer = HostSettings { version: Some(WITHOUT_VNC.to_owned()), ..HostSettings::default() };

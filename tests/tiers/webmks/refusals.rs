@@ -116,7 +116,7 @@ async fn a_machine_whose_vnc_port_is_closed_can_be_asked_for_by_the_other_kind()
     site.gateway.vcenter.set_console_port(&vm.name, closed.port());
     let answer = site.send(&site.token(&vm).await).await;
     answer.assert_refused(503, "console_unreachable");
-    assert_eq!(site.entry(&answer).await["target"], closed.to_string());
+    assert_eq!(site.entry(&answer).await["address"], closed.to_string());
     site.open(&site.webmks_token(&vm).await).await;
 }
 

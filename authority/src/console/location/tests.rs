@@ -44,6 +44,8 @@ fn record() -> Record {
         vnc_port: NonZeroU16::new(5901),
         caller: "alice@Default".to_owned(),
         project: None,
+        user: None,
+        machine_name: None,
         containers: None,
         issued_at: SystemTime::now(),
         expires_at: SystemTime::UNIX_EPOCH,
@@ -96,7 +98,7 @@ fn a_machine_without_a_console_says_why() {
         (VirtualMachine { vnc_port: None, ..machine() }, ConsoleUnavailable::NoVnc),
     ] {
         match host_for(&record(), &machine) {
-            Err(CheckError::Unavailable { reason, .. }) => assert_eq!(reason, expected),
+            Err(CheckError::Unavailable(reason)) => assert_eq!(reason, expected),
             other => panic!("{other:?}"),
         }
     }

@@ -3,10 +3,11 @@
 use super::call::{Call, json_body};
 use super::microversion::Microversion;
 use super::schema::Object;
-use crate::console::CheckError;
 use crate::console::issue::IssueRequest;
+use crate::console::{CheckError, TokenUse};
 use crate::console_type::ConsoleType;
 use crate::http::app::App;
+use crate::http::audit::{CallerFields, OriginFields, TokenFields, log_token};
 use crate::http::caller::client;
 use crate::http::error::ApiError;
 use crate::identity::Caller;
@@ -19,7 +20,6 @@ use axum::http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use tracing::{info, warn};
 use uuid::Uuid;
 
 /// The action for machines of a vCenter, which upstream nova does not have.
@@ -80,7 +80,7 @@ pub(super) async fn action(
         },
     };
     let console = request.console;
-    let url = issue(&app, &call, &server.id, request).await?;
+    let url = issue(&app, &call, &headers, &server.id, request).await?;
     Ok(Json(json!({"console": {"type": console.as_str(), "url": url}})))
 }
 
@@ -98,7 +98,7 @@ pub(super) async fn create(
     }
     let request = remote_console(body, call.version)?;
     let console = request.console;
-    let url = issue(&app, &call, &server.id, request).await?;
+    let url = issue(&app, &call, &headers, &server.id, request).await?;
     let protocol = match console {
         ConsoleType::Novnc | ConsoleType::Xvpvnc => "vnc",
         ConsoleType::Webmks => "mks",
@@ -120,19 +120,23 @@ pub(super) async fn show_token(
     }
     let caller = &call.caller;
     let scope = app.authorize(caller, Right::ReadToken, AUTH_TOKENS_RULE)?;
-    let record = app.consoles.record(&path.token, scope).await.map_err(|error| {
+    let TokenUse { token, record, outcome } = app.consoles.record(&path.token, scope).await;
+    let record = outcome.map_err(|error| {
         if matches!(error, CheckError::TokenInvalid) {
             app.throttle.unknown_token(client(&headers));
         }
-        info!(caller = caller.name, %error, "token not shown");
+        let CallerFields { id, user, .. } = CallerFields::of(caller);
+        let (fields, origin) =
+            (TokenFields::of(token, record.as_deref()), OriginFields::of(&headers));
+        log_token!(info, fields, origin, "token not shown"; shown_to = id, shown_to_user = user, %error,);
         match error {
             CheckError::TokenInvalid
             | CheckError::UnknownOwner(_)
-            | CheckError::OutOfScope { .. }
+            | CheckError::OutOfScope
             | CheckError::OtherVcenter { .. }
             | CheckError::Moved { .. }
-            | CheckError::Unavailable { .. }
-            | CheckError::Ticket { .. } => ApiError::item_not_found("Token not found"),
+            | CheckError::Unavailable(_)
+            | CheckError::Ticket(_) => ApiError::item_not_found("Token not found"),
             CheckError::RemoteSite { reason, .. } => match reason {
                 SiteError::Refused(refusal) if refusal.code.status() < 500 => {
                     ApiError::item_not_found("Token not found")
@@ -171,29 +175,31 @@ impl From<ConsoleType> for ConsoleRequest {
 async fn issue(
     app: &App,
     call: &Call,
+    headers: &HeaderMap,
     id: &str,
     request: ConsoleRequest,
 ) -> Result<String, ApiError> {
     let scope = app.authorize(&call.caller, Right::OpenConsole, CONSOLES_RULE)?;
     let instance: Uuid = id.parse().map_err(|_| ApiError::instance_not_found(id))?;
     let ConsoleRequest { console, hypervisor, host } = request;
+    let user = call.caller.user().map(str::to_owned);
     let Caller { id: caller, project, .. } = call.caller.clone();
-    let request = IssueRequest { caller, project, instance, console, hypervisor, host };
-    let (console_type, caller) = (console.as_str(), &call.caller.name);
+    let request = IssueRequest { caller, project, user, instance, console, hypervisor, host };
+    let (console_type, origin) = (console.as_str(), OriginFields::of(headers));
     match app.consoles.issue(&request, scope).await {
         Ok(issued) => {
-            let (record, token_id) = (&issued.record, issued.id);
-            let (host, protocol) = (&record.host, record.protocol().as_str());
-            let port = record.vnc_port.map(u16::from);
-            info!(
-                %instance, console_type, caller, host, protocol, port, %token_id, "console issued"
-            );
+            let fields = TokenFields::of(Some(issued.id), Some(&issued.record));
+            let port = issued.record.vnc_port.map(u16::from);
+            log_token!(info, fields, origin, "token issued"; port,);
             app.metrics.issue(console_type, "issued");
             Ok(issued.url)
         }
         Err(error) => {
-            warn!(%instance, console_type, caller, %error, "console not issued");
             let refused = ApiError::of_issue(&request, &error);
+            let fields = TokenFields::of_request(&call.caller, instance, console);
+            log_token!(
+                warn, fields, origin, "token not issued"; refusal = refused.name(), %error,
+            );
             app.metrics.issue(console_type, refused.name());
             Err(refused)
         }

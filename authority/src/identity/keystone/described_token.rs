@@ -77,7 +77,7 @@ impl DescribedToken {
     /// projects.
     pub(super) fn into_caller(self) -> Result<Option<(Caller, SystemTime)>, KeystoneError> {
         if self.project.is_none() && self.domain.is_none() && self.system.is_none() {
-            info!(user = self.user.name, "an unscoped Keystone token was refused");
+            info!(user = printable(&self.user.name), "an unscoped Keystone token was refused");
             return Ok(None);
         }
         let expires_at = humantime::parse_rfc3339(&self.expires_at)
@@ -88,7 +88,7 @@ impl DescribedToken {
             None => Default::default(),
         };
         let id = format!("keystone:{}", self.user.id);
-        let name = format!("{}@{}", self.user.name, self.user.domain.name);
+        let name = printable(&format!("{}@{}", self.user.name, self.user.domain.name));
         let (project, domain) = match self.project {
             Some(Project { id, domain }) => (Some(id), vec![domain.id, domain.name]),
             None => (None, Vec::new()),

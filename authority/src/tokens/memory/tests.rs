@@ -29,6 +29,8 @@ fn record(instance: u128) -> Record {
         vnc_port: NonZeroU16::new(5901),
         caller: "alice".to_owned(),
         project: Some("a".to_owned()),
+        user: None,
+        machine_name: None,
         containers: None,
         issued_at: SystemTime::UNIX_EPOCH,
         expires_at: SystemTime::UNIX_EPOCH,
