@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::interval;
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -40,6 +40,10 @@ const DISCOVERY_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// How often the certificates of the hosts are read. A new certificate is read when a console is opened on its host; this
 /// drops the hosts that vCenter no longer has.
 const HOST_CERTIFICATES_INTERVAL: Duration = Duration::from_secs(5 * 60);
+
+/// How often the certificates that other replicas have admitted are looked for in the token store. A session whose
+/// certificate is new waits for it: see [`crate::host_certificates`].
+const HOST_CERTIFICATES_LOOK: Duration = Duration::from_millis(100);
 
 /// Why the authority cannot run.
 #[derive(Debug, Error)]
@@ -94,8 +98,10 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
         Some((address, acceptor)) => Some(bind_peer(address, acceptor.within(shares.peer)).await?),
         None => None,
     };
-    let host_certificates =
-        pins_hosts.then(|| Arc::new(HostCertificates::new(Arc::clone(&metrics))));
+    let host_certificates = pins_hosts.then(|| {
+        let service_hosts = vcenters.iter().map(|vcenter| vcenter.service_host());
+        Arc::new(HostCertificates::new(Arc::clone(&store), service_hosts, Arc::clone(&metrics)))
+    });
     let consoles =
         Consoles::new(consoles, vcenters, sites, store, limits.tokens, host_certificates.clone());
     let AuthConfig { api_tokens, keystone, policy } = auth;
@@ -153,7 +159,16 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
             host_certificates.refresh(app.consoles.vcenters()).await;
         }
     });
-    tokio::join!(public, internal, metrics, peer, drain, discovery, refresh);
+    let look = stop_public.run_until_cancelled(async {
+        let Some(host_certificates) = &host_certificates else { return };
+        let mut due = interval(HOST_CERTIFICATES_LOOK);
+        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            due.tick().await;
+            host_certificates.look().await;
+        }
+    });
+    tokio::join!(public, internal, metrics, peer, drain, discovery, refresh, look);
     app.consoles.vcenters().logout().await;
     info!("stopped");
     Ok(())
@@ -183,15 +198,15 @@ fn build_vcenters(
     Ok(Vcenters::new(entries.collect::<Result<_, _>>()?))
 }
 
-fn build_store(config: TokensConfig, metrics: &Arc<Metrics>) -> Box<dyn TokenStore> {
+fn build_store(config: TokensConfig, metrics: &Arc<Metrics>) -> Arc<dyn TokenStore> {
     let metrics = Arc::clone(metrics);
     match config {
-        TokensConfig::Memory { capacity } => Box::new(MemoryStore::new(capacity)),
+        TokensConfig::Memory { capacity } => Arc::new(MemoryStore::new(capacity)),
         TokensConfig::Memcached { address, timeout } => {
-            Box::new(MemcachedStore::new(address, timeout, metrics))
+            Arc::new(MemcachedStore::new(address, timeout, metrics))
         }
         TokensConfig::Redis { server, timeout } => {
-            Box::new(RedisStore::new(*server, timeout, metrics))
+            Arc::new(RedisStore::new(*server, timeout, metrics))
         }
     }
 }

@@ -53,7 +53,7 @@ pub struct Consoles {
     settings: IssueSettings,
     vcenters: Vcenters,
     sites: Sites,
-    store: Box<dyn TokenStore>,
+    store: Arc<dyn TokenStore>,
     limits: TokenLimits,
     resolver: Resolver,
     host_certificates: Option<Arc<HostCertificates>>,
@@ -67,7 +67,7 @@ impl Consoles {
         settings: IssueSettings,
         vcenters: Vcenters,
         sites: Sites,
-        store: Box<dyn TokenStore>,
+        store: Arc<dyn TokenStore>,
         limits: TokenLimits,
         host_certificates: Option<Arc<HostCertificates>>,
     ) -> Self {

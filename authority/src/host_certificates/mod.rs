@@ -5,6 +5,10 @@
 //! accepts those certificates and no others. Envoy's request is held until the list changes, so that a change reaches it
 //! within milliseconds. Each check reads the certificate of its host again, so that a new host, or a host with a new
 //! certificate, works at once. A certificate that vCenter no longer has leaves the list at the next refresh.
+//!
+//! Replicas share one list, in the token store: an Envoy may ask any of them, and has to get what another one has admitted.
+//! Each looks at the store ten times a second, and once more before it answers an Envoy with another version than that one
+//! has, so that no Envoy goes back to an older list. All writes are by compare-and-swap.
 
 mod certificate;
 mod pin;
@@ -16,11 +20,13 @@ pub use pin::Pin;
 pub use secret::{SECRET, SECRET_TYPE, Secret};
 
 use crate::telemetry::Metrics;
+use crate::tokens::{SharedText, StoreUnavailable, TokenStore};
 use crate::vcenter::host::Host;
 use crate::vcenter::reference::HostRef;
 use crate::vcenter::vcenters::Vcenters;
 use futures_util::future::join_all;
 use pins::{HOSTS_PER_SITE, Pins};
+use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -31,8 +37,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 /// How long a session waits until every Envoy has a new pin. An Envoy whose request is held has it some milliseconds after
-/// the change. One that has just had an answer asks again within 200 ms (`refresh_delay`, and as much again at random).
-/// The rest is for a busy machine.
+/// the change, or after another replica's next look at the store, within 100 ms. One that has just had an answer asks again
+/// within 200 ms (`refresh_delay`, and as much again at random). The rest is for a busy machine.
 const SETTLE: Duration = Duration::from_millis(400);
 
 /// How long a request of Envoy is held. Envoy gives it up after 30 s (`request_timeout`).
@@ -45,16 +51,25 @@ const HELD: usize = 1024;
 /// every Envoy read the list again.
 const REMOTE_CHANGE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often a change is tried again when another replica has changed the list meanwhile.
+const ATTEMPTS: usize = 16;
+
 /// Why Envoy cannot be made to accept a host.
 #[derive(Debug, Error)]
 pub enum AdmitError {
     /// More than 256 at once, and one a second.
     #[error("site {0} has too many new certificates")]
     TooManyChanges(String),
+    /// The list cannot be shared with the other replicas.
+    #[error(transparent)]
+    Store(#[from] StoreUnavailable),
 }
 
 /// The list of pins, and the only writer to it.
 pub struct HostCertificates {
+    store: Arc<dyn TokenStore>,
+    /// The list's name in the store. Replicas with the same vCenters have the same.
+    name: String,
     state: Mutex<State>,
     secret: watch::Sender<Arc<Secret>>,
     held: Semaphore,
@@ -63,6 +78,10 @@ pub struct HostCertificates {
 
 struct State {
     pins: Pins,
+    /// Of the list in the store, empty if it has none.
+    version: String,
+    /// The last look at the store failed.
+    unavailable: bool,
     /// When Envoy will have a pin that is new.
     in_force: HashMap<Pin, Instant>,
     /// By site, when everything that it has changed would have been within [`REMOTE_CHANGE_INTERVAL`].
@@ -70,18 +89,90 @@ struct State {
 }
 
 impl HostCertificates {
-    /// A list that accepts no host yet.
-    pub fn new(metrics: Arc<Metrics>) -> Self {
+    /// A list that accepts no host yet, shared by `store` with the replicas that have the same vCenters.
+    pub fn new<'a>(
+        store: Arc<dyn TokenStore>,
+        service_hosts: impl IntoIterator<Item = &'a str>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let mut vcenters = service_hosts.into_iter().collect::<Vec<_>>();
+        vcenters.sort_unstable();
+        let vcenters = Sha256::digest(vcenters.join("\n"));
         let pins = Pins::default();
         let (secret, _) = watch::channel(Arc::new(Secret::of(&pins.accepted())));
-        let state = State { pins, in_force: HashMap::new(), paced_until: HashMap::new() };
-        Self { state: Mutex::new(state), secret, held: Semaphore::new(HELD), metrics }
+        let state = State {
+            pins,
+            version: String::new(),
+            unavailable: false,
+            in_force: HashMap::new(),
+            paced_until: HashMap::new(),
+        };
+        Self {
+            store,
+            name: format!("esxi_hosts:{}", hex::encode(&vcenters[..8])),
+            state: Mutex::new(state),
+            secret,
+            held: Semaphore::new(HELD),
+            metrics,
+        }
+    }
+
+    /// Takes over what other replicas have changed, and writes the list again if the store has lost it. Logs the first of
+    /// several failures; the list stays as it was.
+    pub async fn look(&self) {
+        let known = self.state.lock().await.version.clone();
+        let found = self.store.read_shared(&self.name, &known).await;
+        let mut state = self.state.lock().await;
+        let looked = match found {
+            // This replica has changed the list meanwhile.
+            _ if state.version != known => return,
+            Ok(found) => self.take_over(&mut state, found).await,
+            Err(error) => Err(error),
+        };
+        match looked {
+            Ok(()) => state.unavailable = false,
+            Err(error) if !state.unavailable => {
+                warn!(%error, "cannot share the certificates of ESXi hosts with other replicas");
+                state.unavailable = true;
+            }
+            Err(_) => {}
+        }
+    }
+
+    async fn take_over(
+        &self,
+        state: &mut State,
+        found: SharedText,
+    ) -> Result<(), StoreUnavailable> {
+        match found {
+            SharedText::Unchanged => {}
+            SharedText::Changed(text) => {
+                state.version = SharedText::version(&text);
+                match serde_json::from_str(&text) {
+                    Ok(pins) => self.adopt(state, pins),
+                    // Kept until the next change replaces it.
+                    Err(error) => warn!(%error, "cannot read the certificates that replicas share"),
+                }
+            }
+            SharedText::Absent => {
+                state.version = String::new();
+                let text = state.pins.to_json();
+                if self.store.replace_shared(&self.name, "", &text).await? {
+                    state.version = SharedText::version(&text);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The secret, as soon as it has another version than `known`. `None` after 20 s, at `stop`, and at once if too many
     /// wait already.
     pub async fn newer_than(&self, known: &str, stop: &CancellationToken) -> Option<Arc<Secret>> {
         let mut secret = self.secret.subscribe();
+        if secret.borrow_and_update().version != known {
+            // It may have a newer one, of another replica.
+            self.look().await;
+        }
         let now = Arc::clone(&secret.borrow_and_update());
         if now.version != known {
             return Some(now);
@@ -99,16 +190,16 @@ impl HostCertificates {
         join_all(vcenters.iter().map(|vcenter| async move {
             let service_host = vcenter.service_host();
             match vcenter.hosts().await {
-                Ok(hosts) => self.set(service_host, &hosts).await,
+                Ok(hosts) => log_failure(self.set(service_host, &hosts).await),
                 Err(error) => warn!(vcenter = service_host, %error, "cannot list hosts"),
             }
         }))
         .await;
-        self.drop_expired(SystemTime::now()).await;
+        log_failure(self.drop_expired(SystemTime::now()).await);
     }
 
     /// Replaces the pins of one vCenter by those of these hosts.
-    async fn set(&self, service_host: &str, hosts: &[Host]) {
+    async fn set(&self, service_host: &str, hosts: &[Host]) -> Result<(), StoreUnavailable> {
         let now = SystemTime::now();
         let pin = |host: &Host| match HostCertificate::of(host, now) {
             Ok(certificate) => Some((host.reference.clone(), certificate.pin())),
@@ -120,7 +211,7 @@ impl HostCertificates {
         };
         let hosts: BTreeMap<HostRef, Pin> = hosts.iter().filter_map(pin).collect();
         let mut state = self.state.lock().await;
-        self.change(&mut state, |pins| pins.set(service_host, hosts.clone()));
+        self.change(&mut state, |pins| pins.set(service_host, hosts.clone())).await
     }
 
     /// Makes Envoy accept this certificate of one host, and waits until it does.
@@ -131,7 +222,7 @@ impl HostCertificates {
         pin: Pin,
     ) -> Result<(), AdmitError> {
         let mut state = self.state.lock().await;
-        self.change(&mut state, |pins| pins.admit(service_host, host, pin));
+        self.change(&mut state, |pins| pins.admit(service_host, host, pin)).await?;
         let in_force = state.in_force.get(&pin).copied();
         drop(state);
         wait_until(in_force).await;
@@ -153,7 +244,8 @@ impl HostCertificates {
             return Err(AdmitError::TooManyChanges(site.to_owned()));
         }
         let now = unix_seconds(SystemTime::now());
-        self.change(&mut state, |pins| pins.admit_remote(site, service_host, host, pin, now));
+        self.change(&mut state, |pins| pins.admit_remote(site, service_host, host, pin, now))
+            .await?;
         let in_force = state.in_force.get(&pin).copied();
         drop(state);
         wait_until(in_force).await;
@@ -161,15 +253,33 @@ impl HostCertificates {
     }
 
     /// Drops the hosts of other sites that had no console for ten minutes.
-    async fn drop_expired(&self, now: SystemTime) {
+    async fn drop_expired(&self, now: SystemTime) -> Result<(), StoreUnavailable> {
         let mut state = self.state.lock().await;
-        self.change(&mut state, |pins| pins.drop_expired(unix_seconds(now)));
+        self.change(&mut state, |pins| pins.drop_expired(unix_seconds(now))).await
     }
 
-    fn change(&self, state: &mut State, change: impl Fn(&mut Pins)) {
-        let mut pins = state.pins.clone();
-        change(&mut pins);
-        self.adopt(state, pins);
+    /// Changes the list of all replicas.
+    async fn change(
+        &self,
+        state: &mut State,
+        change: impl Fn(&mut Pins),
+    ) -> Result<(), StoreUnavailable> {
+        for _ in 0..ATTEMPTS {
+            let mut pins = state.pins.clone();
+            change(&mut pins);
+            if pins == state.pins {
+                return Ok(());
+            }
+            let text = pins.to_json();
+            if self.store.replace_shared(&self.name, &state.version, &text).await? {
+                state.version = SharedText::version(&text);
+                self.adopt(state, pins);
+                return Ok(());
+            }
+            let found = self.store.read_shared(&self.name, &state.version).await?;
+            self.take_over(state, found).await?;
+        }
+        Err(StoreUnavailable(format!("other replicas changed the list {ATTEMPTS} times meanwhile")))
     }
 
     /// From now on Envoy is told these.
@@ -206,6 +316,12 @@ impl State {
         }
         self.paced_until.insert(site.to_owned(), paced_until);
         true
+    }
+}
+
+fn log_failure(changed: Result<(), StoreUnavailable>) {
+    if let Err(error) = changed {
+        warn!(%error, "cannot change the certificates of ESXi hosts");
     }
 }
 

@@ -91,6 +91,11 @@ impl Pins {
         self.sites.retain(|_, hosts| !hosts.is_empty());
     }
 
+    /// As replicas share them.
+    pub(super) fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("names and hashes are JSON")
+    }
+
     /// Every certificate that is accepted.
     pub(super) fn accepted(&self) -> BTreeSet<Pin> {
         let own = self.vcenters.values().flat_map(BTreeMap::values).copied();

@@ -1,11 +1,22 @@
 use super::pins::REMOTE_HOST_LIFETIME;
 use super::*;
+use crate::tokens::MemoryStore;
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
+use std::num::NonZeroUsize;
 use tokio::time::advance;
 
+fn store() -> Arc<MemoryStore> {
+    Arc::new(MemoryStore::new(NonZeroUsize::MIN))
+}
+
 fn new() -> HostCertificates {
-    HostCertificates::new(Arc::new(Metrics::new()))
+    replica(&store())
+}
+
+fn replica(store: &Arc<MemoryStore>) -> HostCertificates {
+    let store = Arc::<MemoryStore>::clone(store);
+    HostCertificates::new(store, ["vcenter-a", "vcenter-b"], Arc::new(Metrics::new()))
 }
 
 fn host(number: u32) -> Host {
@@ -26,7 +37,7 @@ fn certificate(host: &Host) -> HostCertificate {
 
 /// What Envoy is told now, whatever it knows.
 async fn secret(certificates: &HostCertificates) -> Arc<Secret> {
-    certificates.newer_than("", &CancellationToken::new()).await.unwrap()
+    certificates.newer_than("none", &CancellationToken::new()).await.unwrap()
 }
 
 /// What Envoy would accept.
@@ -52,15 +63,15 @@ async fn the_list_has_the_hosts_that_the_vcenters_have() {
     assert_eq!(accepted(&certificates).await, []);
 
     let (a, b, c) = (host(1), host(2), host(3));
-    certificates.set("vcenter-a", &[a.clone(), b.clone()]).await;
-    certificates.set("vcenter-b", std::slice::from_ref(&c)).await;
+    certificates.set("vcenter-a", &[a.clone(), b.clone()]).await.unwrap();
+    certificates.set("vcenter-b", std::slice::from_ref(&c)).await.unwrap();
     assert_eq!(accepted(&certificates).await, pins([&a, &b, &c]));
 
-    certificates.set("vcenter-a", std::slice::from_ref(&b)).await;
+    certificates.set("vcenter-a", std::slice::from_ref(&b)).await.unwrap();
     assert_eq!(accepted(&certificates).await, pins([&b, &c]), "a host that is gone");
 
     let without = Host { certificate: None, ..b };
-    certificates.set("vcenter-a", &[without]).await;
+    certificates.set("vcenter-a", &[without]).await.unwrap();
     assert_eq!(accepted(&certificates).await, pins([&c]), "nor one without a certificate");
 }
 
@@ -68,9 +79,9 @@ async fn the_list_has_the_hosts_that_the_vcenters_have() {
 async fn a_new_certificate_is_admitted_at_once_and_replaces_the_old_one() {
     let certificates = new();
     let (before, after) = (host(1), host(1));
-    certificates.set("vcenter-a", std::slice::from_ref(&before)).await;
+    certificates.set("vcenter-a", std::slice::from_ref(&before)).await.unwrap();
     let other = host(2);
-    certificates.set("vcenter-b", std::slice::from_ref(&other)).await;
+    certificates.set("vcenter-b", std::slice::from_ref(&other)).await.unwrap();
     advance(SETTLE).await;
 
     let pin = certificate(&after).pin();
@@ -100,7 +111,7 @@ async fn a_request_is_held_until_the_list_changes() {
     let held = certificates.newer_than(&known.version, &go_on);
     let change = async {
         tokio::time::sleep(Duration::from_secs(7)).await;
-        certificates.set("vcenter-a", std::slice::from_ref(&host)).await;
+        certificates.set("vcenter-a", std::slice::from_ref(&host)).await.unwrap();
     };
     let (newer, ()) = tokio::join!(held, change);
     assert_eq!(started.elapsed(), Duration::from_secs(7));
@@ -111,7 +122,8 @@ async fn a_request_is_held_until_the_list_changes() {
     let started = Instant::now();
     let held = certificates.newer_than(&newer.version, &go_on);
     let same = certificates.set("vcenter-a", std::slice::from_ref(&host));
-    let (unchanged, ()) = tokio::join!(held, same);
+    let (unchanged, same) = tokio::join!(held, same);
+    same.unwrap();
     assert!(unchanged.is_none());
     assert_eq!(started.elapsed(), HOLD);
 
@@ -126,22 +138,106 @@ async fn a_request_is_held_until_the_list_changes() {
     assert_eq!(started.elapsed(), Duration::ZERO);
 }
 
+/// Looks at the store as often as `serve` does.
+async fn look_on(replica: &HostCertificates) {
+    loop {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        replica.look().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_replica_admits_an_envoy_gets_from_another() {
+    let store = store();
+    let (one, other) = (replica(&store), replica(&store));
+    let (first, second, go_on) = (host(1), host(2), CancellationToken::new());
+    let known = secret(&other).await;
+    let held = async { other.newer_than(&known.version, &go_on).await.unwrap() };
+    let admitted = async {
+        let started = Instant::now();
+        let pin = certificate(&first).pin();
+        one.admit("vcenter-a", &first.reference, pin).await.unwrap();
+        assert!(started.elapsed() >= SETTLE);
+    };
+    let both = async { tokio::join!(held, admitted).0 };
+    let newer = tokio::select! {
+        newer = both => newer,
+        () = look_on(&other) => unreachable!("it goes on"),
+    };
+    assert_eq!(newer.version, secret(&one).await.version, "the same for both");
+    assert_eq!(accepted(&other).await, pins([&first]));
+
+    // An Envoy that has this replica's newer list already does not go back to the other's older one, which has not looked.
+    one.set("vcenter-b", std::slice::from_ref(&second)).await.unwrap();
+    let newest = secret(&one).await;
+    let started = Instant::now();
+    assert!(other.newer_than(&newest.version, &go_on).await.is_none());
+    assert_eq!(started.elapsed(), HOLD);
+}
+
+#[tokio::test(start_paused = true)]
+async fn replicas_that_change_the_list_at_once_lose_nothing() {
+    let store = store();
+    let replicas: Vec<HostCertificates> = (0..4).map(|_| replica(&store)).collect();
+    let changes = (0..40_u32).map(|number| {
+        let replica = &replicas[number as usize % replicas.len()];
+        let host = HostRef::from(format!("host-{number}"));
+        async move { replica.admit("vcenter-a", &host, pin(number)).await.unwrap() }
+    });
+    join_all(changes).await;
+    let all: Vec<Pin> = (0..40).map(pin).collect();
+    for replica in &replicas {
+        replica.look().await;
+        assert_eq!(accepted(replica).await, all);
+    }
+    // What vCenter does not have any more is gone for all.
+    replicas[0].set("vcenter-a", &[]).await.unwrap();
+    for replica in &replicas {
+        replica.look().await;
+        assert_eq!(accepted(replica).await, []);
+    }
+}
+
 #[tokio::test]
-async fn two_authorities_with_the_same_hosts_have_the_same_version() {
-    let (one, other) = (new(), new());
-    let (a, b) = (host(1), host(2));
-    one.set("vcenter-a", &[a.clone(), b.clone()]).await;
-    other.set("vcenter-b", &[b]).await;
-    assert_ne!(secret(&one).await.version, secret(&other).await.version);
-    other.set("vcenter-a", &[a]).await;
-    assert_eq!(secret(&one).await.version, secret(&other).await.version);
+async fn a_list_that_the_store_has_lost_is_written_again() {
+    let (one, own) = (new(), host(1));
+    one.set("vcenter-a", std::slice::from_ref(&own)).await.unwrap();
+    let emptied = store();
+    let one = HostCertificates { store: Arc::<MemoryStore>::clone(&emptied), ..one };
+    one.look().await;
+    assert_eq!(accepted(&one).await, pins([&own]), "Envoy goes on with it");
+    assert_eq!(accepted(&replica(&emptied)).await, pins([&own]));
+}
+
+/// Another site may use the same store.
+#[tokio::test]
+async fn replicas_with_other_vcenters_have_a_list_of_their_own() {
+    let store = store();
+    let (one, own) = (replica(&store), host(1));
+    one.set("vcenter-a", std::slice::from_ref(&own)).await.unwrap();
+    let other = Arc::<MemoryStore>::clone(&store);
+    let other = HostCertificates::new(other, ["vcenter-c"], Arc::new(Metrics::new()));
+    assert_eq!(accepted(&other).await, []);
+    let same = HostCertificates::new(store, ["vcenter-b", "vcenter-a"], Arc::new(Metrics::new()));
+    assert_eq!(accepted(&same).await, pins([&own]));
+}
+
+#[tokio::test]
+async fn a_list_that_cannot_be_read_accepts_nothing_new_and_is_replaced_by_the_next_change() {
+    let (store, own) = (store(), host(1));
+    let one = replica(&store);
+    assert!(store.replace_shared(&one.name, "", "[]]").await.unwrap());
+    one.look().await;
+    assert_eq!(accepted(&one).await, []);
+    one.set("vcenter-a", std::slice::from_ref(&own)).await.unwrap();
+    assert_eq!(accepted(&replica(&store)).await, pins([&own]));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_host_of_another_site_is_accepted_while_consoles_are_opened_there() {
     let certificates = new();
     let (own, used, unused) = (host(1), host(2), host(3));
-    certificates.set("vcenter-a", std::slice::from_ref(&own)).await;
+    certificates.set("vcenter-a", std::slice::from_ref(&own)).await.unwrap();
     let admit = async |host: &Host| {
         let pin = certificate(host).pin();
         certificates.admit_remote("b", "vcenter-b", &host.reference, pin).await.unwrap();
@@ -150,18 +246,19 @@ async fn a_host_of_another_site_is_accepted_while_consoles_are_opened_there() {
     admit(&unused).await;
     assert_eq!(accepted(&certificates).await, pins([&own, &used, &unused]));
 
-    certificates.drop_expired(SystemTime::now() + REMOTE_HOST_LIFETIME).await;
+    certificates.drop_expired(SystemTime::now() + REMOTE_HOST_LIFETIME).await.unwrap();
     assert_eq!(accepted(&certificates).await, pins([&own, &used, &unused]));
     let later = SystemTime::now() + REMOTE_HOST_LIFETIME * 3 / 2;
     let mut state = certificates.state.lock().await;
     let pin = certificate(&used).pin();
-    certificates.change(&mut state, |pins| {
+    let used_again = certificates.change(&mut state, |pins| {
         pins.admit_remote("b", "vcenter-b", &used.reference, pin, unix_seconds(later));
     });
+    used_again.await.unwrap();
     drop(state);
-    certificates.drop_expired(SystemTime::now() + REMOTE_HOST_LIFETIME * 2).await;
+    certificates.drop_expired(SystemTime::now() + REMOTE_HOST_LIFETIME * 2).await.unwrap();
     assert_eq!(accepted(&certificates).await, pins([&own, &used]));
-    certificates.drop_expired(later + REMOTE_HOST_LIFETIME * 2).await;
+    certificates.drop_expired(later + REMOTE_HOST_LIFETIME * 2).await.unwrap();
     assert_eq!(accepted(&certificates).await, pins([&own]));
 }
 
@@ -175,7 +272,7 @@ fn pin(number: u32) -> Pin {
 async fn a_site_s_hosts_are_bounded_and_displace_nobody_else_s() {
     let certificates = new();
     let (own, neighbour) = (host(1), host(2));
-    certificates.set("vcenter-a", std::slice::from_ref(&own)).await;
+    certificates.set("vcenter-a", std::slice::from_ref(&own)).await.unwrap();
     let neighbour_pin = certificate(&neighbour).pin();
     certificates.admit_remote("c", "vcenter-c", &neighbour.reference, neighbour_pin).await.unwrap();
     let admit = async |number: u32| {

@@ -12,7 +12,7 @@ use crate::sites::Sites;
 use crate::telemetry::Metrics;
 use crate::throttle::{Throttle, ThrottleConfig};
 use crate::tls::Trust;
-use crate::tokens::{MemoryStore, TokenLimits};
+use crate::tokens::{MemoryStore, TokenLimits, TokenStore};
 use crate::vcenter::console_settings::ConsoleSettings;
 use crate::vcenter::vcenters::{VcenterEntry, Vcenters};
 use crate::vcenter::{Endpoint, Vcenter};
@@ -70,14 +70,15 @@ fn build(roles: &[&str], project: Option<&str>, pins_hosts: bool) -> Arc<App> {
         single_use: false,
         allowed_targets: AllowedTargets::default(),
     };
-    let store = Box::new(MemoryStore::new(NonZeroUsize::MIN));
+    let store: Arc<dyn TokenStore> = Arc::new(MemoryStore::new(NonZeroUsize::MIN));
     let consoles = Consoles::new(
         policy,
         Vcenters::new(vec![VcenterEntry::new(vcenter.unwrap(), hypervisors)]),
         Sites::default(),
-        store,
+        Arc::clone(&store),
         TokenLimits { per_caller: NonZeroUsize::MIN, per_project: NonZeroUsize::MIN },
-        pins_hosts.then(|| Arc::new(HostCertificates::new(Arc::clone(&metrics)))),
+        pins_hosts
+            .then(|| Arc::new(HostCertificates::new(store, ["vcenter-a"], Arc::clone(&metrics)))),
     );
     let sha256 = Sha256::digest(API_TOKEN).into();
     let admin = || Roles::from_iter(["admin"]);

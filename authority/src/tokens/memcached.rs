@@ -6,6 +6,8 @@
 //! | `vncgate:instance:UUID` | hashes of the machine's tokens, a line each, oldest first |
 //! | `vncgate:caller:SHA256` | how many of the caller's tokens expire when: `UNIX-SECONDS COUNT`, a line each |
 //! | `vncgate:project:SHA256` | the same for a project |
+//! | `vncgate:shared:NAME` | the version of a text that replicas share |
+//! | `vncgate:shared:NAME:VERSION` | the text |
 //!
 //! A token is good while its record exists *and* its machine's list names it. memcached changes one key at a
 //! time and evicts at will. With this rule, one deletion revokes all tokens of a machine, and no interrupted
@@ -24,8 +26,8 @@ mod failure;
 use super::record::Record;
 use super::remote::{Exchanged, Remote, Server};
 use super::store::{
-    LimitReached, PutError, StoreUnavailable, TOKENS_PER_INSTANCE, TokenLimits, TokenStore,
-    dropped_for,
+    LimitReached, PutError, SHARED_TEXT_LIFETIME, SharedText, StoreUnavailable,
+    TOKENS_PER_INSTANCE, TokenLimits, TokenStore, dropped_for,
 };
 use super::token::TokenHash;
 use crate::telemetry::Metrics;
@@ -40,6 +42,7 @@ use uuid::Uuid;
 
 const TOKEN_KEYS: &str = "vncgate:token:";
 const INSTANCE_KEYS: &str = "vncgate:instance:";
+const SHARED_KEYS: &str = "vncgate:shared:";
 
 /// In how many parts the records of a machine's tokens are read, each part within the limit of a call's responses. A
 /// record of a caller with hundreds of folders takes tens of kilobytes, and those of a machine together must not keep it
@@ -140,6 +143,27 @@ impl TokenStore for MemcachedStore {
             (client, revoked)
         };
         self.run("revoke", exchange).await
+    }
+
+    async fn read_shared(&self, name: &str, known: &str) -> Result<SharedText, StoreUnavailable> {
+        let exchange = move |mut client| async move {
+            let read = read_shared(&mut client, name, known).await;
+            (client, read)
+        };
+        self.run("read_shared", exchange).await
+    }
+
+    async fn replace_shared(
+        &self,
+        name: &str,
+        known: &str,
+        text: &str,
+    ) -> Result<bool, StoreUnavailable> {
+        let exchange = move |mut client| async move {
+            let replaced = replace_shared(&mut client, name, known, text).await;
+            (client, replaced)
+        };
+        self.run("replace_shared", exchange).await
     }
 
     async fn ping(&self) -> Result<(), StoreUnavailable> {
@@ -252,6 +276,52 @@ async fn revoke(client: &mut Connection, instance: Uuid) -> Result<usize, Failur
         }
     }
     Err(Failure::Contended)
+}
+
+/// Most reads find nothing new, so that the version has a key of its own. A text whose version is there without it has been
+/// evicted, and is as good as absent.
+async fn read_shared(
+    client: &mut Connection,
+    name: &str,
+    known: &str,
+) -> Result<SharedText, Failure> {
+    let key = format!("{SHARED_KEYS}{name}");
+    let Some(item) = client.get(&key).await? else { return Ok(SharedText::Absent) };
+    let version = str::from_utf8(&item.value).map_err(|_| Failure::Foreign)?;
+    if version == known {
+        return Ok(SharedText::Unchanged);
+    }
+    let Some(item) = client.get(&format!("{key}:{version}")).await? else {
+        return Ok(SharedText::Absent);
+    };
+    let text = String::from_utf8(item.value).map_err(|_| Failure::Foreign)?;
+    Ok(SharedText::Changed(text))
+}
+
+/// The text comes first, under a key of its own; the version decides which of several writers it is.
+async fn replace_shared(
+    client: &mut Connection,
+    name: &str,
+    known: &str,
+    text: &str,
+) -> Result<bool, Failure> {
+    let key = format!("{SHARED_KEYS}{name}");
+    let item = client.get(&key).await?;
+    let condition = match &item {
+        None if known.is_empty() => Condition::Absent,
+        Some(item) if item.value == known.as_bytes() => Condition::Unchanged(item.cas),
+        Some(item) if known.is_empty() => {
+            let version = str::from_utf8(&item.value).map_err(|_| Failure::Foreign)?;
+            if client.get(&format!("{key}:{version}")).await?.is_some() {
+                return Ok(false);
+            }
+            Condition::Unchanged(item.cas)
+        }
+        _ => return Ok(false),
+    };
+    let (version, seconds) = (SharedText::version(text), whole_seconds(SHARED_TEXT_LIFETIME));
+    client.set(&format!("{key}:{version}"), text, Condition::None, seconds).await?;
+    Ok(client.set(&key, &version, condition, seconds).await?)
 }
 
 struct Found {

@@ -2,8 +2,8 @@
 
 use super::record::Record;
 use super::store::{
-    Limit, LimitReached, PutError, StoreUnavailable, TOKENS_PER_INSTANCE, TokenLimits, TokenStore,
-    dropped_for,
+    Limit, LimitReached, PutError, SharedText, StoreUnavailable, TOKENS_PER_INSTANCE, TokenLimits,
+    TokenStore, dropped_for,
 };
 use super::token::TokenHash;
 use async_trait::async_trait;
@@ -18,12 +18,14 @@ use uuid::Uuid;
 /// A bounded store. When it is full of live tokens, it takes no more.
 pub struct MemoryStore {
     tokens: Mutex<Tokens>,
+    /// With their versions. There are no replicas to share them with, so they need not expire.
+    shared: Mutex<HashMap<String, (String, String)>>,
 }
 
 impl MemoryStore {
     /// An empty store for at most `capacity` tokens.
     pub fn new(capacity: NonZeroUsize) -> Self {
-        Self { tokens: Mutex::new(Tokens::new(capacity)) }
+        Self { tokens: Mutex::new(Tokens::new(capacity)), shared: Mutex::default() }
     }
 
     fn tokens(&self) -> MutexGuard<'_, Tokens> {
@@ -68,6 +70,29 @@ impl TokenStore for MemoryStore {
             tokens.remove(token);
         }
         Ok(own.len())
+    }
+
+    async fn read_shared(&self, name: &str, known: &str) -> Result<SharedText, StoreUnavailable> {
+        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(match shared.get(name) {
+            None => SharedText::Absent,
+            Some((version, _)) if version == known => SharedText::Unchanged,
+            Some((_, text)) => SharedText::Changed(text.clone()),
+        })
+    }
+
+    async fn replace_shared(
+        &self,
+        name: &str,
+        known: &str,
+        text: &str,
+    ) -> Result<bool, StoreUnavailable> {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let unchanged = shared.get(name).map_or("", |(version, _)| version) == known;
+        if unchanged {
+            shared.insert(name.to_owned(), (SharedText::version(text), text.to_owned()));
+        }
+        Ok(unchanged)
     }
 
     async fn ping(&self) -> Result<(), StoreUnavailable> {

@@ -2,7 +2,7 @@
 //!
 //! A [`TokenStore`] is in this process's memory, or in memcached or Redis for several replicas and sites. The stores
 //! differ in who shares them and in what a restart loses; callers see no other difference. One set of tests runs on all
-//! three.
+//! three. A store also keeps a text that replicas share: [`crate::host_certificates`] has one.
 
 mod memcached;
 mod memory;
@@ -17,6 +17,7 @@ pub use memory::MemoryStore;
 pub use record::Record;
 pub use redis::{RedisServer, RedisStore};
 pub use store::{
-    Limit, LimitReached, PutError, StoreUnavailable, TOKENS_PER_INSTANCE, TokenLimits, TokenStore,
+    Limit, LimitReached, PutError, SHARED_TEXT_LIFETIME, SharedText, StoreUnavailable,
+    TOKENS_PER_INSTANCE, TokenLimits, TokenStore,
 };
 pub use token::{Token, TokenHash};

@@ -6,6 +6,7 @@
 //! | `vncgate:instance:UUID` | list | hashes of the machine's tokens, oldest first |
 //! | `vncgate:caller:NAME` | sorted set | hashes of the caller's tokens, by the millisecond in which they expire |
 //! | `vncgate:project:ID` | sorted set | the same for a project |
+//! | `vncgate:shared:NAME` | hash | a text that replicas share, and its version |
 //!
 //! A token is good while its record exists *and* its machine's list names it, so that removing a list, by
 //! revocation or eviction, invalidates its tokens. Each method is one script: Redis runs scripts one at a time,
@@ -22,7 +23,8 @@ pub use connection::RedisServer;
 use super::record::Record;
 use super::remote::{Remote, Server};
 use super::store::{
-    Limit, LimitReached, PutError, StoreUnavailable, TOKENS_PER_INSTANCE, TokenLimits, TokenStore,
+    Limit, LimitReached, PutError, SHARED_TEXT_LIFETIME, SharedText, StoreUnavailable,
+    TOKENS_PER_INSTANCE, TokenLimits, TokenStore,
 };
 use super::token::TokenHash;
 use crate::telemetry::Metrics;
@@ -36,6 +38,7 @@ use uuid::Uuid;
 
 const TOKEN_KEYS: &str = "vncgate:token:";
 const INSTANCE_KEYS: &str = "vncgate:instance:";
+const SHARED_KEYS: &str = "vncgate:shared:";
 
 /// Written to find out whether Redis can be written to.
 const PROBE_KEY: &str = "vncgate:probe";
@@ -150,6 +153,20 @@ end
 redis.call('DEL', KEYS[1])
 return revoked";
 
+/// Returns nothing if there is no text, its version if the caller knows it, else version and text.
+const READ_SHARED: &str = r"
+local version = redis.call('HGET', KEYS[1], 'version')
+if not version then return {} end
+if version == ARGV[1] then return {version} end
+return {version, redis.call('HGET', KEYS[1], 'text')}";
+
+/// Returns whether the text still had the version that the caller knows, and was replaced.
+const REPLACE_SHARED: &str = r"
+if (redis.call('HGET', KEYS[1], 'version') or '') ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'version', ARGV[2], 'text', ARGV[3])
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+return 1";
+
 /// Fails as well for an account that may not run scripts, and where nothing can be written: on a replica, with a full
 /// memory, or on a primary that has lost its replicas or its disk.
 const PING: &str = "return redis.call('SET', KEYS[1], '', 'PX', 1000)";
@@ -162,6 +179,8 @@ pub struct RedisStore {
     take: Script,
     list: Script,
     revoke: Script,
+    read_shared: Script,
+    replace_shared: Script,
     ping: Script,
 }
 
@@ -175,6 +194,8 @@ impl RedisStore {
             take: Script::new(&format!("{PRELUDE}{TAKE}")),
             list: Script::new(LIST),
             revoke: Script::new(&format!("{PRELUDE}{REVOKE}")),
+            read_shared: Script::new(READ_SHARED),
+            replace_shared: Script::new(REPLACE_SHARED),
             ping: Script::new(PING),
         }
     }
@@ -267,6 +288,28 @@ impl TokenStore for RedisStore {
         let mut script = self.revoke.key(instance_key(instance));
         script.arg(TOKEN_KEYS);
         self.run("revoke", &script).await
+    }
+
+    async fn read_shared(&self, name: &str, known: &str) -> Result<SharedText, StoreUnavailable> {
+        let mut script = self.read_shared.key(format!("{SHARED_KEYS}{name}"));
+        let found: Vec<String> = self.run("read_shared", script.arg(known)).await?;
+        Ok(match <[String; 2]>::try_from(found) {
+            Ok([_, text]) => SharedText::Changed(text),
+            Err(found) if found.is_empty() => SharedText::Absent,
+            Err(_) => SharedText::Unchanged,
+        })
+    }
+
+    async fn replace_shared(
+        &self,
+        name: &str,
+        known: &str,
+        text: &str,
+    ) -> Result<bool, StoreUnavailable> {
+        let mut script = self.replace_shared.key(format!("{SHARED_KEYS}{name}"));
+        script.arg(known).arg(SharedText::version(text)).arg(text);
+        script.arg(SHARED_TEXT_LIFETIME.as_millis().to_string());
+        self.run("replace_shared", &script).await
     }
 
     async fn ping(&self) -> Result<(), StoreUnavailable> {

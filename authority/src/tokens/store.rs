@@ -4,6 +4,7 @@ use super::record::Record;
 use super::token::TokenHash;
 use crate::text::printable;
 use async_trait::async_trait;
+use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -35,6 +36,27 @@ pub struct TokenLimits {
     /// Live tokens that were issued in one project ([`Record::project`]).
     pub per_project: NonZeroUsize,
 }
+
+/// What a store answers for a text that replicas share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SharedText {
+    /// It still has the version that the caller knows.
+    Unchanged,
+    /// There is none: none was stored within [`SHARED_TEXT_LIFETIME`], or the store has lost it.
+    Absent,
+    /// It has another version.
+    Changed(String),
+}
+
+impl SharedText {
+    /// The version of a text: the same for the same text.
+    pub fn version(text: &str) -> String {
+        hex::encode(Sha256::digest(text))
+    }
+}
+
+/// How long a shared text is kept after it was stored. It bounds what earlier versions take.
+pub const SHARED_TEXT_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
 /// Whose live tokens are too many for another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +145,18 @@ pub trait TokenStore: Send + Sync {
     /// Removes every token that was issued for a machine before the call, and returns how many of them
     /// were unexpired.
     async fn revoke(&self, instance: Uuid) -> Result<usize, StoreUnavailable>;
+
+    /// Reads the text that replicas share under `name`, unless it has the version `known`.
+    async fn read_shared(&self, name: &str, known: &str) -> Result<SharedText, StoreUnavailable>;
+
+    /// Replaces the text that replicas share under `name`, and keeps it for [`SHARED_TEXT_LIFETIME`]. Returns `false` if
+    /// it has another version than `known` by now; an absent one has the empty version.
+    async fn replace_shared(
+        &self,
+        name: &str,
+        known: &str,
+        text: &str,
+    ) -> Result<bool, StoreUnavailable>;
 
     /// Checks that the store answers.
     async fn ping(&self) -> Result<(), StoreUnavailable>;

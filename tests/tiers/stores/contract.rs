@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::sleep;
 use uuid::Uuid;
 use vncgate_authority::tokens::{
-    Limit, LimitReached, PutError, Record, TOKENS_PER_INSTANCE, TokenLimits, TokenStore,
+    Limit, LimitReached, PutError, Record, SharedText, TOKENS_PER_INSTANCE, TokenLimits, TokenStore,
 };
 use vncgate_authority::vcenter::scope::{Container, ContainerKind, Locator};
 
@@ -43,6 +43,8 @@ on_every_store! {
     a_machine_s_list_lives_as_long_as_its_last_token
     one_tenant_s_tokens_push_out_no_other_tenant_s
     one_caller_s_tokens_for_a_machine_push_out_no_other_caller_s
+    a_shared_text_is_replaced_by_one_who_knows_it
+    of_many_who_replace_a_shared_text_one_does
     it_answers
 }
 
@@ -264,4 +266,47 @@ async fn one_caller_s_tokens_for_a_machine_push_out_no_other_caller_s(
 async fn it_answers(Replicas { one, other }: Replicas) {
     one.ping().await.unwrap();
     other.ping().await.unwrap();
+}
+
+async fn a_shared_text_is_replaced_by_one_who_knows_it(Replicas { one, other }: Replicas) {
+    let name = Uuid::new_v4().to_string();
+    assert_eq!(one.read_shared(&name, "").await.expect("an answer"), SharedText::Absent);
+    assert!(!one.replace_shared(&name, "x", "a").await.expect("an answer"), "there is no x");
+    let (first, second) = ("{\"ü\": \"\r\n\"}", "b".repeat(500_000));
+    assert!(one.replace_shared(&name, "", first).await.expect("an answer"));
+    assert!(!other.replace_shared(&name, "", "c").await.expect("an answer"), "there is one");
+
+    let read = other.read_shared(&name, "").await.expect("an answer");
+    assert_eq!(read, SharedText::Changed(first.to_owned()));
+    let version = SharedText::version(first);
+    let read = other.read_shared(&name, &version).await.expect("an answer");
+    assert_eq!(read, SharedText::Unchanged);
+
+    assert!(other.replace_shared(&name, &version, &second).await.expect("an answer"));
+    assert!(!one.replace_shared(&name, &version, first).await.expect("an answer"), "too late");
+    let read = one.read_shared(&name, &version).await.expect("an answer");
+    assert_eq!(read, SharedText::Changed(second));
+    let other_name = one.read_shared(&format!("{name}x"), "").await.expect("an answer");
+    assert_eq!(other_name, SharedText::Absent);
+}
+
+async fn of_many_who_replace_a_shared_text_one_does(Replicas { one, other }: Replicas) {
+    let name = Uuid::new_v4().to_string();
+    let mut known = String::new();
+    for round in 0..5 {
+        let texts: Vec<String> = (0..20).map(|writer| format!("{round} {writer}")).collect();
+        let writes = texts.iter().enumerate().map(|(writer, text)| {
+            let store = if writer % 2 == 0 { &one } else { &other };
+            store.replace_shared(&name, &known, text)
+        });
+        let writes = join_all(writes).await;
+        let mut winners = Vec::new();
+        for (text, replaced) in texts.iter().zip(writes) {
+            winners.extend(replaced.expect("an answer").then_some(text));
+        }
+        let [winner] = winners[..] else { panic!("{winners:?}") };
+        let read = one.read_shared(&name, &known).await.expect("an answer");
+        assert_eq!(read, SharedText::Changed(winner.clone()));
+        known = SharedText::version(winner);
+    }
 }
