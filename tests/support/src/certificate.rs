@@ -3,11 +3,13 @@
 
 use crate::process::Run;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use reqwest::ClientBuilder;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig, WantsVerifier};
 use sha2::{Digest, Sha256};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -101,6 +103,13 @@ impl Ca {
         http_client(self.roots())
     }
 
+    /// An HTTP client that trusts this CA alone, and finds these names at `address`.
+    pub fn http_client_of(&self, names: &[&str], address: SocketAddr) -> reqwest::Client {
+        let builder = http_client_builder(self.roots());
+        let known = |builder: ClientBuilder, name: &&str| builder.resolve(name, address);
+        names.iter().fold(builder, known).build().expect("build an HTTP client")
+    }
+
     fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         let certificate = CertificateDer::from_pem_slice(self.pem.as_bytes()).expect("our own PEM");
@@ -150,13 +159,15 @@ pub fn plain_http_client() -> reqwest::Client {
 /// It shows what the parts answer: it follows no redirects and knows no proxies. It keeps no idle
 /// connections either: each test has a runtime of its own, and a client may outlive several.
 fn http_client(roots: RootCertStore) -> reqwest::Client {
+    http_client_builder(roots).build().expect("build an HTTP client")
+}
+
+fn http_client_builder(roots: RootCertStore) -> ClientBuilder {
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls_client(roots))
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .pool_max_idle_per_host(0)
-        .build()
-        .expect("build an HTTP client")
 }
 
 fn tls_client(roots: RootCertStore) -> ClientConfig {

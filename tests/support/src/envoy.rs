@@ -14,6 +14,15 @@ use std::process::Command;
 /// The version that the configuration is shipped for; `ENVOY_VERSION` in the environment overrides it.
 pub const SHIPPED_VERSION: &str = "1.40.0";
 
+/// The shipped configuration of an Envoy for consoles alone.
+const CONFIGURATION: &str = "envoy.yaml";
+
+/// The shipped configuration of an Envoy with another application.
+const SHARED_CONFIGURATION: &str = "envoy-shared.yaml";
+
+/// The consoles' name in the shipped configurations.
+pub const CONSOLES: &str = "consoles.example.com";
+
 /// A running Envoy.
 #[derive(Debug)]
 pub struct Envoy {
@@ -54,8 +63,43 @@ impl Envoy {
         settings: &Settings<'_>,
         workers: usize,
     ) -> Self {
+        // Several run side by side, and none is ever restarted hot.
+        let arguments = ["--disable-hot-restart", "--concurrency", &workers.to_string()];
+        Self::launch(run, ca, CONFIGURATION, settings, &arguments).await
+    }
+
+    /// Starts one with the shipped configuration that has another application too.
+    pub async fn start_shared(run: &Run, ca: &Ca, settings: &Settings<'_>) -> Self {
+        let arguments = ["--disable-hot-restart", "--concurrency", &WORKERS.to_string()];
+        Self::launch(run, ca, SHARED_CONFIGURATION, settings, &arguments).await
+    }
+
+    /// Starts one that can be restarted hot, as `epoch` 0, or that takes over from the one of the epoch before.
+    pub async fn start_epoch(
+        run: &Run,
+        ca: &Ca,
+        settings: &Settings<'_>,
+        epoch: u32,
+        arguments: &[&str],
+    ) -> Self {
+        // What ties the two together: no other test process on this machine has this id.
+        let base_id = std::process::id().to_string();
+        let (epoch, workers) = (epoch.to_string(), WORKERS.to_string());
+        let own = ["--base-id", &base_id, "--restart-epoch", &epoch, "--concurrency", &workers];
+        let arguments = [&own, arguments].concat();
+        Self::launch(run, ca, CONFIGURATION, settings, &arguments).await
+    }
+
+    async fn launch(
+        run: &Run,
+        ca: &Ca,
+        file: &str,
+        settings: &Settings<'_>,
+        arguments: &[&str],
+    ) -> Self {
         let admin = free_address();
-        let config = run.write("envoy.yaml", config(ca, settings, admin));
+        let config =
+            run.write(&format!("envoy-{}.yaml", admin.port()), config(file, ca, settings, admin));
         let version = std::env::var("ENVOY_VERSION").unwrap_or_else(|_| SHIPPED_VERSION.to_owned());
         let binary = cached(
             &format!("envoy/{version}/envoy/_bin/envoy"),
@@ -65,12 +109,10 @@ impl Envoy {
         command
             .arg("--config-path")
             .arg(config)
-            // Several run side by side, and none is ever restarted hot.
-            .arg("--disable-hot-restart")
             // The access log is what tests wait for; the default is ten seconds.
             .args(["--file-flush-interval-msec", "100"])
-            .args(["--concurrency", &workers.to_string()])
-            .args(["--log-level", "warning", "--component-log-level", "wasm:info"]);
+            .args(["--log-level", "warning", "--component-log-level", "wasm:info"])
+            .args(arguments);
         let mut process = Process::start(run, "envoy", &command);
         let http = ca.http_client();
         let ready = format!("http://{admin}/ready");
@@ -95,6 +137,11 @@ impl Envoy {
     /// The CA that signed its certificate.
     pub fn ca(&self) -> &Ca {
         &self.ca
+    }
+
+    /// The same gateway for browsers that have this name of it.
+    pub fn named(&self, name: &str) -> Frontend {
+        Frontend { name: Some(name.to_owned()), ..self.into() }
     }
 
     /// A WebSocket upgrade without any token.
@@ -171,6 +218,13 @@ impl Envoy {
             .collect()
     }
 
+    /// Has its admin interface do something.
+    pub async fn admin(&self, path: &str) {
+        let url = format!("http://{}{path}", self.admin);
+        let answer = self.http.post(url).send().await.expect("Envoy's admin answers");
+        assert!(answer.status().is_success(), "{path}: {}", answer.status());
+    }
+
     /// The value of one counter or gauge; 0 when Envoy has not made it yet.
     pub async fn stat(&self, name: &str) -> u64 {
         let stats = self.stats(&format!("^{}$", name.replace('.', "\\."))).await;
@@ -203,20 +257,20 @@ impl From<&Envoy> for Frontend {
 
 /// For [`Settings::changes`]: verify ESXi hosts by this `validation_context` and not by what the authority tells.
 pub fn esxi_hosts_by(validation_context: &Value) -> (String, String) {
-    let shipped = shipped();
+    let shipped = shipped(CONFIGURATION);
     let sds =
         shipped.find("validation_context_sds_secret_config:").expect("the secret, at the end");
     (shipped[sds..].to_owned(), format!("validation_context: {validation_context}\n"))
 }
 
-fn shipped() -> String {
-    let shipped = workspace::checkout().join("envoy-config/static/envoy.yaml");
-    std::fs::read_to_string(shipped).expect("read the shipped envoy.yaml")
+fn shipped(file: &str) -> String {
+    let shipped = workspace::checkout().join("envoy-config/static").join(file);
+    std::fs::read_to_string(shipped).expect("read the shipped configuration")
 }
 
-/// The shipped configuration with this machine's addresses and files.
-fn config(ca: &Ca, settings: &Settings, admin: SocketAddr) -> String {
-    let identity = ca.issue("envoy");
+/// A shipped configuration with this machine's addresses and files.
+fn config(file: &str, ca: &Ca, settings: &Settings, admin: SocketAddr) -> String {
+    let identity = ca.issue_for("envoy", &["localhost", "127.0.0.1", "::1", CONSOLES]);
     let endpoint =
         |address: SocketAddr| format!("address: {}, port_value: {}", address.ip(), address.port());
     let mut table = vec![
@@ -229,5 +283,5 @@ fn config(ca: &Ca, settings: &Settings, admin: SocketAddr) -> String {
         ("/etc/envoy/vncgate_filter.wasm", workspace::filter().display().to_string()),
     ];
     table.extend_from_slice(settings.changes);
-    substitute(&shipped(), &table)
+    substitute(&shipped(file), &table)
 }

@@ -40,6 +40,12 @@ impl Http2 {
         Self { requests, authority }
     }
 
+    /// From now on asks for this host, as browsers do on a connection whose certificate is for it too.
+    pub fn for_host(mut self, authority: &str) -> Self {
+        authority.clone_into(&mut self.authority);
+        self
+    }
+
     /// Sends a request whose body has no end. Returns status and body of an answer that is no tunnel.
     ///
     /// # Errors

@@ -15,6 +15,7 @@
 //!   [`keystone`]: who knows them, in an OpenStack;
 //! - [`envoy`]: a real Envoy with the shipped `envoy-config/static/envoy.yaml` and the built filter;
 //!   [`listener`]: more listeners of it;
+//! - [`application`]: another application behind the same Envoy;
 //! - [`gateway`]: all of these, wired together;
 //! - [`websocket`]: browsers, well-behaved and not, over HTTP/1.1; [`http2`]: the same over HTTP/2;
 //!   [`session`]: what tests send and receive once a console is open; [`wire`]: the connections of load.
@@ -30,6 +31,7 @@
 //! installs it. Nothing here connects to anything but `127.0.0.0/8`.
 
 pub mod answer;
+pub mod application;
 pub mod authority;
 pub mod browser;
 pub mod certificate;

@@ -5,10 +5,12 @@
 //! - [`configuration`]: docs/configuration.md has every key of authority and filter, with default and range;
 //! - [`errors`]: docs/errors.md has every refusal and close code, with its status;
 //! - [`log_lines`]: docs/operations.md has the log lines that tell who opened what, with their fields;
-//! - [`architecture`]: docs/architecture.md has the budget of a session.
+//! - [`architecture`]: docs/architecture.md has the budget of a session;
+//! - [`envoy_configuration`]: the shipped Envoy files against each other.
 
 mod architecture;
 mod configuration;
+mod envoy_configuration;
 mod errors;
 mod log_lines;
 mod pages;

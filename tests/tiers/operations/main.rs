@@ -4,6 +4,8 @@
 //! | module | what it tells |
 //! |---|---|
 //! | `replicas` | two authorities behind one Envoy, one of them killed |
+//! | `shared_listener` | vncgate and another application in an Envoy, each with a filter chain of its own |
+//! | `shared_manager` | vncgate and another application in one connection manager |
 //!
 //! Real parts: Envoy with the shipped configurations, the built authority, memcached, Redis, nginx. vCenter is govmomi's
 //! simulator.
@@ -14,4 +16,7 @@
 
 mod who;
 
+mod beside;
 mod replicas;
+mod shared_listener;
+mod shared_manager;
