@@ -20,3 +20,5 @@ mod beside;
 mod replicas;
 mod shared_listener;
 mod shared_manager;
+
+mod host_certificates;
