@@ -12,7 +12,9 @@ use sha2::{Digest, Sha256};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use thiserror::Error;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// The SHA-256 of a certificate's DER encoding, as browsers and `openssl x509 -fingerprint` show it.
 pub type Thumbprint = [u8; 32];
@@ -105,6 +107,13 @@ impl PartialEq for LoadedTrust {
 fn client_builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, rustls::Error> {
     ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
+}
+
+/// When a certificate in DER expires (`notAfter`). `None` if it cannot be read.
+pub fn expiry(certificate: &[u8]) -> Option<SystemTime> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    let seconds = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
+    UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }
 
 fn system_roots() -> Result<RootCertStore, TrustError> {

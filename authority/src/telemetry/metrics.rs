@@ -1,11 +1,13 @@
 //! Metrics for Prometheus.
 
+use super::process::ProcessCollector;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -28,6 +30,9 @@ pub struct Metrics {
     throttled_clients: Counter,
     vcenter_calls: Family<VcenterLabels, Counter>,
     vcenter_seconds: Family<VcenterSecondsLabels, Histogram>,
+    vcenter_up: Family<VcenterNameLabels, Gauge>,
+    vcenter_read: Family<VcenterNameLabels, Gauge>,
+    certificate_expiry: Family<CertificateLabels, Gauge>,
     store_calls: Family<StoreLabels, Counter>,
     store_seconds: Family<StoreSecondsLabels, Histogram>,
     site_calls: Family<SiteLabels, Counter>,
@@ -42,7 +47,11 @@ pub struct Metrics {
 impl Metrics {
     /// Creates every metric, with each count at zero.
     pub fn new() -> Self {
-        let mut registry = Registry::with_prefix("vncgate");
+        let mut whole = Registry::default();
+        whole.register_collector(Box::new(ProcessCollector));
+        let registry = whole.sub_registry_with_prefix("vncgate");
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The running version", build);
         let issues = Family::default();
         registry.register("console_requests", "Requests for a console URL", issues.clone());
         let checks = Family::default();
@@ -81,6 +90,26 @@ impl Metrics {
             "Time of a SOAP call",
             Unit::Seconds,
             vcenter_seconds.clone(),
+        );
+        let vcenter_up = Family::default();
+        registry.register(
+            "vcenter_up",
+            "Whether vCenter answered the last call and did not refuse the login",
+            vcenter_up.clone(),
+        );
+        let vcenter_read = Family::default();
+        registry.register_with_unit(
+            "vcenter_last_read_timestamp",
+            "Unix time of the last call that vCenter answered with a result",
+            Unit::Seconds,
+            vcenter_read.clone(),
+        );
+        let certificate_expiry = Family::default();
+        registry.register_with_unit(
+            "certificate_expiry_timestamp",
+            "Unix time at which a certificate that was shown to the authority expires",
+            Unit::Seconds,
+            certificate_expiry.clone(),
         );
         let store_calls = Family::default();
         registry.register("store_calls", "Calls to the token store", store_calls.clone());
@@ -128,7 +157,7 @@ impl Metrics {
             discovery_requests_held.clone(),
         );
         Self {
-            registry,
+            registry: whole,
             issues,
             checks,
             check_seconds,
@@ -137,6 +166,9 @@ impl Metrics {
             throttled_clients,
             vcenter_calls,
             vcenter_seconds,
+            vcenter_up,
+            vcenter_read,
+            certificate_expiry,
             store_calls,
             store_seconds,
             site_calls,
@@ -190,6 +222,27 @@ impl Metrics {
         self.vcenter_calls.get_or_create(&labels).inc();
         let labels = VcenterSecondsLabels { vcenter, method };
         self.vcenter_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// Records that vCenter answered a call with a result, or that it refused one.
+    pub fn vcenter_answered(&self, vcenter: &str, with_result: bool) {
+        let labels = VcenterNameLabels { vcenter: vcenter.to_owned() };
+        self.vcenter_up.get_or_create(&labels).set(1);
+        if with_result {
+            self.vcenter_read.get_or_create(&labels).set(unix_seconds(SystemTime::now()));
+        }
+    }
+
+    /// Records that vCenter did not answer, or refused the login.
+    pub fn vcenter_down(&self, vcenter: &str) {
+        let labels = VcenterNameLabels { vcenter: vcenter.to_owned() };
+        self.vcenter_up.get_or_create(&labels).set(0);
+    }
+
+    /// Records when the certificate expires that this vCenter shows.
+    pub fn vcenter_certificate(&self, vcenter: &str, expires_at: SystemTime) {
+        let labels = CertificateLabels { of: "vcenter", name: vcenter.to_owned() };
+        self.certificate_expiry.get_or_create(&labels).set(unix_seconds(expires_at));
     }
 
     /// Counts a completed call to a token store on the network.
@@ -252,6 +305,12 @@ impl Metrics {
     }
 }
 
+/// Whole seconds since 1970. 0 for an earlier time.
+fn unix_seconds(time: SystemTime) -> i64 {
+    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    i64::try_from(seconds).unwrap_or(i64::MAX)
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
@@ -290,6 +349,17 @@ struct VcenterLabels {
 struct VcenterSecondsLabels {
     vcenter: String,
     method: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct VcenterNameLabels {
+    vcenter: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CertificateLabels {
+    of: &'static str,
+    name: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]

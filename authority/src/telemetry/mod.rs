@@ -2,6 +2,7 @@
 
 mod log;
 mod metrics;
+mod process;
 
 pub use log::{LogConfig, LogFormat, start_logging};
 pub use metrics::{METRICS_CONTENT_TYPE, Metrics};

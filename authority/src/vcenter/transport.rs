@@ -1,18 +1,20 @@
 //! One SOAP call over HTTP: post the envelope, read the reply, measure both.
 
 use super::error::{RESPONSE_LIMIT, VcenterError};
-use super::soap::{self, SoapError};
+use super::soap::{self, Fault, SoapError};
 use crate::http_client::{self, ResponseBodyError};
 use crate::password::PasswordFile;
 use crate::telemetry::Metrics;
 use crate::text::printable;
+use crate::tls::expiry;
 use axum::body::Bytes;
 use reqwest::StatusCode;
 use reqwest::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, HeaderValue, SET_COOKIE,
 };
+use reqwest::tls::TlsInfo;
 use rustls::ClientConfig;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use url::Url;
@@ -46,6 +48,8 @@ pub(super) struct Transport {
     pub(super) service_host: String,
     pub(super) endpoint: Endpoint,
     http: reqwest::Client,
+    /// The certificate that it showed last, in DER.
+    certificate: Mutex<Vec<u8>>,
     metrics: Arc<Metrics>,
 }
 
@@ -58,8 +62,11 @@ impl Transport {
         let http = http_client::builder(endpoint.tls.clone())
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(IDLE_CONNECTION)
+            // For the metric of the certificate's expiry.
+            .tls_info(true)
             .build()?;
-        Ok(Self { service_host: service_host.to_owned(), endpoint, http, metrics })
+        let certificate = Mutex::default();
+        Ok(Self { service_host: service_host.to_owned(), endpoint, http, certificate, metrics })
     }
 
     /// Makes one call and returns what `reply` reads, with the session cookie that the reply sets. The metrics
@@ -71,16 +78,28 @@ impl Transport {
         request: String,
         reply: impl Fn(&[u8]) -> Result<T, SoapError>,
     ) -> Result<(T, Option<HeaderValue>), VcenterError> {
-        let started = Instant::now();
+        let mut call = Call { transport: self, method, started: Instant::now(), ended: false };
         let result = match self.post(cookie, Bytes::from(request)).await {
             Ok((body, cookie)) => {
                 reply(&body).map(|value| (value, cookie)).map_err(VcenterError::from)
             }
             Err(error) => Err(error),
         };
-        let outcome = result.as_ref().map_or_else(VcenterError::outcome, |_| "ok");
-        self.metrics.vcenter_call(&self.service_host, method, outcome, started.elapsed());
+        call.end(result.as_ref().err());
         result
+    }
+
+    /// Keeps the expiry of the certificate that vCenter shows in the metrics.
+    fn read_certificate(&self, response: &reqwest::Response) {
+        let Some(info) = response.extensions().get::<TlsInfo>() else { return };
+        let Some(shown) = info.peer_certificate() else { return };
+        let mut known = self.certificate.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known != shown {
+            shown.clone_into(&mut known);
+            if let Some(expires_at) = expiry(shown) {
+                self.metrics.vcenter_certificate(&self.service_host, expires_at);
+            }
+        }
     }
 
     async fn post(
@@ -123,6 +142,7 @@ impl Transport {
                 PostError::ConnectionLost(error)
             }
         })?;
+        self.read_certificate(&response);
         // SOAP 1.1, section 6.2: a fault comes with status 500.
         let status = response.status();
         if status != StatusCode::OK && status != StatusCode::INTERNAL_SERVER_ERROR {
@@ -141,6 +161,41 @@ impl Transport {
             ResponseBodyError::TooLarge => VcenterError::TooLarge,
         });
         Ok((body.map_err(PostError::Other)?, cookie))
+    }
+}
+
+/// A call under way, which the metrics count when it ends. A caller stops waiting by dropping it.
+struct Call<'a> {
+    transport: &'a Transport,
+    method: &'static str,
+    started: Instant,
+    ended: bool,
+}
+
+impl Call<'_> {
+    fn end(&mut self, error: Option<&VcenterError>) {
+        self.ended = true;
+        let Transport { service_host, metrics, .. } = self.transport;
+        let outcome = error.map_or("ok", VcenterError::outcome);
+        metrics.vcenter_call(service_host, self.method, outcome, self.started.elapsed());
+        match error {
+            None => metrics.vcenter_answered(service_host, true),
+            // An expired session is replaced by the next login.
+            Some(error) if error.fault() == Some(Fault::NOT_AUTHENTICATED) => {}
+            Some(error) if error.refusal().is_some() => {
+                metrics.vcenter_answered(service_host, false);
+            }
+            Some(_) => metrics.vcenter_down(service_host),
+        }
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        // One that is dropped at once says nothing about vCenter: its caller went away.
+        if !self.ended && self.started.elapsed() >= CONNECT_TIMEOUT {
+            self.end(Some(&VcenterError::TimedOut(self.started.elapsed())));
+        }
     }
 }
 

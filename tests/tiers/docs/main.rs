@@ -6,6 +6,7 @@
 //! - [`errors`]: docs/errors.md has every refusal and close code, with its status;
 //! - [`log_lines`]: docs/operations.md has the log lines that tell who opened what, with their fields;
 //! - [`architecture`]: docs/architecture.md has the budget of a session;
+//! - [`metrics`]: docs/operations.md has every metric;
 //! - [`envoy_configuration`]: the shipped Envoy files against each other.
 
 mod architecture;
@@ -13,5 +14,6 @@ mod configuration;
 mod envoy_configuration;
 mod errors;
 mod log_lines;
+mod metrics;
 mod pages;
 mod references;

@@ -12,8 +12,10 @@
 //!
 //! | module | what it shows |
 //! |---|---|
+//! | `vcenter_metrics` | a vCenter that does not answer is down in the metrics |
 //! | `who` | who had which console, and why a user failed, from the logs alone |
 
+mod vcenter_metrics;
 mod who;
 
 mod beside;
