@@ -34,7 +34,7 @@
 //! | [`throttle`] | refuses clients that show too many unknown tokens |
 //! | [`console_type`] | what callers request, and how a console is reached |
 //! | [`resolver`] | host name to address |
-//! | [`http_client`], [`tls`] | HTTP requests to other services, and what they trust |
+//! | [`http_client`], [`tls`] | HTTP requests to other services, what they trust, and TLS of the listeners |
 //! | [`password`] | password files, read at each login |
 //! | [`telemetry`] | logs and metrics |
 //! | [`text`] | text that another party wrote: in files, log lines and on terminals |

@@ -7,15 +7,16 @@ use crate::host_certificates::HostCertificates;
 use crate::http;
 use crate::http::app::App;
 use crate::http::descriptors::DescriptorShares;
-use crate::http::listener::{ListenAddress, Listener};
+use crate::http::listener::{ListenAddress, Listener, ListenerConfig};
 use crate::http::server::serve;
 use crate::identity::Identity;
 use crate::identity::api_token::ApiTokens;
 use crate::identity::keystone::Keystone;
 use crate::sites::Sites;
-use crate::sites::tls::PeerAcceptor;
+use crate::sites::tls::{PeerAcceptor, PeerTls};
 use crate::telemetry::Metrics;
 use crate::throttle::Throttle;
+use crate::tls::server::ServerAcceptor;
 use crate::tokens::{MemcachedStore, MemoryStore, RedisStore, TokenStore};
 use crate::vcenter::vcenters::{VcenterEntry, Vcenters};
 use crate::vcenter::{Endpoint, Vcenter};
@@ -70,7 +71,7 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let Config {
         public,
         internal,
-        metrics: metrics_address,
+        metrics: metrics_listener,
         consoles,
         web,
         tokens,
@@ -91,11 +92,11 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
         }
         None => (Sites::default(), None),
     };
-    let public = bind(&public, "public").await?;
-    let internal = bind(&internal, "internal").await?;
-    let metrics_listener = bind(&metrics_address, "metrics").await?;
+    let public = bind(public, "public", shares.handshakes, &metrics).await?;
+    let internal = bind(internal, "internal", shares.handshakes, &metrics).await?;
+    let metrics_listener = bind(metrics_listener, "metrics", shares.handshakes, &metrics).await?;
     let peer = match peer {
-        Some((address, acceptor)) => Some(bind_peer(address, acceptor.within(shares.peer)).await?),
+        Some((address, tls)) => Some(bind_peer(address, tls, shares.peer, &metrics).await?),
         None => None,
     };
     let host_certificates = pins_hosts.then(|| {
@@ -211,11 +212,30 @@ fn build_store(config: TokensConfig, metrics: &Arc<Metrics>) -> Arc<dyn TokenSto
     }
 }
 
-async fn bind(address: &ListenAddress, name: &str) -> Result<Listener, ServeError> {
-    listening(address, name, Listener::bind(address).await)
+async fn bind(
+    config: ListenerConfig,
+    name: &'static str,
+    handshakes: usize,
+    metrics: &Arc<Metrics>,
+) -> Result<Listener, ServeError> {
+    let ListenerConfig { address, tls } = config;
+    let bound = match (&address, tls) {
+        (ListenAddress::Tcp(address), Some(tls)) => {
+            let acceptor = ServerAcceptor::new(name, tls, handshakes, metrics);
+            Listener::bind_tls(*address, acceptor).await
+        }
+        _ => Listener::bind(&address).await,
+    };
+    listening(&address, name, bound)
 }
 
-async fn bind_peer(address: SocketAddr, acceptor: PeerAcceptor) -> Result<Listener, ServeError> {
+async fn bind_peer(
+    address: SocketAddr,
+    tls: PeerTls,
+    connections: usize,
+    metrics: &Arc<Metrics>,
+) -> Result<Listener, ServeError> {
+    let acceptor = PeerAcceptor::new(tls, connections, metrics);
     let listener = Listener::bind_peer(address, acceptor).await;
     listening(&ListenAddress::Tcp(address), "peer", listener)
 }

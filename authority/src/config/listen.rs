@@ -1,7 +1,9 @@
-//! `[listen]`: the addresses of the four listeners.
+//! `[listen]`: the addresses of the four listeners, and TLS of three of them.
 
 use super::section::Section;
-use crate::http::listener::ListenAddress;
+use crate::http::listener::{ListenAddress, ListenerConfig};
+use crate::tls::client_names::ClientName;
+use crate::tls::server::{ClientFiles, ServerTls, ServerTlsError, ServerTlsFiles};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
@@ -15,11 +17,11 @@ const DEFAULT_METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHO
 /// Longest path of a Unix socket, in bytes (unix(7), `sun_path` without its zero).
 const SOCKET_PATH_LIMIT: usize = 107;
 
-/// What `[listen]` says. An address is `None` if a problem was noted, and `peer` also without the key.
+/// What `[listen]` says. A listener is `None` if a problem was noted, and `peer` also without the key.
 pub(super) struct Listen {
-    pub(super) public: Option<ListenAddress>,
-    pub(super) internal: Option<ListenAddress>,
-    pub(super) metrics: Option<ListenAddress>,
+    pub(super) public: Option<ListenerConfig>,
+    pub(super) internal: Option<ListenerConfig>,
+    pub(super) metrics: Option<ListenerConfig>,
     pub(super) peer: Option<SocketAddr>,
 }
 
@@ -54,8 +56,70 @@ pub(super) fn read_listen(mut section: Section<'_>) -> Listen {
     if [&public, &internal, &metrics].into_iter().any(peer_clashes) {
         section.problem("peer", "must be an address of its own: it asks for certificates");
     }
+    let mut with_tls = |address: Option<ListenAddress>, key, clients| {
+        let tls = if section.has(key) {
+            if let Some(ListenAddress::Unix(_)) = address {
+                section.problem(key, "needs ADDRESS:PORT: a Unix socket has no TLS");
+            }
+            Some(read_server_tls(section.section(key), clients)?)
+        } else {
+            None
+        };
+        Some(ListenerConfig { address: address?, tls })
+    };
+    let public = with_tls(public, "public_tls", Clients::Any);
+    // It answers tokens, so encryption alone would not do.
+    let internal = with_tls(internal, "internal_tls", Clients::Known);
+    let metrics = with_tls(metrics, "metrics_tls", Clients::Any);
     section.end();
     Listen { public, internal, metrics, peer }
+}
+
+/// Which clients a listener with TLS may be open to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Clients {
+    /// All of them, unless `client_ca_file` is set.
+    Any,
+    /// Those with a certificate.
+    Known,
+}
+
+fn read_server_tls(mut section: Section<'_>, clients: Clients) -> Option<ServerTls> {
+    for key in ["certificate_file", "key_file"] {
+        if !section.has(key) {
+            section.problem(key, "is missing: a PEM file");
+        }
+    }
+    if clients == Clients::Known && !section.has("client_ca_file") {
+        section.problem(
+            "client_ca_file",
+            "is missing: this listener answers tokens, to clients with a certificate alone",
+        );
+    }
+    let names_without_ca = section.has("client_names") && !section.has("client_ca_file");
+    let certificate = section.file("certificate_file");
+    let key = section.file("key_file");
+    let ca = section.file("client_ca_file");
+    let names = section.strings("client_names").and_then(|names| {
+        let names = names.iter().map(|name| name.parse());
+        section.ok("client_names", names.collect::<Result<Vec<ClientName>, _>>())
+    });
+    if names_without_ca {
+        section.problem("client_names", "has no use without client_ca_file");
+    }
+    let files = || {
+        let clients = match ca {
+            Some(ca) => Some(ClientFiles { ca, names: names? }),
+            None => None,
+        };
+        Some(ServerTlsFiles { certificate: certificate?, key: key?, clients })
+    };
+    let tls = files().and_then(|files| {
+        let note = |error: ServerTlsError| section.problem(error.key, error.reason);
+        ServerTls::read(files).map_err(|errors| errors.into_iter().for_each(note)).ok()
+    });
+    section.end();
+    tls
 }
 
 /// Refuses an address that Envoy could not know, or that cannot be bound.

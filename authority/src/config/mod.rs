@@ -25,7 +25,7 @@ pub use tokens::TokensConfig;
 pub use vcenter::VcenterConfig;
 
 use crate::console::IssueSettings;
-use crate::http::listener::ListenAddress;
+use crate::http::listener::ListenerConfig;
 use crate::telemetry::LogConfig;
 use crate::text::read_file;
 use auth::read_auth;
@@ -48,11 +48,11 @@ const FILE_LIMIT: u64 = 4 * 1024 * 1024;
 #[derive(Debug)]
 pub struct Config {
     /// `[listen] public`: console API and pages.
-    pub public: ListenAddress,
+    pub public: ListenerConfig,
     /// `[listen] internal`: check API and health.
-    pub internal: ListenAddress,
+    pub internal: ListenerConfig,
     /// `[listen] metrics`: metrics and health.
-    pub metrics: ListenAddress,
+    pub metrics: ListenerConfig,
     /// `[console]`: which consoles are offered and how.
     pub consoles: IssueSettings,
     /// `[console] web`: a folder of noVNC pages to serve besides our own.

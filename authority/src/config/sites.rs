@@ -3,8 +3,9 @@
 use super::section::Section;
 use super::values::{check_family, check_port, first_duplicate};
 use crate::sites::SiteConfig;
-use crate::sites::tls::{Credentials, PeerAcceptor, PeerName, read_certificates, read_key};
+use crate::sites::tls::{Credentials, PeerName, PeerTls};
 use crate::tls::file_roots;
+use crate::tls::pem::{read_certificates, read_key};
 use ipnet::IpNet;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -27,7 +28,7 @@ pub struct SitesConfig {
     /// Presents this authority's certificate to them, and verifies theirs.
     pub tls: ClientConfig,
     /// `[listen] peer`: where this authority accepts their requests, if it does.
-    pub peer: Option<(SocketAddr, PeerAcceptor)>,
+    pub peer: Option<(SocketAddr, PeerTls)>,
 }
 
 /// `service_hosts` are those of the configured vCenters, and `shared_store` says whether other sites know this
@@ -70,7 +71,7 @@ pub(super) fn read_sites(
     let (sites, peers): (Vec<_>, Vec<_>) =
         sites.into_iter().collect::<Option<Vec<_>>>()?.into_iter().unzip();
     let peer = match peer {
-        Some(address) => Some((address, root.ok("peer.ca_file", credentials.acceptor(peers))?)),
+        Some(address) => Some((address, root.ok("peer.ca_file", credentials.server(peers))?)),
         None => None,
     };
     Some(SitesConfig { sites, tls, peer })

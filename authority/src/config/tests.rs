@@ -55,9 +55,9 @@ ca_file = "ca.pem"
 fn what_is_not_said_has_a_default() {
     let folder = Folder::new();
     let config = folder.parse(LEAST).unwrap();
-    assert_eq!(config.public.to_string(), "127.0.0.1:6082");
-    assert_eq!(config.internal.to_string(), "127.0.0.1:6083");
-    assert_eq!(config.metrics.to_string(), "127.0.0.1:6085");
+    assert_eq!(config.public.address.to_string(), "127.0.0.1:6082");
+    assert_eq!(config.internal.address.to_string(), "127.0.0.1:6083");
+    assert_eq!(config.metrics.address.to_string(), "127.0.0.1:6085");
     assert_eq!(config.consoles.token_ttl, Duration::from_secs(600));
     assert!(!config.consoles.single_use);
     let TokensConfig::Memory { capacity } = config.tokens else { panic!("in memory") };
@@ -85,7 +85,11 @@ fn the_shipped_example_explains_a_configuration_that_works() {
     }
     fs::write(folder.path().join("peer.crt"), key.cert.pem()).unwrap();
     fs::write(folder.path().join("peer.key"), key.signing_key.serialize_pem()).unwrap();
-    fs::write(folder.path().join("peer-ca.pem"), key.cert.pem()).unwrap();
+    fs::write(folder.path().join("authority.crt"), key.cert.pem()).unwrap();
+    fs::write(folder.path().join("authority.key"), key.signing_key.serialize_pem()).unwrap();
+    for ca in ["peer-ca.pem", "gateway-ca.pem", "prometheus-ca.pem"] {
+        fs::write(folder.path().join(ca), key.cert.pem()).unwrap();
+    }
     let config = Config::parse(text, folder.path()).unwrap();
     assert_eq!(config.vcenters.len(), 1);
     let problems = Config::parse(shipped, folder.path()).map(|_| ()).unwrap_err();
@@ -834,4 +838,47 @@ fn a_configuration_that_cannot_work_is_not_called_good() {
     ] {
         assert!(folder.parse(&good).is_ok(), "{good}");
     }
+}
+
+#[test]
+fn a_listener_with_tls_has_files_that_fit() {
+    let folder = Folder::with_credentials();
+    const TLS: &str = "[listen.internal_tls]\ncertificate_file = 'peer.crt'\nkey_file = 'peer.key'\n\
+                       client_ca_file = 'ca.pem'\nclient_names = ['gateway.example.com']\n";
+    let config = folder.parse(&format!("{TLS}{LEAST}")).unwrap();
+    assert!(config.internal.tls.is_some() && config.public.tls.is_none());
+    let public =
+        TLS.replace("internal_tls", "public_tls").replace("client_ca_file = 'ca.pem'\n", "");
+    let public = public.replace("client_names", "#");
+    let config = folder.parse(&format!("{public}{LEAST}")).unwrap();
+    assert!(config.public.tls.is_some() && config.internal.tls.is_none());
+
+    for (literal, replacement, expected) in [
+        ("certificate_file", "#", "listen.internal_tls.certificate_file: is missing: a PEM file"),
+        ("key_file", "#", "listen.internal_tls.key_file: is missing: a PEM file"),
+        ("client_ca_file", "#", "listen.internal_tls.client_ca_file: is missing: this listener"),
+        ("client_ca_file", "ca_file", "listen.internal_tls.ca_file: is not a known key"),
+        ("peer.key", "ca.pem", "listen.internal_tls.key_file: "),
+        ("peer.crt", "ca.pem", "listen.internal_tls.key_file: "),
+        ("'ca.pem'", "'password'", "listen.internal_tls.client_ca_file: "),
+        ("gateway.example.com", "a b", "listen.internal_tls.client_names: must be DNS names"),
+        (
+            "[listen",
+            "[listen]\ninternal = 'unix:/x'\n[listen",
+            "listen.internal_tls: needs ADDRESS:PORT",
+        ),
+    ] {
+        assert!(TLS.contains(literal), "{literal}");
+        let problems =
+            folder.problems(&format!("{}{LEAST}", TLS.replacen(literal, replacement, 1)));
+        let found = problems.iter().any(|problem| problem.starts_with(expected));
+        assert!(found, "{expected}: {problems:#?}");
+    }
+    let mismatch = folder.problems(&format!("{}{LEAST}", TLS.replace("peer.crt", "ca.pem")));
+    assert!(mismatch[0].contains("is not the key of the certificate in"), "{mismatch:?}");
+    let names = public.replace("#", "client_names");
+    let problems = folder.problems(&format!("{names}{LEAST}"));
+    assert_eq!(problems, ["listen.public_tls.client_names: has no use without client_ca_file"]);
+    let both = TLS.replace("peer.crt", "absent").replace("'ca.pem'", "'absent'");
+    assert_eq!(folder.problems(&format!("{both}{LEAST}")).len(), 2, "each at once");
 }

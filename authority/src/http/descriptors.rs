@@ -14,12 +14,20 @@ pub struct DescriptorShares {
     pub peer: usize,
     /// Connections of the listener for metrics.
     pub metrics: usize,
+    /// Clients of one listener that are in the TLS handshake. They come out of the listener's share, or for the internal
+    /// listener out of what is left.
+    pub handshakes: usize,
 }
 
 impl DescriptorShares {
     /// Shares of a process that may open this many descriptors.
     pub const fn of(descriptors: usize) -> Self {
-        Self { public: descriptors / 2, peer: descriptors / 4, metrics: descriptors / 20 }
+        Self {
+            public: descriptors / 2,
+            peer: descriptors / 4,
+            metrics: descriptors / 20,
+            handshakes: descriptors / 10,
+        }
     }
 
     /// Raises the limit (RLIMIT_NOFILE) as far as the process may, and shares it out. Supervisors leave it at 1,024 for

@@ -1,7 +1,9 @@
-//! Sockets that accept connections: TCP, Unix, and TCP with mutual TLS for other sites.
+//! Sockets that accept connections: TCP with and without TLS, and Unix.
 
 use super::sites::Peer;
-use crate::sites::tls::{Handshake, PeerAcceptor, PeerPermit};
+use crate::sites::tls::{PeerAcceptor, PeerHandshake, PeerPermit};
+use crate::tls::handshakes::Handshake;
+use crate::tls::server::{ServerAcceptor, ServerTls};
 use axum::{Extension, Router};
 use std::fmt;
 use std::fs;
@@ -14,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
 /// An address to listen on.
@@ -48,20 +51,32 @@ impl fmt::Display for ListenAddress {
     }
 }
 
+/// `[listen]`: where one listener listens, and its TLS.
+#[derive(Clone, Debug)]
+pub struct ListenerConfig {
+    /// The address.
+    pub address: ListenAddress,
+    /// Its certificate, and whose certificates it accepts. Without it the listener speaks plain HTTP.
+    pub tls: Option<ServerTls>,
+}
+
 /// A bound socket.
 pub enum Listener {
     /// TCP.
     Tcp(TcpListener),
     /// A Unix stream socket. Its file is removed when the listener is dropped, before the socket is closed.
     Unix(SocketFile, UnixListener),
+    /// TCP with TLS, and the task that watches its certificate's files.
+    Tls(TcpListener, ServerAcceptor, AbortOnDropHandle<()>),
     /// TCP with mutual TLS, for other sites alone.
-    Tls(TcpListener, PeerAcceptor),
+    Peer(TcpListener, PeerAcceptor),
 }
 
 /// A client from which nothing was read yet.
 pub(super) enum Accepted {
     Plain(Either<TcpStream, UnixStream>),
-    Handshake(Handshake),
+    Tls(Handshake),
+    Peer(PeerHandshake),
 }
 
 impl Listener {
@@ -77,15 +92,22 @@ impl Listener {
         }
     }
 
+    /// Binds for clients with TLS. Its certificate is read again when its files change, until the listener is dropped.
+    pub async fn bind_tls(address: SocketAddr, acceptor: ServerAcceptor) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let watch = AbortOnDropHandle::new(tokio::spawn(acceptor.clone().watch()));
+        Ok(Self::Tls(listener, acceptor, watch))
+    }
+
     /// Binds for other sites, with mutual TLS.
     pub async fn bind_peer(address: SocketAddr, acceptor: PeerAcceptor) -> io::Result<Self> {
-        Ok(Self::Tls(TcpListener::bind(address).await?, acceptor))
+        Ok(Self::Peer(TcpListener::bind(address).await?, acceptor))
     }
 
     /// The address that it listens on: with port 0 configured, the port that the system chose.
     pub fn address(&self) -> io::Result<ListenAddress> {
         match self {
-            Self::Tcp(listener) | Self::Tls(listener, _) => {
+            Self::Tcp(listener) | Self::Tls(listener, ..) | Self::Peer(listener, _) => {
                 listener.local_addr().map(ListenAddress::Tcp)
             }
             Self::Unix(file, _) => Ok(ListenAddress::Unix(file.path.clone())),
@@ -103,35 +125,35 @@ impl Listener {
                 let (stream, _) = listener.accept().await?;
                 Ok(Accepted::Plain(Either::Right(stream)))
             }
-            Self::Tls(listener, acceptor) => {
-                acceptor.accept(listener).await.map(Accepted::Handshake)
-            }
+            Self::Tls(listener, acceptor, _) => acceptor.accept(listener).await.map(Accepted::Tls),
+            Self::Peer(listener, acceptor) => acceptor.accept(listener).await.map(Accepted::Peer),
         }
     }
 }
 
 impl Accepted {
-    /// The stream to speak HTTP on, the router for it, and what a site has to hold meanwhile. `None` if the client is not a
-    /// configured site, or `stop` came first.
+    /// The stream to speak HTTP on, the router for it, and what a site has to hold meanwhile. `None` if the client is
+    /// refused, or `stop` came first.
     pub(super) async fn open(
         self,
         router: Router,
         stop: &CancellationToken,
     ) -> Option<(Stream, Router, Option<PeerPermit>)> {
-        let handshake = match self {
-            Self::Plain(stream) => return Some((Either::Left(stream), router, None)),
-            Self::Handshake(handshake) => handshake,
+        let finish = async {
+            match self {
+                Self::Plain(stream) => Some((Either::Left(stream), router, None)),
+                Self::Tls(handshake) => {
+                    let (stream, ()) = handshake.finish(|_| Ok(())).await?;
+                    Some((Either::Right(stream), router, None))
+                }
+                Self::Peer(handshake) => {
+                    let (stream, site, permit) = handshake.finish().await?;
+                    let router = router.layer(Extension(Peer(site)));
+                    Some((Either::Right(stream), router, Some(permit)))
+                }
+            }
         };
-        let client = handshake.client;
-        match stop.run_until_cancelled(handshake.finish()).await? {
-            Ok((stream, site, permit)) => {
-                Some((Either::Right(stream), router.layer(Extension(Peer(site))), Some(permit)))
-            }
-            Err(error) => {
-                warn!(%client, %error, "refused a client of the listener for other sites");
-                None
-            }
-        }
+        stop.run_until_cancelled(finish).await?
     }
 }
 

@@ -1,6 +1,7 @@
 //! Metrics for Prometheus.
 
 use super::process::ProcessCollector;
+use super::tls::TlsMetrics;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -22,6 +23,8 @@ const SECONDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1
 /// Every metric of the authority. No label holds a token, a user or an address.
 pub struct Metrics {
     registry: Registry,
+    /// Metrics of the listeners with TLS.
+    pub tls: TlsMetrics,
     issues: Family<IssueLabels, Counter>,
     checks: Family<CheckLabels, Counter>,
     check_seconds: Histogram,
@@ -157,6 +160,7 @@ impl Metrics {
             discovery_requests_held.clone(),
         );
         Self {
+            tls: TlsMetrics::register(registry),
             registry: whole,
             issues,
             checks,

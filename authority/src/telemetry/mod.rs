@@ -3,6 +3,7 @@
 mod log;
 mod metrics;
 mod process;
+mod tls;
 
 pub use log::{LogConfig, LogFormat, start_logging};
 pub use metrics::{METRICS_CONTENT_TYPE, Metrics};

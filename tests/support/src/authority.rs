@@ -23,6 +23,7 @@ pub struct Config {
     internal: SocketAddr,
     metrics: SocketAddr,
     text: String,
+    https: Option<reqwest::Client>,
     open_files: Option<u32>,
 }
 
@@ -60,7 +61,7 @@ novnc_url = "https://consoles.example.com/"#,
             ),
         ];
         let text = substitute(&shipped, &table);
-        Self { public, internal, metrics, text, open_files: None }
+        Self { public, internal, metrics, text, https: None, open_files: None }
     }
 
     /// The same with another token store.
@@ -86,10 +87,23 @@ novnc_url = "https://consoles.example.com/"#,
         self
     }
 
+    /// The same with TLS on its listeners public, internal and metrics, by `blocks` of the configuration. `http` is a client
+    /// that they accept.
+    pub fn with_tls(mut self, blocks: &str, http: reqwest::Client) -> Self {
+        self.https = Some(http);
+        let last = "#peer = \"192.0.2.10:6084\"\n";
+        self.with(last, &format!("{last}\n{blocks}\n"))
+    }
+
     /// The same for a process that may open this many files and no more (RLIMIT_NOFILE).
     pub fn with_open_files(mut self, limit: u32) -> Self {
         self.open_files = Some(limit);
         self
+    }
+
+    fn url(&self, listener: SocketAddr, path: &str) -> String {
+        let scheme = if self.https.is_some() { "https" } else { "http" };
+        format!("{scheme}://{listener}{path}")
     }
 
     /// The public listener: console API and pages.
@@ -120,7 +134,7 @@ pub struct Authority {
 impl Authority {
     /// Starts the authority and waits until it is healthy.
     pub async fn start(run: &Run, config: Config) -> Self {
-        let http = plain_http_client();
+        let http = config.https.clone().unwrap_or_else(plain_http_client);
         let process = launch(run, &config, &http).await;
         Self { process, config, run: run.clone(), http }
     }
@@ -132,7 +146,7 @@ impl Authority {
 
     /// The console API on the public listener, without Envoy before it.
     pub fn api(&self) -> ConsoleApi {
-        ConsoleApi::new(format!("http://{}", self.config.public), self.http.clone())
+        ConsoleApi::new(self.config.url(self.config.public, ""), self.http.clone())
     }
 
     /// Asks what the filter asks.
@@ -146,7 +160,7 @@ impl Authority {
     ///
     /// When the authority does not answer.
     pub async fn try_check(&self, token: &str) -> reqwest::Result<Answer> {
-        let url = format!("http://{}/v1/check", self.config.internal);
+        let url = self.config.url(self.config.internal, "/v1/check");
         let question =
             json!({"token": token, "client_address": "203.0.113.7", "request_id": "r-1"});
         Ok(Answer::of(self.http.post(url).json(&question).send().await?).await)
@@ -154,14 +168,14 @@ impl Authority {
 
     /// Asks what the console page asks.
     pub async fn status(&self, token: &str) -> Answer {
-        let url = format!("http://{}/console/status", self.config.public);
+        let url = self.config.url(self.config.public, "/console/status");
         let request = self.http.get(url).bearer_auth(token);
         Answer::of(request.send().await.expect("the status API answers")).await
     }
 
     /// A path of the internal listener: `/healthz`, `/readyz`.
     pub async fn internal(&self, path: &str) -> reqwest::Response {
-        let url = format!("http://{}{path}", self.config.internal);
+        let url = self.config.url(self.config.internal, path);
         self.http.get(url).send().await.expect("the internal listener answers")
     }
 
@@ -175,7 +189,7 @@ impl Authority {
 
     /// What it has counted, as Prometheus reads it.
     pub async fn metrics(&self) -> String {
-        let url = format!("http://{}/metrics", self.config.metrics);
+        let url = self.config.url(self.config.metrics, "/metrics");
         let answer = self.http.get(url).send().await.expect("the listener for metrics answers");
         answer.error_for_status().expect("metrics").text().await.expect("metrics")
     }
@@ -194,7 +208,7 @@ impl Authority {
 
     /// A request to the public listener, without Envoy before it, with [`API_TOKEN`].
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let url = format!("http://{}{path}", self.config.public);
+        let url = self.config.url(self.config.public, path);
         self.http.request(method, url).header("X-Auth-Token", API_TOKEN)
     }
 
@@ -255,7 +269,7 @@ async fn launch(run: &Run, config: &Config, http: &reqwest::Client) -> Process {
     };
     command.args(["serve", "--config"]).arg(file);
     let mut process = Process::start(run, "authority", &command);
-    let healthy = format!("http://{}/healthz", config.internal);
+    let healthy = config.url(config.internal, "/healthz");
     process
         .ready(async || http.get(&healthy).send().await.ok()?.status().is_success().then_some(()))
         .await;

@@ -100,12 +100,17 @@ impl Ca {
 
     /// An HTTP client that trusts this CA alone.
     pub fn http_client(&self) -> reqwest::Client {
-        http_client(self.roots())
+        http_client(tls_client(self.roots()))
+    }
+
+    /// The same with a certificate to show.
+    pub fn http_client_with(&self, identity: &Identity) -> reqwest::Client {
+        http_client(Arc::unwrap_or_clone(self.tls_client_with(identity)))
     }
 
     /// An HTTP client that trusts this CA alone, and finds these names at `address`.
     pub fn http_client_of(&self, names: &[&str], address: SocketAddr) -> reqwest::Client {
-        let builder = http_client_builder(self.roots());
+        let builder = http_client_builder(tls_client(self.roots()));
         let known = |builder: ClientBuilder, name: &&str| builder.resolve(name, address);
         names.iter().fold(builder, known).build().expect("build an HTTP client")
     }
@@ -151,20 +156,20 @@ impl Identity {
 
 /// An HTTP client for plain `http`.
 pub fn plain_http_client() -> reqwest::Client {
-    http_client(RootCertStore::empty())
+    http_client(tls_client(RootCertStore::empty()))
 }
 
-/// An HTTP client that trusts the given certificates.
+/// An HTTP client with this TLS configuration.
 ///
 /// It shows what the parts answer: it follows no redirects and knows no proxies. It keeps no idle
 /// connections either: each test has a runtime of its own, and a client may outlive several.
-fn http_client(roots: RootCertStore) -> reqwest::Client {
-    http_client_builder(roots).build().expect("build an HTTP client")
+fn http_client(tls: ClientConfig) -> reqwest::Client {
+    http_client_builder(tls).build().expect("build an HTTP client")
 }
 
-fn http_client_builder(roots: RootCertStore) -> ClientBuilder {
+fn http_client_builder(tls: ClientConfig) -> ClientBuilder {
     reqwest::Client::builder()
-        .tls_backend_preconfigured(tls_client(roots))
+        .tls_backend_preconfigured(tls)
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .pool_max_idle_per_host(0)

@@ -24,3 +24,5 @@ mod shared_listener;
 mod shared_manager;
 
 mod host_certificates;
+
+mod mutual_tls;

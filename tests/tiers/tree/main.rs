@@ -12,7 +12,7 @@ use vncgate_test_support::workspace::checkout;
 const CRATES: [&str; 4] = ["authority/api/src", "authority/src", "filter/core/src", "filter/src"];
 
 /// Modules of the authority that everything else may stand on. Each may import those before it.
-const FOUNDATIONS: [&str; 5] = ["text", "tls", "telemetry", "http_client", "resolver"];
+const FOUNDATIONS: [&str; 5] = ["text", "telemetry", "tls", "http_client", "resolver"];
 
 fn authority() -> Imports {
     Imports::of(&checkout().join("authority/src"))

@@ -1,0 +1,258 @@
+//! The certificate of a listener, and what it asks of its clients.
+//!
+//! The files are read again when they change: a Kubernetes Secret is rotated without a signal. What cannot be used is
+//! logged and counted, and the listener goes on with what it has.
+
+use super::client_names::{ClientName, NamedClients};
+use super::file_roots;
+use super::handshakes::{Handshake, Handshakes};
+use super::pem::{read_certificates, read_key};
+use crate::telemetry::Metrics;
+use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{InconsistentKeys, ServerConfig};
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::task::spawn_blocking;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_rustls::TlsAcceptor;
+use tracing::{error, info};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// Handshakes of a listener at a time, at most. Envoy may connect as often at once as it has requests for the authority.
+const HANDSHAKES: usize = 1024;
+
+/// How often the files are looked at, by `stat` alone.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The files of a listener's TLS, PEM all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerTlsFiles {
+    /// The listener's certificate, followed by the intermediate certificates.
+    pub certificate: PathBuf,
+    /// The key of the first.
+    pub key: PathBuf,
+    /// Which clients are accepted; without it every client is.
+    pub clients: Option<ClientFiles>,
+}
+
+/// Whose certificates are accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientFiles {
+    /// The certificate authorities that sign the clients' certificates.
+    pub ca: PathBuf,
+    /// A certificate has to be for one of these names; if there are none, any name will do.
+    pub names: Vec<ClientName>,
+}
+
+/// What is wrong with a file.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{key}: {reason}")]
+pub struct ServerTlsError {
+    /// The file's key in the configuration.
+    pub key: &'static str,
+    /// The reason, with the path.
+    pub reason: String,
+}
+
+/// What tells one state of a file from the next: device, inode, size, and the times of its content and of its inode.
+type Stamp = Option<(u64, u64, u64, (i64, i64), (i64, i64))>;
+
+fn stamp(path: &Path) -> Stamp {
+    let file = fs::metadata(path).ok()?;
+    let times = ((file.mtime(), file.mtime_nsec()), (file.ctime(), file.ctime_nsec()));
+    Some((file.dev(), file.ino(), file.size(), times.0, times.1))
+}
+
+impl ServerTlsFiles {
+    fn stamps(&self) -> [Stamp; 3] {
+        let ca = self.clients.as_ref().and_then(|clients| stamp(&clients.ca));
+        [stamp(&self.certificate), stamp(&self.key), ca]
+    }
+}
+
+/// TLS of a listener, its files read.
+#[derive(Clone)]
+pub struct ServerTls {
+    files: ServerTlsFiles,
+    stamps: [Stamp; 3],
+    config: Arc<ServerConfig>,
+    /// In seconds since 1970.
+    not_after: i64,
+}
+
+impl fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerTls").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+impl ServerTls {
+    /// Reads the files. The error has a reason for each file that cannot be used.
+    pub fn read(files: ServerTlsFiles) -> Result<Self, Vec<ServerTlsError>> {
+        // First: what changes while the files are read is noticed afterwards.
+        let stamps = files.stamps();
+        let mut errors = Vec::new();
+        let certificates = noted(&mut errors, "certificate_file", {
+            read_certificates(&files.certificate)
+                .and_then(|read| not_after(&read, &files.certificate).map(|end| (read, end)))
+        });
+        let key = noted(&mut errors, "key_file", read_key(&files.key));
+        let verifier = match &files.clients {
+            None => Some(WebPkiClientVerifier::no_client_auth()),
+            Some(clients) => noted(&mut errors, "client_ca_file", verifier(clients)),
+        };
+        let (Some((certificates, not_after)), Some(key), Some(verifier)) =
+            (certificates, key, verifier)
+        else {
+            return Err(errors);
+        };
+        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions();
+        let config = builder.and_then(|builder| {
+            builder.with_client_cert_verifier(verifier).with_single_cert(certificates, key)
+        });
+        let mut config = config.map_err(|error| vec![of_pair(&error, &files)])?;
+        // A resumed session shows no certificate, and the certificate may have expired or lost its name meanwhile.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self { files, stamps, config: Arc::new(config), not_after })
+    }
+}
+
+fn noted<T>(
+    errors: &mut Vec<ServerTlsError>,
+    key: &'static str,
+    result: Result<T, String>,
+) -> Option<T> {
+    result.map_err(|reason| errors.push(ServerTlsError { key, reason })).ok()
+}
+
+/// Why a certificate and a key that can both be read make no server.
+fn of_pair(error: &rustls::Error, files: &ServerTlsFiles) -> ServerTlsError {
+    let (certificate, key) = (files.certificate.display(), files.key.display());
+    match error {
+        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => ServerTlsError {
+            key: "key_file",
+            reason: format!("{key} is not the key of the certificate in {certificate}"),
+        },
+        rustls::Error::InvalidCertificate(_) => {
+            ServerTlsError { key: "certificate_file", reason: format!("{certificate}: {error}") }
+        }
+        _ => ServerTlsError { key: "key_file", reason: format!("{key}: {error}") },
+    }
+}
+
+fn not_after(certificates: &[CertificateDer<'_>], path: &Path) -> Result<i64, String> {
+    let first = certificates.first().and_then(|first| X509Certificate::from_der(first).ok());
+    let (_, first) = first.ok_or_else(|| format!("{}: not a certificate", path.display()))?;
+    Ok(first.validity().not_after.timestamp())
+}
+
+fn verifier(clients: &ClientFiles) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    let roots = Arc::new(file_roots(&clients.ca).map_err(|error| error.to_string())?);
+    let provider = Arc::new(ring::default_provider());
+    let chain = WebPkiClientVerifier::builder_with_provider(roots, provider).build();
+    let chain = chain.map_err(|error| format!("{}: {error}", clients.ca.display()))?;
+    if clients.names.is_empty() {
+        return Ok(chain);
+    }
+    Ok(Arc::new(NamedClients::new(chain, clients.names.clone(), "client_names")))
+}
+
+/// Accepts the TLS connections of one listener. Clones share its state.
+#[derive(Clone)]
+pub struct ServerAcceptor(Arc<Shared>);
+
+struct Shared {
+    listener: &'static str,
+    tls: RwLock<ServerTls>,
+    handshakes: Arc<Handshakes>,
+    metrics: Arc<Metrics>,
+}
+
+impl ServerAcceptor {
+    /// For a listener of which at most this many clients are in the handshake.
+    pub fn new(
+        listener: &'static str,
+        tls: ServerTls,
+        handshakes: usize,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
+        let limit = HANDSHAKES.min(handshakes).max(1);
+        let handshakes = Handshakes::new(listener, limit, limit, Arc::clone(metrics));
+        metrics.tls.certificate(listener, tls.not_after);
+        let (tls, handshakes) = (RwLock::new(tls), Arc::new(handshakes));
+        Self(Arc::new(Shared { listener, tls, handshakes, metrics: Arc::clone(metrics) }))
+    }
+
+    /// Uses other files from the next client on. Open connections stay.
+    pub fn replace(&self, tls: ServerTls) {
+        let Shared { listener, metrics, .. } = &*self.0;
+        metrics.tls.certificate_read(listener, "ok");
+        metrics.tls.certificate(listener, tls.not_after);
+        *self.0.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
+    }
+
+    /// Looks at the files each second, and reads them again when one has changed.
+    pub async fn watch(self) {
+        let mut due = interval(LOOK_INTERVAL);
+        due.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            due.tick().await;
+            let this = self.clone();
+            if let Err(error) = spawn_blocking(move || this.look()).await {
+                error!(%error, "cannot look at the files of a TLS listener");
+            }
+        }
+    }
+
+    fn look(&self) {
+        let (files, known) = {
+            let tls = self.0.tls.read().unwrap_or_else(PoisonError::into_inner);
+            (tls.files.clone(), tls.stamps)
+        };
+        let stamps = files.stamps();
+        if stamps == known {
+            return;
+        }
+        let listener = self.0.listener;
+        match ServerTls::read(files) {
+            Ok(tls) => {
+                self.replace(tls);
+                info!(listener, "read the changed certificate of a TLS listener");
+            }
+            Err(errors) => {
+                let reasons: Vec<String> = errors.iter().map(ToString::to_string).collect();
+                let reasons = reasons.join("; ");
+                error!(listener, reasons, "cannot use the changed certificate; the old one stays");
+                self.0.metrics.tls.certificate_read(listener, "failed");
+                let mut tls = self.0.tls.write().unwrap_or_else(PoisonError::into_inner);
+                // They are not read again until they change once more.
+                tls.stamps = stamps;
+            }
+        }
+    }
+
+    /// Accepts the next client.
+    pub async fn accept(&self, listener: &TcpListener) -> io::Result<Handshake> {
+        let acceptor = || {
+            let tls = self.0.tls.read().unwrap_or_else(PoisonError::into_inner);
+            TlsAcceptor::from(Arc::clone(&tls.config))
+        };
+        self.0.handshakes.accept(listener, acceptor).await
+    }
+}
+
+#[cfg(test)]
+mod tests;
