@@ -164,7 +164,7 @@ fn read_keystone(mut section: Section<'_>) -> Option<KeystoneConfig> {
     let tls = read_tls(&mut section, url.as_ref());
     let username = section.required_string("username");
     let user_domain = section.string_or("user_domain", DEFAULT_DOMAIN);
-    let password = read_password(&mut section);
+    let password = read_password(&mut section, "password_file");
     let project = section.string_or("project", DEFAULT_PROJECT);
     let project_domain = section.string_or("project_domain", DEFAULT_DOMAIN);
     let cache_ttl =

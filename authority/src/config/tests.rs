@@ -5,6 +5,7 @@ use crate::console::AllowedTargets;
 use crate::identity::policy::Right;
 use crate::identity::{Caller, Roles};
 use crate::telemetry::LogFormat;
+use crate::tokens::RedisTopology;
 use crate::vcenter::scope::Scope;
 use secrecy::ExposeSecret;
 use std::fs;
@@ -121,10 +122,13 @@ fn the_shipped_example_explains_a_configuration_that_works() {
         problems,
         [
             format!("tokens.url: {elsewhere}"),
+            format!("tokens.timeout: {elsewhere}"),
             format!("tokens.username: {elsewhere}"),
             format!("tokens.password_file: {elsewhere}"),
+            format!("tokens.sentinel_username: {elsewhere}"),
+            format!("tokens.sentinel_password_file: {elsewhere}"),
             format!("tokens.ca_file: {elsewhere}"),
-            format!("tokens.timeout: {elsewhere}"),
+            format!("tokens.min_replicas: {elsewhere}"),
             format!("vcenter[0].{choose}"),
             format!("site: {SITES_NEED_A_STORE}"),
             format!("auth.keystone.{choose}"),
@@ -479,16 +483,37 @@ fn a_store_on_the_network_has_an_address_and_limits() {
     assert!(!format!("{tokens:?}").contains("p&ss"), "{tokens:?}");
     let TokensConfig::Redis { server, timeout } = tokens else { panic!("{tokens:?}") };
     assert_eq!(timeout, Duration::from_secs(1));
-    assert_eq!((server.host.as_str(), server.port), ("redis.example.com", 6380));
+    let RedisTopology::Standalone(address) = server.topology else { panic!("{server:?}") };
+    assert_eq!(address.to_string(), "redis.example.com:6380");
     assert!(server.tls.is_some());
-    assert_eq!(server.settings.db(), 3);
-    assert_eq!(server.settings.username(), Some("vncgate"));
-    assert_eq!(server.settings.password(), Some("p&ss<w>"));
+    assert_eq!((server.database, server.min_replicas), (3, 0));
+    assert_eq!(server.login.username.as_deref(), Some("vncgate"));
+    let password = server.login.password.unwrap().read_blocking().unwrap();
+    assert_eq!(password.expose_secret(), "p&ss<w>");
 
     let tokens = folder.tokens("store = 'redis'\nurl = 'redis://[::1]'").unwrap();
     let TokensConfig::Redis { server, .. } = tokens else { panic!("{tokens:?}") };
-    assert_eq!((server.host.as_str(), server.port), ("::1", 6379));
+    let RedisTopology::Standalone(address) = server.topology else { panic!("{server:?}") };
+    assert_eq!(address.to_string(), "[::1]:6379");
     assert!(server.tls.is_none());
+
+    let tokens = folder.tokens(
+        "store = 'redis'\nurl = 'redis-sentinel://a,b/vncgate/1'\nsentinel_username = 'watcher'\n\
+         sentinel_password_file = 'password'",
+    );
+    let TokensConfig::Redis { server, .. } = tokens.unwrap() else { panic!("Redis") };
+    let RedisTopology::Sentinel { sentinels, service, login } = server.topology else {
+        panic!("Sentinel")
+    };
+    assert_eq!(sentinels.len(), 2);
+    assert_eq!((service.as_str(), login.username.as_deref()), ("vncgate", Some("watcher")));
+    assert!(login.password.is_some() && server.login.password.is_none());
+    assert_eq!((server.database, server.min_replicas), (1, 1));
+
+    let tokens = folder.tokens("store = 'redis'\nurl = 'redis-cluster://a,b'\nmin_replicas = 0");
+    let TokensConfig::Redis { server, .. } = tokens.unwrap() else { panic!("Redis") };
+    assert!(matches!(server.topology, RedisTopology::Cluster(nodes) if nodes.len() == 2));
+    assert_eq!(server.min_replicas, 0);
 }
 
 #[test]
@@ -508,13 +533,25 @@ fn a_store_s_keys_are_held_to_the_store() {
         ),
         (
             "store = 'redis'\nurl = 'redis://x'\nca_file = 'ca.pem'",
-            "tokens.ca_file: needs a url that begins with rediss://",
+            "tokens.ca_file: needs a url that begins with rediss",
+        ),
+        (
+            "store = 'redis'\nurl = 'redis://x'\nsentinel_password_file = 'password'",
+            "tokens.sentinel_password_file: needs a url that begins with redis-sentinel://",
+        ),
+        (
+            "store = 'redis'\nurl = 'redis-sentinel://x/y'\nsentinel_username = 'z'",
+            "tokens.sentinel_username: needs a sentinel_password_file beside it",
+        ),
+        (
+            "store = 'redis'\nurl = 'redis-sentinel://x/y'\nmin_replicas = 9",
+            "tokens.min_replicas: must be between 0 and 8, not 9",
         ),
         ("store = 'redis'\nurl = 'redis://x/many'", "tokens.url: "),
         ("store = 'redis'\nurl = 'rediss://x'\nca_file = 'absent.pem'", "tokens.ca_file: "),
         (
             "store = 'memcached'\nurl = 'memcached://x'\npassword_file = 'password'",
-            "tokens.password_file: is for store = \"redis\": memcached asks for no password",
+            "tokens.password_file: is for store = \"redis\"",
         ),
         (
             "store = 'memcached'\nurl = 'memcached://x'\ntimeout = '1m'",

@@ -3,9 +3,7 @@
 use super::section::Section;
 use super::values::{check_port, read_password};
 use crate::tls::Trust;
-use crate::tokens::RedisServer;
-use redis::RedisConnectionInfo;
-use secrecy::{ExposeSecret, SecretString};
+use crate::tokens::{RedisAddress, RedisLogin, RedisServer, RedisTopology};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 use url::Url;
@@ -27,6 +25,22 @@ const MEMCACHED_PORT: u16 = 11211;
 
 /// Redis's port.
 const REDIS_PORT: u16 = 6379;
+
+/// Sentinel's port.
+const SENTINEL_PORT: u16 = 26379;
+
+/// More replicas than anyone has of a store this small are a mistake in the configuration.
+const MOST_MIN_REPLICAS: i64 = 8;
+
+/// The keys that Redis alone has.
+const OF_REDIS: [&str; 6] = [
+    "username",
+    "password_file",
+    "sentinel_username",
+    "sentinel_password_file",
+    "ca_file",
+    "min_replicas",
+];
 
 /// `[tokens]`.
 #[derive(Debug)]
@@ -67,7 +81,7 @@ pub(super) fn read_tokens(mut section: Section<'_>) -> Option<TokensConfig> {
 }
 
 fn read_memory(section: &mut Section<'_>) -> Option<TokensConfig> {
-    for key in ["url", "username", "password_file", "ca_file", "timeout"] {
+    for key in ["url", "timeout"].iter().chain(&OF_REDIS) {
         section.misplaced(key, "is for a store on the network: set store, too");
     }
     let capacity = section.integer_or("capacity", DEFAULT_CAPACITY, 1..=MOST_CAPACITY)?;
@@ -77,8 +91,8 @@ fn read_memory(section: &mut Section<'_>) -> Option<TokensConfig> {
 
 fn read_memcached(section: &mut Section<'_>) -> Option<TokensConfig> {
     section.misplaced("capacity", "is for store = \"memory\": memcached has its own, -m");
-    for key in ["username", "password_file", "ca_file"] {
-        section.misplaced(key, "is for store = \"redis\": memcached asks for no password");
+    for key in OF_REDIS {
+        section.misplaced(key, "is for store = \"redis\"");
     }
     let url = section.required_string("url");
     let address = url.and_then(|url| section.ok("url", parse_memcached_url(&url)));
@@ -90,57 +104,61 @@ fn read_redis(section: &mut Section<'_>) -> Option<TokensConfig> {
     section.misplaced("capacity", "is for store = \"memory\": Redis has its own, maxmemory");
     let url = section.required_string("url");
     let url = url.and_then(|url| section.ok("url", parse_redis_url(&url)));
-    let with_password = section.has("password_file");
-    if section.has("username") && !with_password {
-        section.problem("username", "needs a password_file beside it");
+    if url.as_ref().is_some_and(|url| url.arrangement != Arrangement::Sentinel) {
+        for key in ["sentinel_username", "sentinel_password_file"] {
+            section.misplaced(key, "needs a url that begins with redis-sentinel://");
+        }
     }
     let username = section.string("username");
-    let password = if with_password {
-        let file = read_password(section)?;
-        Some(section.ok("password_file", file.read_blocking())?)
-    } else {
-        None
-    };
+    let login = read_login(section, "password_file", username);
+    let username = section.string("sentinel_username");
+    let sentinel_login = read_login(section, "sentinel_password_file", username);
     let ca_file = section.file("ca_file");
     let timeout = read_timeout(section);
-    let url = url?;
-    if ca_file.is_some() && url.scheme() != "rediss" {
-        section.problem("ca_file", "needs a url that begins with rediss://");
+    let RedisUrl { arrangement, tls, hosts, service, database } = url?;
+    let replicas = i64::from(arrangement != Arrangement::Standalone);
+    let min_replicas = section.integer_or("min_replicas", replicas, 0..=MOST_MIN_REPLICAS);
+    if ca_file.is_some() && !tls {
+        section.problem("ca_file", "needs a url that begins with rediss");
         return None;
     }
-    let settings = section.ok("url", redis_settings(&url, username, password));
-    let tls = match (url.scheme(), ca_file) {
-        ("rediss", Some(path)) => Some(section.ok("ca_file", Trust::CaFile(path).client_config())?),
-        ("rediss", None) => Some(section.ok("url", Trust::System.client_config())?),
-        _ => None,
+    let tls = match (tls, ca_file) {
+        (true, Some(path)) => Some(section.ok("ca_file", Trust::CaFile(path).client_config())?),
+        (true, None) => Some(section.ok("url", Trust::System.client_config())?),
+        (false, _) => None,
     };
-    let host = url.host_str()?.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let port = url.port().unwrap_or(REDIS_PORT);
-    let server = RedisServer { host, port, tls, settings: settings? };
+    let (login, sentinel_login) = (login?, sentinel_login?);
+    let topology = match arrangement {
+        Arrangement::Standalone => RedisTopology::Standalone(hosts.into_iter().next()?),
+        Arrangement::Sentinel => {
+            RedisTopology::Sentinel { sentinels: hosts, service, login: sentinel_login }
+        }
+        Arrangement::Cluster => RedisTopology::Cluster(hosts),
+    };
+    let min_replicas = usize::try_from(min_replicas?).ok()?;
+    let server = RedisServer { topology, tls, login, database, min_replicas };
     Some(TokensConfig::Redis { server: Box::new(server), timeout: timeout? })
+}
+
+/// An account, which has a password if there is a key for it.
+fn read_login(
+    section: &mut Section<'_>,
+    password_key: &str,
+    username: Option<String>,
+) -> Option<RedisLogin> {
+    if section.has(password_key) {
+        let password = Some(read_password(section, password_key)?);
+        return Some(RedisLogin { username, password });
+    }
+    if username.is_some() {
+        let username_key = password_key.replace("password_file", "username");
+        section.problem(&username_key, format!("needs a {password_key} beside it"));
+    }
+    Some(RedisLogin::default())
 }
 
 fn read_timeout(section: &mut Section<'_>) -> Option<Duration> {
     section.duration_or("timeout", DEFAULT_TIMEOUT, LEAST_TIMEOUT..=MOST_TIMEOUT)
-}
-
-fn redis_settings(
-    url: &Url,
-    username: Option<String>,
-    password: Option<SecretString>,
-) -> Result<RedisConnectionInfo, String> {
-    let database = match url.path().trim_start_matches('/') {
-        "" => 0,
-        number => number.parse::<u32>().map_err(|_| format!("{number:?} is no database"))?,
-    };
-    let mut settings = RedisConnectionInfo::default().set_db(database.into());
-    if let Some(username) = username {
-        settings = settings.set_username(username);
-    }
-    if let Some(password) = password {
-        settings = settings.set_password(password.expose_secret());
-    }
-    Ok(settings)
 }
 
 /// Parses `memcached://HOST` or `memcached://HOST:PORT` into `HOST:PORT`.
@@ -153,9 +171,80 @@ fn parse_memcached_url(text: &str) -> Result<String, String> {
     Ok(format!("{host}:{}", url.port().unwrap_or(MEMCACHED_PORT)))
 }
 
-/// Parses `redis://HOST:PORT/DATABASE`, in which port and database are optional; `rediss` means TLS.
-fn parse_redis_url(text: &str) -> Result<Url, String> {
-    parse_store_url(text, &["redis", "rediss"])
+/// The URL of a Redis, taken apart.
+#[derive(Debug, PartialEq, Eq)]
+struct RedisUrl {
+    arrangement: Arrangement,
+    tls: bool,
+    hosts: Vec<RedisAddress>,
+    /// Empty but for Sentinel.
+    service: String,
+    database: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Arrangement {
+    Standalone,
+    Sentinel,
+    Cluster,
+}
+
+/// Parses `redis://HOST:PORT/DATABASE`, `redis-sentinel://HOST:PORT,HOST:PORT/SERVICE/DATABASE` or
+/// `redis-cluster://HOST:PORT,HOST:PORT`, in which ports and database are optional; `rediss` means TLS.
+fn parse_redis_url(text: &str) -> Result<RedisUrl, String> {
+    let (scheme, rest) = text.split_once("://").ok_or("is not a URL")?;
+    let (scheme, tls) = match scheme.strip_prefix("rediss") {
+        Some(rest) => (rest, true),
+        None => (scheme.strip_prefix("redis").unwrap_or("?"), false),
+    };
+    let (arrangement, port) = match scheme {
+        "" => (Arrangement::Standalone, REDIS_PORT),
+        "-sentinel" => (Arrangement::Sentinel, SENTINEL_PORT),
+        "-cluster" => (Arrangement::Cluster, REDIS_PORT),
+        _ => {
+            return Err("must begin with redis://, redis-sentinel:// or redis-cluster://, \
+                        or with rediss in place of redis for TLS"
+                .to_owned());
+        }
+    };
+    if rest.contains('@') {
+        return Err("must not contain a user name or password: use the keys for them".to_owned());
+    }
+    // Redis clients read options there, one of which is to trust any certificate.
+    if rest.contains(['?', '#']) {
+        return Err("must have nothing after the database".to_owned());
+    }
+    let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let hosts: Vec<&str> = hosts.split(',').collect();
+    if arrangement == Arrangement::Standalone && hosts.len() > 1 {
+        return Err(
+            "must name one host: several are for redis-sentinel:// and redis-cluster://".to_owned()
+        );
+    }
+    let hosts = hosts.iter().map(|host| parse_address(host, port)).collect::<Result<_, _>>()?;
+    let (service, database) = match arrangement {
+        Arrangement::Standalone => ("", path),
+        Arrangement::Sentinel => path.split_once('/').unwrap_or((path, "")),
+        Arrangement::Cluster => match path {
+            "" | "0" => ("", path),
+            _ => return Err("must end with the hosts: a cluster has one database".to_owned()),
+        },
+    };
+    if arrangement == Arrangement::Sentinel && service.is_empty() {
+        return Err("must name, after the hosts, what the Sentinels watch: /SERVICE".to_owned());
+    }
+    let database = match database {
+        "" => 0,
+        number => number.parse().map_err(|_| format!("{number:?} is no database"))?,
+    };
+    Ok(RedisUrl { arrangement, tls, hosts, service: service.to_owned(), database })
+}
+
+fn parse_address(text: &str, port: u16) -> Result<RedisAddress, String> {
+    let url = parse_store_url(&format!("redis://{text}"), &["redis"])?;
+    let host = url.host_str().unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    Ok(RedisAddress { host, port: url.port().unwrap_or(port) })
 }
 
 fn parse_store_url(text: &str, schemes: &[&str]) -> Result<Url, String> {
@@ -170,9 +259,8 @@ fn parse_store_url(text: &str, schemes: &[&str]) -> Result<Url, String> {
         return Err("must not contain a user name or password: use the keys for them".to_owned());
     }
     check_port(&url)?;
-    // Redis clients read options there, one of which is to trust any certificate.
     if url.query().is_some() || url.fragment().is_some() {
-        return Err("must have nothing after the database".to_owned());
+        return Err("must end with the port".to_owned());
     }
     Ok(url)
 }
@@ -198,17 +286,59 @@ mod tests {
             let parsed = parse_memcached_url(text);
             assert_eq!(parsed.as_deref().ok(), expected, "{text}: {parsed:?}");
         }
-        for (text, good) in [
-            ("redis://127.0.0.1", true),
-            ("redis://[::1]:6380/3", true),
-            ("rediss://redis.example.com:6380/0", true),
-            ("rediss://redis.example.com#insecure", false),
-            ("redis://redis.example.com?protocol=resp3", false),
-            ("redis://:secret@redis.example.com", false),
-            ("redis+unix:///run/redis.sock", false),
-            ("http://redis.example.com", false),
+        use Arrangement::{Cluster, Sentinel, Standalone};
+        let at = |hosts: &[(&str, u16)]| -> Vec<RedisAddress> {
+            hosts.iter().map(|&(host, port)| RedisAddress { host: host.to_owned(), port }).collect()
+        };
+        for (text, arrangement, tls, hosts, service, database) in [
+            ("redis://127.0.0.1", Standalone, false, at(&[("127.0.0.1", 6379)]), "", 0),
+            ("redis://[::1]:6380/3", Standalone, false, at(&[("::1", 6380)]), "", 3),
+            ("rediss://r.example.com/0", Standalone, true, at(&[("r.example.com", 6379)]), "", 0),
+            (
+                "redis-sentinel://a,b:26380,[::1]/vncgate/2",
+                Sentinel,
+                false,
+                at(&[("a", 26379), ("b", 26380), ("::1", 26379)]),
+                "vncgate",
+                2,
+            ),
+            (
+                "rediss-sentinel://a/my.master-1",
+                Sentinel,
+                true,
+                at(&[("a", 26379)]),
+                "my.master-1",
+                0,
+            ),
+            ("redis-cluster://a,b:7000/", Cluster, false, at(&[("a", 6379), ("b", 7000)]), "", 0),
+            ("rediss-cluster://a/0", Cluster, true, at(&[("a", 6379)]), "", 0),
         ] {
-            assert_eq!(parse_redis_url(text).is_ok(), good, "{text}");
+            let service = service.to_owned();
+            let expected = RedisUrl { arrangement, tls, hosts, service, database };
+            assert_eq!(parse_redis_url(text), Ok(expected), "{text}");
+        }
+        for text in [
+            "rediss://redis.example.com#insecure",
+            "redis://redis.example.com?protocol=resp3",
+            "redis://:secret@redis.example.com",
+            "redis-sentinel://a,:secret@b/vncgate",
+            "redis+unix:///run/redis.sock",
+            "redis:///run/redis.sock",
+            "http://redis.example.com",
+            "sentinel://a/vncgate",
+            "redis://a,b",
+            "redis://a/b/0",
+            "redis-sentinel://a,b",
+            "redis-sentinel://a,b/",
+            "redis-sentinel://a,,b/vncgate",
+            "redis-sentinel://a/vncgate/many",
+            "redis-sentinel://a/vncgate/0/1",
+            "redis-sentinel://a?sentinelMasterId=vncgate",
+            "redis-sentinel://a:0/vncgate",
+            "redis-cluster://a/3",
+            "redis-cluster://",
+        ] {
+            assert!(parse_redis_url(text).is_err(), "{text}");
         }
     }
 }

@@ -11,15 +11,12 @@ use std::ops::RangeInclusive;
 use url::{Host, Url};
 
 /// The file of a password, which has to hold a good one now. Each login reads it again.
-pub(super) fn read_password(section: &mut Section<'_>) -> Option<PasswordFile> {
-    if !section.has("password_file") {
-        section.problem(
-            "password_file",
-            "is missing: a file that holds the password and nothing else",
-        );
+pub(super) fn read_password(section: &mut Section<'_>, key: &str) -> Option<PasswordFile> {
+    if !section.has(key) {
+        section.problem(key, "is missing: a file that holds the password and nothing else");
     }
-    let file = PasswordFile::new(section.file("password_file")?);
-    section.ok("password_file", file.read_blocking())?;
+    let file = PasswordFile::new(section.file(key)?);
+    section.ok(key, file.read_blocking())?;
     Some(file)
 }
 

@@ -40,7 +40,7 @@ pub(super) fn read_vcenter(mut section: Section<'_>) -> Option<VcenterConfig> {
     let service_host = section.required_string("service_host");
     let url = section.required_string("url").and_then(|url| section.ok("url", parse_sdk_url(&url)));
     let username = section.required_string("username");
-    let password = read_password(&mut section);
+    let password = read_password(&mut section, "password_file");
     let tls = read_tls(&mut section, url.as_ref());
     let hypervisors = section.strings("hypervisors");
     let timeout = section.duration_or(

@@ -15,7 +15,7 @@ mod token;
 pub use memcached::MemcachedStore;
 pub use memory::MemoryStore;
 pub use record::Record;
-pub use redis::{RedisServer, RedisStore};
+pub use redis::{RedisAddress, RedisLogin, RedisServer, RedisStore, RedisTopology};
 pub use store::{
     Limit, LimitReached, PutError, SHARED_TEXT_LIFETIME, SharedText, StoreUnavailable,
     TOKENS_PER_INSTANCE, TokenLimits, TokenStore,

@@ -8,17 +8,25 @@
 //! | `vncgate:project:ID` | sorted set | the same for a project |
 //! | `vncgate:shared:NAME` | hash | a text that replicas share, and its version |
 //!
+//! In a cluster the keys begin with `{vncgate}:`, a hash tag, so that all of them are in one slot: scripts work on them
+//! together, and find keys in the records that they read. `server` tells how the server is found that has them.
+//!
 //! A token is good while its record exists *and* its machine's list names it, so that removing a list, by
 //! revocation or eviction, invalidates its tokens. Each method is one script: Redis runs scripts one at a time,
 //! and no replica sees a half-finished one. Tokens expire by Redis's clock alone.
 //!
-//! Scripts derive the keys of lists from the records that they read, which Redis Cluster does not support. A
-//! replica that takes over after a failure may lack the last writes before it: a token that was consumed or
-//! revoked then may be good again until it expires.
+//! Redis replicates after it has answered: a replica that takes over may lack the last writes. A token that was consumed
+//! or revoked must not be good again, so its end counts when [`RedisServer::min_replicas`] replicas have acknowledged it
+//! (`WAIT`). Until then it is an error, and the token is gone all the same. An issue does not wait: what a failover loses
+//! of it is a token that opens nothing.
 
+mod address;
 mod connection;
+mod failure;
+mod server;
 
-pub use connection::RedisServer;
+pub use address::RedisAddress;
+pub use server::{RedisLogin, RedisServer, RedisTopology};
 
 use super::record::Record;
 use super::remote::{Remote, Server};
@@ -28,23 +36,25 @@ use super::store::{
 };
 use super::token::TokenHash;
 use crate::telemetry::Metrics;
-use ::redis::{FromRedisValue, RedisError, Script, ScriptInvocation};
+use ::redis::{FromRedisValue, Script, ScriptInvocation, pipe};
 use async_trait::async_trait;
 use connection::Connection;
+use failure::Failure;
+use server::probe_key;
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::warn;
 use uuid::Uuid;
 
-const TOKEN_KEYS: &str = "vncgate:token:";
-const INSTANCE_KEYS: &str = "vncgate:instance:";
-const SHARED_KEYS: &str = "vncgate:shared:";
+/// How long a connection to a primary may live that Sentinels have named. One that is cut off from them together with
+/// this authority goes on answering, and does not know of tokens that were revoked elsewhere since.
+const NAMED_PRIMARY: Duration = Duration::from_secs(10);
 
-/// Written to find out whether Redis can be written to.
-const PROBE_KEY: &str = "vncgate:probe";
+/// How long a probe is kept, in milliseconds.
+const PROBE_LIFE: u32 = 1000;
 
-/// What several scripts begin with. `decode` reads a record; of one that cannot be read nothing is known. `uncount` takes
-/// a token out of the sets of its caller and its project.
+/// What several scripts begin with; `PREFIX` stands for what keys begin with. `decode` reads a record; of one that cannot
+/// be read nothing is known. `uncount` takes a token out of the sets of its caller and its project.
 const PRELUDE: &str = r"
 local function decode(text)
     local good, record = pcall(cjson.decode, text)
@@ -53,8 +63,8 @@ local function decode(text)
 end
 local function counters(record)
     local keys = {}
-    if type(record.caller) == 'string' then keys[1] = 'vncgate:caller:' .. record.caller end
-    if type(record.project) == 'string' then keys[2] = 'vncgate:project:' .. record.project end
+    if type(record.caller) == 'string' then keys[1] = 'PREFIXcaller:' .. record.caller end
+    if type(record.project) == 'string' then keys[2] = 'PREFIXproject:' .. record.project end
     return keys
 end
 local function uncount(hash, record)
@@ -169,11 +179,14 @@ return 1";
 
 /// Fails as well for an account that may not run scripts, and where nothing can be written: on a replica, with a full
 /// memory, or on a primary that has lost its replicas or its disk.
-const PING: &str = "return redis.call('SET', KEYS[1], '', 'PX', 1000)";
+const PING: &str = "return redis.call('SET', KEYS[1], '', 'PX', ARGV[1])";
 
 /// A store in Redis. Connects at its first call, and again whenever the connection is lost.
 pub struct RedisStore {
     remote: Remote<Redis>,
+    prefix: &'static str,
+    min_replicas: usize,
+    acknowledge: Duration,
     put: Script,
     get: Script,
     take: Script,
@@ -187,13 +200,19 @@ pub struct RedisStore {
 impl RedisStore {
     /// Creates the store at `server`. No method takes longer than `timeout`.
     pub fn new(server: RedisServer, timeout: Duration, metrics: Arc<Metrics>) -> Self {
+        let prefix = server.prefix();
+        let with_prelude = |script| PRELUDE.replace("PREFIX", prefix) + script;
         Self {
+            prefix,
+            min_replicas: server.min_replicas,
+            // The rest is for the change itself, and for telling how many have acknowledged it.
+            acknowledge: timeout / 2,
             remote: Remote::new(Redis(server), timeout, metrics),
-            put: Script::new(&format!("{PRELUDE}{PUT}")),
+            put: Script::new(&with_prelude(PUT)),
             get: Script::new(GET),
-            take: Script::new(&format!("{PRELUDE}{TAKE}")),
+            take: Script::new(&with_prelude(TAKE)),
             list: Script::new(LIST),
-            revoke: Script::new(&format!("{PRELUDE}{REVOKE}")),
+            revoke: Script::new(&with_prelude(REVOKE)),
             read_shared: Script::new(READ_SHARED),
             replace_shared: Script::new(REPLACE_SHARED),
             ping: Script::new(PING),
@@ -208,25 +227,85 @@ impl RedisStore {
     ) -> Result<T, StoreUnavailable> {
         let exchange = |mut connection: Connection| async move {
             let answer = script.invoke_async(connection.begin()).await;
-            (connection, answer)
+            (connection, answer.map_err(Failure::from))
         };
         self.remote.call(operation, exchange).await
     }
+
+    /// Runs a script that ends tokens, as [`Self::run`] does, and waits until the end is replicated. That includes what
+    /// an earlier call has ended whose replication failed.
+    async fn run_replicated<T: FromRedisValue + Send>(
+        &self,
+        operation: &'static str,
+        script: &ScriptInvocation<'_>,
+    ) -> Result<T, StoreUnavailable> {
+        let exchange = |mut connection: Connection| async move {
+            let answered = match script.invoke_async(connection.begin()).await {
+                Ok(answer) => self.replicated(&mut connection).await.map(|()| answer),
+                Err(error) => Err(error.into()),
+            };
+            (connection, answered)
+        };
+        self.remote.call(operation, exchange).await
+    }
+
+    /// Waits until enough replicas have all that was written on the connection. `WAIT` goes by the last write of its
+    /// connection, so there is one.
+    async fn replicated(&self, connection: &mut Connection) -> Result<(), Failure> {
+        let required = self.min_replicas;
+        if required == 0 {
+            return Ok(());
+        }
+        let mut wait = pipe();
+        wait.cmd("SET").arg(probe_key(self.prefix)).arg("").arg("PX").arg(PROBE_LIFE).ignore();
+        // To WAIT 0 means for ever.
+        let milliseconds = u64::try_from(self.acknowledge.as_millis()).unwrap_or(u64::MAX).max(1);
+        wait.cmd("WAIT").arg(required).arg(milliseconds);
+        let (acknowledged,): (usize,) = wait.query_async(connection.begin()).await?;
+        if acknowledged < required {
+            return Err(Failure::NotReplicated { acknowledged, required });
+        }
+        Ok(())
+    }
+
+    fn token_key(&self, token: TokenHash) -> String {
+        format!("{}{token}", self.token_keys())
+    }
+
+    fn token_keys(&self) -> String {
+        format!("{}token:", self.prefix)
+    }
+
+    fn instance_key(&self, instance: Uuid) -> String {
+        format!("{}{instance}", self.instance_keys())
+    }
+
+    fn shared_key(&self, name: &str) -> String {
+        format!("{}shared:{name}", self.prefix)
+    }
+
+    fn instance_keys(&self) -> String {
+        format!("{}instance:", self.prefix)
+    }
 }
 
-/// A Redis at this address.
+/// A Redis at this server, or at those that it finds.
 struct Redis(RedisServer);
 
 impl Server for Redis {
     type Connection = Connection;
-    type Error = RedisError;
+    type Error = Failure;
 
-    async fn connect(&self) -> Result<Connection, RedisError> {
-        Connection::connect(&self.0).await
+    async fn connect(&self) -> Result<Connection, Failure> {
+        self.0.connect().await
     }
 
-    fn is_lost(error: &RedisError) -> bool {
-        error.is_io_error()
+    fn is_lost(error: &Failure) -> bool {
+        error.is_lost_connection()
+    }
+
+    fn connection_life(&self) -> Option<Duration> {
+        matches!(self.0.topology, RedisTopology::Sentinel { .. }).then_some(NAMED_PRIMARY)
     }
 }
 
@@ -239,9 +318,9 @@ impl TokenStore for RedisStore {
         ttl: Duration,
         limits: TokenLimits,
     ) -> Result<(), PutError> {
-        let mut script = self.put.key(instance_key(record.instance));
+        let mut script = self.put.key(self.instance_key(record.instance));
         script.arg(token.to_string()).arg(record.to_json()).arg(ttl.as_millis().to_string());
-        script.arg(TOKENS_PER_INSTANCE).arg(TOKEN_KEYS);
+        script.arg(TOKENS_PER_INSTANCE).arg(self.token_keys());
         script.arg(limits.per_caller.get()).arg(limits.per_project.get());
         let (refused, number): (usize, u64) = self.run("put", &script).await?;
         let limit = match refused {
@@ -259,22 +338,22 @@ impl TokenStore for RedisStore {
     }
 
     async fn get(&self, token: TokenHash) -> Result<Option<Record>, StoreUnavailable> {
-        let mut script = self.get.key(token_key(token));
-        script.arg(token.to_string()).arg(INSTANCE_KEYS);
+        let mut script = self.get.key(self.token_key(token));
+        script.arg(token.to_string()).arg(self.instance_keys());
         let record: Option<String> = self.run("get", &script).await?;
         Ok(record.map(|record| Record::from_json(record.as_bytes())).transpose()?)
     }
 
     async fn take(&self, token: TokenHash) -> Result<Option<Record>, StoreUnavailable> {
-        let mut script = self.take.key(token_key(token));
-        script.arg(token.to_string()).arg(INSTANCE_KEYS);
-        let record: Option<String> = self.run("take", &script).await?;
+        let mut script = self.take.key(self.token_key(token));
+        script.arg(token.to_string()).arg(self.instance_keys());
+        let record: Option<String> = self.run_replicated("take", &script).await?;
         Ok(record.map(|record| Record::from_json(record.as_bytes())).transpose()?)
     }
 
     async fn list(&self, instance: Uuid) -> Result<Vec<(TokenHash, Record)>, StoreUnavailable> {
-        let mut script = self.list.key(instance_key(instance));
-        script.arg(TOKEN_KEYS);
+        let mut script = self.list.key(self.instance_key(instance));
+        script.arg(self.token_keys());
         let found: Vec<(String, String)> = self.run("list", &script).await?;
         let read = |(hash, record): (String, String)| {
             let hash =
@@ -285,13 +364,13 @@ impl TokenStore for RedisStore {
     }
 
     async fn revoke(&self, instance: Uuid) -> Result<usize, StoreUnavailable> {
-        let mut script = self.revoke.key(instance_key(instance));
-        script.arg(TOKEN_KEYS);
-        self.run("revoke", &script).await
+        let mut script = self.revoke.key(self.instance_key(instance));
+        script.arg(self.token_keys());
+        self.run_replicated("revoke", &script).await
     }
 
     async fn read_shared(&self, name: &str, known: &str) -> Result<SharedText, StoreUnavailable> {
-        let mut script = self.read_shared.key(format!("{SHARED_KEYS}{name}"));
+        let mut script = self.read_shared.key(self.shared_key(name));
         let found: Vec<String> = self.run("read_shared", script.arg(known)).await?;
         Ok(match <[String; 2]>::try_from(found) {
             Ok([_, text]) => SharedText::Changed(text),
@@ -306,21 +385,14 @@ impl TokenStore for RedisStore {
         known: &str,
         text: &str,
     ) -> Result<bool, StoreUnavailable> {
-        let mut script = self.replace_shared.key(format!("{SHARED_KEYS}{name}"));
+        let mut script = self.replace_shared.key(self.shared_key(name));
         script.arg(known).arg(SharedText::version(text)).arg(text);
         script.arg(SHARED_TEXT_LIFETIME.as_millis().to_string());
         self.run("replace_shared", &script).await
     }
 
     async fn ping(&self) -> Result<(), StoreUnavailable> {
-        self.run("ping", &self.ping.key(PROBE_KEY)).await
+        let mut script = self.ping.key(probe_key(self.prefix));
+        self.run("ping", script.arg(PROBE_LIFE)).await
     }
-}
-
-fn token_key(token: TokenHash) -> String {
-    format!("{TOKEN_KEYS}{token}")
-}
-
-fn instance_key(instance: Uuid) -> String {
-    format!("{INSTANCE_KEYS}{instance}")
 }

@@ -30,18 +30,30 @@ pub(super) trait Server: Send + Sync {
     /// Connects, and logs in if the server asks for it.
     fn connect(&self) -> impl Future<Output = Result<Self::Connection, Self::Error>> + Send;
 
-    /// Did the call fail because the server had closed the connection?
+    /// Did the call fail because the server had closed the connection, or is it one that has been replaced?
     fn is_lost(error: &Self::Error) -> bool;
+
+    /// How long a connection may be used, however busy it is, if that is limited.
+    fn connection_life(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// A server, the idle connections to it, and the limits of a call.
 pub(super) struct Remote<S: Server> {
     server: S,
-    /// With the time since when, oldest first.
-    idle: Mutex<Vec<(S::Connection, Instant)>>,
+    /// The one that was used last is at the end.
+    idle: Mutex<Vec<Idle<S::Connection>>>,
     slots: Semaphore,
     timeout: Duration,
     metrics: Arc<Metrics>,
+}
+
+/// A connection between two calls.
+struct Idle<C> {
+    connection: C,
+    opened: Instant,
+    since: Instant,
 }
 
 impl<S: Server> Remote<S> {
@@ -83,28 +95,30 @@ impl<S: Server> Remote<S> {
     ) -> Result<T, String> {
         let _slot = self.slots.acquire().await.map_err(|closed| closed.to_string())?;
         let used = self.idle().pop();
-        if let Some((connection, _)) = used {
+        if let Some(Idle { connection, opened, .. }) = used {
             match exchange(connection).await {
                 (_, Err(error)) if S::is_lost(&error) => self.idle().clear(),
-                exchanged => return self.keep(exchanged),
+                exchanged => return self.keep(exchanged, opened),
             }
         }
+        let opened = Instant::now();
         let connection = self.server.connect().await.map_err(|error| error.to_string())?;
-        self.keep(exchange(connection).await)
+        self.keep(exchange(connection).await, opened)
     }
 
     /// Keeps the connection of a call that succeeded. After an error it may have part of a response left.
-    fn keep<T>(&self, (connection, result): Exchanged<S, T>) -> Result<T, String> {
+    fn keep<T>(&self, (connection, result): Exchanged<S, T>, opened: Instant) -> Result<T, String> {
         if result.is_ok() {
-            self.idle().push((connection, Instant::now()));
+            self.idle().push(Idle { connection, opened, since: Instant::now() });
         }
         result.map_err(|error| error.to_string())
     }
 
-    /// The idle connections, without those that were idle for too long.
-    fn idle(&self) -> MutexGuard<'_, Vec<(S::Connection, Instant)>> {
+    /// The idle connections, without those that were idle for too long or are too old.
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle<S::Connection>>> {
+        let life = self.server.connection_life().unwrap_or(Duration::MAX);
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|(_, since)| since.elapsed() < IDLE_CONNECTION);
+        idle.retain(|one| one.since.elapsed() < IDLE_CONNECTION && one.opened.elapsed() < life);
         idle
     }
 }
@@ -120,23 +134,37 @@ mod tests {
 
     /// Each connection is its number.
     #[derive(Default)]
-    struct Counting(AtomicUsize);
+    struct Counting {
+        count: AtomicUsize,
+        /// Connections that are refused before the first good one.
+        refused: usize,
+        life: Option<Duration>,
+    }
 
     impl Server for Counting {
         type Connection = usize;
         type Error = &'static str;
 
         async fn connect(&self) -> Result<usize, &'static str> {
-            Ok(self.0.fetch_add(1, Ordering::Relaxed))
+            let number = self.count.fetch_add(1, Ordering::Relaxed);
+            if number < self.refused { Err("refused") } else { Ok(number) }
         }
 
         fn is_lost(error: &&'static str) -> bool {
             *error == "lost"
         }
+
+        fn connection_life(&self) -> Option<Duration> {
+            self.life
+        }
     }
 
     fn remote() -> Remote<Counting> {
-        Remote::new(Counting::default(), Duration::from_millis(500), Arc::new(Metrics::new()))
+        remote_at(Counting::default())
+    }
+
+    fn remote_at(server: Counting) -> Remote<Counting> {
+        Remote::new(server, Duration::from_millis(500), Arc::new(Metrics::new()))
     }
 
     async fn used(remote: &Remote<Counting>) -> usize {
@@ -149,6 +177,29 @@ mod tests {
         assert_eq!((used(&remote).await, used(&remote).await), (0, 0));
         advance(IDLE_CONNECTION).await;
         assert_eq!((used(&remote).await, used(&remote).await), (1, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_never_idle_is_replaced_if_its_life_is_limited() {
+        for (life, expected) in [(Some(Duration::from_secs(10)), 2), (None, 0)] {
+            let remote = remote_at(Counting { life, ..Counting::default() });
+            for _ in 0..25 {
+                used(&remote).await;
+                advance(Duration::from_secs(1)).await;
+            }
+            assert_eq!(used(&remote).await, expected, "{life:?}");
+        }
+    }
+
+    /// Whatever the reason: a password, a database, a certificate, a name.
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_connection_is_tried_again_at_the_next_call() {
+        let remote = remote_at(Counting { refused: 3, ..Counting::default() });
+        for _ in 0..3 {
+            let call = remote.call("get", |number| async move { (number, Ok(())) });
+            assert_eq!(call.await.unwrap_err().0, "refused");
+        }
+        assert_eq!(used(&remote).await, 3);
     }
 
     #[tokio::test(start_paused = true)]

@@ -66,8 +66,12 @@ novnc_url = "https://consoles.example.com/"#,
 
     /// The same with another token store.
     pub fn with_store(self, store: &Store) -> Self {
-        let tokens = format!("store = {:?}\nurl = {:?}", store.kind(), store.url());
-        self.with(r#"#store = "memory""#, &tokens)
+        self.with_store_at(store.kind(), &store.url())
+    }
+
+    /// The same with a token store of this kind at this URL.
+    pub fn with_store_at(self, kind: &str, url: &str) -> Self {
+        self.with(r#"#store = "memory""#, &format!("store = {kind:?}\nurl = {url:?}"))
     }
 
     /// The same with one more line in `[console]`.

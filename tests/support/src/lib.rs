@@ -10,7 +10,7 @@
 //! - [`esxi`]: the HTTPS ports of ESXi hosts, with their WebMKS consoles; [`webmks`]: such hosts in a
 //!   vCenter;
 //! - [`authority`]: the built `vncgate-authority` and its configuration;
-//! - [`stores`]: memcached and Redis, where authorities keep tokens;
+//! - [`stores`]: memcached and Redis, one or several, where authorities keep tokens;
 //! - [`console_api`]: callers that ask it for a console; [`answer`]: what they are answered;
 //!   [`keystone`]: who knows them, in an OpenStack;
 //! - [`envoy`]: a real Envoy with the shipped `envoy-config/static/envoy.yaml` and the built filter;

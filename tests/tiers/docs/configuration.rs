@@ -88,6 +88,7 @@ const READERS: &[(&str, &[&str])] = &[
     ("read_memory", &["tokens"]),
     ("read_memcached", &["tokens"]),
     ("read_redis", &["tokens"]),
+    ("read_login", &["tokens"]),
     ("read_timeout", &["tokens"]),
     ("read_limits", &["limits"]),
     ("read_webmks", &["webmks"]),
@@ -124,6 +125,7 @@ const TAKES_KEY: [&str; 14] = [
     ".each_parsed(",
     " address(",
     "(&mut section, ",
+    "read_login(section, ",
 ];
 
 /// Reads the code as text, since a key that no file has is asked for all the same.
@@ -178,6 +180,8 @@ const OUT_OF_RANGE: [&str; 2] = [
     token_ttl = "1000days"
     [tokens]
     store = "redis"
+    url = "redis://x"
+    min_replicas = -1
     timeout = "1000days"
     [limits]
     unknown_tokens = -1

@@ -17,6 +17,8 @@ macro_rules! on_every_store {
         on_every_store!(@memory on_memory $($test)*);
         on_every_store!(@memcached on_memcached $($test)*);
         on_every_store!(@redis on_redis $($test)*);
+        on_every_store!(@sentinel on_sentinel $($test)*);
+        on_every_store!(@cluster on_cluster $($test)*);
     };
     (@$store:ident $replicas:ident $($test:ident)*) => {
         mod $store {

@@ -9,12 +9,12 @@ use uuid::Uuid;
 use vncgate_authority::console_type::ConsoleType;
 use vncgate_authority::telemetry::Metrics;
 use vncgate_authority::tokens::{
-    MemcachedStore, MemoryStore, Record, RedisServer, RedisStore, Token, TokenHash, TokenLimits,
-    TokenStore,
+    MemcachedStore, MemoryStore, Record, RedisAddress, RedisLogin, RedisServer, RedisStore,
+    RedisTopology, Token, TokenHash, TokenLimits, TokenStore,
 };
 use vncgate_authority::vcenter::reference::{HostRef, MachineRef};
 use vncgate_test_support::process::Run;
-use vncgate_test_support::stores::Store;
+use vncgate_test_support::stores::{RedisGroup, SERVICE, Store};
 
 /// What the authority allows a store by default.
 pub(crate) const STORE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -58,6 +58,23 @@ impl Replicas {
             other: Arc::new(redis(store, LONG_TIMEOUT)),
         }
     }
+
+    pub(crate) async fn on_sentinel() -> Self {
+        static GROUP: OnceCell<RedisGroup> = OnceCell::const_new();
+        let start = || async { RedisGroup::with_sentinels(&Run::new("sentinel"), None).await };
+        Self::on_group(GROUP.get_or_init(start).await)
+    }
+
+    pub(crate) async fn on_cluster() -> Self {
+        static GROUP: OnceCell<RedisGroup> = OnceCell::const_new();
+        let start = || async { RedisGroup::cluster(&Run::new("cluster"), None).await };
+        Self::on_group(GROUP.get_or_init(start).await)
+    }
+
+    fn on_group(group: &RedisGroup) -> Self {
+        let client = || Arc::new(redis_server(group_server(group), LONG_TIMEOUT));
+        Self { one: client(), other: client() }
+    }
 }
 
 /// The memcached of all tests that leave it as it is. It ends with the process.
@@ -87,7 +104,29 @@ pub(crate) fn redis(store: &Store, timeout: Duration) -> RedisStore {
 
 /// A client for a Redis without TLS and password.
 pub(crate) fn redis_at(address: SocketAddr, timeout: Duration) -> RedisStore {
-    RedisStore::new(RedisServer::open(address), timeout, Arc::new(Metrics::new()))
+    redis_server(RedisServer::open(address), timeout)
+}
+
+/// A client for this Redis.
+pub(crate) fn redis_server(server: RedisServer, timeout: Duration) -> RedisStore {
+    RedisStore::new(server, timeout, Arc::new(Metrics::new()))
+}
+
+/// What a client has to know of a group without TLS and passwords.
+pub(crate) fn group_server(group: &RedisGroup) -> RedisServer {
+    let addresses: Vec<RedisAddress> = group.addresses().iter().map(redis_address).collect();
+    let topology = if group.sentinels().next().is_some() {
+        let login = RedisLogin::default();
+        RedisTopology::Sentinel { sentinels: addresses, service: SERVICE.to_owned(), login }
+    } else {
+        RedisTopology::Cluster(addresses)
+    };
+    let login = RedisLogin::default();
+    RedisServer { topology, tls: None, login, database: 0, min_replicas: 1 }
+}
+
+fn redis_address(address: &SocketAddr) -> RedisAddress {
+    RedisAddress { host: address.ip().to_string(), port: address.port() }
 }
 
 /// A token of a machine whose dates say that it is long over: they are for people.

@@ -1,10 +1,12 @@
-//! Token stores: one set of tests on memory, memcached and Redis (`contract`), outages of the two on the network
-//! (`network`), and two authorities that share one (`replicas`).
+//! Token stores: one set of tests on memory, memcached, Redis, Redis with Sentinels and Redis Cluster (`contract`), outages
+//! of those on the network (`network`), connecting again (`reconnect`), failover (`failover`), and two authorities that
+//! share one (`replicas`).
 //!
-//! Real parts: memcached, Redis, the built authority. vCenter is govmomi's simulator. `contract` and `network`
-//! call the authority's store types without an authority.
+//! Real parts: memcached, Redis, Sentinel, the built authority. vCenter is govmomi's simulator. `contract`, `network` and
+//! `reconnect` call the authority's store types without an authority.
 
 mod contract;
+mod failover;
 mod fixture;
 mod network;
 mod replicas;

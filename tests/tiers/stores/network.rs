@@ -6,7 +6,6 @@ use crate::fixture::{
     redis_at, shared_memcached, shared_redis, token,
 };
 use futures_util::future::join_all;
-use redis::RedisConnectionInfo;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,10 +14,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 use uuid::Uuid;
+use vncgate_authority::password::PasswordFile;
 use vncgate_authority::telemetry::Metrics;
 use vncgate_authority::tls::Trust;
 use vncgate_authority::tokens::{
-    Record, RedisServer, RedisStore, TOKENS_PER_INSTANCE, TokenHash, TokenStore,
+    Record, RedisLogin, RedisServer, RedisStore, TOKENS_PER_INSTANCE, TokenHash, TokenStore,
 };
 use vncgate_authority::vcenter::scope::{Container, ContainerKind, Locator};
 use vncgate_test_support::certificate::Ca;
@@ -480,7 +480,8 @@ async fn a_redis_with_tls_and_a_password_lets_in_who_has_both() {
     let ca = Ca::new(&run);
     let identity = ca.issue("redis");
     let password = "p&ss \"word\"";
-    let store = Store::guarded_redis(&run, &Guard { identity: &identity, password }).await;
+    let guard = Guard { ca: ca.path(), identity: &identity, password };
+    let store = Store::guarded_redis(&run, &guard).await;
     let other_ca = Ca::new(&Run::new("other-ca"));
     for (trusted, password, good) in [
         (&ca, Some(password), true),
@@ -488,13 +489,11 @@ async fn a_redis_with_tls_and_a_password_lets_in_who_has_both() {
         (&ca, None, false),
         (&other_ca, Some(password), false),
     ] {
-        let mut settings = RedisConnectionInfo::default();
-        if let Some(password) = password {
-            settings = settings.set_password(password);
-        }
+        let password =
+            password.map(|password| PasswordFile::new(run.write("redis.password", password)));
         let tls = Trust::CaFile(trusted.path().to_owned()).client_config().unwrap();
-        let (host, port) = (store.address().ip().to_string(), store.address().port());
-        let server = RedisServer { host, port, tls: Some(tls), settings };
+        let login = RedisLogin { username: None, password: password.clone() };
+        let server = RedisServer { tls: Some(tls), login, ..RedisServer::open(store.address()) };
         let client = RedisStore::new(server, SLACK, Arc::new(Metrics::new()));
         let answer = client.put(token(), record(Uuid::new_v4()), TTL, LIMITS).await;
         assert_eq!(answer.is_ok(), good, "{password:?}: {answer:?}");

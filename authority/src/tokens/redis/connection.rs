@@ -1,12 +1,12 @@
 //! A connection to Redis whose responses are bounded. (The client library reads a response of any length.)
 
 use super::super::remote::RESPONSE_LIMIT;
+use super::address::RedisAddress;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ErrorKind, RedisConnectionInfo, RedisError};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,27 +16,6 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
-/// Where a Redis is, and how to log in.
-#[derive(Clone, Debug)]
-pub struct RedisServer {
-    /// Host name or IP address, the latter without brackets.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// Verifies the server, if it has TLS.
-    pub tls: Option<ClientConfig>,
-    /// Database, user name and password.
-    pub settings: RedisConnectionInfo,
-}
-
-impl RedisServer {
-    /// A server without TLS, user names and passwords.
-    pub fn open(address: SocketAddr) -> Self {
-        let (host, port) = (address.ip().to_string(), address.port());
-        Self { host, port, tls: None, settings: RedisConnectionInfo::default() }
-    }
-}
-
 /// A connection to a Redis, for one call at a time. It ends when it is dropped.
 pub(super) struct Connection {
     redis: MultiplexedConnection,
@@ -45,17 +24,21 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects and logs in.
-    pub(super) async fn connect(server: &RedisServer) -> Result<Self, RedisError> {
-        let tcp = TcpStream::connect((server.host.as_str(), server.port)).await?;
+    /// Connects, with TLS if there is a configuration for it, and logs in.
+    pub(super) async fn connect(
+        address: &RedisAddress,
+        tls: Option<&ClientConfig>,
+        settings: &RedisConnectionInfo,
+    ) -> Result<Self, RedisError> {
+        let tcp = TcpStream::connect((address.host.as_str(), address.port)).await?;
         tcp.set_nodelay(true)?;
-        match &server.tls {
-            None => Self::over(tcp, &server.settings).await,
+        match tls {
+            None => Self::over(tcp, settings).await,
             Some(tls) => {
                 let invalid = |_| (ErrorKind::InvalidClientConfig, "TLS needs a host name");
-                let name = ServerName::try_from(server.host.clone()).map_err(invalid)?;
+                let name = ServerName::try_from(address.host.clone()).map_err(invalid)?;
                 let tls = TlsConnector::from(Arc::new(tls.clone())).connect(name, tcp).await?;
-                Self::over(tls, &server.settings).await
+                Self::over(tls, settings).await
             }
         }
     }
