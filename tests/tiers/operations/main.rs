@@ -26,3 +26,6 @@ mod shared_manager;
 mod host_certificates;
 
 mod mutual_tls;
+//! - `redis_password`: the password of the token store is changed.
+
+mod redis_password;

@@ -9,4 +9,5 @@ mod contract;
 mod failover;
 mod fixture;
 mod network;
+mod reconnect;
 mod replicas;
