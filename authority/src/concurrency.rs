@@ -35,6 +35,11 @@ impl Concurrency {
         Self { most, under_way: Arc::default() }
     }
 
+    /// The same counts with another limit.
+    pub fn with_limit(&self, most: NonZeroUsize) -> Self {
+        Self { most, under_way: Arc::clone(&self.under_way) }
+    }
+
     /// Counts a request, unless `source` has too many. Several permits may count one request for different sources.
     pub fn enter(&self, source: Source) -> Result<Permit, Throttled> {
         let mut under_way = lock(&self.under_way);

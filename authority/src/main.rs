@@ -10,8 +10,9 @@ use url::Url;
 use vncgate_authority::config::Config;
 use vncgate_authority::console_command::Authority;
 use vncgate_authority::identity::api_token;
+use vncgate_authority::serve::{self, ServeError};
+use vncgate_authority::text;
 use vncgate_authority::tls::Trust;
-use vncgate_authority::{serve, telemetry, text};
 
 /// A check allocates some hundred times, and costs 8 % less CPU time than with glibc's allocator.
 #[global_allocator]
@@ -49,7 +50,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the service. Logs go to standard error. SIGTERM lets requests finish, then stops the service.
+    /// Run the service. Logs go to standard error.
+    ///
+    /// SIGTERM lets requests finish, then stops the service. SIGHUP reads the configuration and the files that it names
+    /// again. If there is any problem, the log has all of them and nothing changes. [listen] and [tokens] need a restart.
     Serve(ConfigFile),
     /// Check a configuration and the files it names. Lists every problem; exits with 64 if there is one.
     CheckConfig(ConfigFile),
@@ -100,11 +104,13 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
     match command {
-        Command::Serve(file) => {
-            let Some(config) = load(&file) else { return Ok(EXIT_BAD_CONFIGURATION.into()) };
-            telemetry::start_logging(&config.log)?;
-            runtime()?.block_on(serve::run(config))?;
-        }
+        Command::Serve(file) => match runtime()?.block_on(serve::run(&file.config)) {
+            Err(error @ ServeError::Config(_)) => {
+                eprintln!("vncgate-authority: {error}");
+                return Ok(EXIT_BAD_CONFIGURATION.into());
+            }
+            result => result?,
+        },
         Command::CheckConfig(file) => {
             let Some(_) = load(&file) else { return Ok(EXIT_BAD_CONFIGURATION.into()) };
             println!("{} is a good configuration", file.config.display());

@@ -1,34 +1,32 @@
-//! The command `serve`: builds the parts from the configuration, serves, and drains.
+//! The command `serve`: binds, serves, reloads and drains.
+//!
+//! `parts` builds everything that a configuration decides, and `reload` replaces it at SIGHUP.
 
-use crate::concurrency::Concurrency;
-use crate::config::{AuthConfig, Config, SitesConfig, TokensConfig, VcenterConfig};
-use crate::console::Consoles;
-use crate::host_certificates::HostCertificates;
+mod parts;
+mod reload;
+
+use crate::config::{Config, ConfigError};
 use crate::http;
-use crate::http::app::App;
 use crate::http::descriptors::DescriptorShares;
 use crate::http::listener::{ListenAddress, Listener, ListenerConfig};
 use crate::http::server::serve;
-use crate::identity::Identity;
-use crate::identity::api_token::ApiTokens;
-use crate::identity::keystone::Keystone;
-use crate::sites::Sites;
 use crate::sites::tls::{PeerAcceptor, PeerTls};
-use crate::telemetry::Metrics;
-use crate::throttle::Throttle;
+use crate::telemetry::{self, Metrics};
 use crate::tls::server::ServerAcceptor;
-use crate::tokens::{MemcachedStore, MemoryStore, RedisStore, TokenStore};
-use crate::vcenter::vcenters::{VcenterEntry, Vcenters};
-use crate::vcenter::{Endpoint, Vcenter};
+use parts::Parts;
+use reload::Reloads;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::sync::watch;
+use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
+use tracing_subscriber::util::TryInitError;
 
 /// How long requests in progress at SIGTERM may take to finish. The slowest useful request, an issue that has to log in
 /// first, takes a few seconds; supervisors send SIGKILL after 10 s (Docker) or 30 s (Kubernetes).
@@ -49,6 +47,12 @@ const HOST_CERTIFICATES_LOOK: Duration = Duration::from_millis(100);
 /// Why the authority cannot run.
 #[derive(Debug, Error)]
 pub enum ServeError {
+    /// The configuration cannot be read or has problems.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Something else in the process logs already.
+    #[error(transparent)]
+    Log(#[from] TryInitError),
     /// An address cannot be bound.
     #[error("cannot listen on {0}: {1}")]
     Listen(ListenAddress, io::Error),
@@ -66,68 +70,43 @@ pub enum ServeError {
     Signals(io::Error),
 }
 
-/// Serves until SIGTERM or SIGINT, then drains.
-pub async fn run(config: Config) -> Result<(), ServeError> {
-    let Config {
-        public,
-        internal,
-        metrics: metrics_listener,
-        consoles,
-        web,
-        tokens,
-        limits,
-        pins_hosts,
-        auth,
-        vcenters,
-        sites,
-        log: _,
-    } = config;
-    let shares = DescriptorShares::of_this_process();
+/// Serves with the configuration of this file until SIGTERM or SIGINT, then drains. Reloads the file at SIGHUP.
+pub async fn run(path: &Path) -> Result<(), ServeError> {
+    // Caught first of all: a SIGHUP that comes too early would end the process.
+    let hangup = signal(SignalKind::hangup()).map_err(ServeError::Signals)?;
+    let mut config = Config::load(path)?;
     let metrics = Arc::new(Metrics::new());
-    let vcenters = build_vcenters(vcenters, &metrics)?;
-    let store = build_store(tokens, &metrics);
-    let (sites, peer) = match sites {
-        Some(SitesConfig { sites, tls, peer }) => {
-            (Sites::new(sites, tls, &metrics).map_err(ServeError::Sites)?, peer)
-        }
-        None => (Sites::default(), None),
-    };
-    let public = bind(public, "public", shares.handshakes, &metrics).await?;
-    let internal = bind(internal, "internal", shares.handshakes, &metrics).await?;
-    let metrics_listener = bind(metrics_listener, "metrics", shares.handshakes, &metrics).await?;
-    let peer = match peer {
+    let log = telemetry::start_logging(&config.log, metrics.lost_log_lines().clone())?;
+    let shares = DescriptorShares::of_this_process();
+    let public = bind(config.public.clone(), "public", shares.handshakes, &metrics).await?;
+    let internal = bind(config.internal.clone(), "internal", shares.handshakes, &metrics).await?;
+    let metrics_listener =
+        bind(config.metrics.clone(), "metrics", shares.handshakes, &metrics).await?;
+    let peer = match config.sites.as_mut().and_then(|sites| sites.peer.take()) {
         Some((address, tls)) => Some(bind_peer(address, tls, shares.peer, &metrics).await?),
         None => None,
     };
-    let host_certificates = pins_hosts.then(|| {
-        let service_hosts = vcenters.iter().map(|vcenter| vcenter.service_host());
-        Arc::new(HostCertificates::new(Arc::clone(&store), service_hosts, Arc::clone(&metrics)))
-    });
-    let consoles =
-        Consoles::new(consoles, vcenters, sites, store, limits.tokens, host_certificates.clone());
-    let AuthConfig { api_tokens, keystone, policy } = auth;
-    let keystone = keystone.map(|config| Keystone::new(config, Arc::clone(&metrics)));
-    let keystone = keystone.transpose().map_err(ServeError::Keystone)?;
-    let identity = Identity::new(ApiTokens::new(api_tokens), keystone);
-    let throttle = Throttle::new(limits.throttle, Arc::clone(&metrics));
-    let concurrency = Concurrency::new(limits.concurrent_requests);
-    let app = Arc::new(App::new(consoles, identity, policy, throttle, concurrency, metrics));
+    let draining = CancellationToken::new();
+    let parts = Parts::first(config, Arc::clone(&metrics), draining.clone()).await?;
+    let (sender, current) = watch::channel(Arc::new(parts));
+    let app = || Arc::clone(&current.borrow().app);
+    metrics.config_loaded(true);
+    let mut reloads = Reloads { path: path.to_owned(), hangup, log };
 
-    let stop_public = CancellationToken::new();
     let stop_internal = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;
 
-    let router = http::public(Arc::clone(&app), web.as_deref());
-    let public = serve(public, router, shares.public, stop_public.clone(), DRAIN_LIMIT);
-    let router = http::internal(Arc::clone(&app));
+    let router = http::of_current(current.clone(), |parts| &parts.public);
+    let public = serve(public, router, shares.public, draining.clone(), DRAIN_LIMIT);
+    let router = http::of_current(current.clone(), |parts| &parts.internal);
     let internal = serve(internal, router, usize::MAX, stop_internal.clone(), DRAIN_LIMIT);
-    let router = http::metrics(Arc::clone(&app));
+    let router = http::of_current(current.clone(), |parts| &parts.metrics);
     let stop = stop_internal.clone();
-    let metrics = serve(metrics_listener, router, shares.metrics, stop, DRAIN_LIMIT);
+    let metrics_listener = serve(metrics_listener, router, shares.metrics, stop, DRAIN_LIMIT);
     let peer = async {
         if let Some(listener) = peer {
-            let router = http::peer(Arc::clone(&app));
+            let router = http::of_current(current.clone(), |parts| &parts.peer);
             serve(listener, router, shares.peer, stop_internal.clone(), DRAIN_LIMIT).await;
         }
     };
@@ -136,79 +115,63 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
             _ = terminate.recv() => info!("SIGTERM: draining"),
             _ = interrupt.recv() => info!("SIGINT: draining"),
         }
-        app.drain();
-        stop_public.cancel();
+        draining.cancel();
     };
     // Sessions are checked and /readyz answers until the last request of the public listener is finished.
     let public = async {
         public.await;
         stop_internal.cancel();
     };
+    // The signal is caught until the process ends, but what drains is not changed any more.
+    let reloads = draining.run_until_cancelled(reloads.run(&sender, &metrics));
     // The first discovery also logs in, so that the first caller does not have to wait for a login.
-    let discovery = stop_public.run_until_cancelled(async {
-        let mut due = interval(DISCOVERY_INTERVAL);
+    let discovery = draining.run_until_cancelled(async {
+        let (mut due, mut reloaded) = (interval(DISCOVERY_INTERVAL), current.clone());
         loop {
-            due.tick().await;
-            app.consoles.vcenters().discover().await;
+            next_round(&mut due, &mut reloaded).await;
+            app().consoles.vcenters().discover().await;
         }
     });
-    let refresh = stop_public.run_until_cancelled(async {
-        let Some(host_certificates) = &host_certificates else { return };
-        let mut due = interval(HOST_CERTIFICATES_INTERVAL);
+    let refresh = draining.run_until_cancelled(async {
+        let (mut due, mut reloaded) = (interval(HOST_CERTIFICATES_INTERVAL), current.clone());
         loop {
-            due.tick().await;
+            next_round(&mut due, &mut reloaded).await;
+            let app = app();
+            let Some(host_certificates) = app.consoles.host_certificates() else { continue };
             host_certificates.refresh(app.consoles.vcenters()).await;
         }
     });
-    let look = stop_public.run_until_cancelled(async {
-        let Some(host_certificates) = &host_certificates else { return };
+    let look = draining.run_until_cancelled(async {
         let mut due = interval(HOST_CERTIFICATES_LOOK);
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             due.tick().await;
+            let app = app();
+            let Some(host_certificates) = app.consoles.host_certificates() else { continue };
             host_certificates.look().await;
         }
     });
-    tokio::join!(public, internal, metrics, peer, drain, discovery, refresh, look);
-    app.consoles.vcenters().logout().await;
+    tokio::join!(
+        public,
+        internal,
+        metrics_listener,
+        peer,
+        drain,
+        reloads,
+        discovery,
+        refresh,
+        look
+    );
+    app().consoles.vcenters().logout().await;
     info!("stopped");
     Ok(())
 }
 
-fn build_vcenters(
-    vcenters: Vec<VcenterConfig>,
-    metrics: &Arc<Metrics>,
-) -> Result<Vcenters, ServeError> {
-    let entries = vcenters.into_iter().map(|config| {
-        let VcenterConfig {
-            service_host,
-            url,
-            tls,
-            username,
-            password,
-            hypervisors,
-            timeout,
-            consoles,
-        } = config;
-        let endpoint = Endpoint { url, tls: tls.client_config(), username, password };
-        let metrics = Arc::clone(metrics);
-        let vcenter = Vcenter::new(service_host.clone(), endpoint, timeout, consoles, metrics)
-            .map_err(|error| ServeError::Client(service_host, error))?;
-        Ok(VcenterEntry::new(vcenter, hypervisors))
-    });
-    Ok(Vcenters::new(entries.collect::<Result<_, _>>()?))
-}
-
-fn build_store(config: TokensConfig, metrics: &Arc<Metrics>) -> Arc<dyn TokenStore> {
-    let metrics = Arc::clone(metrics);
-    match config {
-        TokensConfig::Memory { capacity } => Arc::new(MemoryStore::new(capacity)),
-        TokensConfig::Memcached { address, timeout } => {
-            Arc::new(MemcachedStore::new(address, timeout, metrics))
-        }
-        TokensConfig::Redis { server, timeout } => {
-            Arc::new(RedisStore::new(*server, timeout, metrics))
-        }
+/// Waits until the next tick, or until the configuration was reloaded.
+async fn next_round(due: &mut Interval, reloaded: &mut watch::Receiver<Arc<Parts>>) {
+    tokio::select! {
+        _ = due.tick() => {}
+        Ok(()) = reloaded.changed() => due.reset(),
     }
 }
 

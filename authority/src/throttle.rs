@@ -46,7 +46,7 @@ impl Throttled {
 /// Counts unknown tokens by client.
 pub struct Throttle {
     config: Option<ThrottleConfig>,
-    clients: Mutex<LruCache<Client, Window>>,
+    clients: Arc<Mutex<LruCache<Client, Window>>>,
     metrics: Arc<Metrics>,
 }
 
@@ -58,7 +58,12 @@ struct Window {
 impl Throttle {
     /// Without a configuration no client is refused.
     pub fn new(config: Option<ThrottleConfig>, metrics: Arc<Metrics>) -> Self {
-        Self { config, clients: Mutex::new(LruCache::new(CLIENTS)), metrics }
+        Self { config, clients: Arc::new(Mutex::new(LruCache::new(CLIENTS))), metrics }
+    }
+
+    /// The same counts with another configuration. Windows that have begun keep their length.
+    pub fn with_config(&self, config: Option<ThrottleConfig>) -> Self {
+        Self { config, clients: Arc::clone(&self.clients), metrics: Arc::clone(&self.metrics) }
     }
 
     /// Refuses a client that has shown too many unknown tokens. Call it before anything is done for the client;

@@ -24,6 +24,16 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// Each problem in a sentence of its own.
+    pub fn into_problems(self) -> Vec<String> {
+        match self {
+            Self::Unreadable { .. } => vec![self.to_string()],
+            Self::Invalid { problems, .. } => problems,
+        }
+    }
+}
+
 fn count(problems: &[String]) -> String {
     if problems.len() == 1 {
         "a problem".to_owned()

@@ -7,6 +7,7 @@ mod auth;
 mod console;
 mod enable_vnc;
 mod error;
+mod fixed;
 mod limits;
 mod listen;
 mod log;
@@ -19,6 +20,7 @@ mod vcenter;
 
 pub use auth::AuthConfig;
 pub use error::ConfigError;
+pub use fixed::FixedTables;
 pub use limits::LimitsConfig;
 pub use sites::SitesConfig;
 pub use tokens::TokensConfig;
@@ -72,6 +74,8 @@ pub struct Config {
     pub sites: Option<SitesConfig>,
     /// `[log]`.
     pub log: LogConfig,
+    /// What no reload changes.
+    pub fixed: FixedTables,
 }
 
 impl Config {
@@ -90,14 +94,15 @@ impl Config {
     pub fn parse(text: &str, folder: &Path) -> Result<Self, Vec<String>> {
         let table: Table =
             text.parse().map_err(|error: toml::de::Error| vec![error.to_string()])?;
+        let fixed = FixedTables::of(&table);
         let mut problems = Problems::default();
-        let config = read(Section::new("", table, folder, &mut problems));
+        let config = read(Section::new("", table, folder, &mut problems), fixed);
         config.filter(|_| problems.0.is_empty()).ok_or(problems.0)
     }
 }
 
 /// Reads every section. Returns `None` only if it noted a problem.
-fn read(mut root: Section<'_>) -> Option<Config> {
+fn read(mut root: Section<'_>, fixed: FixedTables) -> Option<Config> {
     let Listen { public, internal, metrics, peer } = read_listen(root.section("listen"));
     let (consoles, web) = read_console(root.section("console"));
     let tokens = read_tokens(root.section("tokens"));
@@ -136,6 +141,7 @@ fn read(mut root: Section<'_>) -> Option<Config> {
         vcenters: vcenters.into_iter().collect::<Option<_>>()?,
         sites,
         log: log?,
+        fixed,
     })
 }
 

@@ -43,7 +43,7 @@ const OF_REDIS: [&str; 6] = [
 ];
 
 /// `[tokens]`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum TokensConfig {
     /// In this process.
     Memory {

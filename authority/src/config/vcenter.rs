@@ -16,7 +16,7 @@ const LEAST_VCENTER_TIMEOUT: Duration = Duration::from_millis(100);
 const MOST_VCENTER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// `[[vcenter]]`.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct VcenterConfig {
     /// Its name in tokens, logs and API calls.
     pub service_host: String,

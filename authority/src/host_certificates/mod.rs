@@ -95,10 +95,28 @@ impl HostCertificates {
         service_hosts: impl IntoIterator<Item = &'a str>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let mut vcenters = service_hosts.into_iter().collect::<Vec<_>>();
-        vcenters.sort_unstable();
-        let vcenters = Sha256::digest(vcenters.join("\n"));
-        let pins = Pins::default();
+        let name = name(service_hosts.into_iter().collect());
+        Self::with_pins(store, name, Pins::default(), metrics)
+    }
+
+    /// The list of an authority that has these vCenters from now on: this one, or, if other replicas with them share
+    /// another one, that one with the pins of the vCenters that stay.
+    pub async fn for_vcenters(self: &Arc<Self>, service_hosts: Vec<&str>) -> Arc<Self> {
+        let name = name(service_hosts.clone());
+        if name == self.name {
+            return Arc::clone(self);
+        }
+        let mut pins = self.state.lock().await.pins.clone();
+        pins.retain(&service_hosts);
+        Arc::new(Self::with_pins(Arc::clone(&self.store), name, pins, Arc::clone(&self.metrics)))
+    }
+
+    fn with_pins(
+        store: Arc<dyn TokenStore>,
+        name: String,
+        pins: Pins,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let (secret, _) = watch::channel(Arc::new(Secret::of(&pins.accepted())));
         let state = State {
             pins,
@@ -107,14 +125,7 @@ impl HostCertificates {
             in_force: HashMap::new(),
             paced_until: HashMap::new(),
         };
-        Self {
-            store,
-            name: format!("esxi_hosts:{}", hex::encode(&vcenters[..8])),
-            state: Mutex::new(state),
-            secret,
-            held: Semaphore::new(HELD),
-            metrics,
-        }
+        Self { store, name, state: Mutex::new(state), secret, held: Semaphore::new(HELD), metrics }
     }
 
     /// Takes over what other replicas have changed, and writes the list again if the store has lost it. Logs the first of
@@ -317,6 +328,13 @@ impl State {
         self.paced_until.insert(site.to_owned(), paced_until);
         true
     }
+}
+
+/// The name, in the store, of the list that replicas with these vCenters share.
+fn name(mut service_hosts: Vec<&str>) -> String {
+    service_hosts.sort_unstable();
+    let vcenters = Sha256::digest(service_hosts.join("\n"));
+    format!("esxi_hosts:{}", hex::encode(&vcenters[..8]))
 }
 
 fn log_failure(changed: Result<(), StoreUnavailable>) {

@@ -40,6 +40,11 @@ impl RemotePin {
 }
 
 impl Pins {
+    /// Drops the pins of other vCenters than these. Those of other sites stay.
+    pub(super) fn retain(&mut self, vcenters: &[&str]) {
+        self.vcenters.retain(|vcenter, _| vcenters.contains(&vcenter.as_str()));
+    }
+
     /// Replaces the pins of one vCenter.
     pub(super) fn set(&mut self, vcenter: &str, hosts: BTreeMap<HostRef, Pin>) {
         self.vcenters.insert(vcenter.to_owned(), hosts);

@@ -27,32 +27,12 @@ pub struct App {
     pub concurrency: Concurrency,
     /// Counts.
     pub metrics: Arc<Metrics>,
-    draining: CancellationToken,
+    /// Cancelled when the process drains, or when the next configuration replaces this one: [`super::health`] reports "not
+    /// ready", and [`super::discovery`] holds no request.
+    pub draining: CancellationToken,
 }
 
 impl App {
-    /// Creates an application that is not draining.
-    pub fn new(
-        consoles: Consoles,
-        identity: Identity,
-        policy: Policy,
-        throttle: Throttle,
-        concurrency: Concurrency,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        let draining = CancellationToken::new();
-        Self { consoles, identity, policy, throttle, concurrency, metrics, draining }
-    }
-
-    /// Makes [`super::health`] report "not ready" from now on, and [`super::discovery`] hold no request.
-    pub fn drain(&self) {
-        self.draining.cancel();
-    }
-
-    pub(super) fn draining(&self) -> &CancellationToken {
-        &self.draining
-    }
-
     /// The machines with which this caller may do what `rule`, the name of a nova policy, is about.
     pub(super) fn authorize(
         &self,

@@ -58,7 +58,7 @@ async fn secrets(State(app): State<Arc<App>>, body: Body) -> Response {
                       certificate authority, or set it to \"pinned\"";
         return refuse(&app, StatusCode::NOT_FOUND, reason.to_owned()).await;
     };
-    match certificates.newer_than(&known, app.draining()).await {
+    match certificates.newer_than(&known, &app.draining).await {
         Some(secret) => {
             debug!(version = secret.version, "certificates of ESXi hosts sent to an Envoy");
             app.metrics.discovery("sent");
@@ -92,7 +92,7 @@ fn read_request(body: &[u8]) -> Result<String, (StatusCode, String)> {
 async fn refuse(app: &App, status: StatusCode, reason: String) -> Response {
     warn!(reason, "refused an Envoy that asks for certificates");
     app.metrics.discovery("refused");
-    app.draining().run_until_cancelled(sleep(REFUSAL_PAUSE)).await;
+    app.draining.run_until_cancelled(sleep(REFUSAL_PAUSE)).await;
     (status, reason).into_response()
 }
 

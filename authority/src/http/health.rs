@@ -19,7 +19,7 @@ pub fn routes() -> Router<Arc<App>> {
 /// Ready while the token store and at least one vCenter response: one vCenter that is down is no reason to stop serving the
 /// machines of the others.
 async fn ready(State(app): State<Arc<App>>) -> (StatusCode, Json<Value>) {
-    if app.draining().is_cancelled() {
+    if app.draining.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "draining"})));
     }
     let (vcenters, store) = join!(app.consoles.vcenters().ping(), app.consoles.ping_store());
@@ -65,7 +65,7 @@ mod tests {
         assert!(state.starts_with("cannot reach it: "), "{state}");
         assert_eq!(ready.json()["store"], "ok");
 
-        app.drain();
+        app.draining.cancel();
         let ready = request("/readyz").await;
         assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(ready.json()["status"], "draining");

@@ -44,10 +44,21 @@ use limit::{limit_calls, limit_status};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
+use tower::{ServiceExt, service_fn};
 use tower_http::timeout::TimeoutLayer;
 
 /// How long a response may take. Listing every machine of every vCenter is the slowest, and bounded by 30 s.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// A router that passes each request to the `router` of the current value. Requests under way stay with theirs.
+pub fn of_current<T>(current: watch::Receiver<T>, router: fn(&T) -> &Router) -> Router
+where
+    T: Send + Sync + 'static,
+{
+    let service = service_fn(move |request| router(&current.borrow()).clone().oneshot(request));
+    Router::new().fallback_service(service)
+}
 
 /// Console API and pages. `web` is a folder of further pages, served below `/`.
 pub fn public(app: Arc<App>, web: Option<&Path>) -> Router {

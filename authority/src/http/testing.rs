@@ -25,6 +25,7 @@ use std::collections::HashMap;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 pub(super) const API_TOKEN: &str = "the portal's API token";
@@ -73,7 +74,7 @@ fn build(roles: &[&str], project: Option<&str>, pins_hosts: bool) -> Arc<App> {
     let store: Arc<dyn TokenStore> = Arc::new(MemoryStore::new(NonZeroUsize::MIN));
     let consoles = Consoles::new(
         policy,
-        Vcenters::new(vec![VcenterEntry::new(vcenter.unwrap(), hypervisors)]),
+        Vcenters::new(vec![Arc::new(VcenterEntry::new(vcenter.unwrap(), hypervisors))]),
         Sites::default(),
         Arc::clone(&store),
         TokenLimits { per_caller: NonZeroUsize::MIN, per_project: NonZeroUsize::MIN },
@@ -100,7 +101,8 @@ fn build(roles: &[&str], project: Option<&str>, pins_hosts: bool) -> Arc<App> {
     let limit = ThrottleConfig { unknown_tokens: UNKNOWN_TOKENS, window: Duration::from_secs(60) };
     let throttle = Throttle::new(Some(limit), Arc::clone(&metrics));
     let concurrency = Concurrency::new(CONCURRENT_REQUESTS);
-    Arc::new(App::new(consoles, identity, policy, throttle, concurrency, metrics))
+    let draining = CancellationToken::new();
+    Arc::new(App { consoles, identity, policy, throttle, concurrency, metrics, draining })
 }
 
 /// A response, read to its end.

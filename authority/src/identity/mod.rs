@@ -16,6 +16,7 @@ pub use roles::Roles;
 
 use api_token::ApiTokens;
 use keystone::{Keystone, KeystoneError};
+use std::sync::Arc;
 
 /// Longest token that is validated, in bytes. Keystone's Fernet tokens have about 250 characters, its JWS tokens with
 /// many roles a few thousand.
@@ -24,12 +25,12 @@ const TOKEN_LIMIT: usize = 8 * 1024;
 /// Identifies callers by their tokens.
 pub struct Identity {
     api_tokens: ApiTokens,
-    keystone: Option<Keystone>,
+    keystone: Option<Arc<Keystone>>,
 }
 
 impl Identity {
     /// Accepts the callers of the configuration, and Keystone's if there is one.
-    pub fn new(api_tokens: ApiTokens, keystone: Option<Keystone>) -> Self {
+    pub fn new(api_tokens: ApiTokens, keystone: Option<Arc<Keystone>>) -> Self {
         Self { api_tokens, keystone }
     }
 

@@ -11,6 +11,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Content type of [`Metrics::encode`], OpenMetrics as Prometheus reads it.
@@ -45,6 +46,9 @@ pub struct Metrics {
     host_certificates_changed: Gauge,
     discovery_requests: Family<DiscoveryLabels, Counter>,
     discovery_requests_held: Gauge,
+    config_successful: Gauge,
+    config_success: Gauge<f64, AtomicU64>,
+    lost_log_lines: Counter,
 }
 
 impl Metrics {
@@ -159,6 +163,25 @@ impl Metrics {
             "Requests of Envoys that wait for these certificates to change",
             discovery_requests_held.clone(),
         );
+        let config_successful = Gauge::default();
+        registry.register(
+            "config_last_reload_successful",
+            "Whether the last attempt to load the configuration succeeded",
+            config_successful.clone(),
+        );
+        let config_success = Gauge::default();
+        registry.register_with_unit(
+            "config_last_reload_success_timestamp",
+            "When the configuration in force was loaded",
+            Unit::Seconds,
+            config_success.clone(),
+        );
+        let lost_log_lines = Counter::default();
+        registry.register(
+            "lost_log_lines",
+            "Log lines that could not be written",
+            lost_log_lines.clone(),
+        );
         Self {
             tls: TlsMetrics::register(registry),
             registry: whole,
@@ -182,6 +205,9 @@ impl Metrics {
             host_certificates_changed,
             discovery_requests,
             discovery_requests_held,
+            config_successful,
+            config_success,
+            lost_log_lines,
         }
     }
 
@@ -299,6 +325,20 @@ impl Metrics {
         }
         self.discovery_requests_held.inc();
         Held(self.discovery_requests_held.clone())
+    }
+
+    /// Records that a configuration was loaded, or could not be.
+    pub fn config_loaded(&self, successful: bool) {
+        self.config_successful.set(successful.into());
+        if successful {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            self.config_success.set(now.as_secs_f64());
+        }
+    }
+
+    /// Counts the log lines that could not be written.
+    pub fn lost_log_lines(&self) -> &Counter {
+        &self.lost_log_lines
     }
 
     /// All metrics in the text format of OpenMetrics.

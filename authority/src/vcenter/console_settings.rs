@@ -27,7 +27,7 @@ pub struct EnableVnc {
 }
 
 /// How a vCenter's consoles are opened.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConsoleSettings {
     /// Which protocol to choose.
     pub preference: Preference,

@@ -12,6 +12,7 @@ use reqwest::header::HeaderValue;
 use secrecy::ExposeSecret;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -74,14 +75,7 @@ impl SoapClient {
 
     /// Ends the session, if there is one.
     pub(super) async fn logout(&self) {
-        let Some(session) = self.shared.state().session.take() else { return };
-        let transport = &self.shared.transport;
-        let request = soap::logout(&session.content);
-        let reply = |reply: &[u8]| soap::read_empty(reply, "LogoutResponse");
-        if let Err(error) = transport.call("Logout", Some(&session.cookie), request, reply).await {
-            let vcenter = &transport.service_host;
-            warn!(vcenter, %error, "logout failed; vCenter ends the session when it expires");
-        }
+        self.shared.logout().await;
     }
 
     /// The session in use, or a new one if the current session is `expired`. One login runs at a time, however
@@ -107,6 +101,30 @@ impl SoapClient {
             }
         };
         login.await
+    }
+}
+
+/// Ends the session of a vCenter that has left the configuration, when its last request is answered.
+impl Drop for SoapClient {
+    fn drop(&mut self) {
+        let (session, login) = {
+            let mut state = self.shared.state();
+            (state.session.is_some(), state.login.take())
+        };
+        let login = login.filter(|login| !login.task.is_finished());
+        if !session && login.is_none() {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                if let Some(login) = login {
+                    // The login has logged its own failure.
+                    let _ = login.result.await;
+                }
+                shared.logout().await;
+            });
+        }
     }
 }
 
@@ -153,6 +171,18 @@ impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         // Every change of the state is one assignment, so it is complete even if a holder panicked.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the session, if there is one.
+    async fn logout(&self) {
+        let Some(session) = self.state().session.take() else { return };
+        let transport = &self.transport;
+        let request = soap::logout(&session.content);
+        let reply = |reply: &[u8]| soap::read_empty(reply, "LogoutResponse");
+        if let Err(error) = transport.call("Logout", Some(&session.cookie), request, reply).await {
+            let vcenter = &transport.service_host;
+            warn!(vcenter, %error, "logout failed; vCenter ends the session when it expires");
+        }
     }
 
     /// Logs in and stores the outcome for later callers.

@@ -67,14 +67,14 @@ const SECOND_ANSWER_WAIT: Duration = Duration::from_secs(1);
 
 /// Every vCenter of the configuration, at least one.
 pub struct Vcenters {
-    entries: Vec<VcenterEntry>,
+    entries: Vec<Arc<VcenterEntry>>,
     /// Held while a listing is searched.
     selecting: Arc<Semaphore>,
 }
 
 impl Vcenters {
     /// Creates the list. An entry's position has no meaning.
-    pub fn new(entries: Vec<VcenterEntry>) -> Self {
+    pub fn new(entries: Vec<Arc<VcenterEntry>>) -> Self {
         Self { entries, selecting: Arc::new(Semaphore::new(1)) }
     }
 
@@ -83,8 +83,12 @@ impl Vcenters {
         self.entry_of(service_host).map(|entry| &entry.vcenter)
     }
 
+    fn entries(&self) -> impl Iterator<Item = &VcenterEntry> {
+        self.entries.iter().map(Arc::as_ref)
+    }
+
     fn entry_of(&self, service_host: &str) -> Option<&VcenterEntry> {
-        self.entries.iter().find(|entry| entry.vcenter.service_host() == service_host)
+        self.entries().find(|entry| entry.vcenter.service_host() == service_host)
     }
 
     /// Finds the machine with this instance UUID within `scope`, in the vCenters with this `hypervisor`, or in any. Asks
@@ -159,7 +163,7 @@ impl Vcenters {
         match (named, hypervisor, scope) {
             (Some(entry), _, _) => Ok(vec![entry]),
             (None, Some(name), Scope::Everything) => self.find_by_hypervisor(name).await,
-            _ => Ok(self.entries.iter().filter(reached).collect()),
+            _ => Ok(self.entries().filter(reached).collect()),
         }
     }
 
@@ -171,8 +175,7 @@ impl Vcenters {
         scope: &Scope,
         wanted: impl Fn(&VirtualMachine) -> bool + Send + Sync + 'static,
     ) -> (Vec<LocatedMachine<'_>>, Vec<(String, VcenterError)>) {
-        let entries =
-            self.entries.iter().filter(|entry| scope.reaches(entry.vcenter.service_host()));
+        let entries = self.entries().filter(|entry| scope.reaches(entry.vcenter.service_host()));
         let results =
             join_all(entries.map(|entry| async move { (entry, entry.list(scope).await) }));
         let (mut located, mut failed) = (Vec::new(), Vec::new());
@@ -213,7 +216,7 @@ impl Vcenters {
 
     /// Reads the names of every vCenter's clusters. Logs failures and keeps the names read before.
     pub async fn discover(&self) {
-        let discoveries = self.entries.iter().map(VcenterEntry::discover);
+        let discoveries = self.entries().map(VcenterEntry::discover);
         // Each discovery has logged its failure.
         let _ = join_all(discoveries).await;
     }
@@ -236,13 +239,13 @@ impl Vcenters {
     /// clusters again.
     async fn find_by_hypervisor(&self, name: &str) -> Result<Vec<&VcenterEntry>, LocateError> {
         let matching = || -> Vec<&VcenterEntry> {
-            self.entries.iter().filter(|entry| entry.hypervisors.include(name)).collect()
+            self.entries().filter(|entry| entry.hypervisors.include(name)).collect()
         };
         let matches = matching();
         if !matches.is_empty() {
             return Ok(matches);
         }
-        let discoveries = self.entries.iter().map(|entry| async move {
+        let discoveries = self.entries().map(|entry| async move {
             entry.discover().await.map_err(|error| entry.unavailable(error))
         });
         let mut failures = join_all(discoveries).await.into_iter().filter_map(Result::err);
@@ -256,7 +259,7 @@ impl Vcenters {
 
     /// Every vCenter.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Vcenter>> {
-        self.entries.iter().map(|entry| &entry.vcenter)
+        self.entries().map(|entry| &entry.vcenter)
     }
 }
 

@@ -7,7 +7,9 @@ use crate::process::{Process, Run, run_to_end};
 use crate::stores::Store;
 use crate::template::substitute;
 use crate::vcsim::{PASSWORD, Vcsim, Vm};
+use crate::wait::until_some;
 use crate::workspace::{self, free_address};
+use nix::sys::signal::Signal;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -15,6 +17,9 @@ use std::process::Command;
 
 /// Where console URLs lead when there is no gateway: nothing listens there.
 pub const NO_GATEWAY: &str = "https://127.0.0.1:1";
+
+/// The configuration's name in the directory of its run.
+pub const CONFIG_FILE: &str = "authority.toml";
 
 /// A configuration that an [`Authority`] starts with.
 #[derive(Clone, Debug)]
@@ -108,6 +113,11 @@ novnc_url = "https://consoles.example.com/"#,
     fn url(&self, listener: SocketAddr, path: &str) -> String {
         let scheme = if self.https.is_some() { "https" } else { "http" };
         format!("{scheme}://{listener}{path}")
+    }
+
+    /// Its text.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// The public listener: console API and pages.
@@ -241,6 +251,38 @@ impl Authority {
         self.process = launch(&self.run, &self.config, &self.http).await;
     }
 
+    /// Writes another configuration and has it read, by SIGHUP. Returns whether it is in force. The listeners stay those
+    /// of [`Self::config`].
+    pub async fn reload(&self, config: &Config) -> bool {
+        self.run.write(CONFIG_FILE, &config.text);
+        self.hang_up().await
+    }
+
+    /// Sends SIGHUP. Returns whether the configuration was reloaded.
+    pub async fn hang_up(&self) -> bool {
+        let (succeeded, failed) = self.reloads();
+        self.process.signal(Signal::SIGHUP);
+        until_some("the end of a reload", async || match self.reloads() {
+            (now, _) if now > succeeded => Some(true),
+            (_, now) if now > failed => Some(false),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// How many reloads have succeeded, and how many problems have kept others from it.
+    pub fn reloads(&self) -> (usize, usize) {
+        let log = self.log();
+        let count =
+            |outcome: &str| log.matches(&format!("the configuration was {outcome}")).count();
+        (count("reloaded"), count("not reloaded"))
+    }
+
     /// The process, for its id, signals and exit status.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
@@ -262,7 +304,7 @@ pub fn new_api_token(name: &str) -> (String, String) {
 }
 
 async fn launch(run: &Run, config: &Config, http: &reqwest::Client) -> Process {
-    let file = run.write("authority.toml", &config.text);
+    let file = run.write(CONFIG_FILE, &config.text);
     let mut command = match config.open_files {
         None => Command::new(workspace::authority()),
         Some(limit) => {

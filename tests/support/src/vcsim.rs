@@ -201,6 +201,23 @@ impl Vcsim {
         others.len()
     }
 
+    /// Changes the password of the one user. Sessions stay; `govc` does not know the new password.
+    pub async fn set_password(&self, password: &str) {
+        self.rotate("password", &json!({"password": password})).await;
+    }
+
+    /// Shows another certificate to new clients. Connections stay.
+    pub async fn set_certificate(&self, identity: &Identity) {
+        let key = std::fs::read_to_string(&identity.key).expect("the key was written");
+        self.rotate("certificate", &json!({"certificate": identity.pem(), "key": key})).await;
+    }
+
+    async fn rotate(&self, what: &str, next: &Value) {
+        let url = format!("http://{}/{what}", self.control);
+        let answer = plain_http_client().put(url).json(next).send().await;
+        assert_eq!(answer.expect("the vCenter answers").status(), 204, "set its {what}");
+    }
+
     /// Stops answering without closing anything, as an overloaded vCenter does.
     pub fn freeze(&self) {
         self.process.freeze();

@@ -1,31 +1,37 @@
 //! A day of operation: vncgate beside another application in one Envoy, rotated credentials and certificates, reloads,
 //! replicas, a full disk, and an operator who reads logs. `docs/operations.md` is that day in words.
 //!
-//! | module | what it tells |
-//! |---|---|
-//! | `replicas` | two authorities behind one Envoy, one of them killed |
-//! | `shared_listener` | vncgate and another application in an Envoy, each with a filter chain of its own |
-//! | `shared_manager` | vncgate and another application in one connection manager |
-//!
-//! Real parts: Envoy with the shipped configurations, the built authority, memcached, Redis, nginx. vCenter is govmomi's
-//! simulator.
-//!
 //! | module | what it shows |
 //! |---|---|
+//! | `full_disk` | the log's disk is full |
+//! | `host_certificates` | two authorities tell two Envoys which ESXi hosts to accept |
+//! | `mutual_tls` | TLS between Envoy and the authority's listeners |
+//! | `redis_password` | the password of the token store is changed |
+//! | `reload` | SIGHUP with good and bad configurations |
+//! | `replicas` | two authorities behind one Envoy, one of them killed |
+//! | `rotation` | passwords, tokens and certificates change under live consoles |
+//! | `second_serve` | a second authority with the same configuration |
+//! | `shared_listener` | vncgate and another application in an Envoy, each with a filter chain of its own |
+//! | `shared_manager` | vncgate and another application in one connection manager |
 //! | `vcenter_metrics` | a vCenter that does not answer is down in the metrics |
 //! | `who` | who had which console, and why a user failed, from the logs alone |
-
-mod vcenter_metrics;
-mod who;
+//!
+//! `beside` has the other application, `site` an authority and its vCenter for tests without Envoy.
+//!
+//! Real parts: Envoy with the shipped configurations, the built authority, memcached, Redis, openssl, nginx. vCenter is
+//! govmomi's simulator.
 
 mod beside;
+mod full_disk;
+mod host_certificates;
+mod mutual_tls;
+mod redis_password;
+mod reload;
 mod replicas;
+mod rotation;
+mod second_serve;
 mod shared_listener;
 mod shared_manager;
-
-mod host_certificates;
-
-mod mutual_tls;
-//! - `redis_password`: the password of the token store is changed.
-
-mod redis_password;
+mod site;
+mod vcenter_metrics;
+mod who;

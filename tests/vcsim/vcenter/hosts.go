@@ -62,6 +62,7 @@ func (t *hostTable) set(name string, changed HostSettings) {
 // A host or machine that is not in the inventory is answered with 404.
 func (v *VCenter) Handler() http.Handler {
 	mux := http.NewServeMux()
+	v.handleRotation(mux)
 	mux.HandleFunc("PUT /hosts/{host}", func(w http.ResponseWriter, r *http.Request) {
 		var settings HostSettings
 		if !control.Read(w, r, &settings) {

@@ -5,6 +5,7 @@
 //   - hosts of different versions and certificates (hosts.go), and thousands of machines (machines.go);
 //   - roles that are enforced, where consoles are concerned (privileges.go);
 //   - properties that are withheld (withheld.go);
+//   - a password and a certificate that change while it runs (rotation.go);
 //   - an about.instanceUuid of its own (vcenter.go);
 //   - ReconfigVM_Task and RelocateVM_Task corrected where they differ from vCenter's (reconfigure.go,
 //     relocate.go).
@@ -16,6 +17,7 @@ package vcenter
 import (
 	"crypto/tls"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -59,6 +61,9 @@ type VCenter struct {
 	registry *simulator.Registry
 	hosts    hostTable
 	withheld withheldTable
+	// The user's password and the listener's certificate in force.
+	password    atomic.Pointer[string]
+	certificate atomic.Pointer[tls.Certificate]
 }
 
 // Start starts a simulator.
@@ -92,7 +97,7 @@ func Start(options Options) (*VCenter, error) {
 		return nil, err
 	}
 
-	model.Service.TLS = &tls.Config{Certificates: []tls.Certificate{options.Certificate}}
+	model.Service.TLS = vcenter.rotate()
 	model.Service.Listen = &url.URL{Host: options.Listen, User: options.Login}
 	vcenter.server = model.Service.NewServer()
 	return vcenter, nil

@@ -41,7 +41,7 @@ async fn an_envoy_gets_the_secret_and_waits_for_another_version() {
     assert!(started.elapsed() >= Duration::from_secs(20));
 
     let started = Instant::now();
-    app.drain();
+    app.draining.cancel();
     let response = ask(Arc::clone(&app), request(version).to_string()).await;
     assert_eq!(response.status, StatusCode::NOT_MODIFIED);
     let response = ask(app, request("another").to_string()).await;

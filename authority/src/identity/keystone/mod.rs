@@ -51,7 +51,7 @@ const CACHED_RULES_LIMIT: usize = 4 * 1024;
 const REFUSED_LOGIN_PAUSE: Duration = Duration::from_secs(60);
 
 /// Where Keystone is, the service user to ask as, and how long to cache its answers.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct KeystoneConfig {
     /// The Identity API, `https://HOST/v3`, without a slash at its end.
     pub url: Url,
@@ -108,6 +108,11 @@ impl Keystone {
         let cache = Mutex::new(LruCache::new(config.cache_size));
         let permits = Semaphore::new(CONCURRENT_VALIDATIONS);
         Ok(Self { config, http, service: AsyncMutex::default(), cache, permits, metrics })
+    }
+
+    /// The configuration that it was made with.
+    pub fn config(&self) -> &KeystoneConfig {
+        &self.config
     }
 
     /// The Identity API's URL.

@@ -1,0 +1,227 @@
+//! The parts of a configuration, and what of them the next configuration takes over.
+//!
+//! A reload makes every part anew, but for those that have something to lose: the metrics, the token store, the counts of
+//! clients and callers, the hosts that Envoy accepts, and the logins of vCenters and of a Keystone that did not change.
+
+use super::ServeError;
+use crate::concurrency::Concurrency;
+use crate::config::{AuthConfig, Config, FixedTables, SitesConfig, TokensConfig, VcenterConfig};
+use crate::console::Consoles;
+use crate::host_certificates::HostCertificates;
+use crate::http;
+use crate::http::app::App;
+use crate::identity::Identity;
+use crate::identity::api_token::ApiTokens;
+use crate::identity::keystone::{Keystone, KeystoneConfig};
+use crate::sites::Sites;
+use crate::telemetry::Metrics;
+use crate::throttle::Throttle;
+use crate::tokens::{MemcachedStore, MemoryStore, RedisStore, TokenStore};
+use crate::vcenter::vcenters::{VcenterEntry, Vcenters};
+use crate::vcenter::{Endpoint, Vcenter};
+use axum::Router;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+/// What outlives every configuration.
+#[derive(Clone)]
+struct Lasting {
+    metrics: Arc<Metrics>,
+    store: Arc<dyn TokenStore>,
+    draining: CancellationToken,
+    fixed: FixedTables,
+}
+
+/// The parts of one configuration.
+pub(super) struct Parts {
+    pub(super) app: Arc<App>,
+    pub(super) public: Router,
+    pub(super) internal: Router,
+    pub(super) metrics: Router,
+    pub(super) peer: Router,
+    lasting: Lasting,
+    vcenters: Vec<ConfiguredVcenter>,
+    keystone: Option<Arc<Keystone>>,
+    host_certificates: Option<Arc<HostCertificates>>,
+}
+
+struct ConfiguredVcenter {
+    config: VcenterConfig,
+    entry: Arc<VcenterEntry>,
+}
+
+impl Parts {
+    /// The parts of the configuration that the process starts with. `draining` tells them that it ends.
+    pub(super) async fn first(
+        config: Config,
+        metrics: Arc<Metrics>,
+        draining: CancellationToken,
+    ) -> Result<Self, ServeError> {
+        let store = build_store(config.tokens.clone(), &metrics);
+        let lasting = Lasting { metrics, store, draining, fixed: config.fixed.clone() };
+        Self::build(config, lasting, None).await
+    }
+
+    /// The parts of the next configuration, or every problem that keeps it from replacing this one.
+    pub(super) async fn next(&self, config: Config) -> Result<Self, Vec<String>> {
+        let problems = config.fixed.problems(&self.lasting.fixed);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let next = Self::build(config, self.lasting.clone(), Some(self)).await;
+        next.map_err(|error| vec![error.to_string()])
+    }
+
+    async fn build(
+        config: Config,
+        lasting: Lasting,
+        previous: Option<&Self>,
+    ) -> Result<Self, ServeError> {
+        let Lasting { metrics, store, draining, .. } = &lasting;
+        let AuthConfig { api_tokens, keystone, policy } = config.auth;
+        let vcenters = build_vcenters(config.vcenters, metrics, previous)?;
+        let sites = build_sites(config.sites, metrics)?;
+        let keystone = build_keystone(keystone, metrics, previous)?;
+        let service_hosts = vcenters.iter().map(|vcenter| vcenter.config.service_host.as_str());
+        let host_certificates = match previous.and_then(|it| it.host_certificates.as_ref()) {
+            _ if !config.pins_hosts => None,
+            Some(list) => Some(list.for_vcenters(service_hosts.collect()).await),
+            None => {
+                let (store, metrics) = (Arc::clone(store), Arc::clone(metrics));
+                Some(Arc::new(HostCertificates::new(store, service_hosts, metrics)))
+            }
+        };
+        let limits = config.limits;
+        let consoles = Consoles::new(
+            config.consoles,
+            Vcenters::new(vcenters.iter().map(|vcenter| Arc::clone(&vcenter.entry)).collect()),
+            sites,
+            Arc::clone(store),
+            limits.tokens,
+            host_certificates.clone(),
+        );
+        let identity = Identity::new(ApiTokens::new(api_tokens), keystone.clone());
+        let (throttle, concurrency) = match previous.map(|previous| &previous.app) {
+            Some(app) => (
+                app.throttle.with_config(limits.throttle),
+                app.concurrency.with_limit(limits.concurrent_requests),
+            ),
+            None => (
+                Throttle::new(limits.throttle, Arc::clone(metrics)),
+                Concurrency::new(limits.concurrent_requests),
+            ),
+        };
+        let app = Arc::new(App {
+            consoles,
+            identity,
+            policy,
+            throttle,
+            concurrency,
+            metrics: Arc::clone(metrics),
+            draining: draining.child_token(),
+        });
+        Ok(Self {
+            public: http::public(Arc::clone(&app), config.web.as_deref()),
+            internal: http::internal(Arc::clone(&app)),
+            metrics: http::metrics(Arc::clone(&app)),
+            peer: http::peer(Arc::clone(&app)),
+            app,
+            lasting,
+            vcenters,
+            keystone,
+            host_certificates,
+        })
+    }
+
+    fn vcenter(&self, service_host: &str) -> Option<&ConfiguredVcenter> {
+        self.vcenters.iter().find(|vcenter| vcenter.config.service_host == service_host)
+    }
+
+    /// Logs which vCenters have come, gone, or have to log in again.
+    pub(super) fn log_changes(&self, previous: &Self) {
+        for ConfiguredVcenter { config, entry } in &self.vcenters {
+            let vcenter = &config.service_host;
+            match previous.vcenter(vcenter) {
+                None => info!(vcenter, "vCenter added"),
+                Some(before) if !Arc::ptr_eq(&before.entry, entry) => {
+                    info!(vcenter, "vCenter changed: logs in again");
+                }
+                Some(_) => {}
+            }
+        }
+        for ConfiguredVcenter { config, .. } in &previous.vcenters {
+            let vcenter = &config.service_host;
+            if self.vcenter(vcenter).is_none() {
+                info!(vcenter, "vCenter removed");
+            }
+        }
+    }
+}
+
+/// A vCenter whose configuration did not change keeps its login.
+fn build_vcenters(
+    configs: Vec<VcenterConfig>,
+    metrics: &Arc<Metrics>,
+    previous: Option<&Parts>,
+) -> Result<Vec<ConfiguredVcenter>, ServeError> {
+    let build = |config: VcenterConfig| {
+        let before = previous.and_then(|previous| previous.vcenter(&config.service_host));
+        let entry = match before.filter(|before| before.config == config) {
+            Some(before) => Arc::clone(&before.entry),
+            None => Arc::new(build_vcenter(config.clone(), Arc::clone(metrics))?),
+        };
+        Ok(ConfiguredVcenter { config, entry })
+    };
+    configs.into_iter().map(build).collect()
+}
+
+fn build_vcenter(config: VcenterConfig, metrics: Arc<Metrics>) -> Result<VcenterEntry, ServeError> {
+    let VcenterConfig {
+        service_host,
+        url,
+        tls,
+        username,
+        password,
+        hypervisors,
+        timeout,
+        consoles,
+    } = config;
+    let endpoint = Endpoint { url, tls: tls.client_config(), username, password };
+    let vcenter = Vcenter::new(service_host.clone(), endpoint, timeout, consoles, metrics)
+        .map_err(|error| ServeError::Client(service_host, error))?;
+    Ok(VcenterEntry::new(vcenter, hypervisors))
+}
+
+fn build_sites(config: Option<SitesConfig>, metrics: &Arc<Metrics>) -> Result<Sites, ServeError> {
+    let Some(SitesConfig { sites, tls, .. }) = config else { return Ok(Sites::default()) };
+    Sites::new(sites, tls, metrics).map_err(ServeError::Sites)
+}
+
+fn build_store(config: TokensConfig, metrics: &Arc<Metrics>) -> Arc<dyn TokenStore> {
+    let metrics = Arc::clone(metrics);
+    match config {
+        TokensConfig::Memory { capacity } => Arc::new(MemoryStore::new(capacity)),
+        TokensConfig::Memcached { address, timeout } => {
+            Arc::new(MemcachedStore::new(address, timeout, metrics))
+        }
+        TokensConfig::Redis { server, timeout } => {
+            Arc::new(RedisStore::new(*server, timeout, metrics))
+        }
+    }
+}
+
+/// A Keystone whose configuration did not change keeps its login and the tokens that it has validated.
+fn build_keystone(
+    config: Option<KeystoneConfig>,
+    metrics: &Arc<Metrics>,
+    previous: Option<&Parts>,
+) -> Result<Option<Arc<Keystone>>, ServeError> {
+    let Some(config) = config else { return Ok(None) };
+    let before = previous.and_then(|previous| previous.keystone.as_ref());
+    if let Some(before) = before.filter(|before| *before.config() == config) {
+        return Ok(Some(Arc::clone(before)));
+    }
+    let keystone = Keystone::new(config, Arc::clone(metrics)).map_err(ServeError::Keystone)?;
+    Ok(Some(Arc::new(keystone)))
+}

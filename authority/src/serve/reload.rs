@@ -1,0 +1,103 @@
+//! SIGHUP: reads the configuration again and puts it in force as a whole, or leaves everything as it is.
+
+use super::parts::Parts;
+use crate::config::{Config, ConfigError};
+use crate::telemetry::{Log, Metrics};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::fs;
+use tokio::signal::unix::Signal;
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+use tracing::{error, info};
+
+/// How long the file has to be unchanged before it is read. An editor or `cp` that is writing it takes less between two
+/// writes, and half a file can be a good configuration with half of the vCenters.
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// How often it is looked at until it is read in any case.
+const LOOKS: usize = 10;
+
+/// Reloads when the process gets SIGHUP.
+pub(super) struct Reloads {
+    pub(super) path: PathBuf,
+    pub(super) hangup: Signal,
+    pub(super) log: Log,
+}
+
+impl Reloads {
+    /// Reloads at each SIGHUP, one after the other. Signals that arrive during a reload cause one more.
+    pub(super) async fn run(&mut self, current: &watch::Sender<Arc<Parts>>, metrics: &Metrics) {
+        while self.hangup.recv().await.is_some() {
+            let path = self.path.display();
+            info!(%path, "SIGHUP: reloading the configuration");
+            let outcome = self.reload(current).await;
+            metrics.config_loaded(outcome.is_ok());
+            match outcome {
+                Ok(()) => info!(%path, "the configuration was reloaded"),
+                Err(problems) => {
+                    for problem in problems {
+                        error!(%path, problem, "the configuration was not reloaded and stays as it was");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts the file's configuration in force, or returns every problem with it.
+    async fn reload(&self, current: &watch::Sender<Arc<Parts>>) -> Result<(), Vec<String>> {
+        wait_until_settled(&self.path).await;
+        let path = self.path.clone();
+        let loaded = spawn_blocking(move || Config::load(&path)).await;
+        let config = loaded
+            .map_err(|panicked| vec![panicked.to_string()])?
+            .map_err(ConfigError::into_problems)?;
+        let log = config.log.clone();
+        let previous = Arc::clone(&current.borrow());
+        let next = previous.next(config).await?;
+        self.log.configure(&log);
+        next.log_changes(&previous);
+        // Requests under way keep the parts that they began with.
+        current.send_replace(Arc::new(next));
+        // Envoy's requests that are held for news ask again, and get them from the new parts.
+        previous.app.draining.cancel();
+        Ok(())
+    }
+}
+
+/// Waits until nothing has written to the file for [`SETTLED`].
+async fn wait_until_settled(path: &Path) {
+    let is_settled = |stamp: &Stamp| {
+        SystemTime::now().duration_since(stamp.modified).is_ok_and(|age| age >= SETTLED)
+    };
+    let mut stamp = Stamp::of(path).await;
+    if stamp.as_ref().is_some_and(is_settled) {
+        return;
+    }
+    for _ in 0..LOOKS {
+        sleep(SETTLED).await;
+        let next = Stamp::of(path).await;
+        if next == stamp {
+            return;
+        }
+        stamp = next;
+    }
+}
+
+/// Differs after a file was written to or replaced.
+#[derive(PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    size: u64,
+    modified: SystemTime,
+}
+
+impl Stamp {
+    async fn of(path: &Path) -> Option<Self> {
+        let file = fs::metadata(path).await.ok()?;
+        Some(Self { inode: file.ino(), size: file.len(), modified: file.modified().ok()? })
+    }
+}
