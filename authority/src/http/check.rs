@@ -120,6 +120,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_check_request_of_another_version_is_refused() {
+        let check = json!({"token": "x", "client_address": "203.0.113.7", "request_id": "r"});
+        let answer = async |check: &serde_json::Value| {
+            let request = Request::post("/v1/check").body(check.to_string().into()).unwrap();
+            send(internal(app()), request).await
+        };
+        assert_eq!(answer(&check).await.status, StatusCode::FORBIDDEN);
+        // A field that may narrow what the filter would accept.
+        let mut newer = check.clone();
+        newer["host"] = json!("consoles.example.com");
+        assert_eq!(answer(&newer).await.status, StatusCode::BAD_REQUEST);
+        for field in ["token", "client_address", "request_id"] {
+            let mut older = check.clone();
+            older.as_object_mut().unwrap().remove(field);
+            let response = answer(&older).await;
+            assert_eq!(response.status, StatusCode::BAD_REQUEST, "without {field}");
+            assert!(response.body.is_empty());
+        }
+    }
+
+    #[tokio::test]
     async fn a_malformed_request_is_refused_and_not_quoted() {
         for check in ["", "{", r#"{"token": "secret"}"#, r#"{"token": ["secret"]}"#] {
             let request = Request::post("/v1/check").body(check.into()).unwrap();

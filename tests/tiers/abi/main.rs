@@ -8,6 +8,7 @@
 //! | `tunnel` | frames and bytes once a console is open |
 //! | `login` | a console with a password |
 //! | `webmks` | a console that is a WebSocket already |
+//! | `versions` | answers of an authority of another version |
 //! | `clients` | how many sessions one client has |
 //! | `budget` | what the filter may cost at most |
 //! | `costs` | what a byte costs, and that a session leaves nothing behind |
@@ -23,4 +24,5 @@ mod refusals;
 mod session;
 mod story;
 mod tunnel;
+mod versions;
 mod webmks;
