@@ -39,7 +39,7 @@ demo: build _vcsim _guest (_envoy envoy)
     cargo run --quiet --package vncgate-test-support --bin demo
 
 # Install all that building and testing need
-setup: (_debian "qemu-system-x86 chromium chromium-driver novnc memcached redis-server") _wasm-target _pages _vcsim _openstack _guest _cargo-deny (_envoy envoy)
+setup: (_debian "qemu-system-x86 chromium chromium-driver novnc memcached redis-server nginx") _wasm-target _pages _vcsim _openstack _guest _cargo-deny (_envoy envoy)
 
 # Build what is shipped: the filter (WebAssembly) and the authority
 build: _wasm-target _pages
@@ -114,7 +114,7 @@ test-sites: build _vcsim (_envoy envoy) (_debian "memcached redis-server openssl
     @{{ counted }} sites cargo test --no-fail-fast --package vncgate-tiers --test sites -- {{ waiting }}
 
 # A day of operation: another application beside it, rotation, reload, replicas, logs
-test-operations: build _vcsim _openstack (_envoy envoy) (_debian "memcached redis-server openssl jq")
+test-operations: build _vcsim _openstack (_envoy envoy) (_debian "memcached redis-server openssl jq nginx")
     @{{ counted }} operations cargo test --no-fail-fast --package vncgate-tiers --test operations -- {{ waiting }}
 
 # The holes that this kind of proxy has had, each tried on the whole gateway
