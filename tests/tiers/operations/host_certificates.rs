@@ -130,6 +130,39 @@ async fn a_new_host_s_first_console_opens_whichever_authority_and_envoy_it_meets
     first_consoles_open_everywhere(Store::memcached(&Run::new("pins-memcached")).await).await;
 }
 
+/// A check waits for 400 ms when a certificate is new (`SETTLE`).
+#[tokio::test(flavor = "multi_thread")]
+async fn every_envoy_has_a_new_certificate_before_the_check_is_answered() {
+    const UPDATES: &str =
+        "cluster.vncgate_esxi_webmks.client_ssl_socket_factory.ssl_context_update_by_sds";
+    let store = Store::redis(&Run::new("pins-spread-redis")).await;
+    let pair = Pair::start("pins-spread", store).await;
+    let envoys = [pair.envoy("pins-spread-a").await, pair.envoy("pins-spread-b").await];
+    let mut times = Vec::new();
+    for number in 50..60 {
+        let host = pair.new_host(number).await;
+        let authority = &pair.authorities[usize::from(number) % 2];
+        let token = authority.issue(&host.vm).await;
+        let before = [envoys[0].stat(UPDATES).await, envoys[1].stat(UPDATES).await];
+        let started = Instant::now();
+        let check = async {
+            let answer = authority.check(&token).await;
+            assert_eq!(answer.status, 200, "{}", answer.body);
+            started.elapsed()
+        };
+        let spread = async {
+            for (envoy, before) in envoys.iter().zip(before) {
+                until("the new list", async || envoy.stat(UPDATES).await > before).await;
+            }
+            started.elapsed()
+        };
+        let (check, spread) = tokio::join!(check, spread);
+        assert!(spread < check, "Envoy had it after {spread:?}, the check took {check:?}");
+        times.push((spread, check));
+    }
+    println!("until every Envoy had it, and until the check was answered: {times:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewed_certificate_ends_no_console_and_is_accepted_at_once() {
     let store = Store::redis(&Run::new("pins-renewed-redis")).await;
