@@ -110,7 +110,7 @@ const READERS: &[(&str, &[&str])] = &[
 ];
 
 /// What takes a key by its name: methods of a section, and functions around them.
-const TAKES_KEY: [&str; 14] = [
+const TAKES_KEY: &[&str] = &[
     ".section(",
     ".sections(",
     ".string(",

@@ -6,9 +6,11 @@
 //! | `full_disk` | the log's disk is full |
 //! | `host_certificates` | two authorities tell two Envoys which ESXi hosts to accept |
 //! | `mutual_tls` | TLS between Envoy and the authority's listeners |
+//! | `proxy_in_front` | nginx before Envoy |
 //! | `redis_password` | the password of the token store is changed |
 //! | `reload` | SIGHUP with good and bad configurations |
 //! | `replicas` | two authorities behind one Envoy, one of them killed |
+//! | `restarts` | Envoy drained and restarted hot under open consoles |
 //! | `rotation` | passwords, tokens and certificates change under live consoles |
 //! | `second_serve` | a second authority with the same configuration |
 //! | `shared_listener` | vncgate and another application in an Envoy, each with a filter chain of its own |
@@ -25,32 +27,15 @@ mod beside;
 mod full_disk;
 mod host_certificates;
 mod mutual_tls;
+mod proxy_in_front;
 mod redis_password;
 mod reload;
 mod replicas;
+mod restarts;
 mod rotation;
 mod second_serve;
 mod shared_listener;
 mod shared_manager;
 mod site;
-//! | `who` | who had which console, and why a user failed, from the logs alone |
-//! | `vcenter_metrics` | a vCenter that does not answer is down in the metrics |
-//! | `replicas` | two authorities behind one Envoy, one of them killed |
-//! | `host_certificates` | the certificates of ESXi hosts, with two authorities and two Envoys |
-//! | `proxy_in_front` | nginx before Envoy |
-//! | `restarts` | Envoy drained and restarted hot under open consoles |
-//! | `shared_listener` | vncgate and another application in an Envoy, each with a filter chain of its own |
-//! | `shared_manager` | vncgate and another application in one connection manager |
-//!
-//! Real parts: Envoy with the shipped configurations, the built authority, memcached, Redis, nginx. vCenter is govmomi's
-//! simulator.
-
-mod beside;
-mod host_certificates;
-mod proxy_in_front;
-mod replicas;
-mod restarts;
-mod shared_listener;
-mod shared_manager;
 mod vcenter_metrics;
 mod who;

@@ -54,7 +54,7 @@ async fn consoles_and_the_application_do_not_meet() {
                     Upgrade::with_token(beside.envoy.named(name), token).header("Host", &host);
                 assert_eq!(astray.send().await.status, 421, "{host} on a connection to {name}");
                 let http2 = Http2::connect(beside.envoy.named(name)).await.for_host(&host);
-                let (status, _) = http2.open(token).await.err().expect("no console");
+                let (status, _) = http2.open(token).await.expect_err("no console");
                 assert_eq!(status, 421, "{host} on a connection to {name}");
             }
         }

@@ -58,7 +58,7 @@ async fn assert_opens_none(beside: &Beside, host: &str, tokens: &[String]) {
         let answer = Upgrade::with_token(beside.envoy.named(host), token).send().await;
         answer.assert_refused(500, "console_route");
         let http2 = Http2::connect(beside.envoy.named(host)).await;
-        let (status, body) = http2.open(token).await.err().expect("a refusal");
+        let (status, body) = http2.open(token).await.expect_err("a refusal");
         assert!(status == 500 && body.contains("console_route"), "{status} {body}");
     }
     beside.assert_kept_from_consoles(tokens);
