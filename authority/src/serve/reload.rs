@@ -33,14 +33,14 @@ impl Reloads {
     pub(super) async fn run(&mut self, current: &watch::Sender<Arc<Parts>>, metrics: &Metrics) {
         while self.hangup.recv().await.is_some() {
             let path = self.path.display();
-            info!(%path, "SIGHUP: reloading the configuration");
+            info!(file = %path, "SIGHUP: reloading the configuration");
             let outcome = self.reload(current).await;
             metrics.config_loaded(outcome.is_ok());
             match outcome {
-                Ok(()) => info!(%path, "the configuration was reloaded"),
+                Ok(()) => info!(file = %path, "the configuration was reloaded"),
                 Err(problems) => {
                     for problem in problems {
-                        error!(%path, problem, "the configuration was not reloaded and stays as it was");
+                        error!(file = %path, problem, "the configuration was not reloaded and stays as it was");
                     }
                 }
             }
