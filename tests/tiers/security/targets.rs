@@ -20,6 +20,7 @@ pub(crate) fn steering_headers(target: &str) -> Vec<(&'static str, String)> {
         "x-rewrite-url",
         "forwarded",
         "vncgate-address",
+        "x-vncgate-target-host",
         "vncgate.address",
         "wasm.vncgate.address",
         "envoy.network.transport_socket.original_dst_address",
