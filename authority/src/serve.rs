@@ -2,10 +2,13 @@
 //!
 //! `parts` builds everything that a configuration decides, and `reload` replaces it at SIGHUP.
 
+mod error;
 mod parts;
 mod reload;
 
-use crate::config::{Config, ConfigError};
+pub use error::ServeError;
+
+use crate::config::Config;
 use crate::http;
 use crate::http::descriptors::DescriptorShares;
 use crate::http::listener::{ListenAddress, Listener, ListenerConfig};
@@ -20,13 +23,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
-use tracing_subscriber::util::TryInitError;
 
 /// How long requests in progress at SIGTERM may take to finish. The slowest useful request, an issue that has to log in
 /// first, takes a few seconds; supervisors send SIGKILL after 10 s (Docker) or 30 s (Kubernetes).
@@ -43,32 +44,6 @@ const HOST_CERTIFICATES_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// How often the certificates that other replicas have admitted are looked for in the token store. A session whose
 /// certificate is new waits for it: see [`crate::host_certificates`].
 const HOST_CERTIFICATES_LOOK: Duration = Duration::from_millis(100);
-
-/// Why the authority cannot run.
-#[derive(Debug, Error)]
-pub enum ServeError {
-    /// The configuration cannot be read or has problems.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// Something else in the process logs already.
-    #[error(transparent)]
-    Log(#[from] TryInitError),
-    /// An address cannot be bound.
-    #[error("cannot listen on {0}: {1}")]
-    Listen(ListenAddress, io::Error),
-    /// The HTTP client for a vCenter cannot be made.
-    #[error("vCenter {0}: {1}")]
-    Client(String, reqwest::Error),
-    /// The HTTP client for other sites cannot be made.
-    #[error("other sites: {0}")]
-    Sites(reqwest::Error),
-    /// The HTTP client for Keystone cannot be made.
-    #[error("Keystone: {0}")]
-    Keystone(reqwest::Error),
-    /// Signals cannot be received.
-    #[error("cannot wait for signals: {0}")]
-    Signals(io::Error),
-}
 
 /// Serves with the configuration of this file until SIGTERM or SIGINT, then drains. Reloads the file at SIGHUP.
 pub async fn run(path: &Path) -> Result<(), ServeError> {

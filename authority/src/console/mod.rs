@@ -93,6 +93,11 @@ impl Consoles {
         self.host_certificates.as_deref()
     }
 
+    /// Whether the configuration has another site of this name.
+    pub fn has_site(&self, name: &str) -> bool {
+        self.sites.has(name)
+    }
+
     /// Whether a token opens one session only.
     pub fn single_use(&self) -> bool {
         self.settings.single_use

@@ -27,7 +27,7 @@ pub fn routes() -> Router<Arc<App>> {
 }
 
 async fn console(State(app): State<Arc<App>>, peer: Extension<Peer>, body: Body) -> Response {
-    let request = match read_request(body, &peer).await {
+    let request = match read_request(&app, body, &peer).await {
         Ok(request) => request,
         Err(status) => return status.into_response(),
     };
@@ -36,7 +36,7 @@ async fn console(State(app): State<Arc<App>>, peer: Extension<Peer>, body: Body)
 }
 
 async fn status(State(app): State<Arc<App>>, peer: Extension<Peer>, body: Body) -> Response {
-    let request = match read_request(body, &peer).await {
+    let request = match read_request(&app, body, &peer).await {
         Ok(request) => request,
         Err(status) => return status.into_response(),
     };
@@ -44,7 +44,12 @@ async fn status(State(app): State<Arc<App>>, peer: Extension<Peer>, body: Body) 
     respond(&app, &peer, "status", request, result)
 }
 
-async fn read_request(body: Body, Peer(site): &Peer) -> Result<SiteRequest, StatusCode> {
+async fn read_request(app: &App, body: Body, Peer(site): &Peer) -> Result<SiteRequest, StatusCode> {
+    // A reload may have taken the site out of the configuration, but not out of the listener's certificates.
+    if !app.consoles.has_site(site) {
+        warn!(%site, "a site asks that is not in the configuration any more");
+        return Err(StatusCode::FORBIDDEN);
+    }
     let body = read_body(body).await.map_err(|_| StatusCode::PAYLOAD_TOO_LARGE)?;
     serde_json::from_slice(&body).map_err(|error| {
         warn!(%site, %error, "cannot read a site's request; does it have the same version?");

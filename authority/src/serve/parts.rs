@@ -3,7 +3,7 @@
 //! A reload makes every part anew, but for those that have something to lose: the metrics, the token store, the counts of
 //! clients and callers, the hosts that Envoy accepts, and the logins of vCenters and of a Keystone that did not change.
 
-use super::ServeError;
+use super::error::ServeError;
 use crate::concurrency::Concurrency;
 use crate::config::{AuthConfig, Config, FixedTables, SitesConfig, TokensConfig, VcenterConfig};
 use crate::console::Consoles;

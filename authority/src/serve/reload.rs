@@ -32,15 +32,15 @@ impl Reloads {
     /// Reloads at each SIGHUP, one after the other. Signals that arrive during a reload cause one more.
     pub(super) async fn run(&mut self, current: &watch::Sender<Arc<Parts>>, metrics: &Metrics) {
         while self.hangup.recv().await.is_some() {
-            let path = self.path.display();
-            info!(file = %path, "SIGHUP: reloading the configuration");
+            let file = self.path.display();
+            info!(%file, "SIGHUP: reloading the configuration");
             let outcome = self.reload(current).await;
             metrics.config_loaded(outcome.is_ok());
             match outcome {
-                Ok(()) => info!(file = %path, "the configuration was reloaded"),
+                Ok(()) => info!(%file, "the configuration was reloaded"),
                 Err(problems) => {
                     for problem in problems {
-                        error!(file = %path, problem, "the configuration was not reloaded and stays as it was");
+                        error!(%file, problem, "the configuration was not reloaded and stays as it was");
                     }
                 }
             }

@@ -162,6 +162,11 @@ impl Sites {
         Ok(Self(configs.into_iter().map(site).collect()))
     }
 
+    /// Whether there is a site of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|site| site.name() == name)
+    }
+
     /// The site that has the vCenter with this service host.
     pub fn owner(&self, service_host: &str) -> Option<&Site> {
         self.0.iter().find(|site| site.config.service_hosts.iter().any(|own| own == service_host))
