@@ -114,7 +114,7 @@ test-sites: build _vcsim (_envoy envoy) (_debian "memcached redis-server openssl
     @{{ counted }} sites cargo test --no-fail-fast --package vncgate-tiers --test sites -- {{ waiting }}
 
 # A day of operation: another application beside it, rotation, reload, replicas, logs
-test-operations: build _vcsim _openstack (_envoy envoy) (_debian "memcached redis-server openssl jq nginx")
+test-operations: build _vcsim _openstack _promtool (_envoy envoy) (_debian "memcached redis-server openssl jq nginx")
     @{{ counted }} operations cargo test --no-fail-fast --package vncgate-tiers --test operations -- {{ waiting }}
 
 # The holes that this kind of proxy has had, each tried on the whole gateway
@@ -271,6 +271,10 @@ _crane:
 _envoy-gateway:
     @tests/setup/go-module envoy-gateway/envoy-gateway github.com/envoyproxy/gateway@v1.9.1 github.com/envoyproxy/gateway/cmd/envoy-gateway \
         "-ldflags=-s -w -X github.com/envoyproxy/gateway/internal/cmd/version.envoyGatewayVersion=v1.9.1"
+
+# Checks and tests alert rules. Debian's package would start a whole Prometheus.
+_promtool:
+    @tests/setup/promtool
 
 # The boot sector that the demo's and the tests' virtual machines run.
 _guest:

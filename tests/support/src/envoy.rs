@@ -225,6 +225,13 @@ impl Envoy {
         assert!(answer.status().is_success(), "{path}: {}", answer.status());
     }
 
+    /// Everything that it counts, as Prometheus reads it.
+    pub async fn prometheus(&self) -> String {
+        let url = format!("http://{}/stats/prometheus", self.admin);
+        let answer = self.http.get(url).send().await.expect("Envoy's admin answers");
+        answer.text().await.expect("Envoy's metrics")
+    }
+
     /// The value of one counter or gauge; 0 when Envoy has not made it yet.
     pub async fn stat(&self, name: &str) -> u64 {
         let stats = self.stats(&format!("^{}$", name.replace('.', "\\."))).await;

@@ -3,6 +3,7 @@
 //!
 //! | module | what it shows |
 //! |---|---|
+//! | `dashboards` | the alert rules fire when they have to; each metric of rules and dashboard exists |
 //! | `full_disk` | the log's disk is full |
 //! | `host_certificates` | two authorities tell two Envoys which ESXi hosts to accept |
 //! | `mutual_tls` | TLS between Envoy and the authority's listeners |
@@ -20,10 +21,11 @@
 //!
 //! `beside` has the other application, `site` an authority and its vCenter for tests without Envoy.
 //!
-//! Real parts: Envoy with the shipped configurations, the built authority, memcached, Redis, openssl, nginx. vCenter is
-//! govmomi's simulator.
+//! Real parts: Envoy with the shipped configurations, the built authority, memcached, Redis, openssl, nginx, promtool.
+//! vCenter is govmomi's simulator.
 
 mod beside;
+mod dashboards;
 mod full_disk;
 mod host_certificates;
 mod mutual_tls;

@@ -25,17 +25,17 @@ use vncgate_test_support::wait::{until, within};
 use vncgate_test_support::workspace::{self, checkout};
 
 /// The names in the certificates, those of the shipped files.
-const AUTHORITY: &[&str] = &["authority.example.com", "127.0.0.1"];
-const GATEWAY: &[&str] = &["gateway.example.com"];
+pub(crate) const AUTHORITY: &[&str] = &["authority.example.com", "127.0.0.1"];
+pub(crate) const GATEWAY: &[&str] = &["gateway.example.com"];
 
 /// A folder as the kubelet mounts a Secret: files are links into `..data`, and an update replaces that link.
-struct Secret {
+pub(crate) struct Secret {
     folder: PathBuf,
     versions: u32,
 }
 
 impl Secret {
-    fn new(run: &Run, name: &str, identity: &Identity, ca: &[&Ca]) -> Self {
+    pub(crate) fn new(run: &Run, name: &str, identity: &Identity, ca: &[&Ca]) -> Self {
         let folder = run.path(name);
         fs::create_dir(&folder).expect("make the folder");
         let mut secret = Self { folder, versions: 0 };
@@ -46,7 +46,7 @@ impl Secret {
         secret
     }
 
-    fn put(&mut self, identity: &Identity, ca: &[&Ca]) {
+    pub(crate) fn put(&mut self, identity: &Identity, ca: &[&Ca]) {
         let ca: String = ca.iter().map(|ca| ca.pem()).collect();
         let read = |path| fs::read_to_string(path).expect("a PEM file");
         self.put_text(&read(&identity.certificate), &read(&identity.key), &ca);
@@ -68,7 +68,7 @@ impl Secret {
     }
 
     /// The block of the authority's configuration for a listener that accepts the gateway.
-    fn block(&self, listener: &str) -> String {
+    pub(crate) fn block(&self, listener: &str) -> String {
         format!(
             "[listen.{listener}_tls]\ncertificate_file = {:?}\nkey_file = {:?}\n\
              client_ca_file = {:?}\nclient_names = {GATEWAY:?}\n",
@@ -81,7 +81,7 @@ impl Secret {
 
 /// The changes of Envoy's shipped file that the README of `envoy-config/static/` describes, for this folder. Connections to
 /// the authority are closed after a second instead of thirty, so that the next one has a handshake.
-fn envoy_changes(secret: &Secret) -> Vec<(&'static str, String)> {
+pub(crate) fn envoy_changes(secret: &Secret) -> Vec<(&'static str, String)> {
     let here = |name: &str| {
         let file = checkout().join("envoy-config/static/mutual-tls").join(name);
         let text = fs::read_to_string(file).expect("read the shipped file");
