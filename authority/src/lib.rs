@@ -36,6 +36,7 @@
 //! | [`resolver`] | host name to address |
 //! | [`http_client`], [`tls`] | HTTP requests to other services, what they trust, and TLS of the listeners |
 //! | [`password`] | password files, read at each login |
+//! | [`traces`] | spans for a collector |
 //! | [`telemetry`] | logs and metrics |
 //! | [`text`] | text that another party wrote: in files, log lines and on terminals |
 
@@ -57,4 +58,5 @@ pub mod text;
 pub mod throttle;
 pub mod tls;
 pub mod tokens;
+pub mod traces;
 pub mod vcenter;

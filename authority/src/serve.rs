@@ -16,6 +16,7 @@ use crate::http::server::serve;
 use crate::sites::tls::{PeerAcceptor, PeerTls};
 use crate::telemetry::{self, Metrics};
 use crate::tls::server::ServerAcceptor;
+use crate::traces::Traces;
 use parts::Parts;
 use reload::Reloads;
 use std::io;
@@ -23,6 +24,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -51,7 +53,12 @@ pub async fn run(path: &Path) -> Result<(), ServeError> {
     let hangup = signal(SignalKind::hangup()).map_err(ServeError::Signals)?;
     let mut config = Config::load(path)?;
     let metrics = Arc::new(Metrics::new());
-    let log = telemetry::start_logging(&config.log, metrics.lost_log_lines().clone())?;
+    let traces = config.traces.take().map(|traces| Traces::new(traces, Handle::current()));
+    // Dropped at the end, which sends the last spans.
+    let traces = traces.transpose()?;
+    let lost_lines = metrics.lost_log_lines().clone();
+    let log =
+        telemetry::start_logging(&config.log, lost_lines, traces.as_ref().map(Traces::layer))?;
     let shares = DescriptorShares::of_this_process();
     let public = bind(config.public.clone(), "public", shares.handshakes, &metrics).await?;
     let internal = bind(config.internal.clone(), "internal", shares.handshakes, &metrics).await?;

@@ -1,13 +1,14 @@
-//! What a running process keeps from its start: its sockets, and the store with the tokens that it has issued.
+//! What a running process keeps from its start: its sockets, the store with the tokens that it has issued, and the
+//! collector of its traces.
 
 use std::collections::BTreeSet;
 use toml::{Table, Value};
 
-const TABLES: [&str; 2] = ["listen", "tokens"];
+const TABLES: [&str; 3] = ["listen", "tokens", "traces"];
 
-/// `[listen]` and `[tokens]` as they are written.
+/// `[listen]`, `[tokens]` and `[traces]` as they are written.
 #[derive(Clone, Debug)]
-pub struct FixedTables([Table; 2]);
+pub struct FixedTables([Table; 3]);
 
 impl FixedTables {
     pub(super) fn of(root: &Table) -> Self {

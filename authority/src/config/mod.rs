@@ -15,6 +15,7 @@ mod section;
 mod sites;
 mod strings;
 mod tokens;
+mod traces;
 mod values;
 mod vcenter;
 
@@ -30,6 +31,7 @@ use crate::console::IssueSettings;
 use crate::http::listener::ListenerConfig;
 use crate::telemetry::LogConfig;
 use crate::text::read_file;
+use crate::traces::TracesConfig;
 use auth::read_auth;
 use console::read_console;
 use limits::read_limits;
@@ -40,6 +42,7 @@ use sites::read_sites;
 use std::path::{Path, PathBuf};
 use tokens::read_tokens;
 use toml::Table;
+use traces::read_traces;
 use values::first_duplicate;
 use vcenter::read_vcenter;
 
@@ -76,6 +79,8 @@ pub struct Config {
     pub log: LogConfig,
     /// What no reload changes.
     pub fixed: FixedTables,
+    /// `[traces]`, if there is a collector.
+    pub traces: Option<TracesConfig>,
 }
 
 impl Config {
@@ -127,6 +132,7 @@ fn read(mut root: Section<'_>, fixed: FixedTables) -> Option<Config> {
     let service_hosts = vcenters.iter().all(Option::is_some).then_some(&service_hosts[..]);
     let auth = read_auth(root.section("auth"), service_hosts);
     let log = read_log(root.section("log"));
+    let traces = read_traces(root.section("traces"));
     root.end();
     Some(Config {
         public: public?,
@@ -142,6 +148,7 @@ fn read(mut root: Section<'_>, fixed: FixedTables) -> Option<Config> {
         sites,
         log: log?,
         fixed,
+        traces,
     })
 }
 

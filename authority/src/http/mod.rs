@@ -33,13 +33,14 @@ pub mod status;
 #[cfg(test)]
 mod testing;
 pub mod tokens;
+mod trace;
 
 pub use body::BODY_LIMIT;
 
 use app::App;
 use axum::Router;
 use axum::http::StatusCode;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use limit::{limit_calls, limit_status};
 use std::path::Path;
 use std::sync::Arc;
@@ -88,5 +89,7 @@ pub fn peer(app: Arc<App>) -> Router {
 }
 
 fn bounded(router: Router) -> Router {
-    router.layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, RESPONSE_TIMEOUT))
+    router
+        .layer(from_fn(trace::trace))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, RESPONSE_TIMEOUT))
 }

@@ -2,6 +2,7 @@
 
 use crate::config::ConfigError;
 use crate::http::listener::ListenAddress;
+use crate::traces::TracesError;
 use std::io;
 use thiserror::Error;
 use tracing_subscriber::util::TryInitError;
@@ -27,6 +28,9 @@ pub enum ServeError {
     /// The HTTP client for Keystone cannot be made.
     #[error("Keystone: {0}")]
     Keystone(reqwest::Error),
+    /// Spans cannot be sent.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// Signals cannot be received.
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),

@@ -28,7 +28,8 @@ pub enum LogFormat {
     Json,
 }
 
-type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
+/// What takes spans and events.
+pub type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
 /// The running log.
 pub struct Log {
@@ -36,12 +37,18 @@ pub struct Log {
     lost_lines: Counter,
 }
 
-/// Starts logging to standard error. Lines that cannot be written are counted in `lost_lines` and dropped. Fails if
-/// something else in the process already logs.
-pub fn start_logging(config: &LogConfig, lost_lines: Counter) -> Result<Log, TryInitError> {
+/// Starts logging to standard error. Lines that cannot be written are counted in `lost_lines` and dropped. `traces` gets the
+/// same spans and events. Fails if something else in the process already logs.
+pub fn start_logging(
+    config: &LogConfig,
+    lost_lines: Counter,
+    traces: Option<BoxedLayer>,
+) -> Result<Log, TryInitError> {
     let layer = layer(config.format, &lost_lines).with_filter(config.level.clone());
     let (layer, handle) = reload::Layer::new(layer);
-    tracing_subscriber::registry().with(layer).try_init()?;
+    let mut layers = vec![layer.boxed()];
+    layers.extend(traces);
+    tracing_subscriber::registry().with(layers).try_init()?;
     Ok(Log { handle, lost_lines })
 }
 

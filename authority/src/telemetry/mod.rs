@@ -5,5 +5,5 @@ mod metrics;
 mod process;
 mod tls;
 
-pub use log::{Log, LogConfig, LogFormat, start_logging};
+pub use log::{BoxedLayer, Log, LogConfig, LogFormat, start_logging};
 pub use metrics::{METRICS_CONTENT_TYPE, Metrics};

@@ -2,11 +2,14 @@
 
 use super::store::StoreUnavailable;
 use crate::telemetry::Metrics;
+use crate::traces::TARGET;
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
+use tracing::field::Empty;
+use tracing::{Instrument, Level, span};
 
 /// Connections of one authority, at most. A connection carries one call at a time, each well below a millisecond.
 /// memcached accepts 1,024 connections by default, from all of its clients together, and Redis 10,000.
@@ -73,7 +76,16 @@ impl<S: Server> Remote<S> {
         exchange: impl Fn(S::Connection) -> F,
     ) -> Result<T, StoreUnavailable> {
         let started = Instant::now();
-        let (outcome, result) = match timeout(self.timeout, self.exchange(exchange)).await {
+        let span = span!(
+            target: TARGET,
+            Level::TRACE,
+            "store",
+            otel.name = operation,
+            otel.kind = "client",
+            outcome = Empty,
+        );
+        let exchanged = timeout(self.timeout, self.exchange(exchange)).instrument(span.clone());
+        let (outcome, result) = match exchanged.await {
             Ok(Ok(value)) => ("ok", Ok(value)),
             Ok(Err(reason)) => ("failed", Err(StoreUnavailable(reason))),
             Err(_) => {
@@ -82,6 +94,7 @@ impl<S: Server> Remote<S> {
                 ("timed_out", Err(StoreUnavailable(reason)))
             }
         };
+        span.record("outcome", outcome);
         self.metrics.store_call(operation, outcome, started.elapsed());
         result
     }

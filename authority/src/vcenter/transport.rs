@@ -7,6 +7,7 @@ use crate::password::PasswordFile;
 use crate::telemetry::Metrics;
 use crate::text::printable;
 use crate::tls::expiry;
+use crate::traces::TARGET;
 use axum::body::Bytes;
 use reqwest::StatusCode;
 use reqwest::header::{
@@ -17,6 +18,8 @@ use rustls::ClientConfig;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
+use tracing::field::Empty;
+use tracing::{Instrument, Level, span};
 use url::Url;
 
 /// A vCenter on the same network answers a SYN in milliseconds; two seconds allow for one lost SYN and its
@@ -79,12 +82,24 @@ impl Transport {
         reply: impl Fn(&[u8]) -> Result<T, SoapError>,
     ) -> Result<(T, Option<HeaderValue>), VcenterError> {
         let mut call = Call { transport: self, method, started: Instant::now(), ended: false };
-        let result = match self.post(cookie, Bytes::from(request)).await {
+        let span = span!(
+            target: TARGET,
+            Level::TRACE,
+            "vcenter",
+            otel.name = method,
+            otel.kind = "client",
+            vcenter = self.service_host,
+            outcome = Empty,
+        );
+        let posted = self.post(cookie, Bytes::from(request)).instrument(span.clone()).await;
+        let result = match posted {
             Ok((body, cookie)) => {
                 reply(&body).map(|value| (value, cookie)).map_err(VcenterError::from)
             }
             Err(error) => Err(error),
         };
+        let outcome = result.as_ref().map_or_else(VcenterError::outcome, |_| "ok");
+        span.record("outcome", outcome);
         call.end(result.as_ref().err());
         result
     }

@@ -35,6 +35,7 @@
 //! | [`session`] | the state machine of a session |
 //! | [`upgrade`] | step 3: reads the browser's request |
 //! | [`check`] | step 4: the authority's API |
+//! | [`trace_context`] | step 4: the trace that the request belongs to |
 //! | [`tunnel`] | step 6: both directions of an open console |
 //! | [`relay`] | step 6 for a console that is a WebSocket already |
 //! | [`rfb`] | the beginning of a VNC console, and the login to one that has a password |
@@ -80,6 +81,7 @@ pub mod relay;
 pub mod rfb;
 pub mod session;
 pub mod session_limits;
+pub mod trace_context;
 pub mod tunnel;
 pub mod upgrade;
 pub mod websocket;

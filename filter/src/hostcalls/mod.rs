@@ -215,16 +215,23 @@ pub(crate) fn send_local_response(
     })
 }
 
-/// Sends the check call. Returns the token that the reply will carry.
-pub(crate) fn call_authority(cluster: &str, body: &[u8], timeout: Duration) -> Result<u32> {
-    let headers = write_pairs(&[
+/// Sends the check call, with these headers of the trace. Returns the token that the reply will carry.
+pub(crate) fn call_authority(
+    cluster: &str,
+    trace: &[(&str, String)],
+    body: &[u8],
+    timeout: Duration,
+) -> Result<u32> {
+    let mut headers = vec![
         (":method", "POST"),
         (":path", vncgate_api::CHECK_PATH),
         (":authority", "vncgate-authority"),
         ("content-type", "application/json"),
         // Without it a proxy before the authority may compress the reply (RFC 9110 12.5.3).
         ("accept-encoding", "identity"),
-    ]);
+    ];
+    headers.extend(trace.iter().map(|(name, value)| (*name, value.as_str())));
+    let headers = write_pairs(&headers);
     let trailers = write_pairs(&[]);
     let mut token = 0;
     // SAFETY: pointers and lengths of live strings and slices; a live number for the host to set.

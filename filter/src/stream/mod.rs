@@ -57,8 +57,8 @@ impl Stream {
         match outcome {
             OnRequest::Pass => return Action::Continue,
             OnRequest::Refuse(refusal) => self.refuse(&refusal),
-            OnRequest::Check { body, path, .. } => {
-                if let Err(error) = self.send_check(&body, &path) {
+            OnRequest::Check { body, path, trace, .. } => {
+                if let Err(error) = self.send_check(&body, &path, &trace) {
                     self.session.log_error("check call", error);
                     self.session.step(Session::end);
                     self.refuse(&Refusal::AuthorityUnavailable);
@@ -132,11 +132,16 @@ impl Stream {
         }
     }
 
-    fn send_check(&self, body: &[u8], path: &str) -> Result<(), HostError> {
+    fn send_check(
+        &self,
+        body: &[u8],
+        path: &str,
+        trace: &[(&str, String)],
+    ) -> Result<(), HostError> {
         let Some(config) = &self.config else { return Ok(()) };
         hostcalls::set_header(MapType::Request, ":path", path)?;
         let (cluster, timeout) = (&config.authority_cluster, config.authority_timeout);
-        let token = hostcalls::call_authority(cluster, body, timeout)?;
+        let token = hostcalls::call_authority(cluster, trace, body, timeout)?;
         self.worker.add_call(token, self.session.context_id());
         Ok(())
     }

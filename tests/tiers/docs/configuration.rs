@@ -105,8 +105,9 @@ const READERS: &[(&str, &[&str])] = &[
     ("read_credentials", &["peer"]),
     ("read_site", &["site"]),
     ("read_log", &["log"]),
+    ("read_traces", &["traces"]),
     ("read_password", &["auth.keystone", "tokens", "vcenter"]),
-    ("read_tls", &["auth.keystone", "vcenter"]),
+    ("read_tls", &["auth.keystone", "vcenter", "traces"]),
 ];
 
 /// What takes a key by its name: methods of a section, and functions around them.

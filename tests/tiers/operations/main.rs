@@ -16,6 +16,7 @@
 //! | `second_serve` | a second authority with the same configuration |
 //! | `shared_listener` | vncgate and another application in an Envoy, each with a filter chain of its own |
 //! | `shared_manager` | vncgate and another application in one connection manager |
+//! | `traces` | a browser's trace goes on in the authority |
 //! | `vcenter_metrics` | a vCenter that does not answer is down in the metrics |
 //! | `who` | who had which console, and why a user failed, from the logs alone |
 //!
@@ -39,5 +40,6 @@ mod second_serve;
 mod shared_listener;
 mod shared_manager;
 mod site;
+mod traces;
 mod vcenter_metrics;
 mod who;

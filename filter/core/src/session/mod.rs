@@ -14,6 +14,7 @@ use crate::headers::Headers;
 use crate::outputs::Outputs;
 use crate::refusal::Refusal;
 use crate::relay::Relay;
+use crate::trace_context::trace_context;
 use crate::tunnel::Tunnel;
 use crate::upgrade::{self, Handshake, HttpVersion, Upgrade};
 use std::net::SocketAddr;
@@ -72,6 +73,8 @@ pub enum OnRequest {
         path: String,
         /// The token, which the session is counted by. A password.
         token: String,
+        /// Headers of the check call: the trace that the request belongs to.
+        trace: Vec<(&'static str, String)>,
     },
 }
 
@@ -108,7 +111,8 @@ impl Session {
         match checked {
             Ok((Upgrade { token, handshake, path }, body)) => {
                 self.state = State::Checking(handshake);
-                OnRequest::Check { body, path, token }
+                let trace = trace_context(request.headers);
+                OnRequest::Check { body, path, token, trace }
             }
             Err(refusal) => {
                 self.state = State::Refused;
