@@ -22,6 +22,7 @@
 //! | module | job |
 //! |---|---|
 //! | [`serve`], [`console_command`] | what the commands `serve` and `console` do |
+//! | [`supervisor`] | tells systemd that the service is ready, alive or stopping |
 //! | [`config`] | the TOML file, checked as a whole |
 //! | [`http`] | four listeners, a router for each API, errors as responses |
 //! | [`console`] | the use cases: issue a token, check it, tell its status, revoke it |
@@ -53,6 +54,7 @@ pub mod password;
 pub mod resolver;
 pub mod serve;
 pub mod sites;
+pub mod supervisor;
 pub mod telemetry;
 pub mod text;
 pub mod throttle;

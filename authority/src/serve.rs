@@ -14,6 +14,7 @@ use crate::http::descriptors::DescriptorShares;
 use crate::http::listener::{ListenAddress, Listener, ListenerConfig};
 use crate::http::server::serve;
 use crate::sites::tls::{PeerAcceptor, PeerTls};
+use crate::supervisor;
 use crate::telemetry::{self, Metrics};
 use crate::tls::server::ServerAcceptor;
 use crate::traces::Traces;
@@ -97,8 +98,11 @@ pub async fn run(path: &Path) -> Result<(), ServeError> {
             _ = terminate.recv() => info!("SIGTERM: draining"),
             _ = interrupt.recv() => info!("SIGINT: draining"),
         }
+        supervisor::stopping();
         draining.cancel();
     };
+    let keep_alive = stop_internal.run_until_cancelled(supervisor::keep_alive());
+    supervisor::ready();
     // Sessions are checked and /readyz answers until the last request of the public listener is finished.
     let public = async {
         public.await;
@@ -139,6 +143,7 @@ pub async fn run(path: &Path) -> Result<(), ServeError> {
         metrics_listener,
         peer,
         drain,
+        keep_alive,
         reloads,
         discovery,
         refresh,

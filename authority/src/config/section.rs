@@ -6,6 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::{Table, Value};
 
+/// The variable by which systemd tells a unit where its credentials are (systemd.exec(5), "Credentials").
+const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
+
+/// How a path in the configuration refers to them.
+const CREDENTIALS: &str = "${CREDENTIALS_DIRECTORY}/";
+
 /// Every problem found so far, each with its key.
 #[derive(Debug, Default)]
 pub(super) struct Problems(pub(super) Vec<String>);
@@ -197,9 +203,24 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A path, made absolute.
+    /// A path, relative to the folder of the configuration. It may begin with `${CREDENTIALS_DIRECTORY}`, where systemd
+    /// puts what a unit has as `LoadCredential=`.
     pub(super) fn file(&mut self, key: &str) -> Option<PathBuf> {
-        self.string(key).map(|path| self.folder.join(path))
+        let path = self.string(key)?;
+        let Some(name) = path.strip_prefix(CREDENTIALS) else {
+            return Some(self.folder.join(path));
+        };
+        match std::env::var_os(CREDENTIALS_VARIABLE) {
+            Some(folder) => Some(Path::new(&folder).join(name)),
+            None => {
+                let reason = format!(
+                    "{CREDENTIALS_VARIABLE} is not set: is it a unit of systemd \
+                                      with LoadCredential={name}:...?"
+                );
+                self.problem(key, reason);
+                None
+            }
+        }
     }
 
     /// Parses the string under `key`. An error is a problem.

@@ -137,6 +137,18 @@ fn the_shipped_example_explains_a_configuration_that_works() {
 }
 
 #[test]
+fn a_credential_of_systemd_needs_systemd() {
+    let folder = Folder::new();
+    let tokens = "[tokens]\nstore = 'redis'\nurl = 'redis://x'\n\
+                  password_file = '${CREDENTIALS_DIRECTORY}/redis.password'\n";
+    assert_eq!(
+        folder.problems(&format!("{tokens}{LEAST}")),
+        ["tokens.password_file: CREDENTIALS_DIRECTORY is not set: is it a unit of systemd with \
+             LoadCredential=redis.password:...?"]
+    );
+}
+
+#[test]
 fn where_consoles_may_lead_is_bounded_by_default() {
     let folder = Folder::new();
     let allowed = |text: &str| folder.parse(text).unwrap().consoles.allowed_targets;
