@@ -23,6 +23,8 @@ export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS := remap
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS := remap
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUSTFLAGS := remap
 
+filter_file := "target/wasm32-unknown-unknown/filter/vncgate_filter.wasm"
+
 # The documentation is for people who read the code, so it shows private items and may link to them.
 rustdoc := "--deny warnings --allow rustdoc::private-intra-doc-links"
 
@@ -56,13 +58,20 @@ images: _wasm-target _crane (_static-authority "x86_64") (_static-authority "aar
     cargo build {{ wasm_filter }}
     deploy/images/build target/images
 
+# Build the Debian packages in target/packages
+packages: _wasm-target (_static-authority "x86_64") (_static-authority "aarch64")
+    cargo build {{ wasm_filter }}
+    rm -rf target/packages
+    deploy/debian/build amd64 target/x86_64-unknown-linux-musl/release/vncgate-authority {{ filter_file }} target/packages
+    deploy/debian/build arm64 target/aarch64-unknown-linux-musl/release/vncgate-authority {{ filter_file }} target/packages
+
 # Build the images again in another folder, and compare: every machine has to make the same bytes
 reproducible: images
     @deploy/images/compare
 
 # Run every tier of tests
-test: lint dependencies test-unit test-tree test-docs test-abi test-envoy test-vcenter test-openstack test-webmks test-stores test-sites test-operations test-security test-browser test-fuzz
-    @{{ counted }} --total unit tree docs abi envoy vcenter openstack simulator webmks stores sites operations security browser fuzz
+test: lint dependencies test-unit test-tree test-docs test-abi test-envoy test-vcenter test-openstack test-webmks test-stores test-sites test-operations test-packages test-security test-browser test-fuzz
+    @{{ counted }} --total unit tree docs abi envoy vcenter openstack simulator webmks stores sites operations packages security browser fuzz
 
 # Unit and property tests beside the code
 test-unit: _pages
@@ -116,6 +125,10 @@ test-sites: build _vcsim (_envoy envoy) (_debian "memcached redis-server openssl
 # A day of operation: another application beside it, rotation, reload, replicas, logs
 test-operations: build _vcsim _openstack _promtool (_envoy envoy) (_debian "memcached redis-server openssl jq nginx")
     @{{ counted }} operations cargo test --no-fail-fast --package vncgate-tiers --test operations -- {{ waiting }}
+
+# Debian packages: installed, upgraded and removed in a root of their own, and the service as its unit starts it
+test-packages: packages _vcsim _debian-root (_debian "systemd")
+    @{{ counted }} packages cargo test --no-fail-fast --package vncgate-tiers --test packages
 
 # The holes that this kind of proxy has had, each tried on the whole gateway
 test-security: build _vcsim (_envoy envoy)
@@ -204,6 +217,10 @@ clean:
 
 _debian packages:
     @tests/setup/debian {{ packages }}
+
+# A small Debian, into which the tests install.
+_debian-root: (_debian "mmdebstrap")
+    @tests/setup/debian-root
 
 _wasm-target:
     @rustup target list --installed | grep -qx wasm32-unknown-unknown || rustup target add wasm32-unknown-unknown
