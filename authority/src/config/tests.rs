@@ -132,6 +132,7 @@ fn the_shipped_example_explains_a_configuration_that_works() {
             format!("vcenter[0].{choose}"),
             format!("site: {SITES_NEED_A_STORE}"),
             format!("auth.keystone.{choose}"),
+            format!("traces.{choose}"),
         ]
     );
 }
