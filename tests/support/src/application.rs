@@ -28,9 +28,14 @@ type Log = Arc<Mutex<Vec<u8>>>;
 impl Application {
     /// Starts one on a free port.
     pub async fn start() -> Self {
+        Self::start_at(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)).await
+    }
+
+    /// The same at an address that something knows already.
+    pub async fn start_at(address: SocketAddr) -> Self {
         let log = Log::default();
         let shared = Arc::clone(&log);
-        let server = TcpServer::start(IpAddr::V4(Ipv4Addr::LOCALHOST), move |connection| {
+        let server = TcpServer::start_at(address, move |connection| {
             let log = Arc::clone(&shared);
             async move {
                 // The client may break off at any time.

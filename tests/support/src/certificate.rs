@@ -34,13 +34,18 @@ pub struct Identity {
 impl Ca {
     /// Makes the CA and writes its certificate to `ca.pem` in the run's directory.
     pub fn new(run: &Run) -> Self {
+        Self::new_named(run, "ca")
+    }
+
+    /// The same in another file, `NAME.pem`.
+    pub fn new_named(run: &Run, name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "vncgate test CA");
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().expect("generate the CA's key");
         let pem = params.self_signed(&key).expect("sign the CA's certificate").pem();
-        let path = run.write("ca.pem", &pem);
+        let path = run.write(&format!("{name}.pem"), &pem);
         Self { run: run.clone(), issuer: Arc::new(Issuer::new(params, key)), pem, path }
     }
 

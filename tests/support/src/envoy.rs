@@ -9,6 +9,7 @@ use crate::workspace::{self, cached, free_address};
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::Command;
 
 /// The version that the configuration is shipped for; `ENVOY_VERSION` in the environment overrides it.
@@ -100,12 +101,7 @@ impl Envoy {
         let admin = free_address();
         let config =
             run.write(&format!("envoy-{}.yaml", admin.port()), config(file, ca, settings, admin));
-        let version = std::env::var("ENVOY_VERSION").unwrap_or_else(|_| SHIPPED_VERSION.to_owned());
-        let binary = cached(
-            &format!("envoy/{version}/envoy/_bin/envoy"),
-            &format!("./justw _envoy {version}"),
-        );
-        let mut command = Command::new(binary);
+        let mut command = Command::new(binary());
         command
             .arg("--config-path")
             .arg(config)
@@ -238,6 +234,13 @@ impl Envoy {
         stats.first().map_or(0, |(_, value)| *value)
     }
 
+    /// What it runs with.
+    pub async fn config_dump(&self) -> Value {
+        let url = format!("http://{}/config_dump", self.admin);
+        let answer = self.http.get(url).send().await.expect("Envoy's admin answers");
+        answer.json().await.expect("Envoy's JSON")
+    }
+
     /// The lines of the access log so far.
     pub fn access_log(&self) -> Vec<Value> {
         let log = self.process.stdout();
@@ -254,6 +257,17 @@ impl Envoy {
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }
+}
+
+/// Envoy's version: the one that the configuration is shipped for, or `ENVOY_VERSION` in the environment.
+pub fn version() -> String {
+    std::env::var("ENVOY_VERSION").unwrap_or_else(|_| SHIPPED_VERSION.to_owned())
+}
+
+/// The program of that version.
+pub fn binary() -> PathBuf {
+    let version = version();
+    cached(&format!("envoy/{version}/envoy/_bin/envoy"), &format!("./justw _envoy {version}"))
 }
 
 impl From<&Envoy> for Frontend {

@@ -16,9 +16,12 @@
 //! - [`envoy`]: a real Envoy with the shipped `envoy-config/static/envoy.yaml` and the built filter;
 //!   [`listener`]: more listeners of it;
 //! - [`application`]: another application behind the same Envoy;
-//! - [`gateway`]: all of these, wired together;
+//! - [`api_server`]: Kubernetes' API for control planes of gateways; [`istio`], [`envoy_gateway`]: such
+//!   gateways, with the shipped `envoy-config/istio` and `envoy-config/envoy-gateway`;
+//! - [`gateway`]: all of these but the last, wired together;
 //! - [`websocket`]: browsers, well-behaved and not, over HTTP/1.1; [`http2`]: the same over HTTP/2;
 //!   [`session`]: what tests send and receive once a console is open; [`wire`]: the connections of load.
+//! - [`consoles`]: all of a gateway but its Envoy.
 //!
 //! Beside them, [`scripted`]: an authority, the gateway's own or another site's, that does what the real one
 //! never does.
@@ -31,15 +34,19 @@
 //! installs it. Nothing here connects to anything but `127.0.0.0/8`.
 
 pub mod answer;
+pub mod api_server;
 pub mod application;
 pub mod authority;
 pub mod browser;
 pub mod certificate;
 pub mod console_api;
+pub mod consoles;
 pub mod envoy;
+pub mod envoy_gateway;
 pub mod esxi;
 pub mod gateway;
 pub mod http2;
+pub mod istio;
 pub mod keystone;
 pub mod listener;
 pub mod process;

@@ -23,7 +23,16 @@ impl TcpServer {
         H: Fn(TcpStream) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind((ip, 0)).await.expect("listen on a loopback address");
+        Self::start_at(SocketAddr::new(ip, 0), handle).await
+    }
+
+    /// The same on a port of the test's choice.
+    pub async fn start_at<H, F>(address: SocketAddr, handle: H) -> Self
+    where
+        H: Fn(TcpStream) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind(address).await.expect("listen on a loopback address");
         let address = listener.local_addr().expect("a bound address");
         let accepted = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&accepted);
