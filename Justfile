@@ -15,6 +15,9 @@ just := just_executable() + " --justfile " + quote(justfile())
 # For tiers whose tests mostly wait for timeouts: more tests at once than there are cores.
 waiting := "--test-threads 8"
 
+# Tests of control planes run in namespaces of their own, one at a time: they share a gateway.
+isolated := "--config \"target.'cfg(all())'.runner = ['" + justfile_directory() + "/tests/setup/isolated']\""
+
 wasm_filter := "--package vncgate-filter --target wasm32-unknown-unknown --profile filter"
 
 # What is shipped has no paths of the machine that built it, so that every machine builds the same bytes.
@@ -70,8 +73,8 @@ reproducible: images
     @deploy/images/compare
 
 # Run every tier of tests
-test: lint dependencies test-unit test-tree test-docs test-abi test-envoy test-vcenter test-openstack test-webmks test-stores test-sites test-operations test-packages test-security test-browser test-fuzz
-    @{{ counted }} --total unit tree docs abi envoy vcenter openstack simulator webmks stores sites operations packages security browser fuzz
+test: lint dependencies test-unit test-tree test-docs test-abi test-envoy test-vcenter test-openstack test-webmks test-stores test-sites test-operations test-packages test-istio test-envoy-gateway test-security test-browser test-fuzz
+    @{{ counted }} --total unit tree docs abi envoy vcenter openstack simulator webmks stores sites operations packages istio envoy-gateway security browser fuzz
 
 # Unit and property tests beside the code
 test-unit: _pages
@@ -129,6 +132,14 @@ test-operations: build _vcsim _openstack _promtool (_envoy envoy) (_debian "memc
 # Debian packages: installed, upgraded and removed in a root of their own, and the service as its unit starts it
 test-packages: packages _vcsim _debian-root (_debian "systemd")
     @{{ counted }} packages cargo test --no-fail-fast --package vncgate-tiers --test packages
+
+# A gateway of Istio: kube-apiserver, istiod, pilot-agent with Envoy; all tests, or those named
+test-istio *names: build _vcsim _kubectl _etcd (_kubernetes "kube-apiserver") _gateway-api _istio (_envoy envoy) (_debian "iproute2")
+    @{{ counted }} istio cargo test --no-fail-fast {{ isolated }} --package vncgate-tiers --test istio -- --test-threads 1 {{ names }}
+
+# Envoy Gateway without Kubernetes; all tests, or those named
+test-envoy-gateway *names: build _vcsim _envoy-gateway (_envoy envoy) (_debian "iproute2")
+    @{{ counted }} envoy-gateway cargo test --no-fail-fast {{ isolated }} --package vncgate-tiers --test envoy_gateway -- --test-threads 1 {{ names }}
 
 # The holes that this kind of proxy has had, each tried on the whole gateway
 test-security: build _vcsim (_envoy envoy)
@@ -269,6 +280,10 @@ _kubernetes command:
     @tests/setup/go-module kubernetes/{{ command }} k8s.io/kubernetes@{{ kubernetes }} k8s.io/kubernetes/cmd/{{ command }} \
         "-ldflags=-s -w -X k8s.io/component-base/version.gitVersion={{ kubernetes }} -X k8s.io/component-base/version.gitMajor=1 \
             -X k8s.io/component-base/version.gitMinor=36 -X k8s.io/client-go/pkg/version.gitVersion={{ kubernetes }}"
+
+# The CRDs of the Kubernetes Gateway API, from its Go module.
+_gateway-api:
+    @tests/setup/go-source gateway-api sigs.k8s.io/gateway-api@v1.6.0
 
 _etcd:
     @tests/setup/go-module etcd/etcd go.etcd.io/etcd/server/v3@v3.6.16 go.etcd.io/etcd/server/v3 "-ldflags=-s -w"

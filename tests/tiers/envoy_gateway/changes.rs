@@ -1,0 +1,105 @@
+//! What becomes of open consoles, and of new ones, when something changes, fails or is wrong.
+
+use crate::fixture::{Site, consoles, site};
+use crate::gateways::assert_lives;
+use crate::gateways::modules::place_another;
+use vncgate_test_support::template::substitute;
+use vncgate_test_support::wait::{LIMIT, until, until_within};
+
+impl Site {
+    /// The consoles' resources with one literal replaced, given to Envoy Gateway.
+    fn change(&self, literal: &str, replacement: &str) {
+        let resources = consoles(&self.beside);
+        let changed = substitute(&resources, &[(literal, replacement.to_owned())]);
+        self.gateway.write("consoles.yaml", &changed);
+    }
+
+    /// The shipped resources again; returns when consoles open.
+    async fn restore(&self) {
+        self.gateway.write("consoles.yaml", &consoles(&self.beside));
+        let (_console, token) = self.beside.consoles.vnc().await;
+        until_within("consoles open again", 3 * LIMIT, async || {
+            (self.beside.upgrade(&token).send().await.status == 101).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_module_that_cannot_be_fetched_admits_nobody() {
+    let site = site().await;
+    let mut live = site.beside.open_vnc().await;
+    site.change("/filter.wasm", "/missing.wasm");
+    site.beside.until_nothing_opens(&mut live).await;
+    site.beside.assert_other_host_is_untouched().await;
+    site.restore().await;
+    assert_lives(&mut live).await;
+}
+
+#[tokio::test]
+async fn without_the_filter_nothing_opens() {
+    let site = site().await;
+    let mut live = site.beside.open_vnc().await;
+    let resources = consoles(&site.beside);
+    let is_filter = |document: &&str| document.contains("kind: EnvoyExtensionPolicy");
+    assert_eq!(resources.split("\n---\n").filter(is_filter).count(), 1);
+    let without: Vec<&str> = resources.split("\n---\n").filter(|it| !is_filter(it)).collect();
+    site.gateway.write("consoles.yaml", &without.join("\n---\n"));
+    site.beside.until_nothing_opens(&mut live).await;
+    site.beside.assert_other_host_is_untouched().await;
+    site.restore().await;
+}
+
+#[tokio::test]
+async fn a_new_filter_takes_over_and_live_consoles_stay() {
+    let site = site().await;
+    let mut live = site.beside.open_vnc().await;
+    let digest = place_another(&site.beside.consoles.run, "another.wasm");
+    site.change("/filter.wasm", "/another.wasm");
+    until("Envoy has the new filter", async || {
+        site.gateway.config_dump().await.to_string().contains(&digest)
+    })
+    .await;
+    site.beside.assert_vnc_opens().await;
+    assert_lives(&mut live).await;
+    site.restore().await;
+    assert_lives(&mut live).await;
+}
+
+#[tokio::test]
+async fn a_configuration_that_envoy_refuses_changes_nothing() {
+    let site = site().await;
+    let mut live = site.beside.open_vnc().await;
+    let before = site.gateway.stat("cluster_manager.cds.update_rejected").await;
+    // A cluster of this type has no other policy.
+    site.change(
+        "name: vncgate_esxi_vnc\n          type: ORIGINAL_DST\n          lb_policy: CLUSTER_PROVIDED",
+        "name: vncgate_esxi_vnc\n          type: ORIGINAL_DST\n          lb_policy: ROUND_ROBIN",
+    );
+    until("Envoy refuses it", async || {
+        site.gateway.stat("cluster_manager.cds.update_rejected").await > before
+    })
+    .await;
+    site.beside.assert_vnc_opens().await;
+    assert_lives(&mut live).await;
+    site.restore().await;
+}
+
+#[tokio::test]
+async fn consoles_outlive_the_authority_and_envoy_gateway() {
+    let mut site = site().await;
+    let mut live = site.beside.open_vnc().await;
+    site.gateway.kill();
+    assert_lives(&mut live).await;
+    // Nor do new ones need it.
+    site.beside.assert_vnc_opens().await;
+    site.gateway.start_again().await;
+    assert_lives(&mut live).await;
+    site.beside.assert_vnc_opens().await;
+
+    site.beside.consoles.authority.kill();
+    assert_lives(&mut live).await;
+    site.beside.consoles.authority.start_again().await;
+    assert_lives(&mut live).await;
+    site.beside.assert_vnc_opens().await;
+}
