@@ -1,0 +1,114 @@
+//! The gateway that the tests share, one after the other.
+
+use crate::gateways::{Beside, MODULES, OTHER, OTHER_HOST};
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
+use vncgate_test_support::api_server::{ApiServer, assert_isolated};
+use vncgate_test_support::envoy_gateway::tls_secret;
+use vncgate_test_support::istio::{IngressGateway, Istiod, NAMESPACE, shipped};
+use vncgate_test_support::process::Run;
+use vncgate_test_support::template::substitute;
+
+/// Istio and what stands beside it.
+pub(crate) struct Site {
+    pub(crate) gateway: IngressGateway,
+    pub(crate) istiod: Istiod,
+    pub(crate) api_server: ApiServer,
+    pub(crate) beside: Beside,
+}
+
+/// The shared site, as the shipped files make it.
+pub(crate) async fn site() -> MutexGuard<'static, Site> {
+    static SITE: OnceCell<Mutex<Site>> = OnceCell::const_new();
+    SITE.get_or_init(async || Mutex::new(Site::start().await)).await.lock().await
+}
+
+impl Site {
+    async fn start() -> Self {
+        assert_isolated("./justw test-istio");
+        let run = Run::new("istio");
+        let beside = Beside::start(&run).await;
+        let api_server = ApiServer::start(&run).await;
+        // As many meshes have it: what the shipped files have to keep tokens out of.
+        let istiod = Istiod::start(&run, &api_server, "accessLogFile: /dev/stdout\n").await;
+        api_server.apply(&tls_secret(NAMESPACE, "vncgate-tls", &beside.identity));
+        api_server.apply(&authority(&beside));
+        api_server.apply(&other());
+        for file in ["gateway.yaml", "consoles.yaml", "limits.yaml"] {
+            api_server.apply(&shipped(file));
+        }
+        api_server.apply(&filter("filter.yaml", "filter.wasm"));
+        let bootstrap = bootstrap(&beside);
+        let gateway = IngressGateway::start(&run, &api_server, Some(&bootstrap), "").await;
+        Self { gateway, istiod, api_server, beside }
+    }
+}
+
+/// A shipped file with the filter, fetched from the tests' server.
+pub(crate) fn filter(file: &str, module: &str) -> String {
+    let url = format!("{MODULES}/{module}");
+    substitute(&shipped(file), &[("oci://registry.example.com/vncgate/filter:1.0", url)])
+}
+
+/// The shipped entry of an authority outside of the cluster.
+fn authority(beside: &Beside) -> String {
+    let (public, internal) = beside.consoles.authority.listeners();
+    substitute(
+        &shipped("authority.yaml"),
+        &[
+            ("targetPort: 6082", format!("targetPort: {}", public.port())),
+            ("targetPort: 6083", format!("targetPort: {}", internal.port())),
+            ("address: 192.0.2.10", format!("address: {}", public.ip())),
+        ],
+    )
+}
+
+/// What the shipped ConfigMap has for the gateway's pods.
+fn bootstrap(beside: &Beside) -> String {
+    let (_, internal) = beside.consoles.authority.listeners();
+    let config_map = substitute(
+        &shipped("bootstrap.yaml"),
+        &[(
+            "address: authority.vncgate.svc.cluster.local, port_value: 6083",
+            format!("address: {}, port_value: {}", internal.ip(), internal.port()),
+        )],
+    );
+    let (_, data) = config_map.split_once("custom_bootstrap.json: |\n").expect("the file's key");
+    data.lines().map(|line| format!("{}\n", line.strip_prefix("    ").unwrap_or(line))).collect()
+}
+
+/// The other application.
+fn other() -> String {
+    format!(
+        "
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {{ name: other, namespace: {NAMESPACE} }}
+spec:
+  selector: {{ istio: ingressgateway }}
+  servers:
+    - port: {{ number: 443, name: https-other, protocol: HTTPS }}
+      hosts: [{OTHER_HOST}]
+      tls: {{ mode: SIMPLE, credentialName: vncgate-tls }}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{ name: other, namespace: {NAMESPACE} }}
+spec:
+  hosts: [{OTHER_HOST}]
+  gateways: [other]
+  http: [{{ route: [{{ destination: {{ host: other.internal, port: {{ number: 80 }} }} }}] }}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{ name: other, namespace: {NAMESPACE} }}
+spec:
+  hosts: [other.internal]
+  location: MESH_EXTERNAL
+  resolution: STATIC
+  ports: [{{ number: 80, name: http, protocol: HTTP, targetPort: {port} }}]
+  endpoints: [{{ address: {ip} }}]
+",
+        ip = OTHER.ip(),
+        port = OTHER.port()
+    )
+}
