@@ -141,6 +141,8 @@ test-istio *names: build _vcsim _kubectl _etcd (_kubernetes "kube-apiserver") _g
 test-envoy-gateway *names: build _vcsim _envoy-gateway (_envoy envoy) (_debian "iproute2")
     @{{ counted }} envoy-gateway cargo test --no-fail-fast {{ isolated }} --package vncgate-tiers --test envoy_gateway -- --test-threads 1 {{ names }}
 
+_cluster: _etcd (_kubernetes "kube-apiserver") (_kubernetes "kube-controller-manager") (_kubernetes "kube-scheduler") (_kubernetes "kubelet") (_kubernetes "kube-proxy") _containerd _coredns _crane _kubectl
+
 # The holes that this kind of proxy has had, each tried on the whole gateway
 test-security: build _vcsim (_envoy envoy)
     @{{ counted }} security cargo test --no-fail-fast --package vncgate-tiers --test security -- {{ waiting }}
@@ -295,6 +297,16 @@ _istio-command command tag:
     @tests/setup/go-module istio/{{ command }} istio.io/istio@{{ istio }} istio.io/istio/pilot/cmd/{{ command }} \
         -tags={{ tag }},disable_pgv,grpcnotrace,retrynotrace \
         "-ldflags=-s -w -X istio.io/istio/pkg/version.buildVersion=1.31.0 -X istio.io/istio/pkg/version.buildTag=1.31.0"
+
+# containerd, which runs the pods of the cluster, with runc and the CNI plugins of Debian below it.
+_containerd: (_containerd-command "containerd") (_containerd-command "containerd-shim-runc-v2") (_debian "runc containernetworking-plugins iptables iproute2")
+
+_containerd-command command:
+    @tests/setup/go-module containerd/{{ command }} github.com/containerd/containerd/v2@v2.2.9 \
+        github.com/containerd/containerd/v2/cmd/{{ command }} "-ldflags=-s -w"
+
+_coredns:
+    @tests/setup/go-module coredns/coredns github.com/coredns/coredns@v1.14.7 github.com/coredns/coredns "-ldflags=-s -w"
 
 # Makes images without a daemon, and serves them.
 _crane:

@@ -19,6 +19,7 @@
 //! - [`api_server`]: Kubernetes' API for control planes of gateways; [`istio`], [`envoy_gateway`]: such
 //!   gateways, with the shipped `envoy-config/istio` and `envoy-config/envoy-gateway`;
 //! - [`gateway`]: all of these but the last, wired together;
+//! - [`cluster`]: a Kubernetes cluster that runs the images by the chart;
 //! - [`websocket`]: browsers, well-behaved and not, over HTTP/1.1; [`http2`]: the same over HTTP/2;
 //!   [`session`]: what tests send and receive once a console is open; [`wire`]: the connections of load.
 //! - [`consoles`]: all of a gateway but its Envoy.
@@ -39,6 +40,7 @@ pub mod application;
 pub mod authority;
 pub mod browser;
 pub mod certificate;
+pub mod cluster;
 pub mod console_api;
 pub mod consoles;
 pub mod envoy;

@@ -5,7 +5,7 @@ use crate::process::{Process, Run, run_to_end};
 use crate::workspace::cached;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -40,6 +40,8 @@ pub struct Options {
     /// How long each `ReconfigVM_Task` takes. Meanwhile properties read as before, and another such task
     /// of the same machine fails with `TaskInProgress`.
     pub reconfigure_time: Duration,
+    /// The address that it listens at, if it is not `127.0.0.1`.
+    pub address: Option<IpAddr>,
 }
 
 /// A virtual machine in a [`Vcsim`].
@@ -59,8 +61,10 @@ impl Vcsim {
 
     /// The same with other options.
     pub async fn start_with(run: &Run, ca: &Ca, options: Options) -> Self {
-        let identity = ca.issue("vcsim");
-        let (process, address, control) = launch(run, &identity, "127.0.0.1:0", &options).await;
+        let ip = options.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let identity = ca.issue_for("vcsim", &["localhost", "127.0.0.1", "::1", &ip.to_string()]);
+        let listen = SocketAddr::new(ip, 0).to_string();
+        let (process, address, control) = launch(run, &identity, &listen, &options).await;
         let ca = ca.path().clone();
         Self { process, address, control, ca, run: run.clone(), identity, options }
     }

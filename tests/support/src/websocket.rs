@@ -76,7 +76,10 @@ pub async fn connect_from(
 
 async fn open(client: IpAddr, frontend: &Frontend, tls: Arc<ClientConfig>) -> Connection {
     let socket = TcpSocket::new_v4().expect("a socket");
-    socket.bind(SocketAddr::new(client, 0)).expect("an address of 127.0.0.0/8");
+    // Nothing but loopback is reached from loopback.
+    if frontend.address.ip().is_loopback() {
+        socket.bind(SocketAddr::new(client, 0)).expect("an address of 127.0.0.0/8");
+    }
     let tcp = socket.connect(frontend.address).await.expect("connect to Envoy");
     tcp.set_nodelay(true).expect("set TCP_NODELAY");
     let name = frontend.server_name();

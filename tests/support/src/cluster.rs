@@ -1,0 +1,525 @@
+//! A whole Kubernetes cluster of one node: etcd, API server, controllers, scheduler, kubelet, containerd, kube-proxy, DNS
+//! and a registry of images.
+//!
+//! It runs in the namespaces that `tests/setup/isolated-node` makes, and has fixed addresses there. The parts are
+//! processes of the test; what they start in pods ends with the namespaces.
+
+use crate::certificate::{Ca, Identity};
+use crate::process::{Process, Run, run_to_end};
+use crate::wait::{self, until};
+use crate::workspace::{cached, checkout};
+use rcgen::{DnType, ExtendedKeyUsagePurpose, KeyPair};
+use serde_json::Value;
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+/// The address of the node, at which pods reach what a test runs beside the cluster.
+pub const NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 88, 100, 1));
+
+/// Where the API server listens.
+const API_PORT: u16 = 6443;
+/// Addresses of pods.
+const PODS: &str = "10.88.0.0/24";
+/// Addresses of services.
+const SERVICES: &str = "10.96.0.0/16";
+/// The registry, at an address that containerd takes for a registry without TLS.
+const REGISTRY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
+
+const BUSYBOX: &str = "127.0.0.1:5000/busybox:1";
+
+/// How long the cluster may take to start or change something, on a machine that may be busy with a build.
+pub const CLUSTER_LIMIT: Duration = Duration::from_secs(120);
+
+/// A running cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    run: Run,
+    kubeconfig: PathBuf,
+    /// In the order in which they end.
+    _parts: Vec<Process>,
+}
+
+impl Cluster {
+    /// Starts all parts and waits until the node is ready.
+    ///
+    /// # Panics
+    ///
+    /// Outside of `tests/setup/isolated-node`.
+    pub async fn start(run: &Run) -> Self {
+        assert!(
+            std::env::var_os("VNCGATE_ISOLATED").is_some(),
+            "a cluster needs namespaces of its own: run `./justw test-kubernetes`, or this test's program under \
+             `tests/setup/isolated-node`"
+        );
+        make_network();
+        let kubeconfig = run.path("kubeconfig");
+        let starting = Starting { run, kubeconfig: &kubeconfig };
+        let keys = Keys::new(run);
+        let registry = starting.registry();
+        let etcd = starting.etcd();
+        let containerd = starting.containerd();
+        let (ca, admin) = (&keys.ca, &keys.admin);
+        starting.write_kubeconfig(ca, admin);
+        let mut api_server = starting.api_server(&keys);
+        let api = Kubectl { kubeconfig: &kubeconfig };
+        api_server.ready(async || api.succeeds(&["get", "--raw", "/readyz"]).then_some(())).await;
+        let socket = run.path("containerd.sock");
+        until("containerd's socket", async || socket.exists()).await;
+        let mut kubelet = starting.kubelet(ca);
+        let controllers = starting.controller_manager(&keys);
+        let scheduler = starting.scheduler();
+        let proxy = starting.proxy();
+        let dns = starting.dns();
+        kubelet
+            .ready(async || {
+                let node = api.json(&["get", "node", "node"]).ok()?;
+                let conditions = node["status"]["conditions"].as_array()?;
+                let ready = conditions.iter().find(|condition| condition["type"] == "Ready")?;
+                (ready["status"] == "True").then_some(())
+            })
+            .await;
+        let account = ["get", "serviceaccount", "default"];
+        wait::until_within("the default service account", CLUSTER_LIMIT, async || {
+            api.succeeds(&account).then_some(())
+        })
+        .await;
+        let _parts = vec![
+            kubelet,
+            containerd,
+            proxy,
+            scheduler,
+            controllers,
+            dns,
+            api_server,
+            etcd,
+            registry,
+        ];
+        Self { run: run.clone(), kubeconfig, _parts }
+    }
+
+    /// Runs `kubectl` as the administrator and returns what it prints.
+    ///
+    /// # Panics
+    ///
+    /// With its error message when it fails.
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        run_to_end(self.client("kubectl").args(arguments))
+    }
+
+    /// The same for a command that may fail.
+    pub fn try_kubectl(&self, arguments: &[&str]) -> Result<String, String> {
+        outcome(self.client("kubectl").args(arguments).output().expect("run kubectl"))
+    }
+
+    /// An object, as JSON.
+    pub fn get(&self, arguments: &[&str]) -> Value {
+        let arguments = [&["get", "--output", "json"], arguments].concat();
+        serde_json::from_str(&self.kubectl(&arguments)).expect("kubectl's JSON")
+    }
+
+    /// Creates or changes the objects of manifests; a field that the API does not know is an error.
+    pub fn apply(&self, manifests: &str) {
+        let mut command = self.client("kubectl");
+        command.args(["apply", "--server-side", "--validate=strict", "--filename", "-"]);
+        outcome(fed(&mut command, manifests)).expect("the API server takes the manifests");
+    }
+
+    /// What the API server says to manifests, without any object changed. Those that name no namespace are for this one.
+    pub fn validate(&self, namespace: &str, manifests: &str) -> Result<String, String> {
+        // `--namespace` would refuse those that name another one.
+        let user = ["--cluster=cluster", "--user=admin"];
+        let context = ["config", "set-context", namespace, "--namespace", namespace];
+        self.kubectl(&[&context[..], &user].concat());
+        let mut command = self.client("kubectl");
+        command.args(["create", "--dry-run=server", "--validate=strict", "--filename", "-"]);
+        command.args(["--context", namespace]);
+        outcome(fed(&mut command, manifests))
+    }
+
+    /// The objects of manifests as JSON, in their order. Their kinds have to be known to the API server.
+    ///
+    /// # Panics
+    ///
+    /// When one is no object.
+    pub fn parse(&self, manifests: &str) -> Vec<Value> {
+        let mut command = self.client("kubectl");
+        command.args(["create", "--dry-run=client", "--validate=false", "--output", "json"]);
+        let objects = outcome(fed(command.args(["--filename", "-"]), manifests));
+        let objects = objects.expect("objects that the API server knows");
+        let objects = serde_json::Deserializer::from_str(&objects).into_iter();
+        objects.map(|object| object.expect("kubectl's JSON")).collect()
+    }
+
+    /// Runs `helm` as the administrator.
+    pub fn helm(&self, arguments: &[&str]) -> Result<String, String> {
+        outcome(self.client("helm").args(arguments).output().expect("run helm"))
+    }
+
+    /// Puts an image, an OCI layout, into the registry of the cluster. Returns its name there.
+    pub fn push(&self, layout: &Path, name: &str) -> String {
+        let reference = format!("{REGISTRY}/{name}");
+        run_to_end(crane().args(["push", "--insecure"]).arg(layout).arg(&reference));
+        reference
+    }
+
+    /// Deletes a namespace with all in it, and waits until it is gone.
+    pub fn delete_namespace(&self, namespace: &str) {
+        self.kubectl(&["delete", "namespace", namespace, "--wait", "--timeout=120s"]);
+    }
+
+    /// The image of Debian's busybox: programs of the tests' own pods.
+    pub fn busybox(&self) -> &'static str {
+        BUSYBOX
+    }
+
+    /// The files of this run.
+    pub fn run(&self) -> &Run {
+        &self.run
+    }
+
+    fn client(&self, program: &str) -> Command {
+        client(program, &self.kubeconfig)
+    }
+}
+
+/// Adds an address to the node, for something that pods reach beside the cluster: a vCenter or an ESXi host.
+pub fn add_node_address(address: IpAddr) {
+    ip(&["address", "add", &format!("{address}/32"), "dev", "node"]);
+}
+
+/// Starts the parts of one run.
+struct Starting<'a> {
+    run: &'a Run,
+    kubeconfig: &'a Path,
+}
+
+/// Certificates and keys of a cluster.
+struct Keys {
+    ca: Ca,
+    admin: Identity,
+    server: Identity,
+    accounts: PathBuf,
+    accounts_public: PathBuf,
+}
+
+impl Keys {
+    fn new(run: &Run) -> Self {
+        let ca = Ca::new(run);
+        let admin = ca.issue_with("admin", &[], |params| {
+            params.distinguished_name.push(DnType::OrganizationName, "system:masters");
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        });
+        let names = ["kubernetes.default.svc", "127.0.0.1", "10.96.0.1", &NODE.to_string()];
+        let server = ca.issue_for("kube-apiserver", &names);
+        let accounts = KeyPair::generate().expect("generate the key of service accounts");
+        Self {
+            ca,
+            admin,
+            server,
+            accounts: run.write("accounts.key", accounts.serialize_pem()),
+            accounts_public: run.write("accounts.pub", accounts.public_key_pem()),
+        }
+    }
+}
+
+impl Starting<'_> {
+    fn start(&self, name: &str, command: &mut Command) -> Process {
+        // Debian has runc, the CNI plugins' helpers and iptables in /usr/sbin, which a person's PATH may lack.
+        let path = std::env::var("PATH").unwrap_or_default();
+        let programs = checkout().join(".cache/containerd");
+        command.env("PATH", format!("{}:{path}:/usr/sbin:/sbin", programs.display()));
+        Process::start(self.run, name, command)
+    }
+
+    fn registry(&self) -> Process {
+        let mut command = crane();
+        command.args(["registry", "serve", "--address", "0.0.0.0:5000"]);
+        self.start("registry", &mut command)
+    }
+
+    fn etcd(&self) -> Process {
+        let (client, peer) = ("http://127.0.0.1:2379", "http://127.0.0.1:2380");
+        let mut command = Command::new(cached("etcd/etcd", "./justw _etcd"));
+        command.arg("--data-dir").arg(self.run.path("etcd"));
+        command.args(["--listen-client-urls", client, "--advertise-client-urls", client]);
+        command.args(["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]);
+        command.arg("--initial-cluster").arg(format!("default={peer}"));
+        // What a crash of the machine would lose is of no use to another run.
+        command.args(["--unsafe-no-fsync", "--log-level", "warn"]);
+        self.start("etcd", &mut command)
+    }
+
+    fn api_server(&self, keys: &Keys) -> Process {
+        let mut command = kubernetes("kube-apiserver");
+        command.args(["--etcd-servers", "http://127.0.0.1:2379"]);
+        command.arg("--bind-address").arg(NODE.to_string());
+        command.arg("--advertise-address").arg(NODE.to_string());
+        command.arg("--secure-port").arg(API_PORT.to_string());
+        command.arg("--tls-cert-file").arg(&keys.server.certificate);
+        command.arg("--tls-private-key-file").arg(&keys.server.key);
+        command.arg("--client-ca-file").arg(keys.ca.path());
+        command.args(["--authorization-mode", "RBAC", "--service-cluster-ip-range", SERVICES]);
+        command.args(["--service-account-issuer", "https://kubernetes.default.svc"]);
+        command.arg("--service-account-signing-key-file").arg(&keys.accounts);
+        command.arg("--service-account-key-file").arg(&keys.accounts_public);
+        // By address, since the node's name is nobody's host name: for the logs of pods.
+        command.args(["--kubelet-preferred-address-types", "InternalIP"]);
+        command.arg("--kubelet-client-certificate").arg(&keys.admin.certificate);
+        command.arg("--kubelet-client-key").arg(&keys.admin.key);
+        command.args(["--allow-privileged", "--profiling=false"]);
+        self.start("kube-apiserver", &mut command)
+    }
+
+    fn controller_manager(&self, keys: &Keys) -> Process {
+        let mut command = kubernetes("kube-controller-manager");
+        command.arg("--kubeconfig").arg(self.kubeconfig);
+        command.arg("--service-account-private-key-file").arg(&keys.accounts);
+        command.arg("--root-ca-file").arg(keys.ca.path());
+        command.args(["--leader-elect=false", "--bind-address", "127.0.0.1"]);
+        self.start("kube-controller-manager", &mut command)
+    }
+
+    fn scheduler(&self) -> Process {
+        let mut command = kubernetes("kube-scheduler");
+        command.arg("--kubeconfig").arg(self.kubeconfig);
+        command.args(["--leader-elect=false", "--bind-address", "127.0.0.1"]);
+        self.start("kube-scheduler", &mut command)
+    }
+
+    fn proxy(&self) -> Process {
+        let config = format!(
+            r#"
+apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+clientConnection: {{ kubeconfig: {kubeconfig} }}
+mode: iptables
+bindAddress: {NODE}
+nodeIPOverride: ["{NODE}"]
+clusterCIDR: {PODS}
+healthzBindAddress: 127.0.0.1:10256
+metricsBindAddress: 127.0.0.1:10249
+# These are settings of the kernel, which is everybody's.
+conntrack: {{ maxPerCore: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s }}
+"#,
+            kubeconfig = self.kubeconfig.display(),
+        );
+        let mut command = kubernetes("kube-proxy");
+        command.arg("--config").arg(self.run.write("proxy.yaml", config));
+        command.args(["--hostname-override", "node"]);
+        self.start("kube-proxy", &mut command)
+    }
+
+    fn containerd(&self) -> Process {
+        self.pack_busybox();
+        let network = format!(
+            r#"{{"cniVersion": "1.0.0", "name": "pods", "plugins": [{{
+                "type": "bridge", "bridge": "pods", "isGateway": true, "ipMasq": false,
+                "ipam": {{
+                    "type": "host-local", "dataDir": "{}",
+                    "ranges": [[{{"subnet": "{PODS}"}}]], "routes": [{{"dst": "0.0.0.0/0"}}]
+                }}
+            }}]}}"#,
+            self.run.path("addresses").display()
+        );
+        let networks = self.run.path("networks");
+        std::fs::create_dir_all(&networks).expect("make a folder");
+        self.run.write("networks/pods.conflist", network);
+        let folder = |name| self.run.path(name).display().to_string();
+        let config = format!(
+            r#"
+version = 3
+root = "{root}"
+state = "{state}"
+[grpc]
+address = "{socket}"
+[plugins."io.containerd.cri.v1.images".pinned_images]
+sandbox = "{BUSYBOX}"
+[plugins."io.containerd.cri.v1.runtime"]
+# Containers may have no lower score than the node's processes without CAP_SYS_RESOURCE.
+restrict_oom_score_adj = true
+[plugins."io.containerd.cri.v1.runtime".cni]
+bin_dirs = ["/usr/lib/cni"]
+conf_dir = "{networks}"
+"#,
+            root = folder("containerd"),
+            state = folder("containerd-state"),
+            socket = folder("containerd.sock"),
+            networks = networks.display(),
+        );
+        let mut command = Command::new(cached("containerd/containerd", "./justw _containerd"));
+        command.arg("--config").arg(self.run.write("containerd.toml", config));
+        self.start("containerd", &mut command)
+    }
+
+    /// Makes the image of busybox, which also plays the container that holds a pod's namespaces.
+    fn pack_busybox(&self) {
+        let layer = self.run.path("busybox.tar");
+        run_to_end(Command::new("tar").arg("-cf").arg(&layer).args(["-C", "/bin", "busybox"]));
+        let mut append = crane();
+        append.args(["append", "--insecure", "--oci-empty-base", "--new_layer"]).arg(&layer);
+        append.args(["--new_tag", BUSYBOX]);
+        wait_for_registry();
+        run_to_end(&mut append);
+        let mut mutate = crane();
+        mutate.args(["mutate", "--insecure", "--set-platform", "linux/amd64", "--tag", BUSYBOX]);
+        mutate.args(["--entrypoint", "/busybox,sleep,2147483647", BUSYBOX]);
+        run_to_end(&mut mutate);
+    }
+
+    fn kubelet(&self, ca: &Ca) -> Process {
+        let config = format!(
+            r#"
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+address: {NODE}
+# Whatever the machine has.
+failCgroupV1: false
+cgroupDriver: cgroupfs
+failSwapOn: false
+containerRuntimeEndpoint: unix://{socket}
+authentication: {{ anonymous: {{ enabled: false }}, webhook: {{ enabled: false }}, x509: {{ clientCAFile: {ca} }} }}
+authorization: {{ mode: AlwaysAllow }}
+clusterDNS: ["{NODE}"]
+clusterDomain: cluster.local
+podLogsDir: {logs}
+# The disk is the machine's, which may be nearly full.
+imageGCHighThresholdPercent: 100
+imageGCLowThresholdPercent: 99
+evictionHard: {{ imagefs.available: 1%, nodefs.available: 1% }}
+enforceNodeAllocatable: []
+# A Secret that changes is in the pods after a second, not after a minute.
+syncFrequency: 1s
+configMapAndSecretChangeDetectionStrategy: Watch
+"#,
+            socket = self.run.path("containerd.sock").display(),
+            ca = ca.path().display(),
+            logs = self.run.path("pod-logs").display(),
+        );
+        let root = self.run.path("kubelet");
+        let mut command = kubernetes("kubelet");
+        command.arg("--config").arg(self.run.write("kubelet.yaml", config));
+        command.arg("--kubeconfig").arg(self.kubeconfig);
+        command.arg("--cert-dir").arg(root.join("pki")).arg("--root-dir").arg(root);
+        command.arg("--node-ip").arg(NODE.to_string()).args(["--hostname-override", "node"]);
+        self.start("kubelet", &mut command)
+    }
+
+    fn dns(&self) -> Process {
+        let config = format!(
+            r#".:53 {{
+    bind {NODE}
+    errors
+    kubernetes cluster.local in-addr.arpa {{
+        kubeconfig {kubeconfig}
+        ttl 1
+    }}
+}}
+"#,
+            kubeconfig = self.kubeconfig.display()
+        );
+        let mut command = Command::new(cached("coredns/coredns", "./justw _coredns"));
+        command.arg("-conf").arg(self.run.write("Corefile", config));
+        self.start("coredns", &mut command)
+    }
+
+    fn write_kubeconfig(&self, ca: &Ca, admin: &Identity) {
+        let config = format!(
+            r#"
+apiVersion: v1
+kind: Config
+clusters: [{{ name: cluster, cluster: {{ server: "https://{NODE}:{API_PORT}", certificate-authority: {ca} }} }}]
+users: [{{ name: admin, user: {{ client-certificate: {certificate}, client-key: {key} }} }}]
+contexts: [{{ name: cluster, context: {{ cluster: cluster, user: admin }} }}]
+current-context: cluster
+"#,
+            ca = ca.path().display(),
+            certificate = admin.certificate.display(),
+            key = admin.key.display(),
+        );
+        self.run.write("kubeconfig", config);
+    }
+}
+
+/// kubectl, before there is a cluster.
+struct Kubectl<'a> {
+    kubeconfig: &'a Path,
+}
+
+impl Kubectl<'_> {
+    fn succeeds(&self, arguments: &[&str]) -> bool {
+        self.output(arguments).is_ok()
+    }
+
+    fn json(&self, arguments: &[&str]) -> Result<Value, String> {
+        let printed = self.output(&[arguments, &["--output", "json"]].concat())?;
+        serde_json::from_str(&printed).map_err(|error| error.to_string())
+    }
+
+    fn output(&self, arguments: &[&str]) -> Result<String, String> {
+        let mut command = client("kubectl", self.kubeconfig);
+        outcome(command.args(arguments).output().expect("run kubectl"))
+    }
+}
+
+fn client(program: &str, kubeconfig: &Path) -> Command {
+    let mut command = Command::new(cached(&format!("kubectl/{program}"), "./justw _kubectl"));
+    command.env("KUBECONFIG", kubeconfig);
+    // helm keeps a cache in the person's home otherwise.
+    let home = kubeconfig.with_file_name("helm");
+    command
+        .env("HELM_CACHE_HOME", &home)
+        .env("HELM_CONFIG_HOME", &home)
+        .env("HELM_DATA_HOME", &home);
+    command
+}
+
+fn kubernetes(command: &str) -> Command {
+    Command::new(cached(
+        &format!("kubernetes/{command}"),
+        &format!("./justw _kubernetes {command}"),
+    ))
+}
+
+fn crane() -> Command {
+    Command::new(cached("crane/crane", "./justw _crane"))
+}
+
+fn wait_for_registry() {
+    let deadline = std::time::Instant::now() + wait::LIMIT;
+    while std::net::TcpStream::connect(REGISTRY).is_err() {
+        assert!(std::time::Instant::now() < deadline, "the registry does not listen");
+        std::thread::sleep(wait::POLL_INTERVAL);
+    }
+}
+
+/// An interface with the node's address. Pods reach it as their default route leads through the node.
+fn make_network() {
+    ip(&["link", "add", "node", "type", "bridge"]);
+    ip(&["address", "add", &format!("{NODE}/24"), "dev", "node"]);
+    ip(&["link", "set", "node", "up"]);
+    // kubelet asks which interface leads to everywhere.
+    ip(&["route", "add", "default", "via", &NODE.to_string()]);
+    std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").expect("forward between pods");
+}
+
+fn ip(arguments: &[&str]) {
+    run_to_end(Command::new("ip").args(arguments));
+}
+
+fn fed(command: &mut Command, input: &str) -> Output {
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("run kubectl");
+    child.stdin.take().expect("its input").write_all(input.as_bytes()).expect("write its input");
+    child.wait_with_output().expect("its output")
+}
+
+fn outcome(output: Output) -> Result<String, String> {
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    match output.status.success() {
+        true => Ok(text(&output.stdout)),
+        false => Err(text(&output.stderr) + &text(&output.stdout)),
+    }
+}
