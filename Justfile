@@ -73,8 +73,8 @@ reproducible: images
     @deploy/images/compare
 
 # Run every tier of tests
-test: lint dependencies test-unit test-tree test-docs test-abi test-envoy test-vcenter test-openstack test-webmks test-stores test-sites test-operations test-packages test-istio test-envoy-gateway test-security test-browser test-fuzz
-    @{{ counted }} --total unit tree docs abi envoy vcenter openstack simulator webmks stores sites operations packages istio envoy-gateway security browser fuzz
+test: lint dependencies test-unit test-tree test-docs test-abi test-envoy test-vcenter test-openstack test-webmks test-stores test-sites test-operations test-packages test-istio test-envoy-gateway test-kubernetes test-security test-browser test-fuzz
+    @{{ counted }} --total unit tree docs abi envoy vcenter openstack simulator webmks stores sites operations packages istio envoy-gateway kubernetes security browser fuzz
 
 # Unit and property tests beside the code
 test-unit: _pages
@@ -140,6 +140,16 @@ test-istio *names: build _vcsim _kubectl _etcd (_kubernetes "kube-apiserver") _g
 # Envoy Gateway without Kubernetes; all tests, or those named
 test-envoy-gateway *names: build _vcsim _envoy-gateway (_envoy envoy) (_debian "iproute2")
     @{{ counted }} envoy-gateway cargo test --no-fail-fast {{ isolated }} --package vncgate-tiers --test envoy_gateway -- --test-threads 1 {{ names }}
+
+# Images and chart in a Kubernetes cluster of its own: consoles through its pods, upgrades, what an operator gets wrong
+test-kubernetes *names: build images _vcsim _cluster _prometheus-operator (_envoy envoy) (_debian "redis-server busybox-static qemu-user-static")
+    @CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$PWD/tests/setup/isolated-node" \
+        {{ counted }} kubernetes cargo test --no-fail-fast --package vncgate-tiers --test kubernetes -- {{ names }}
+
+# The CRDs of the Prometheus operator, from its Go module.
+_prometheus-operator:
+    @mkdir -p .cache/prometheus-operator
+    @[ -e .cache/prometheus-operator/module/go.mod ] || ln -sfn "$(go mod download -json github.com/prometheus-operator/prometheus-operator@v0.85.0 | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')" .cache/prometheus-operator/module
 
 _cluster: _etcd (_kubernetes "kube-apiserver") (_kubernetes "kube-controller-manager") (_kubernetes "kube-scheduler") (_kubernetes "kubelet") (_kubernetes "kube-proxy") _containerd _coredns _crane _kubectl
 

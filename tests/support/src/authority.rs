@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 
 /// Where console URLs lead when there is no gateway: nothing listens there.
@@ -29,7 +30,8 @@ pub struct Config {
     metrics: SocketAddr,
     text: String,
     https: Option<reqwest::Client>,
-    open_files: Option<u32>,
+    /// The program with what it runs under.
+    program: Vec<String>,
 }
 
 impl Config {
@@ -66,7 +68,8 @@ novnc_url = "https://consoles.example.com/"#,
             ),
         ];
         let text = substitute(&shipped, &table);
-        Self { public, internal, metrics, text, https: None, open_files: None }
+        let program = vec![path(&workspace::authority())];
+        Self { public, internal, metrics, text, https: None, program }
     }
 
     /// The same with another token store.
@@ -106,7 +109,13 @@ novnc_url = "https://consoles.example.com/"#,
 
     /// The same for a process that may open this many files and no more (RLIMIT_NOFILE).
     pub fn with_open_files(mut self, limit: u32) -> Self {
-        self.open_files = Some(limit);
+        self.program.splice(0..0, ["prlimit".to_owned(), format!("--nofile={limit}:{limit}")]);
+        self
+    }
+
+    /// The same with another program for the authority, run by `runner`.
+    pub fn with_program(mut self, runner: &str, program: &Path) -> Self {
+        self.program = vec![runner.to_owned(), path(program)];
         self
     }
 
@@ -303,17 +312,14 @@ pub fn new_api_token(name: &str) -> (String, String) {
     (token.to_owned(), sha256.expect("its SHA-256").trim_matches('"').to_owned())
 }
 
+fn path(path: &Path) -> String {
+    path.display().to_string()
+}
+
 async fn launch(run: &Run, config: &Config, http: &reqwest::Client) -> Process {
     let file = run.write(CONFIG_FILE, &config.text);
-    let mut command = match config.open_files {
-        None => Command::new(workspace::authority()),
-        Some(limit) => {
-            let mut command = Command::new("prlimit");
-            command.arg(format!("--nofile={limit}:{limit}")).arg(workspace::authority());
-            command
-        }
-    };
-    command.args(["serve", "--config"]).arg(file);
+    let mut command = Command::new(&config.program[0]);
+    command.args(&config.program[1..]).args(["serve", "--config"]).arg(file);
     let mut process = Process::start(run, "authority", &command);
     let healthy = config.url(config.internal, "/healthz");
     process

@@ -10,7 +10,7 @@ const PAGE: &str = "docs/configuration.md";
 const SHIPPED: &str = "authority/vncgate-authority.toml";
 
 /// A key: the table that it is in, `auth.keystone`, and its name there.
-type Key = (String, String);
+pub(crate) type Key = (String, String);
 
 /// The documented keys, each with what the page has for its default.
 fn documented() -> BTreeMap<Key, String> {
@@ -32,7 +32,7 @@ fn documented() -> BTreeMap<Key, String> {
 }
 
 /// The keys of the shipped file, each with its value and whether that is in a comment.
-fn shipped() -> BTreeMap<Key, (String, bool)> {
+pub(crate) fn shipped() -> BTreeMap<Key, (String, bool)> {
     let mut table = String::new();
     let mut keys = BTreeMap::new();
     for line in text(SHIPPED).lines() {

@@ -7,9 +7,11 @@
 //! - [`log_lines`]: docs/operations.md has the log lines that tell who opened what, with their fields;
 //! - [`architecture`]: docs/architecture.md has the budget of a session;
 //! - [`metrics`]: docs/operations.md has every metric;
-//! - [`envoy_configuration`]: the shipped Envoy files against each other.
+//! - [`envoy_configuration`]: the shipped Envoy files against each other;
+//! - [`chart`]: the Helm chart's schema has every key of the authority.
 
 mod architecture;
+mod chart;
 mod configuration;
 mod envoy_configuration;
 mod errors;

@@ -1,0 +1,11 @@
+//! vncgate in a Kubernetes cluster: the images, the chart, consoles through its pods, upgrades and what an operator gets
+//! wrong.
+//!
+//! Real parts: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, containerd, runc, kube-proxy, CoreDNS,
+//! helm, Envoy, Redis; the images of `./justw images`. vCenter is govmomi's simulator. All of it runs in namespaces that
+//! `tests/setup/isolated-node` makes.
+
+mod consoles;
+mod fixture;
+mod images;
+mod values;
