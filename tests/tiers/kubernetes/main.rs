@@ -8,4 +8,5 @@
 mod consoles;
 mod fixture;
 mod images;
+mod release;
 mod values;
