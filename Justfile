@@ -149,7 +149,7 @@ test-envoy-gateway *names: build _vcsim _envoy-gateway (_envoy envoy) (_debian "
     @{{ counted }} envoy-gateway cargo test --no-fail-fast {{ isolated }} --package vncgate-tiers --test envoy_gateway -- --test-threads 1 {{ names }}
 
 # Images and chart in a Kubernetes cluster of its own: consoles through its pods, upgrades, what an operator gets wrong
-test-kubernetes *names: build images _vcsim _cluster _prometheus-operator (_envoy envoy) (_debian "redis-server busybox-static qemu-user-static")
+test-kubernetes *names: build images _vcsim _cluster _istio _envoy-gateway _prometheus-operator (_envoy envoy) (_debian "redis-server busybox-static qemu-user-static")
     @CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$PWD/tests/setup/isolated-node" \
         {{ counted }} kubernetes cargo test --no-fail-fast --package vncgate-tiers --test kubernetes -- {{ names }}
 

@@ -7,6 +7,7 @@
 
 mod consoles;
 mod fixture;
+mod gateways;
 mod images;
 mod release;
 mod values;
