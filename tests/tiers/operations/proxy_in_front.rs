@@ -43,8 +43,9 @@ impl Nginx {
         let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("{kind}_temp_path {folder}/{kind};"))
             .concat();
+        // One process: the workers of a master that is killed would stay.
         let text = format!(
-            "daemon off; worker_processes 1; pid {folder}/pid; error_log stderr;\n\
+            "daemon off; master_process off; pid {folder}/pid; error_log stderr;\n\
              events {{}}\nhttp {{\naccess_log {folder}/access.log;\n{temporary}\n{server}\n}}\n"
         );
         let file = run.write("nginx.conf", text);
