@@ -10,9 +10,6 @@ use crate::webmks::{self, HostSettings, WITHOUT_VNC};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// The host whose consoles are VNC servers.
-pub const VNC_HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
-
 /// The parts, running.
 #[derive(Debug)]
 pub struct Consoles {
@@ -46,17 +43,25 @@ impl Consoles {
     pub async fn start(run: &Run, gateway: &str, config: impl FnOnce(Config) -> Config) -> Self {
         let ca = Ca::new(run);
         let (vcenter, esxi) = webmks::start(run, &ca).await;
-        vcenter.add_host(VNC_HOST);
         let authority = Authority::start(run, config(Config::new(run, &vcenter, gateway))).await;
         Self { authority, vcenter, esxi, ca, run: run.clone() }
     }
 
     /// A new machine with a VNC console that echoes, and a token for it.
     pub async fn vnc(&self) -> (TcpServer, String) {
-        let console = TcpServer::echo(VNC_HOST).await;
-        let name = unused_name("vnc");
-        let vm = self.vcenter.create_vm(&name, VNC_HOST, console.address().port());
+        let (console, vm) = self.vnc_machine().await;
         (console, self.authority.issue(&vm).await)
+    }
+
+    /// A new machine with a VNC console that echoes, on a host of its own: the port of a console that is gone may be used
+    /// again, and no two machines of a host may have the same.
+    pub async fn vnc_machine(&self) -> (TcpServer, Vm) {
+        static NEXT: AtomicU8 = AtomicU8::new(1);
+        let host = IpAddr::V4(Ipv4Addr::new(127, 0, 3, NEXT.fetch_add(1, Ordering::Relaxed)));
+        self.vcenter.add_host(host);
+        let console = TcpServer::echo(host).await;
+        let vm = self.vcenter.create_vm(&unused_name("vnc"), host, console.address().port());
+        (console, vm)
     }
 
     /// A new host with WebMKS consoles and a certificate of its own.

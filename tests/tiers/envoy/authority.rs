@@ -124,8 +124,8 @@ async fn questions_share_a_kept_alive_connection() {
     }
     let connections =
         gateway.envoy.stat("cluster.vncgate_authority_internal.upstream_cx_total").await;
-    // One for each worker.
-    assert!((1..=2).contains(&connections), "{connections} connections for 20 questions");
+    // One for each worker, and one on which Envoy itself waits for the certificates of ESXi hosts.
+    assert!((2..=3).contains(&connections), "{connections} connections for 20 questions");
 }
 
 #[tokio::test]

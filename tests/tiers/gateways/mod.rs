@@ -82,14 +82,7 @@ impl Beside {
 
     /// Asserts that a VNC console opens: asked for through the gateway, with its page, over HTTP/1.1 and HTTP/2.
     pub(crate) async fn assert_vnc_opens(&self) {
-        let console =
-            vncgate_test_support::screen::TcpServer::echo(vncgate_test_support::consoles::VNC_HOST)
-                .await;
-        let vm = self.consoles.vcenter.create_vm(
-            &format!("through-{}", console.address().port()),
-            console.address().ip(),
-            console.address().port(),
-        );
+        let (console, vm) = self.consoles.vnc_machine().await;
         let link = self.api().console(&vm).await;
         assert!(link.url.starts_with(&format!("https://{HOST}/")), "{}", link.url);
         let page = self.http().get(&link.url).send().await.expect("the page");

@@ -92,7 +92,12 @@ impl Values {
             }
         }
         note("cluster: internal", of_authority(dump.cluster(names.internal)));
-        note("memory", dump.bootstrap()["overload_manager"].clone());
+        let mut memory = dump.bootstrap()["overload_manager"].clone();
+        // In any order.
+        if let Some(monitors) = memory["resource_monitors"].as_array_mut() {
+            monitors.sort_by_key(Value::to_string);
+        }
+        note("memory", memory);
         Self { values }
     }
 

@@ -38,10 +38,15 @@ impl Site {
         }
         api_server.apply(&filter("filter.yaml", "filter.wasm"));
         let bootstrap = bootstrap(&beside);
-        let gateway = IngressGateway::start(&run, &api_server, Some(&bootstrap), "").await;
+        let gateway =
+            IngressGateway::start(&run, &api_server, Some(&bootstrap), PROXY_CONFIG).await;
         Self { gateway, istiod, api_server, beside }
     }
 }
+
+/// What `envoy-config/istio/README.md` puts into the annotation `proxy.istio.io/config`.
+const PROXY_CONFIG: &str = ", drainDuration: 28800s, \
+     proxyMetadata: { ISTIO_META_GLOBAL_DOWNSTREAM_MAX_CONNECTIONS: \"10000\" }";
 
 /// A shipped file with the filter, fetched from the tests' server.
 pub(crate) fn filter(file: &str, module: &str) -> String {

@@ -117,12 +117,15 @@ async fn what_the_other_site_refuses_is_refused_with_its_reason() {
                 berlin.vcenter.unregister(&vm.name);
             }
         }
-        for answer in [tokyo.authority.check(&token).await, tokyo.authority.status(&token).await] {
+        let (here, there) = (&tokyo.authority, &berlin.authority);
+        let checks = (here.check(&token).await, there.check(&token).await);
+        let statuses = (here.status(&token).await, there.status(&token).await);
+        for (answer, of_its_own_site) in [checks, statuses] {
             answer.assert_refused(409, code);
             let message = answer.body["message"].as_str().expect("a message");
             assert!(message.contains(reason), "{change}: {message}");
             // In the very words that the site itself has for it.
-            assert_eq!(answer, berlin.authority.check(&token).await, "{change}");
+            assert_eq!(answer, of_its_own_site, "{change}");
         }
     }
 }
