@@ -7,6 +7,7 @@
 use super::REQUESTS;
 use crate::telemetry::Metrics;
 use crate::tls::client_names::{ClientName, NamedClients};
+use crate::tls::expiry;
 use crate::tls::handshakes::{Handshake, Handshakes};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -17,6 +18,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::SystemTime;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -80,7 +82,8 @@ impl Credentials {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         let sites = peers.into_iter().map(|peer| peer.site).collect();
-        Ok(PeerTls { acceptor: TlsAcceptor::from(Arc::new(config)), verifier, sites })
+        let expires_at = self.certificates.first().and_then(|first| expiry(first));
+        Ok(PeerTls { acceptor: TlsAcceptor::from(Arc::new(config)), verifier, sites, expires_at })
     }
 }
 
@@ -106,6 +109,8 @@ pub struct PeerTls {
     verifier: Arc<NamedClients>,
     /// In the order of the verifier's names.
     sites: Vec<Arc<str>>,
+    /// When the listener's certificate expires.
+    expires_at: Option<SystemTime>,
 }
 
 impl fmt::Debug for PeerTls {
@@ -141,6 +146,9 @@ impl PeerAcceptor {
         let each = CONNECTIONS_PER_SITE.min(each);
         let slots = |site: &Arc<str>| (Arc::clone(site), Arc::new(Semaphore::new(each)));
         let connections = tls.sites.iter().map(slots).collect();
+        if let Some(expires_at) = tls.expires_at {
+            metrics.certificate("listener", "peer", expires_at);
+        }
         let handshakes =
             Handshakes::new("peer", limit, HANDSHAKES_PER_ADDRESS, Arc::clone(metrics));
         Self { tls, handshakes: Arc::new(handshakes), connections }

@@ -114,7 +114,7 @@ impl Metrics {
         let certificate_expiry = Family::default();
         registry.register_with_unit(
             "certificate_expiry_timestamp",
-            "Unix time at which a certificate that was shown to the authority expires",
+            "Unix time at which a certificate expires, a listener's or one that was shown to the authority",
             Unit::Seconds,
             certificate_expiry.clone(),
         );
@@ -269,9 +269,9 @@ impl Metrics {
         self.vcenter_up.get_or_create(&labels).set(0);
     }
 
-    /// Records when the certificate expires that this vCenter shows.
-    pub fn vcenter_certificate(&self, vcenter: &str, expires_at: SystemTime) {
-        let labels = CertificateLabels { of: "vcenter", name: vcenter.to_owned() };
+    /// Records when a certificate expires: the one that a vCenter shows, or a listener's (`of` is `vcenter` or `listener`).
+    pub fn certificate(&self, of: &'static str, name: &str, expires_at: SystemTime) {
+        let labels = CertificateLabels { of, name: name.to_owned() };
         self.certificate_expiry.get_or_create(&labels).set(unix_seconds(expires_at));
     }
 

@@ -3,14 +3,12 @@
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 /// Metrics of the listeners with TLS: `public`, `internal`, `metrics` and `peer`.
 pub struct TlsMetrics {
     handshakes: Family<OutcomeLabels, Counter>,
     reads: Family<OutcomeLabels, Counter>,
-    not_after: Family<ListenerLabels, Gauge>,
 }
 
 impl TlsMetrics {
@@ -27,13 +25,7 @@ impl TlsMetrics {
             "Times that a listener's changed certificate was read",
             reads.clone(),
         );
-        let not_after = Family::default();
-        registry.register(
-            "tls_certificate_not_after_timestamp_seconds",
-            "When a listener's certificate expires, in seconds since 1970",
-            not_after.clone(),
-        );
-        Self { handshakes, reads, not_after }
+        Self { handshakes, reads }
     }
 
     /// Counts a handshake: `ok`, `refused`, or `unfinished` when the client left or took too long.
@@ -45,20 +37,10 @@ impl TlsMetrics {
     pub fn certificate_read(&self, listener: &'static str, outcome: &'static str) {
         self.reads.get_or_create(&OutcomeLabels { listener, outcome }).inc();
     }
-
-    /// Notes when the certificate in use expires, in seconds since 1970.
-    pub fn certificate(&self, listener: &'static str, not_after: i64) {
-        self.not_after.get_or_create(&ListenerLabels { listener }).set(not_after);
-    }
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OutcomeLabels {
     listener: &'static str,
     outcome: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ListenerLabels {
-    listener: &'static str,
 }

@@ -4,12 +4,11 @@
 //! logged and counted, and the listener goes on with what it has.
 
 use super::client_names::{ClientName, NamedClients};
-use super::file_roots;
 use super::handshakes::{Handshake, Handshakes};
 use super::pem::{read_certificates, read_key};
+use super::{expiry, file_roots};
 use crate::telemetry::Metrics;
 use rustls::crypto::ring;
-use rustls::pki_types::CertificateDer;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{InconsistentKeys, ServerConfig};
@@ -19,14 +18,13 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::TlsAcceptor;
 use tracing::{error, info};
-use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Handshakes of a listener at a time, at most. Envoy may connect as often at once as it has requests for the authority.
 const HANDSHAKES: usize = 1024;
@@ -86,8 +84,7 @@ pub struct ServerTls {
     files: ServerTlsFiles,
     stamps: [Stamp; 3],
     config: Arc<ServerConfig>,
-    /// In seconds since 1970.
-    not_after: i64,
+    expires_at: SystemTime,
 }
 
 impl fmt::Debug for ServerTls {
@@ -103,15 +100,18 @@ impl ServerTls {
         let stamps = files.stamps();
         let mut errors = Vec::new();
         let certificates = noted(&mut errors, "certificate_file", {
-            read_certificates(&files.certificate)
-                .and_then(|read| not_after(&read, &files.certificate).map(|end| (read, end)))
+            read_certificates(&files.certificate).and_then(|read| {
+                let expires_at = read.first().and_then(|first| expiry(first));
+                let fault = || format!("{}: not a certificate", files.certificate.display());
+                Ok((read, expires_at.ok_or_else(fault)?))
+            })
         });
         let key = noted(&mut errors, "key_file", read_key(&files.key));
         let verifier = match &files.clients {
             None => Some(WebPkiClientVerifier::no_client_auth()),
             Some(clients) => noted(&mut errors, "client_ca_file", verifier(clients)),
         };
-        let (Some((certificates, not_after)), Some(key), Some(verifier)) =
+        let (Some((certificates, expires_at)), Some(key), Some(verifier)) =
             (certificates, key, verifier)
         else {
             return Err(errors);
@@ -126,7 +126,7 @@ impl ServerTls {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { files, stamps, config: Arc::new(config), not_after })
+        Ok(Self { files, stamps, config: Arc::new(config), expires_at })
     }
 }
 
@@ -151,12 +151,6 @@ fn of_pair(error: &rustls::Error, files: &ServerTlsFiles) -> ServerTlsError {
         }
         _ => ServerTlsError { key: "key_file", reason: format!("{key}: {error}") },
     }
-}
-
-fn not_after(certificates: &[CertificateDer<'_>], path: &Path) -> Result<i64, String> {
-    let first = certificates.first().and_then(|first| X509Certificate::from_der(first).ok());
-    let (_, first) = first.ok_or_else(|| format!("{}: not a certificate", path.display()))?;
-    Ok(first.validity().not_after.timestamp())
 }
 
 fn verifier(clients: &ClientFiles) -> Result<Arc<dyn ClientCertVerifier>, String> {
@@ -191,7 +185,7 @@ impl ServerAcceptor {
     ) -> Self {
         let limit = HANDSHAKES.min(handshakes).max(1);
         let handshakes = Handshakes::new(listener, limit, limit, Arc::clone(metrics));
-        metrics.tls.certificate(listener, tls.not_after);
+        metrics.certificate("listener", listener, tls.expires_at);
         let (tls, handshakes) = (RwLock::new(tls), Arc::new(handshakes));
         Self(Arc::new(Shared { listener, tls, handshakes, metrics: Arc::clone(metrics) }))
     }
@@ -200,7 +194,7 @@ impl ServerAcceptor {
     pub fn replace(&self, tls: ServerTls) {
         let Shared { listener, metrics, .. } = &*self.0;
         metrics.tls.certificate_read(listener, "ok");
-        metrics.tls.certificate(listener, tls.not_after);
+        metrics.certificate("listener", listener, tls.expires_at);
         *self.0.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
     }
 

@@ -112,7 +112,7 @@ impl Transport {
         if *known != shown {
             shown.clone_into(&mut known);
             if let Some(expires_at) = expiry(shown) {
-                self.metrics.vcenter_certificate(&self.service_host, expires_at);
+                self.metrics.certificate("vcenter", &self.service_host, expires_at);
             }
         }
     }

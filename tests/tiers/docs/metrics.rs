@@ -1,6 +1,6 @@
 //! docs/operations.md has every metric of the authority and of the filter.
 
-use crate::pages::{below, code_spans, rows, text};
+use crate::pages::{below, code_spans, files_below, rows, text};
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 use vncgate_authority::telemetry::Metrics;
@@ -14,7 +14,8 @@ fn documented(heading: &str) -> BTreeSet<String> {
 #[test]
 fn operations_has_every_metric_of_the_authority() {
     // A family without a member is not encoded, so the names of those are read from the source, without their suffixes.
-    let source = text("authority/src/telemetry/metrics.rs");
+    let files = files_below("authority/src/telemetry", "rs");
+    let source: String = files.iter().map(text).collect();
     let registrations = source.split("registry.register").skip(1);
     let names = registrations.filter_map(|call| call.split('"').nth(1)).map(str::to_owned);
     let registered: BTreeSet<String> = names.collect();
@@ -55,7 +56,8 @@ fn the_metrics_tell_of_each_vcenter_and_of_the_process() {
     metrics.vcenter_answered("vcenter-a", true);
     metrics.vcenter_answered("vcenter-b", true);
     metrics.vcenter_down("vcenter-b");
-    metrics.vcenter_certificate("vcenter-a", SystemTime::UNIX_EPOCH + Duration::from_secs(1));
+    let expires_at = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+    metrics.certificate("vcenter", "vcenter-a", expires_at);
     let encoded = metrics.encode().expect("the metrics as text");
     let value = |name: &str| {
         let line = encoded.lines().find_map(|line| line.strip_prefix(name));

@@ -1,5 +1,5 @@
 use super::*;
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use tempfile::TempDir;
 
 struct Folder(TempDir);
@@ -7,8 +7,8 @@ struct Folder(TempDir);
 impl Folder {
     fn new() -> Self {
         let folder = Self(tempfile::tempdir().unwrap());
-        folder.issue("server");
-        folder.issue("other");
+        folder.issue("server", 2101);
+        folder.issue("other", 2102);
         folder
     }
 
@@ -20,9 +20,10 @@ impl Folder {
         fs::write(self.path(file), text).unwrap();
     }
 
-    fn issue(&self, name: &str) {
+    fn issue(&self, name: &str, year_of_expiry: i32) {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.not_after = date_time_ymd(year_of_expiry, 1, 1);
         self.write(&format!("{name}.crt"), &params.self_signed(&key).unwrap().pem());
         self.write(&format!("{name}.key"), &key.serialize_pem());
     }
@@ -69,6 +70,9 @@ fn each_file_that_cannot_be_used_is_named() {
     assert_eq!(all, ["certificate_file", "key_file", "client_ca_file"]);
 }
 
+/// `date --utc --date 2101-01-01 +%s`
+const FIRST_OF_2101: u64 = 4_133_980_800;
+
 #[test]
 fn a_changed_certificate_is_read_and_a_wrong_one_leaves_the_old_one() {
     let folder = Folder::new();
@@ -83,7 +87,14 @@ fn a_changed_certificate_is_read_and_a_wrong_one_leaves_the_old_one() {
         let line = text.lines().find_map(|line| line.strip_prefix(metric.as_str()));
         line.map_or(0, |count| count.parse::<u64>().unwrap())
     };
+    let assert_expires_at = |seconds: u64| {
+        let name = "vncgate_certificate_expiry_timestamp_seconds";
+        let sample = format!("{name}{{of=\"listener\",name=\"internal\"}} {seconds}\n");
+        let text = metrics.encode().unwrap();
+        assert!(text.contains(&sample), "{text}");
+    };
     let first = current();
+    assert_expires_at(FIRST_OF_2101);
     acceptor.look();
     assert_eq!((current(), reads("ok"), reads("failed")), (first, 0, 0), "nothing has changed");
 
@@ -97,6 +108,7 @@ fn a_changed_certificate_is_read_and_a_wrong_one_leaves_the_old_one() {
     let second = current();
     assert_ne!(second, first);
     assert_eq!((reads("ok"), reads("failed")), (1, 1));
+    assert_expires_at(FIRST_OF_2101 + 365 * 24 * 60 * 60);
 
     // A file that is gone, and back with the same content.
     let ca = folder.path("other.crt");
