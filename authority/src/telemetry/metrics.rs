@@ -10,8 +10,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Content type of [`Metrics::encode`], OpenMetrics as Prometheus reads it.
@@ -37,6 +39,8 @@ pub struct Metrics {
     vcenter_up: Family<VcenterNameLabels, Gauge>,
     vcenter_read: Family<VcenterNameLabels, Gauge>,
     certificate_expiry: Family<CertificateLabels, Gauge>,
+    /// How many clients each vCenter has: two while a reload replaces one.
+    vcenters: Mutex<HashMap<String, usize>>,
     store_calls: Family<StoreLabels, Counter>,
     store_seconds: Family<StoreSecondsLabels, Histogram>,
     site_calls: Family<SiteLabels, Counter>,
@@ -196,6 +200,7 @@ impl Metrics {
             vcenter_up,
             vcenter_read,
             certificate_expiry,
+            vcenters: Mutex::default(),
             store_calls,
             store_seconds,
             site_calls,
@@ -252,6 +257,28 @@ impl Metrics {
         self.vcenter_calls.get_or_create(&labels).inc();
         let labels = VcenterSecondsLabels { vcenter, method };
         self.vcenter_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// Counts one more client of this vCenter.
+    pub fn vcenter_added(&self, vcenter: &str) {
+        let mut vcenters = self.vcenters.lock().unwrap_or_else(PoisonError::into_inner);
+        *vcenters.entry(vcenter.to_owned()).or_default() += 1;
+    }
+
+    /// Counts one client of this vCenter less. With the last one go the gauges: they would keep their last value, and an
+    /// alert on it would not end.
+    pub fn vcenter_removed(&self, vcenter: &str) {
+        let mut vcenters = self.vcenters.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(clients) = vcenters.get_mut(vcenter) else { return };
+        *clients -= 1;
+        if *clients == 0 {
+            vcenters.remove(vcenter);
+            let labels = VcenterNameLabels { vcenter: vcenter.to_owned() };
+            self.vcenter_up.remove(&labels);
+            self.vcenter_read.remove(&labels);
+            let labels = CertificateLabels { of: "vcenter", name: vcenter.to_owned() };
+            self.certificate_expiry.remove(&labels);
+        }
     }
 
     /// Records that vCenter answered a call with a result, or that it refused one.

@@ -69,6 +69,7 @@ impl Transport {
             .tls_info(true)
             .build()?;
         let certificate = Mutex::default();
+        metrics.vcenter_added(service_host);
         Ok(Self { service_host: service_host.to_owned(), endpoint, http, certificate, metrics })
     }
 
@@ -176,6 +177,12 @@ impl Transport {
             ResponseBodyError::TooLarge => VcenterError::TooLarge,
         });
         Ok((body.map_err(PostError::Other)?, cookie))
+    }
+}
+
+impl Drop for Transport {
+    fn drop(&mut self) {
+        self.metrics.vcenter_removed(&self.service_host);
     }
 }
 

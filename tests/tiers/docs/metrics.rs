@@ -77,3 +77,21 @@ fn the_metrics_tell_of_each_vcenter_and_of_the_process() {
     assert!(value("process_resident_memory_bytes") > 1e6);
     assert!(value("process_open_fds") > 2.0);
 }
+
+#[test]
+fn a_vcenter_that_was_removed_has_no_gauges() {
+    let metrics = Metrics::new();
+    let of_a = || {
+        let encoded = metrics.encode().expect("the metrics as text");
+        encoded.lines().filter(|line| line.contains("=\"vcenter-a\"")).count()
+    };
+    // A reload that changes it makes the next client before the last one ends.
+    metrics.vcenter_added("vcenter-a");
+    metrics.vcenter_added("vcenter-a");
+    metrics.vcenter_answered("vcenter-a", true);
+    metrics.certificate("vcenter", "vcenter-a", SystemTime::now());
+    metrics.vcenter_removed("vcenter-a");
+    assert_eq!(of_a(), 3);
+    metrics.vcenter_removed("vcenter-a");
+    assert_eq!(of_a(), 0);
+}

@@ -153,9 +153,15 @@ async fn vcenters_come_and_go_and_the_one_that_went_is_logged_out_of() {
     let others_token = url.rsplit_once("token=").expect("a token").1.to_owned();
     site.authority.check(&others_token).await.assert_granted(OTHER_ESXI, 5901);
     assert_eq!((site.logins().await, sessions(&other)), (1, 1));
+    let has_gauge = async || {
+        site.authority.metrics().await.contains("vncgate_vcenter_up{vcenter=\"vcenter-b\"} ")
+    };
+    assert!(has_gauge().await);
 
     assert!(site.authority.reload(&alone).await);
     until("the end of the session", async || sessions(&other) == 0).await;
+    // An alert on it would never end.
+    until("the end of its gauge", async || !has_gauge().await).await;
     assert_eq!(site.authority.check(&others_token).await.status, 403);
     site.authority.check(&token).await.assert_granted(ESXI, port);
     assert_eq!((site.logins().await, sessions(&site.vcenter)), (1, 1));
