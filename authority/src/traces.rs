@@ -11,7 +11,7 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, Request as HttpRequest, Response as HttpResponse};
 use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::TracerProvider as _;
-use opentelemetry_http::{HeaderExtractor, HttpClient, HttpError};
+use opentelemetry_http::{HeaderExtractor, HeaderInjector, HttpClient, HttpError};
 use opentelemetry_otlp::{
     ExporterBuildError, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
 };
@@ -109,6 +109,14 @@ pub fn join_trace(span: &Span, headers: &HeaderMap) {
     let _ = span.set_parent(parent);
 }
 
+/// The headers that make what another authority does a part of the trace of the current span. None outside of a trace.
+pub fn trace_headers() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let context = Span::current().context();
+    TraceContextPropagator::new().inject_context(&context, &mut HeaderInjector(&mut headers));
+    headers
+}
+
 #[derive(Debug)]
 struct Collector {
     http: reqwest::Client,
@@ -148,3 +156,6 @@ impl HttpClient for Collector {
         answer
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,7 @@ use crate::http_client::{self, ResponseBodyError};
 use crate::telemetry::Metrics;
 use crate::text::printable;
 use crate::tokens::TokenHash;
+use crate::traces::{TARGET, trace_headers};
 use crate::vcenter::machine::PowerState;
 use ipnet::IpNet;
 use reqwest::StatusCode;
@@ -27,6 +28,8 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
+use tracing::field::Empty;
+use tracing::{Instrument, Level, span};
 use url::Url;
 use uuid::Uuid;
 use vncgate_api::{Refusal, Target};
@@ -211,7 +214,8 @@ impl Site {
         let mut url = self.config.url.clone();
         url.set_path(path);
         let unreachable = |error| SiteError::Unreachable(http_client::explain(error));
-        let response = self.http.post(url).json(&request).send().await.map_err(unreachable)?;
+        let sent = self.http.post(url).headers(trace_headers()).json(&request).send();
+        let response = sent.await.map_err(unreachable)?;
         let status = response.status();
         let body =
             http_client::read_body(response, RESPONSE_LIMIT).await.map_err(
@@ -244,13 +248,22 @@ impl Site {
     ) -> Result<T, SiteError> {
         let started = Instant::now();
         let limit = self.config.timeout;
+        let span = span!(
+            target: TARGET,
+            Level::TRACE,
+            "site",
+            otel.name = label,
+            otel.kind = "client",
+            outcome = Empty,
+        );
         let response = async {
             let _slot = self.requests.acquire().await.expect("it is never closed");
             response.await
         };
-        let result =
-            timeout(limit, response).await.unwrap_or_else(|_| Err(SiteError::TimedOut(limit)));
+        let answered = timeout(limit, response).instrument(span.clone()).await;
+        let result = answered.unwrap_or_else(|_| Err(SiteError::TimedOut(limit)));
         let outcome = result.as_ref().map_or_else(SiteError::outcome, |_| "ok");
+        span.record("outcome", outcome);
         self.metrics.site_call(self.name(), label, outcome, started.elapsed());
         result
     }
