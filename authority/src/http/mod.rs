@@ -4,7 +4,7 @@
 //!   for the [`status`] of a token. Envoy routes browsers and callers to it.
 //! - [`internal`]: the [`check`] API for the filter, the [`discovery`] of ESXi hosts' certificates for Envoy itself, and
 //!   [`health`] for Envoy's health checks. It asks for no password and belongs on a loopback address or a Unix socket.
-//! - [`metrics`]: the metrics for Prometheus, and [`health`] for a supervisor's probes. It never reads a token.
+//! - [`metrics()`]: the metrics for Prometheus, and [`health`] for a supervisor's probes. It never reads a token.
 //! - [`peer`]: the requests of the authorities of other [`sites`], which authenticate with certificates.
 //!
 //! All are plain routers, so that tests call them without a socket. A [`listener`] accepts connections, and [`server`]
