@@ -88,7 +88,7 @@ async fn a_browser_s_trace_has_the_check_the_store_and_vcenter() {
     let traced = |config: vncgate_test_support::authority::Config| {
         let endpoint = "#otlp_endpoint = \"http://127.0.0.1:4318/v1/traces\"";
         let here = format!("otlp_endpoint = \"http://{address}/v1/traces\"");
-        config.with_store(&store).with(endpoint, &here)
+        config.with_store(&store).with("#[traces]", "[traces]").with(endpoint, &here)
     };
     let mut gateway = Gateway::start_in(run.clone(), ca, traced, &[]).await;
     let echo = TcpServer::echo(ESXI_HOSTS[0]).await;
