@@ -17,11 +17,11 @@
 //! a metric or an error.
 //!
 //! Modules import only from modules below them in this table. [`config`] stands apart: it builds what all of them need,
-//! and only [`serve`] and `main` import it.
+//! and only [`serve`], [`doctor`] and `main` import it.
 //!
 //! | module | job |
 //! |---|---|
-//! | [`serve`], [`console_command`] | what the commands `serve` and `console` do |
+//! | [`serve`], [`console_command`], [`doctor`] | what the commands `serve`, `console`, `doctor` and `check-config` do |
 //! | [`supervisor`] | tells systemd that the service is ready, alive or stopping |
 //! | [`config`] | the TOML file, checked as a whole |
 //! | [`http`] | four listeners, a router for each API, errors as responses |
@@ -46,6 +46,7 @@ pub mod config;
 pub mod console;
 pub mod console_command;
 pub mod console_type;
+pub mod doctor;
 pub mod host_certificates;
 pub mod http;
 pub mod http_client;

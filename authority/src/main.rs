@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use url::Url;
 use vncgate_authority::config::Config;
 use vncgate_authority::console_command::Authority;
+use vncgate_authority::doctor::{self, Extent, Report, Severity};
 use vncgate_authority::identity::api_token;
 use vncgate_authority::serve::{self, ServeError};
 use vncgate_authority::text;
@@ -56,7 +57,9 @@ enum Command {
     /// again. If there is any problem, the log has all of them and nothing changes. [listen] and [tokens] need a restart.
     Serve(ConfigFile),
     /// Check a configuration and the files it names. Lists every problem; exits with 64 if there is one.
-    CheckConfig(ConfigFile),
+    CheckConfig(CheckArguments),
+    /// Try everything that consoles need, and print what to do about what is wrong. Exits with 1 if there is a problem.
+    Doctor(DoctorArguments),
     /// Print the URL of a new console. The URL is good for one machine and for the configured time.
     Console(ConsoleArguments),
     /// Print a new random API token and the configuration for it.
@@ -72,6 +75,34 @@ struct ConfigFile {
     /// The configuration, a TOML file.
     #[arg(long, value_name = "FILE", env = "VNCGATE_CONFIG")]
     config: PathBuf,
+}
+
+#[derive(Args)]
+struct CheckArguments {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Log in to each vCenter, and try token store, Keystone and the names of the ESXi hosts. Exits with 1 if there is a
+    /// problem.
+    #[arg(long)]
+    online: bool,
+    /// Exit with 1 if there is a warning.
+    #[arg(long)]
+    strict: bool,
+}
+
+#[derive(Args)]
+struct DoctorArguments {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// A virtual machine's name or instance UUID: try its console too.
+    #[arg(long, value_name = "NAME")]
+    vm: Option<String>,
+    /// The admin interface of the Envoy that has the filter: examine its configuration too.
+    #[arg(long, value_name = "URL")]
+    envoy_admin: Option<Url>,
+    /// Print a JSON object with every finding.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -111,9 +142,37 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
             }
             result => result?,
         },
-        Command::CheckConfig(file) => {
-            let Some(_) = load(&file) else { return Ok(EXIT_BAD_CONFIGURATION.into()) };
+        Command::CheckConfig(CheckArguments { file, online, strict }) => {
+            let Some(config) = load(&file) else { return Ok(EXIT_BAD_CONFIGURATION.into()) };
+            let mut report = Report::default();
+            doctor::files::look(&config, &mut report);
+            if online {
+                let extent = Extent::default();
+                runtime()?.block_on(doctor::try_online(config, &extent, &mut report))?;
+            }
+            let findings = report.findings.iter();
+            for finding in findings.filter(|finding| finding.severity != Severity::Good) {
+                eprintln!("{finding}");
+            }
+            let worst = if strict { Severity::Warning } else { Severity::Problem };
+            if report.has(worst) {
+                return Ok(ExitCode::FAILURE);
+            }
             println!("{} is a good configuration", file.config.display());
+        }
+        Command::Doctor(DoctorArguments { file, vm, envoy_admin, json }) => {
+            let Some(config) = load(&file) else { return Ok(EXIT_BAD_CONFIGURATION.into()) };
+            let mut report = Report::default();
+            doctor::files::look(&config, &mut report);
+            let extent = Extent { vm, envoy_admin, running: true };
+            runtime()?.block_on(doctor::try_online(config, &extent, &mut report))?;
+            match json {
+                true => println!("{}", serde_json::to_string_pretty(&report)?),
+                false => report.findings.iter().for_each(|finding| println!("{finding}")),
+            }
+            if report.has(Severity::Problem) {
+                return Ok(ExitCode::FAILURE);
+            }
         }
         Command::Console(console) => println!("{}", runtime()?.block_on(console.url())?),
         Command::ApiToken { name } => {

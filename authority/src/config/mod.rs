@@ -1,7 +1,7 @@
 //! The configuration file: TOML in, a [`Config`] out that needs no more checking, or every problem at once.
 //!
 //! One file for each section of the TOML, with its defaults and limits. `section` reads a table key by key, and `values`
-//! has the values that several sections share. Only `serve` and `main` import this module.
+//! has the values that several sections share. Only `serve`, `doctor` and `main` import this module.
 
 mod auth;
 mod console;

@@ -2,9 +2,14 @@
 
 use super::section::Section;
 use super::values::{check_port, read_password};
+use crate::telemetry::Metrics;
 use crate::tls::Trust;
-use crate::tokens::{RedisAddress, RedisLogin, RedisServer, RedisTopology};
+use crate::tokens::{
+    MemcachedStore, MemoryStore, RedisAddress, RedisLogin, RedisServer, RedisStore, RedisTopology,
+    TokenStore,
+};
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
 
@@ -64,6 +69,20 @@ pub enum TokensConfig {
         /// How long to wait for it.
         timeout: Duration,
     },
+}
+
+impl TokensConfig {
+    /// Creates the store. It connects at its first call.
+    pub fn build(self, metrics: &Arc<Metrics>) -> Arc<dyn TokenStore> {
+        let metrics = Arc::clone(metrics);
+        match self {
+            Self::Memory { capacity } => Arc::new(MemoryStore::new(capacity)),
+            Self::Memcached { address, timeout } => {
+                Arc::new(MemcachedStore::new(address, timeout, metrics))
+            }
+            Self::Redis { server, timeout } => Arc::new(RedisStore::new(*server, timeout, metrics)),
+        }
+    }
 }
 
 pub(super) fn read_tokens(mut section: Section<'_>) -> Option<TokensConfig> {

@@ -4,8 +4,12 @@ use super::enable_vnc::read_console_settings;
 use super::section::Section;
 use super::values::{parse_service_url, read_password, read_tls};
 use crate::password::PasswordFile;
+use crate::telemetry::Metrics;
 use crate::tls::LoadedTrust;
 use crate::vcenter::console_settings::ConsoleSettings;
+use crate::vcenter::vcenters::VcenterEntry;
+use crate::vcenter::{Endpoint, Vcenter};
+use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
 
@@ -34,6 +38,18 @@ pub struct VcenterConfig {
     pub timeout: Duration,
     /// `console` and `[vcenter.enable_vnc]`.
     pub consoles: ConsoleSettings,
+}
+
+impl VcenterConfig {
+    /// Creates the vCenter's client. It logs in at its first request.
+    pub fn build(self, metrics: &Arc<Metrics>) -> Result<VcenterEntry, reqwest::Error> {
+        let Self { service_host, url, tls, username, password, hypervisors, timeout, consoles } =
+            self;
+        let endpoint = Endpoint { url, tls: tls.client_config(), username, password };
+        let metrics = Arc::clone(metrics);
+        let vcenter = Vcenter::new(service_host, endpoint, timeout, consoles, metrics)?;
+        Ok(VcenterEntry::new(vcenter, hypervisors))
+    }
 }
 
 pub(super) fn read_vcenter(mut section: Section<'_>) -> Option<VcenterConfig> {

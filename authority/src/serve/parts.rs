@@ -5,7 +5,7 @@
 
 use super::error::ServeError;
 use crate::concurrency::Concurrency;
-use crate::config::{AuthConfig, Config, FixedTables, SitesConfig, TokensConfig, VcenterConfig};
+use crate::config::{AuthConfig, Config, FixedTables, SitesConfig, VcenterConfig};
 use crate::console::Consoles;
 use crate::host_certificates::HostCertificates;
 use crate::http;
@@ -16,9 +16,8 @@ use crate::identity::keystone::{Keystone, KeystoneConfig};
 use crate::sites::Sites;
 use crate::telemetry::Metrics;
 use crate::throttle::Throttle;
-use crate::tokens::{MemcachedStore, MemoryStore, RedisStore, TokenStore};
+use crate::tokens::TokenStore;
 use crate::vcenter::vcenters::{VcenterEntry, Vcenters};
-use crate::vcenter::{Endpoint, Vcenter};
 use axum::Router;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -58,7 +57,7 @@ impl Parts {
         metrics: Arc<Metrics>,
         draining: CancellationToken,
     ) -> Result<Self, ServeError> {
-        let store = build_store(config.tokens.clone(), &metrics);
+        let store = config.tokens.clone().build(&metrics);
         let lasting = Lasting { metrics, store, draining, fixed: config.fixed.clone() };
         Self::build(config, lasting, None).await
     }
@@ -169,46 +168,19 @@ fn build_vcenters(
         let before = previous.and_then(|previous| previous.vcenter(&config.service_host));
         let entry = match before.filter(|before| before.config == config) {
             Some(before) => Arc::clone(&before.entry),
-            None => Arc::new(build_vcenter(config.clone(), Arc::clone(metrics))?),
+            None => {
+                let client_error = |error| ServeError::Client(config.service_host.clone(), error);
+                Arc::new(config.clone().build(metrics).map_err(client_error)?)
+            }
         };
         Ok(ConfiguredVcenter { config, entry })
     };
     configs.into_iter().map(build).collect()
 }
 
-fn build_vcenter(config: VcenterConfig, metrics: Arc<Metrics>) -> Result<VcenterEntry, ServeError> {
-    let VcenterConfig {
-        service_host,
-        url,
-        tls,
-        username,
-        password,
-        hypervisors,
-        timeout,
-        consoles,
-    } = config;
-    let endpoint = Endpoint { url, tls: tls.client_config(), username, password };
-    let vcenter = Vcenter::new(service_host.clone(), endpoint, timeout, consoles, metrics)
-        .map_err(|error| ServeError::Client(service_host, error))?;
-    Ok(VcenterEntry::new(vcenter, hypervisors))
-}
-
 fn build_sites(config: Option<SitesConfig>, metrics: &Arc<Metrics>) -> Result<Sites, ServeError> {
     let Some(SitesConfig { sites, tls, .. }) = config else { return Ok(Sites::default()) };
     Sites::new(sites, tls, metrics).map_err(ServeError::Sites)
-}
-
-fn build_store(config: TokensConfig, metrics: &Arc<Metrics>) -> Arc<dyn TokenStore> {
-    let metrics = Arc::clone(metrics);
-    match config {
-        TokensConfig::Memory { capacity } => Arc::new(MemoryStore::new(capacity)),
-        TokensConfig::Memcached { address, timeout } => {
-            Arc::new(MemcachedStore::new(address, timeout, metrics))
-        }
-        TokensConfig::Redis { server, timeout } => {
-            Arc::new(RedisStore::new(*server, timeout, metrics))
-        }
-    }
 }
 
 /// A Keystone whose configuration did not change keeps its login and the tokens that it has validated.

@@ -8,7 +8,7 @@ use super::paging::PAGE_SIZE;
 use super::reference::MachineRef;
 use super::scope::{self, Ancestors, Container, Locator};
 use super::soap::{self, ManagedObject, ObjectContent, ServiceContent};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tracing::warn;
 
 /// Hosts in a page, at most: with its certificate each takes some 30 KiB.
@@ -100,9 +100,14 @@ impl Vcenter {
 
     /// Checks that vCenter answers with the account logged in.
     pub async fn ping(&self) -> Result<(), VcenterError> {
-        let reply = |reply: &[u8]| soap::read_empty(reply, "CurrentTimeResponse");
-        self.in_time(self.timeout, self.client.call("CurrentTime", |_| soap::current_time(), reply))
-            .await
+        self.current_time().await.map(|_| ())
+    }
+
+    /// vCenter's clock (`ServiceInstance.CurrentTime`). `None` if its reply has no time that can be read.
+    pub async fn current_time(&self) -> Result<Option<SystemTime>, VcenterError> {
+        let call =
+            self.client.call("CurrentTime", |_| soap::current_time(), soap::read_current_time);
+        self.in_time(self.timeout, call).await
     }
 
     /// Ends the session.

@@ -201,6 +201,11 @@ impl Envoy {
         format!("https://{}", self.address)
     }
 
+    /// The base URL of the admin interface.
+    pub fn admin_url(&self) -> String {
+        format!("http://{}", self.admin)
+    }
+
     /// Every counter and gauge whose name contains `filter`, by name.
     pub async fn stats(&self, filter: &str) -> Vec<(String, u64)> {
         let url = format!("http://{}/stats", self.admin);

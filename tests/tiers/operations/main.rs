@@ -4,6 +4,7 @@
 //! | module | what it shows |
 //! |---|---|
 //! | `dashboards` | the alert rules fire when they have to; each metric of rules and dashboard exists |
+//! | `doctor` | `doctor` and `check-config` find each fault by its name |
 //! | `full_disk` | the log's disk is full |
 //! | `host_certificates` | two authorities tell two Envoys which ESXi hosts to accept |
 //! | `mutual_tls` | TLS between Envoy and the authority's listeners |
@@ -27,6 +28,7 @@
 
 mod beside;
 mod dashboards;
+mod doctor;
 mod full_disk;
 mod host_certificates;
 mod mutual_tls;

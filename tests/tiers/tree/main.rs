@@ -35,15 +35,19 @@ fn every_source_file_is_in_the_graph() {
 }
 
 #[test]
-fn the_configuration_is_imported_by_serve_alone() {
+fn the_configuration_is_imported_by_commands_alone() {
     let importers = authority().importers("config");
-    assert_eq!(importers, ["serve"], "everything else is given its part of the configuration");
+    assert_eq!(
+        importers,
+        ["doctor", "serve"],
+        "everything else is given its part of the configuration"
+    );
 }
 
 #[test]
 fn nothing_below_http_and_console_knows_them() {
     let imports = authority();
-    assert_eq!(imports.importers("http"), ["config", "serve"]);
+    assert_eq!(imports.importers("http"), ["config", "doctor", "serve"]);
     let importers = imports.importers("console");
     assert_eq!(importers, ["config", "http", "serve"]);
 }

@@ -36,8 +36,8 @@ pub use search::{
     read_find_by_uuid,
 };
 pub use service::{
-    ServiceContent, current_time, login, logout, read_empty, read_service_content,
-    retrieve_service_content,
+    ServiceContent, current_time, login, logout, read_current_time, read_empty,
+    read_service_content, retrieve_service_content,
 };
 pub use ticket::{Ticket, acquire_ticket, read_ticket};
 pub use view::{create_container_view, destroy_view, read_container_view};

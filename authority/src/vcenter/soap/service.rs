@@ -4,6 +4,7 @@ use super::envelope::{call, read, required};
 use super::error::SoapError;
 use crate::text::printable;
 use quick_xml::escape::escape;
+use std::time::SystemTime;
 
 /// The managed objects that every session needs (`ServiceContent`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +93,14 @@ pub fn read_service_content(reply: &[u8]) -> Result<ServiceContent, SoapError> {
             api_version,
             instance_uuid,
         })
+    })
+}
+
+/// Reads the reply to [`current_time`]: an `xsd:dateTime` in UTC. A time in another form is none.
+pub fn read_current_time(reply: &[u8]) -> Result<Option<SystemTime>, SoapError> {
+    read(reply, "CurrentTimeResponse", |cursor, response| {
+        let Some(value) = cursor.child_named(response, "returnval")? else { return Ok(None) };
+        Ok(humantime::parse_rfc3339(cursor.text(&value)?.trim()).ok())
     })
 }
 

@@ -1,0 +1,291 @@
+//! Reads a running Envoy's configuration (`GET /config_dump` of its admin interface) and compares it with what consoles
+//! need. Names of listeners, clusters and routes may be any: the parts are known by what they do.
+
+use super::report::Report;
+use crate::http_client::{self, ResponseBodyError};
+use crate::tls::Trust;
+use serde_json::Value;
+use std::time::Duration;
+use url::Url;
+
+/// Where what to do is explained.
+const README: &str = "compare with envoy-config/static/envoy.yaml and its README";
+
+/// Largest dump that is read, in bytes: an Envoy of a large mesh.
+const DUMP_LIMIT: usize = 256 * 1024 * 1024;
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The property by which the filter sends a request to a console.
+const TARGET: &str = "wasm.vncgate.target";
+/// What the filter's address becomes: the address that an `ORIGINAL_DST` cluster dials.
+const ADDRESS_KEY: &str = "envoy.network.transport_socket.original_dst_address";
+
+/// Envoy's defaults of what its dump leaves out.
+const DEFAULT_BUFFER: u64 = 1024 * 1024;
+const DEFAULT_CONNECTIONS: u64 = 1024;
+
+/// Asks the admin interface for the configuration, and examines it.
+pub async fn try_envoy(admin: &Url, report: &mut Report) {
+    match read_dump(admin).await {
+        Ok(dump) => examine(&dump, report),
+        Err(reason) => report.problem(
+            "envoy_admin",
+            format!("{admin}: {reason}"),
+            "start Envoy, and name the address of its `admin` in --envoy-admin",
+        ),
+    }
+}
+
+async fn read_dump(admin: &Url) -> Result<Value, String> {
+    let tls = Trust::Nothing.client_config().map_err(|error| error.to_string())?;
+    let http = http_client::builder(tls).timeout(ANSWER_TIMEOUT).build();
+    let http = http.map_err(|error| error.to_string())?;
+    let url = admin.join("/config_dump").map_err(|error| error.to_string())?;
+    let response = http.get(url).send().await.map_err(http_client::explain)?;
+    let body = http_client::read_body(response, DUMP_LIMIT).await.map_err(|error| match error {
+        ResponseBodyError::Broken(error) => http_client::explain(error),
+        ResponseBodyError::TooLarge => "its configuration is too large".to_owned(),
+    })?;
+    serde_json::from_slice(&body).map_err(|error| format!("not a config_dump: {error}"))
+}
+
+/// Compares a `config_dump` with what consoles need.
+pub fn examine(dump: &Value, report: &mut Report) {
+    let mut managers = Vec::new();
+    collect(dump, &mut |object| {
+        let is_manager = type_of(object).ends_with(".HttpConnectionManager");
+        if is_manager && filters(object).any(is_vncgate) {
+            managers.push(object.clone());
+        }
+    });
+    if managers.is_empty() {
+        report.problem(
+            "filter_missing",
+            "no HTTP connection manager has the vncgate filter",
+            "put the filter into http_filters: envoy-config/static/README.md says how",
+        );
+        return;
+    }
+    for manager in &managers {
+        examine_filters(manager, report);
+        examine_timeouts(manager, report);
+        examine_access_log(manager, report);
+    }
+    examine_routes(dump, report);
+    examine_clusters(dump, report);
+    examine_limits(dump, report);
+}
+
+/// The filter first, then the filter that passes its address on, then the router.
+fn examine_filters(manager: &Value, report: &mut Report) {
+    let place = |wanted: &dyn Fn(&Value) -> bool| filters(manager).position(wanted);
+    let own = place(&is_vncgate);
+    let state = place(&|filter| {
+        type_of(&filter["typed_config"]).contains("set_filter_state")
+            && filter.to_string().contains(ADDRESS_KEY)
+    });
+    let router = place(&|filter| type_of(&filter["typed_config"]).ends_with(".Router"));
+    match (own, state, router) {
+        (Some(own), Some(state), Some(router)) if own < state && state < router => {
+            report.good("filter_order", "the filter, set_filter_state and the router are in order");
+        }
+        (_, None, _) => report.problem(
+            "filter_order",
+            "no set_filter_state filter makes vncgate.address the address to dial",
+            README,
+        ),
+        _ => report.problem(
+            "filter_order",
+            "the vncgate filter has to be before set_filter_state, and that before the router",
+            "reorder http_filters as in envoy-config/static/envoy.yaml",
+        ),
+    }
+}
+
+fn examine_timeouts(manager: &Value, report: &mut Report) {
+    match seconds(&manager["request_timeout"]) {
+        Some(time) if time > 0.0 => report.good("request_timeout", "a request has a time limit"),
+        _ => report.warn(
+            "request_timeout",
+            "request_timeout is not set: bodies that never come hold the authority's connections",
+            "set request_timeout: 30s",
+        ),
+    }
+}
+
+fn examine_access_log(manager: &Value, report: &mut Report) {
+    let logs = manager["access_log"].as_array().cloned().unwrap_or_default();
+    if logs.is_empty() {
+        report.warn("access_log", "there is no access log", README);
+    }
+    for log in &logs {
+        let format = log["typed_config"].to_string();
+        let has_format = ["log_format", "json_format", "text_format", "\"format\""];
+        let reveals = ["%PATH", "REQ(:PATH", "X-ENVOY-ORIGINAL-PATH", "REQ(:path", "REQ(X-ENVOY"];
+        if !has_format.iter().any(|key| format.contains(key)) {
+            report.problem(
+                "access_log",
+                "Envoy's default format logs paths with their query, and so live tokens",
+                "give the access log the format of envoy-config/static/envoy.yaml",
+            );
+        } else if reveals.iter().any(|part| format.to_uppercase().contains(&part.to_uppercase())) {
+            report.problem(
+                "access_log",
+                "the format has the request's path, and so tokens of links that were encoded wrongly",
+                "take %FILTER_STATE(wasm.vncgate.path:PLAIN)% in its place",
+            );
+        } else {
+            report.good("access_log", "the access log shows no token");
+        }
+    }
+}
+
+/// In the virtual hosts that have routes to consoles, these come before all others.
+fn examine_routes(dump: &Value, report: &mut Report) {
+    let mut hosts = Vec::new();
+    collect(dump, &mut |object| {
+        let is_host = object["domains"].is_array() && object["routes"].is_array();
+        if is_host && object["routes"].to_string().contains(TARGET) {
+            hosts.push(object.clone());
+        }
+    });
+    if hosts.is_empty() {
+        report.problem("routes", "no route leads to the consoles", README);
+    }
+    for host in &hosts {
+        let routes = host["routes"].as_array().cloned().unwrap_or_default();
+        let to_console = |route: &Value| route["match"].to_string().contains(TARGET);
+        let consoles = routes.iter().take_while(|route| to_console(route)).count();
+        if consoles == 0 || routes.iter().skip(consoles).any(to_console) {
+            report.problem(
+                "routes",
+                format!("routes of {} are before those to the consoles", host["name"]),
+                "put the routes that match wasm.vncgate.target first",
+            );
+        } else {
+            report.good("routes", format!("the console routes of {} are first", host["name"]));
+        }
+        for route in routes.iter().filter(|route| to_console(route)) {
+            if seconds(&route["route"]["timeout"]) != Some(0.0) {
+                report.problem(
+                    "route_timeout",
+                    "a console route has a timeout: sessions end after it (15 s by default)",
+                    "set timeout: 0s and an idle_timeout on the routes to consoles",
+                );
+            }
+        }
+    }
+}
+
+/// The clusters that dial the address in filter state.
+fn examine_clusters(dump: &Value, report: &mut Report) {
+    let mut clusters = Vec::new();
+    collect(dump, &mut |object| {
+        if object["type"] == "ORIGINAL_DST" {
+            clusters.push(object.clone());
+        }
+    });
+    if clusters.is_empty() {
+        report.problem(
+            "clusters",
+            "no cluster of the type ORIGINAL_DST dials the consoles",
+            README,
+        );
+    }
+    let mut listeners = Vec::new();
+    collect(dump, &mut |object| {
+        if object["filter_chains"].is_array() && object.to_string().contains(".wasm.v3.Wasm") {
+            listeners.push(buffer(object));
+        }
+    });
+    let browsers = listeners.into_iter().min().unwrap_or(DEFAULT_BUFFER);
+    for cluster in &clusters {
+        let name = &cluster["name"];
+        if cluster["original_dst_lb_config"]["use_http_header"] == true {
+            report.problem(
+                "use_http_header",
+                format!(
+                    "{name} takes its address from a header: any client connects to any address"
+                ),
+                "remove use_http_header",
+            );
+        } else {
+            report.good("use_http_header", format!("{name} takes no address from a header"));
+        }
+        if browsers <= 2 * buffer(cluster) {
+            report.problem(
+                "buffers",
+                format!("the listener's buffer is not more than twice that of {name}: sessions end under load"),
+                "set per_connection_buffer_limit_bytes as in envoy-config/static/envoy.yaml",
+            );
+        } else {
+            report.good("buffers", format!("two reads of {name} fit into the listener's buffer"));
+        }
+        let thresholds = &cluster["circuit_breakers"]["thresholds"][0];
+        let most = number(&thresholds["max_connections"]).unwrap_or(DEFAULT_CONNECTIONS);
+        if most <= DEFAULT_CONNECTIONS {
+            report.warn(
+                "session_limit",
+                format!("{name} has at most {most} sessions"),
+                "set circuit_breakers for as many sessions as people open",
+            );
+        }
+    }
+}
+
+fn examine_limits(dump: &Value, report: &mut Report) {
+    let bootstrap = dump.to_string();
+    for (code, part) in [
+        ("connection_limit", "max_active_downstream_connections"),
+        ("memory_limit", "max_heap_size_bytes"),
+    ] {
+        if bootstrap.contains(part) {
+            report.good(code, format!("{part} is set"));
+        } else {
+            report.warn(
+                code,
+                format!("{part} is not set"),
+                "copy overload_manager from envoy-config/static/envoy.yaml",
+            );
+        }
+    }
+}
+
+/// Shows each object below a value, its parents first.
+fn collect(value: &Value, see: &mut impl FnMut(&Value)) {
+    match value {
+        Value::Object(fields) => {
+            see(value);
+            fields.values().for_each(|field| collect(field, see));
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect(item, see)),
+        _ => {}
+    }
+}
+
+fn type_of(object: &Value) -> &str {
+    object["@type"].as_str().unwrap_or_default()
+}
+
+fn filters(manager: &Value) -> impl Iterator<Item = &Value> {
+    manager["http_filters"].as_array().into_iter().flatten()
+}
+
+/// A Wasm filter with a configuration that names the authority's cluster.
+fn is_vncgate(filter: &Value) -> bool {
+    let config = filter["typed_config"].to_string();
+    config.contains("wasm.v3.Wasm") && config.contains("authority") && config.contains("cluster")
+}
+
+fn buffer(part: &Value) -> u64 {
+    number(&part["per_connection_buffer_limit_bytes"]).unwrap_or(DEFAULT_BUFFER)
+}
+
+fn number(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.parse().ok())
+}
+
+/// A `google.protobuf.Duration` in JSON: `"30s"`, `"0.5s"`.
+fn seconds(value: &Value) -> Option<f64> {
+    value.as_str()?.strip_suffix('s')?.parse().ok()
+}

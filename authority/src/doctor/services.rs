@@ -1,0 +1,154 @@
+//! Tries every service that the configuration names, as the authority does.
+
+use super::report::Report;
+use crate::http::listener::ListenAddress;
+use crate::http_client;
+use crate::identity::keystone::{Keystone, KeystoneError};
+use crate::resolver::Resolver;
+use crate::tls::Trust;
+use crate::tokens::{StoreUnavailable, TokenStore};
+use crate::vcenter::Vcenter;
+use crate::vcenter::vcenters::Vcenters;
+use serde_json::{Value, json};
+use std::time::{Duration, SystemTime};
+use vncgate_api::CHECK_PATH;
+
+/// The most by which vCenter's clock may differ. Certificates and Keystone's tokens are read by the clock.
+const CLOCK_SKEW: Duration = Duration::from_secs(60);
+
+/// How long the running authority may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Hosts whose names are resolved, at most.
+const RESOLVED_HOSTS: usize = 1000;
+
+/// Logs in to each vCenter, compares its clock, lists its hosts and resolves their names.
+pub async fn try_vcenters(vcenters: &Vcenters, report: &mut Report) {
+    for vcenter in vcenters.iter() {
+        try_vcenter(vcenter, report).await;
+    }
+}
+
+async fn try_vcenter(vcenter: &Vcenter, report: &mut Report) {
+    let name = vcenter.service_host();
+    match vcenter.current_time().await {
+        Ok(there) => {
+            report.good("vcenter_login", format!("logged in to {name}"));
+            compare_clocks(name, there, report);
+        }
+        Err(error) => {
+            let mend = match error.is_login() {
+                true => {
+                    "compare username and password_file of the [[vcenter]] with vCenter's account"
+                }
+                false => {
+                    "compare url, ca_file and certificate_sha256 of the [[vcenter]], and the way there"
+                }
+            };
+            report.problem("vcenter_login", format!("{name}: {error}"), mend);
+            return;
+        }
+    }
+    match vcenter.hosts().await {
+        Ok(hosts) if hosts.is_empty() => report.problem(
+            "vcenter_hosts",
+            format!("{name}: the account sees no ESXi host"),
+            "give the account the role Read-only on the hosts and the folders above them (System.View, System.Read)",
+        ),
+        Ok(hosts) => {
+            report.good("vcenter_hosts", format!("{name}: {} ESXi hosts", hosts.len()));
+            let resolver = Resolver::new();
+            for host in hosts.iter().take(RESOLVED_HOSTS) {
+                if let Err(error) = resolver.resolve(&host.name).await {
+                    report.problem(
+                        "host_unresolved",
+                        format!("{name}: {error}"),
+                        "have this machine's resolver know the ESXi hosts by the names that vCenter has",
+                    );
+                }
+            }
+        }
+        Err(error) => report.problem(
+            "vcenter_hosts",
+            match error.missing_privilege() {
+                Some(privilege) => format!("{name}: the account lacks the privilege {privilege}"),
+                None => format!("{name}: {error}"),
+            },
+            "give the account the role Read-only on the hosts and the folders above them",
+        ),
+    }
+}
+
+fn compare_clocks(name: &str, there: Option<SystemTime>, report: &mut Report) {
+    let here = SystemTime::now();
+    let Some(there) = there else { return };
+    let skew = here.duration_since(there).unwrap_or_else(|before| before.duration());
+    if skew > CLOCK_SKEW {
+        let skew = humantime::format_duration(Duration::from_secs(skew.as_secs()));
+        report.warn(
+            "clock_skew",
+            format!("the clock of {name} differs by {skew}"),
+            "have both machines keep time by NTP",
+        );
+    } else {
+        report.good("clock_skew", format!("the clock of {name} agrees"));
+    }
+}
+
+/// Reads from the token store and writes to it.
+pub async fn try_store(store: &dyn TokenStore, report: &mut Report) {
+    match store.ping().await {
+        Ok(()) => report.good("token_store", "the token store answers"),
+        Err(StoreUnavailable(reason)) => report.problem(
+            "token_store",
+            reason,
+            "compare [tokens] with the store's address, account and TLS",
+        ),
+    }
+}
+
+/// Logs in to Keystone, and validates a token that it does not know.
+pub async fn try_keystone(keystone: &Keystone, report: &mut Report) {
+    match keystone.identify("vncgate-doctor").await {
+        Ok(_) => report.good("keystone", "Keystone validates tokens"),
+        Err(error @ KeystoneError::LoginRefused) => report.problem(
+            "keystone",
+            error.to_string(),
+            "compare username, password_file, project and domains of [auth.keystone] with the service user's",
+        ),
+        Err(error) => report.problem(
+            "keystone",
+            error.to_string(),
+            "compare url and ca_file of [auth.keystone]; the service user needs the role service or admin",
+        ),
+    }
+}
+
+/// Asks the running authority what the filter asks, with a token that no authority issued.
+pub async fn try_authority(internal: &ListenAddress, report: &mut Report) {
+    // What listens on a Unix socket is another matter of the file's permissions.
+    let ListenAddress::Tcp(address) = internal else { return };
+    let answer = async {
+        let tls = Trust::Nothing.client_config().map_err(|error| error.to_string())?;
+        let http = http_client::builder(tls).timeout(ANSWER_TIMEOUT).build();
+        let http = http.map_err(|error| error.to_string())?;
+        let request =
+            json!({"token": "vncgate-doctor", "client_address": "", "request_id": "doctor"});
+        let request = http.post(format!("http://{address}{CHECK_PATH}")).json(&request);
+        let response = request.send().await.map_err(http_client::explain)?;
+        let status = response.status();
+        let body: Value = response.json().await.unwrap_or_default();
+        match body["code"].as_str() {
+            Some("token_invalid") => Ok(()),
+            _ => Err(format!("{address} answers HTTP {status}, which no authority does")),
+        }
+    };
+    match answer.await {
+        Ok(()) => report.good("authority", format!("the authority at {address} checks tokens")),
+        Err(reason) => report.problem(
+            "authority",
+            reason,
+            "start the authority with this configuration (`serve`), and look at its log",
+        ),
+    }
+}
