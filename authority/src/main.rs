@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use url::Url;
 use vncgate_authority::config::Config;
 use vncgate_authority::console_command::Authority;
+use vncgate_authority::doctor::authority::ClientCertificate;
 use vncgate_authority::doctor::{self, Extent, Report, Severity};
 use vncgate_authority::identity::api_token;
 use vncgate_authority::serve::{self, ServeError};
@@ -94,12 +95,18 @@ struct CheckArguments {
 struct DoctorArguments {
     #[command(flatten)]
     file: ConfigFile,
-    /// A virtual machine's name or instance UUID: try its console too.
+    /// A virtual machine's name or instance UUID: try its console too, with a token that is revoked at once.
     #[arg(long, value_name = "NAME")]
     vm: Option<String>,
     /// The admin interface of the Envoy that has the filter: examine its configuration too.
     #[arg(long, value_name = "URL")]
     envoy_admin: Option<Url>,
+    /// Envoy's certificate for the authority, PEM. Needed if [listen.internal_tls] is set.
+    #[arg(long, value_name = "FILE", requires = "client_key")]
+    client_certificate: Option<PathBuf>,
+    /// Its key.
+    #[arg(long, value_name = "FILE", requires = "client_certificate")]
+    client_key: Option<PathBuf>,
     /// Print a JSON object with every finding.
     #[arg(long)]
     json: bool,
@@ -160,11 +167,20 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
             }
             println!("{} is a good configuration", file.config.display());
         }
-        Command::Doctor(DoctorArguments { file, vm, envoy_admin, json }) => {
+        Command::Doctor(DoctorArguments {
+            file,
+            vm,
+            envoy_admin,
+            client_certificate,
+            client_key,
+            json,
+        }) => {
             let Some(config) = load(&file) else { return Ok(EXIT_BAD_CONFIGURATION.into()) };
             let mut report = Report::default();
             doctor::files::look(&config, &mut report);
-            let extent = Extent { vm, envoy_admin, running: true };
+            let client = client_certificate.zip(client_key);
+            let client = client.map(|(certificate, key)| ClientCertificate { certificate, key });
+            let extent = Extent { vm, envoy_admin, running: true, client };
             runtime()?.block_on(doctor::try_online(config, &extent, &mut report))?;
             match json {
                 true => println!("{}", serde_json::to_string_pretty(&report)?),

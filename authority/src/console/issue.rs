@@ -34,10 +34,12 @@ pub struct IssueRequest {
     pub host: Option<String>,
 }
 
-/// An issued token.
+/// An issued token. It has no `Debug`: the token is a password.
 pub struct Issued {
-    /// The URL that opens the console. It contains the token, so this type has no `Debug`.
+    /// The URL that opens the console. It contains the token.
     pub url: String,
+    /// The token itself.
+    pub token: Token,
     /// The token's public identifier.
     pub id: TokenHash,
     /// What the token was issued for.
@@ -103,7 +105,7 @@ impl Consoles {
         };
         let id = TokenHash::of(&token.reveal());
         self.store.put(id, record.clone(), ttl, self.limits).await?;
-        Ok(Issued { url: page.with(&token), id, record })
+        Ok(Issued { url: page.with(&token), token, id, record })
     }
 
     /// Is `claimed` this host? A name is compared as a name and an address as an address. A name that a caller sent is

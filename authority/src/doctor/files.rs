@@ -2,7 +2,7 @@
 
 use super::report::Report;
 use crate::config::Config;
-use crate::http::listener::ListenAddress;
+use crate::http::listener::{ListenAddress, ListenerConfig};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -13,7 +13,7 @@ const OTHERS_WRITE: u32 = 0o022;
 
 /// Looks at what the configuration names, without a connection.
 pub fn look(config: &Config, report: &mut Report) {
-    look_at_listener(&config.internal.address, "internal", report);
+    look_at_internal(&config.internal, report);
     for (name, listener) in
         [("public", &config.public), ("internal", &config.internal), ("metrics", &config.metrics)]
     {
@@ -35,14 +35,15 @@ pub fn look(config: &Config, report: &mut Report) {
     }
 }
 
-fn look_at_listener(address: &ListenAddress, name: &str, report: &mut Report) {
-    if let ListenAddress::Tcp(address) = address
+fn look_at_internal(listener: &ListenerConfig, report: &mut Report) {
+    // With TLS it asks for a certificate.
+    if let ListenerConfig { address: ListenAddress::Tcp(address), tls: None } = listener
         && address.ip().is_unspecified()
     {
         report.warn(
             "internal_everywhere",
-            format!("listen.{name} is {address}: every machine that reaches this one can try tokens there"),
-            "listen on loopback, a Unix socket, or the address of a network that Envoy alone reaches",
+            format!("listen.internal is {address}: every machine that reaches this one can try tokens there"),
+            "listen on loopback or a Unix socket, or set [listen.internal_tls]",
         );
     }
 }

@@ -1,6 +1,6 @@
 //! Tries one machine's console as far as its ESXi host, from this machine. Envoy's way there may be another one.
 
-use super::report::Report;
+use super::report::{Report, Severity};
 use crate::console_type::Protocol;
 use crate::http_client;
 use crate::resolver::Resolver;
@@ -25,8 +25,12 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// What an RFB server sends first (RFC 6143, 7.1.1).
 const RFB: [u8; 3] = *b"RFB";
 
-/// Tries the console of each machine that has this name or instance UUID.
-pub async fn try_machine(vcenters: &Vcenters, named: &str, report: &mut Report) {
+/// Tries the console of each machine that has this name or instance UUID. Returns those whose consoles are good.
+pub async fn try_machine(
+    vcenters: &Vcenters,
+    named: &str,
+    report: &mut Report,
+) -> Vec<VirtualMachine> {
     let name = named.to_owned();
     let is_meant = move |machine: &VirtualMachine| {
         machine.name == name || machine.instance.is_some_and(|uuid| uuid.to_string() == name)
@@ -46,9 +50,16 @@ pub async fn try_machine(vcenters: &Vcenters, named: &str, report: &mut Report) 
             "compare the name; the account needs Read-only on the machine and the folders above it",
         );
     }
+    let mut good = Vec::new();
     for LocatedMachine { vcenter, machine, .. } in found {
+        let before = report.findings.len();
         try_console(vcenter, &machine, report).await;
+        let mut findings = report.findings.iter().skip(before);
+        if findings.all(|finding| finding.severity == Severity::Good) {
+            good.push(machine);
+        }
     }
+    good
 }
 
 async fn try_console(vcenter: &Vcenter, machine: &VirtualMachine, report: &mut Report) {

@@ -4,12 +4,14 @@
 //! | file | what it tries |
 //! |---|---|
 //! | `files` | the files and listeners that the configuration names, without a connection |
-//! | `services` | vCenters, ESXi host names, token store, Keystone, the running authority |
+//! | `services` | vCenters, ESXi host names, token store, Keystone |
 //! | `machine` | one machine's console: privileges, ESXi port, certificate |
+//! | `authority` | the running authority, with a token for that machine |
 //! | `envoy` | a running Envoy's configuration |
 //!
 //! Each adds what it finds to the `report`.
 
+pub mod authority;
 pub mod envoy;
 pub mod files;
 pub mod machine;
@@ -18,10 +20,14 @@ pub mod services;
 
 pub use report::{Finding, Report, Severity};
 
-use crate::config::Config;
+use crate::config::{Config, TokensConfig};
+use crate::console::Consoles;
+use crate::console_type::ConsoleType;
 use crate::identity::keystone::Keystone;
+use crate::sites::Sites;
 use crate::telemetry::Metrics;
 use crate::vcenter::vcenters::Vcenters;
+use authority::{ClientCertificate, RunningAuthority};
 use std::sync::Arc;
 use url::Url;
 
@@ -34,6 +40,8 @@ pub struct Extent {
     pub envoy_admin: Option<Url>,
     /// Whether the authority is expected to run already.
     pub running: bool,
+    /// What to show to it if it asks for a certificate.
+    pub client: Option<ClientCertificate>,
 }
 
 /// Tries every service of a configuration, and what `extent` names. Adds what it finds to the report.
@@ -49,6 +57,7 @@ pub async fn try_online(
     let metrics = Arc::new(Metrics::new());
     let entries = config.vcenters.into_iter().map(|config| config.build(&metrics).map(Arc::new));
     let vcenters = Vcenters::new(entries.collect::<Result<_, _>>()?);
+    let shared_store = !matches!(config.tokens, TokensConfig::Memory { .. });
     let store = config.tokens.build(&metrics);
     services::try_vcenters(&vcenters, report).await;
     services::try_store(&*store, report).await;
@@ -56,13 +65,32 @@ pub async fn try_online(
         let keystone = Keystone::new(keystone, Arc::clone(&metrics))?;
         services::try_keystone(&keystone, report).await;
     }
+    let running = match extent.running {
+        true => RunningAuthority::find(&config.internal, extent.client.as_ref(), report).await,
+        false => None,
+    };
+    let console = match config.consoles.novnc_url {
+        Some(_) => ConsoleType::Novnc,
+        None => ConsoleType::Xvpvnc,
+    };
+    let limits = config.limits.tokens;
+    let consoles = Consoles::new(config.consoles, vcenters, Sites::default(), store, limits, None);
     if let Some(vm) = &extent.vm {
-        machine::try_machine(&vcenters, vm, report).await;
+        for machine in machine::try_machine(consoles.vcenters(), vm, report).await {
+            match &running {
+                Some(running) if shared_store => {
+                    running.try_token(&consoles, console, &machine, report).await;
+                }
+                Some(_) => report.untried(
+                    "token_granted",
+                    "the authority keeps its tokens in its memory, where no other program makes one",
+                    "open the console once",
+                ),
+                None => {}
+            }
+        }
     }
-    vcenters.logout().await;
-    if extent.running {
-        services::try_authority(&config.internal.address, report).await;
-    }
+    consoles.vcenters().logout().await;
     if let Some(admin) = &extent.envoy_admin {
         envoy::try_envoy(admin, report).await;
     }

@@ -10,6 +10,8 @@ use std::fmt;
 pub enum Severity {
     /// As it has to be.
     Good,
+    /// It could not be tried.
+    Untried,
     /// It works, and is unsafe or will fail one day.
     Warning,
     /// Consoles do not open, or open what they should not.
@@ -33,6 +35,7 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sign = match self.severity {
             Severity::Good => "good",
+            Severity::Untried => "untried",
             Severity::Warning => "WARNING",
             Severity::Problem => "PROBLEM",
         };
@@ -51,6 +54,15 @@ pub struct Report {
 impl Report {
     pub(super) fn good(&mut self, code: &'static str, found: impl AsRef<str>) {
         self.add(Severity::Good, code, found, "");
+    }
+
+    pub(super) fn untried(
+        &mut self,
+        code: &'static str,
+        found: impl AsRef<str>,
+        mend: &'static str,
+    ) {
+        self.add(Severity::Untried, code, found, mend);
     }
 
     pub(super) fn warn(&mut self, code: &'static str, found: impl AsRef<str>, mend: &'static str) {

@@ -1,23 +1,15 @@
 //! Tries every service that the configuration names, as the authority does.
 
 use super::report::Report;
-use crate::http::listener::ListenAddress;
-use crate::http_client;
 use crate::identity::keystone::{Keystone, KeystoneError};
 use crate::resolver::Resolver;
-use crate::tls::Trust;
 use crate::tokens::{StoreUnavailable, TokenStore};
 use crate::vcenter::Vcenter;
 use crate::vcenter::vcenters::Vcenters;
-use serde_json::{Value, json};
 use std::time::{Duration, SystemTime};
-use vncgate_api::CHECK_PATH;
 
 /// The most by which vCenter's clock may differ. Certificates and Keystone's tokens are read by the clock.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
-
-/// How long the running authority may take to answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Hosts whose names are resolved, at most.
 const RESOLVED_HOSTS: usize = 1000;
@@ -120,35 +112,6 @@ pub async fn try_keystone(keystone: &Keystone, report: &mut Report) {
             "keystone",
             error.to_string(),
             "compare url and ca_file of [auth.keystone]; the service user needs the role service or admin",
-        ),
-    }
-}
-
-/// Asks the running authority what the filter asks, with a token that no authority issued.
-pub async fn try_authority(internal: &ListenAddress, report: &mut Report) {
-    // What listens on a Unix socket is another matter of the file's permissions.
-    let ListenAddress::Tcp(address) = internal else { return };
-    let answer = async {
-        let tls = Trust::Nothing.client_config().map_err(|error| error.to_string())?;
-        let http = http_client::builder(tls).timeout(ANSWER_TIMEOUT).build();
-        let http = http.map_err(|error| error.to_string())?;
-        let request =
-            json!({"token": "vncgate-doctor", "client_address": "", "request_id": "doctor"});
-        let request = http.post(format!("http://{address}{CHECK_PATH}")).json(&request);
-        let response = request.send().await.map_err(http_client::explain)?;
-        let status = response.status();
-        let body: Value = response.json().await.unwrap_or_default();
-        match body["code"].as_str() {
-            Some("token_invalid") => Ok(()),
-            _ => Err(format!("{address} answers HTTP {status}, which no authority does")),
-        }
-    };
-    match answer.await {
-        Ok(()) => report.good("authority", format!("the authority at {address} checks tokens")),
-        Err(reason) => report.problem(
-            "authority",
-            reason,
-            "start the authority with this configuration (`serve`), and look at its log",
         ),
     }
 }

@@ -128,6 +128,11 @@ impl ServerTls {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self { files, stamps, config: Arc::new(config), expires_at })
     }
+
+    /// The files.
+    pub fn files(&self) -> &ServerTlsFiles {
+        &self.files
+    }
 }
 
 fn noted<T>(

@@ -3,7 +3,8 @@
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, TrustAnchor, UnixTime};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, OtherError,
     RootCertStore, SignatureScheme, WantsVerifier,
@@ -95,6 +96,18 @@ impl LoadedTrust {
     /// The client configuration that verifies servers this way.
     pub fn client_config(&self) -> ClientConfig {
         self.config.clone()
+    }
+
+    /// The same, with a certificate for servers that ask for one.
+    pub fn client_config_with(
+        &self,
+        certificates: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<ClientConfig, rustls::Error> {
+        let mut config = self.client_config();
+        let own = CertifiedKey::from_der(certificates, key, config.crypto_provider())?;
+        config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(own));
+        Ok(config)
     }
 }
 

@@ -1,27 +1,33 @@
 //! `doctor` and `check-config` on a whole installation: silent about what is right, and each fault is found by its name.
 
+use crate::mutual_tls::{AUTHORITY, GATEWAY, Secret};
 use serde_json::{Value, json};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 use vncgate_authority::doctor::{Report, envoy};
+use vncgate_test_support::authority::{Authority, CONFIG_FILE, Config, NO_GATEWAY};
+use vncgate_test_support::certificate::Ca;
 use vncgate_test_support::envoy::Envoy;
 use vncgate_test_support::gateway::{ESXI_HOSTS, Gateway};
+use vncgate_test_support::process::{Process, Run};
 use vncgate_test_support::screen::RfbServer;
+use vncgate_test_support::stores::Store;
+use vncgate_test_support::vcsim::Vcsim;
 use vncgate_test_support::workspace::{self, free_address_of};
 
-/// Runs a command of the authority with the gateway's configuration.
-fn run(gateway: &Gateway, arguments: &[&str]) -> (Option<i32>, String, String) {
+/// Runs a command of the authority with the configuration of this run.
+fn command(run: &Run, arguments: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::new(workspace::authority());
-    command.env_clear().args(arguments).arg("--config").arg(gateway.run.path("authority.toml"));
+    command.env_clear().args(arguments).arg("--config").arg(run.path(CONFIG_FILE));
     let Output { status, stdout, stderr } = command.output().expect("run the authority");
     let text = |bytes| String::from_utf8(bytes).expect("its output is text");
     (status.code(), text(stdout), text(stderr))
 }
 
 /// The findings of `doctor` that are not good, by their codes, and its exit code.
-fn diagnose(gateway: &Gateway, arguments: &[&str]) -> (Option<i32>, Vec<String>) {
-    let (code, stdout, stderr) = run(gateway, &[&["doctor", "--json"], arguments].concat());
+fn diagnose(run: &Run, arguments: &[&str]) -> (Option<i32>, Vec<String>) {
+    let (code, stdout, stderr) = command(run, &[&["doctor", "--json"], arguments].concat());
     let report: Value =
         serde_json::from_str(&stdout).unwrap_or_else(|_| panic!("{stdout}{stderr}"));
     let findings = report["findings"].as_array().expect("findings");
@@ -32,9 +38,9 @@ fn diagnose(gateway: &Gateway, arguments: &[&str]) -> (Option<i32>, Vec<String>)
     (code, bad.map(|finding| finding["code"].as_str().expect("a code").to_owned()).collect())
 }
 
-fn close(gateway: &Gateway, file: &str, mode: u32) {
-    let path = gateway.run.path(file);
-    std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("change a file's mode");
+fn set_mode(run: &Run, file: &str, mode: u32) {
+    std::fs::set_permissions(run.path(file), Permissions::from_mode(mode))
+        .expect("change a file's mode");
 }
 
 /// What `doctor` finds in an Envoy's configuration that is not good.
@@ -71,41 +77,47 @@ async fn the_shipped_installation_is_good_and_each_fault_is_found() {
     let vm = gateway.machine_at(console.address());
     let closed = free_address_of(ESXI_HOSTS[0]);
     let unreachable = gateway.vcenter.create_vm("closed-1", closed.ip(), closed.port());
-    close(&gateway, "vcenter-a.password", 0o600);
+    set_mode(&gateway.run, "vcenter-a.password", 0o600);
 
     let admin = gateway.envoy.admin_url();
     let everything = ["--vm", &vm.name, "--envoy-admin", &admin];
-    assert_eq!(diagnose(&gateway, &everything), (Some(0), Vec::new()));
-    let (code, stdout, _) = run(&gateway, &[&["doctor"], &everything[..]].concat());
+    // Nothing but the authority makes tokens in its memory.
+    let untried = vec!["token_granted".to_owned()];
+    assert_eq!(diagnose(&gateway.run, &everything), (Some(0), untried));
+    let (code, stdout, _) = command(&gateway.run, &[&["doctor"], &everything[..]].concat());
     assert!(code == Some(0) && stdout.contains("esxi_vnc: "), "{stdout}");
-    let (code, stdout, stderr) = run(&gateway, &["check-config", "--online", "--strict"]);
+    let (code, stdout, stderr) = command(&gateway.run, &["check-config", "--online", "--strict"]);
     assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
 
     for (vm, found) in [(unreachable.name.as_str(), "esxi_vnc"), ("no-such-machine", "machine")] {
-        assert_eq!(diagnose(&gateway, &["--vm", vm]), (Some(1), vec![found.to_owned()]), "{vm}");
+        assert_eq!(
+            diagnose(&gateway.run, &["--vm", vm]),
+            (Some(1), vec![found.to_owned()]),
+            "{vm}"
+        );
     }
     let nothing_there = ["--envoy-admin", "http://127.0.0.1:1"];
-    assert_eq!(diagnose(&gateway, &nothing_there), (Some(1), vec!["envoy_admin".to_owned()]));
+    assert_eq!(diagnose(&gateway.run, &nothing_there), (Some(1), vec!["envoy_admin".to_owned()]));
 
     // A warning does not fail, unless asked to.
-    close(&gateway, "vcenter-a.password", 0o644);
-    assert_eq!(diagnose(&gateway, &[]), (Some(0), vec!["open_secret".to_owned()]));
-    let (code, _, stderr) = run(&gateway, &["check-config"]);
+    set_mode(&gateway.run, "vcenter-a.password", 0o644);
+    assert_eq!(diagnose(&gateway.run, &[]), (Some(0), vec!["open_secret".to_owned()]));
+    let (code, _, stderr) = command(&gateway.run, &["check-config"]);
     assert!(code == Some(0) && stderr.contains("WARNING  open_secret"), "{stderr}");
-    assert_eq!(run(&gateway, &["check-config", "--strict"]).0, Some(1));
-    close(&gateway, "vcenter-a.password", 0o600);
+    assert_eq!(command(&gateway.run, &["check-config", "--strict"]).0, Some(1));
+    set_mode(&gateway.run, "vcenter-a.password", 0o600);
 
     // vCenter refuses the login, then is gone; the authority is gone as well.
     let password = std::fs::read(gateway.run.path("vcenter-a.password")).expect("the password");
     gateway.run.write("vcenter-a.password", "wrong");
-    assert_eq!(diagnose(&gateway, &[]), (Some(1), vec!["vcenter_login".to_owned()]));
-    assert_eq!(run(&gateway, &["check-config"]).0, Some(0), "it connects to nothing");
-    assert_eq!(run(&gateway, &["check-config", "--online"]).0, Some(1));
+    assert_eq!(diagnose(&gateway.run, &[]), (Some(1), vec!["vcenter_login".to_owned()]));
+    assert_eq!(command(&gateway.run, &["check-config"]).0, Some(0), "it connects to nothing");
+    assert_eq!(command(&gateway.run, &["check-config", "--online"]).0, Some(1));
     std::fs::write(gateway.run.path("vcenter-a.password"), password).expect("write it again");
     gateway.vcenter.stop();
     gateway.authority.kill();
     let both = vec!["vcenter_login".to_owned(), "authority".to_owned()];
-    assert_eq!(diagnose(&gateway, &[]), (Some(1), both));
+    assert_eq!(diagnose(&gateway.run, &[]), (Some(1), both));
 }
 
 #[tokio::test]
@@ -178,5 +190,63 @@ async fn each_fault_of_an_envoy_is_found_by_its_name() {
         // Indexing makes a field that is not there null, which no comparison takes for one that is.
         change(&mut dump, &mut |object| fault(object));
         assert_eq!(examined(&dump), [found], "{found}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_for_the_machine_is_shown_to_the_running_authority_and_revoked() {
+    let run = Run::new("doctor-token");
+    let (ca, store, other) = (Ca::new(&run), Store::redis(&run).await, Store::redis(&run).await);
+    let vcenter = Vcsim::start(&run, &ca).await;
+    vcenter.add_host(ESXI_HOSTS[0]);
+    let console = RfbServer::start(ESXI_HOSTS[0]).await;
+    let vm = vcenter.create_vm("web-1", ESXI_HOSTS[0], console.address().port());
+    let client = ca.issue_for("gateway", GATEWAY);
+    let secret = Secret::new(&run, "secret", &ca.issue_for("authority", AUTHORITY), &[&ca]);
+    let blocks = ["internal", "public", "metrics"].map(|listener| secret.block(listener)).concat();
+    let config = Config::new(&run, &vcenter, NO_GATEWAY).with_store(&store);
+    let with_tls = config.clone().with_tls(&blocks, ca.http_client_with(&client));
+    set_mode(&run, "vcenter-a.password", 0o600);
+    let found = |code: &str| vec![code.to_owned()];
+    let tokens = |store: &Store| store.redis_cli(&["--scan", "--pattern", "vncgate:*"]);
+
+    // Over plain HTTP. Authority and `doctor` with two stores are told.
+    let authority = Authority::start(&run, config.clone()).await;
+    assert_eq!(diagnose(&run, &["--vm", &vm.name]), (Some(0), Vec::new()));
+    let (_, stdout, _) = command(&run, &["doctor", "--vm", &vm.name]);
+    assert!(stdout.contains("token_granted: ") && stdout.contains("token_revoked: "), "{stdout}");
+    let log = authority.log();
+    assert!(log.contains("session granted") && log.contains("vncgate-doctor"), "{log}");
+    run.write(CONFIG_FILE, config.text().replace(&store.url(), &other.url()));
+    assert_eq!(diagnose(&run, &["--vm", &vm.name]), (Some(1), found("token_granted")));
+    drop(authority);
+
+    // Over TLS, with Envoy's certificate alone.
+    let authority = Authority::start(&run, with_tls).await;
+    assert_eq!(diagnose(&run, &["--vm", &vm.name]), (Some(0), found("authority")));
+    let stranger = ca.issue_for("stranger", &["stranger.example.com"]);
+    for (identity, expected) in
+        [(&client, (Some(0), Vec::new())), (&stranger, (Some(1), found("authority")))]
+    {
+        let paths = [&identity.certificate, &identity.key].map(|path| path.display().to_string());
+        let [certificate, key] = &paths;
+        let shown = ["--client-certificate", certificate, "--client-key", key, "--vm", &vm.name];
+        assert_eq!(diagnose(&run, &shown), expected, "{certificate}");
+    }
+    drop(authority);
+
+    // At a Unix socket.
+    let socket = run.path("internal.sock");
+    let own = format!("internal = \"{}\"", config.internal());
+    let config = config.with(&own, &format!("internal = \"unix:{}\"", socket.display()));
+    run.write(CONFIG_FILE, config.text());
+    let mut serve = Command::new(workspace::authority());
+    serve.args(["serve", "--config"]).arg(run.path(CONFIG_FILE));
+    let mut process = Process::start(&run, "at-a-socket", &serve);
+    process.ready(async || socket.exists().then_some(())).await;
+    assert_eq!(diagnose(&run, &["--vm", &vm.name]), (Some(0), Vec::new()));
+
+    for store in [&store, &other] {
+        assert!(!tokens(store).contains("vncgate:token:"), "{}", tokens(store));
     }
 }

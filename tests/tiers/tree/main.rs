@@ -49,7 +49,7 @@ fn nothing_below_http_and_console_knows_them() {
     let imports = authority();
     assert_eq!(imports.importers("http"), ["config", "doctor", "serve"]);
     let importers = imports.importers("console");
-    assert_eq!(importers, ["config", "http", "serve"]);
+    assert_eq!(importers, ["config", "doctor", "http", "serve"]);
 }
 
 #[test]
