@@ -2,14 +2,16 @@
 
 use super::section::Section;
 use super::values::{check_family, check_port, first_duplicate};
-use crate::sites::SiteConfig;
 use crate::sites::tls::{Credentials, PeerName, PeerTls};
+use crate::sites::{SiteConfig, Sites};
+use crate::telemetry::Metrics;
 use crate::tls::file_roots;
 use crate::tls::pem::{read_certificates, read_key};
 use ipnet::IpNet;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
@@ -27,8 +29,19 @@ pub struct SitesConfig {
     pub sites: Vec<SiteConfig>,
     /// Presents this authority's certificate to them, and verifies theirs.
     pub tls: ClientConfig,
+    /// `[peer] certificate_file`.
+    pub certificate_file: PathBuf,
+    /// `[peer] key_file`.
+    pub key_file: PathBuf,
     /// `[listen] peer`: where this authority accepts their requests, if it does.
     pub peer: Option<(SocketAddr, PeerTls)>,
+}
+
+impl SitesConfig {
+    /// Creates the sites' clients. They connect at their first requests.
+    pub fn build(self, metrics: &Arc<Metrics>) -> Result<Sites, reqwest::Error> {
+        Sites::new(self.sites, self.tls, metrics)
+    }
 }
 
 /// `service_hosts` are those of the configured vCenters, and `shared_store` says whether other sites know this
@@ -66,7 +79,7 @@ pub(super) fn read_sites(
             "is missing: [[site]] needs the certificate that they know this one by",
         );
     }
-    let credentials = credentials.flatten()?;
+    let (credentials, certificate_file, key_file) = credentials.flatten()?;
     let tls = root.ok("peer.key_file", credentials.client_config())?;
     let (sites, peers): (Vec<_>, Vec<_>) =
         sites.into_iter().collect::<Option<Vec<_>>>()?.into_iter().unzip();
@@ -74,7 +87,7 @@ pub(super) fn read_sites(
         Some(address) => Some((address, root.ok("peer.ca_file", credentials.server(peers))?)),
         None => None,
     };
-    Some(SitesConfig { sites, tls, peer })
+    Some(SitesConfig { sites, tls, certificate_file, key_file, peer })
 }
 
 /// Sites are identified in logs by their names, at the handshake by their hosts, and at a check by their
@@ -96,21 +109,24 @@ fn check_distinct(root: &mut Section<'_>, sites: &[Option<(SiteConfig, PeerName)
     }
 }
 
-fn read_credentials(mut section: Section<'_>) -> Option<Credentials> {
+/// The credentials, and the files of certificate and key.
+fn read_credentials(mut section: Section<'_>) -> Option<(Credentials, PathBuf, PathBuf)> {
     for key in ["certificate_file", "key_file", "ca_file"] {
         if !section.has(key) {
             section.problem(key, "is missing: a PEM file");
         }
     }
-    let certificates = section.file("certificate_file");
-    let certificates =
-        certificates.and_then(|path| section.ok("certificate_file", read_certificates(&path)));
-    let key = section.file("key_file");
-    let key = key.and_then(|path| section.ok("key_file", read_key(&path)));
+    let certificate_file = section.file("certificate_file");
+    let certificates = certificate_file.as_deref().map(read_certificates);
+    let certificates = certificates.and_then(|read| section.ok("certificate_file", read));
+    let key_file = section.file("key_file");
+    let key = key_file.as_deref().map(read_key).and_then(|read| section.ok("key_file", read));
     let roots = section.file("ca_file");
     let roots = roots.and_then(|path| section.ok("ca_file", file_roots(&path)));
     section.end();
-    Some(Credentials { certificates: certificates?, key: key?, roots: Arc::new(roots?) })
+    let roots = Arc::new(roots?);
+    let credentials = Credentials { certificates: certificates?, key: key?, roots };
+    Some((credentials, certificate_file?, key_file?))
 }
 
 fn read_site(mut section: Section<'_>, own: &[&str]) -> Option<(SiteConfig, PeerName)> {

@@ -1,15 +1,25 @@
 //! Listeners and files that work and should not stay as they are.
 
 use super::report::Report;
-use crate::config::Config;
+use crate::config::{Config, TokensConfig};
 use crate::http::listener::{ListenAddress, ListenerConfig};
+use crate::password::PasswordFile;
+use crate::tls::expiry;
+use crate::tls::pem::read_certificates;
+use crate::tls::server::{ServerTls, ServerTlsFiles};
+use crate::tokens::RedisTopology;
+use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 /// Bits of a file's mode by which others than its owner and group may read it (POSIX `S_IROTH`) or write it (`S_IWGRP`,
 /// `S_IWOTH`).
 const OTHERS_READ: u32 = 0o004;
 const OTHERS_WRITE: u32 = 0o022;
+
+/// How long before its end a certificate is a warning, as in the alert `VncgateCertificateExpires`.
+const CERTIFICATE_LEFT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Looks at what the configuration names, without a connection.
 pub fn look(config: &Config, report: &mut Report) {
@@ -27,11 +37,57 @@ pub fn look(config: &Config, report: &mut Report) {
             );
         }
     }
-    for vcenter in &config.vcenters {
-        look_at_secret(vcenter.password.path(), report);
+    // Listeners may share their files.
+    let distinct = |paths: Vec<_>| -> BTreeSet<&Path> { paths.into_iter().collect() };
+    for path in distinct(secrets(config).collect()) {
+        look_at_secret(path, report);
     }
-    if let Some(keystone) = &config.auth.keystone {
-        look_at_secret(keystone.password.path(), report);
+    for path in distinct(certificates(config).collect()) {
+        look_at_certificate(path, report);
+    }
+}
+
+/// The TLS of the listeners.
+fn server_tls(config: &Config) -> impl Iterator<Item = &ServerTlsFiles> {
+    let listeners = [&config.public, &config.internal, &config.metrics];
+    listeners.into_iter().filter_map(|listener| listener.tls.as_ref()).map(ServerTls::files)
+}
+
+/// Files of passwords and keys.
+fn secrets(config: &Config) -> impl Iterator<Item = &Path> {
+    let mut passwords: Vec<&PasswordFile> = Vec::new();
+    passwords.extend(config.vcenters.iter().map(|vcenter| &vcenter.password));
+    passwords.extend(config.auth.keystone.as_ref().map(|keystone| &keystone.password));
+    if let TokensConfig::Redis { server, .. } = &config.tokens {
+        passwords.extend(&server.login.password);
+        if let RedisTopology::Sentinel { login, .. } = &server.topology {
+            passwords.extend(&login.password);
+        }
+    }
+    let keys = server_tls(config).map(|files| files.key.as_path());
+    let keys = keys.chain(config.sites.iter().map(|sites| sites.key_file.as_path()));
+    passwords.into_iter().map(PasswordFile::path).chain(keys)
+}
+
+/// Files of the certificates that the authority shows.
+fn certificates(config: &Config) -> impl Iterator<Item = &Path> {
+    let own = server_tls(config).map(|files| files.certificate.as_path());
+    own.chain(config.sites.iter().map(|sites| sites.certificate_file.as_path()))
+}
+
+fn look_at_certificate(path: &Path, report: &mut Report) {
+    // A file that cannot be read is a problem of the configuration.
+    let Ok(certificates) = read_certificates(path) else { return };
+    let Some(end) = certificates.first().and_then(|first| expiry(first)) else { return };
+    let path = path.display();
+    let told = humantime::format_rfc3339_seconds(end);
+    let mend = "renew it; the files of [listen] are read again by themselves, those of [peer] at a restart";
+    match end.duration_since(SystemTime::now()) {
+        Err(_) => report.problem("certificate", format!("{path} expired at {told}"), mend),
+        Ok(left) if left < CERTIFICATE_LEFT => {
+            report.warn("certificate", format!("{path} expires at {told}"), mend);
+        }
+        Ok(_) => report.good("certificate", format!("{path} is valid until {told}")),
     }
 }
 

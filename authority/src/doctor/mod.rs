@@ -4,7 +4,7 @@
 //! | file | what it tries |
 //! |---|---|
 //! | `files` | the files and listeners that the configuration names, without a connection |
-//! | `services` | vCenters, ESXi host names, token store, Keystone |
+//! | `services` | vCenters, ESXi host names, token store, Keystone, other sites |
 //! | `machine` | one machine's console: privileges, ESXi port, certificate |
 //! | `authority` | the running authority, with a token for that machine |
 //! | `envoy` | a running Envoy's configuration |
@@ -64,6 +64,9 @@ pub async fn try_online(
     if let Some(keystone) = config.auth.keystone {
         let keystone = Keystone::new(keystone, Arc::clone(&metrics))?;
         services::try_keystone(&keystone, report).await;
+    }
+    if let Some(sites) = config.sites {
+        services::try_sites(&sites.build(&metrics)?, report).await;
     }
     let running = match extent.running {
         true => RunningAuthority::find(&config.internal, extent.client.as_ref(), report).await,

@@ -3,13 +3,19 @@
 use super::report::Report;
 use crate::identity::keystone::{Keystone, KeystoneError};
 use crate::resolver::Resolver;
-use crate::tokens::{StoreUnavailable, TokenStore};
+use crate::sites::{SiteError, SiteRequest, Sites};
+use crate::tokens::{StoreUnavailable, TokenHash, TokenStore};
 use crate::vcenter::Vcenter;
 use crate::vcenter::vcenters::Vcenters;
 use std::time::{Duration, SystemTime};
+use uuid::Uuid;
+use vncgate_api::{Refusal, RefusalCode};
 
 /// The most by which vCenter's clock may differ. Certificates and Keystone's tokens are read by the clock.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
+
+/// No authority and no Keystone issues it.
+const UNKNOWN_TOKEN: &str = "vncgate-doctor";
 
 /// Hosts whose names are resolved, at most.
 const RESOLVED_HOSTS: usize = 1000;
@@ -99,9 +105,37 @@ pub async fn try_store(store: &dyn TokenStore, report: &mut Report) {
     }
 }
 
+/// Asks each other site about a token that no authority issued.
+pub async fn try_sites(sites: &Sites, report: &mut Report) {
+    for site in sites.iter() {
+        let name = site.name();
+        let request = SiteRequest { token: TokenHash::of(UNKNOWN_TOKEN), session: Uuid::new_v4() };
+        match site.status(request).await {
+            Err(SiteError::Refused(Refusal { code: RefusalCode::TokenInvalid, .. })) => {
+                report.good("site", format!("the site {name} answers"));
+            }
+            Ok(_) => report.problem(
+                "site",
+                format!("{name} knows a token that no authority issues"),
+                "see which program answers at url of that [[site]]",
+            ),
+            Err(error @ SiteError::Refused(_)) => report.problem(
+                "site",
+                format!("{name}: {error}"),
+                "run doctor at that site",
+            ),
+            Err(error) => report.problem(
+                "site",
+                format!("{name}: {error}"),
+                "compare url of the [[site]], [peer] and the way there with [listen] peer, [peer] and [[site]] of that site",
+            ),
+        }
+    }
+}
+
 /// Logs in to Keystone, and validates a token that it does not know.
 pub async fn try_keystone(keystone: &Keystone, report: &mut Report) {
-    match keystone.identify("vncgate-doctor").await {
+    match keystone.identify(UNKNOWN_TOKEN).await {
         Ok(_) => report.good("keystone", "Keystone validates tokens"),
         Err(error @ KeystoneError::LoginRefused) => report.problem(
             "keystone",

@@ -5,7 +5,7 @@
 
 use super::error::ServeError;
 use crate::concurrency::Concurrency;
-use crate::config::{AuthConfig, Config, FixedTables, SitesConfig, VcenterConfig};
+use crate::config::{AuthConfig, Config, FixedTables, VcenterConfig};
 use crate::console::Consoles;
 use crate::host_certificates::HostCertificates;
 use crate::http;
@@ -13,7 +13,6 @@ use crate::http::app::App;
 use crate::identity::Identity;
 use crate::identity::api_token::ApiTokens;
 use crate::identity::keystone::{Keystone, KeystoneConfig};
-use crate::sites::Sites;
 use crate::telemetry::Metrics;
 use crate::throttle::Throttle;
 use crate::tokens::TokenStore;
@@ -80,7 +79,8 @@ impl Parts {
         let Lasting { metrics, store, draining, .. } = &lasting;
         let AuthConfig { api_tokens, keystone, policy } = config.auth;
         let vcenters = build_vcenters(config.vcenters, metrics, previous)?;
-        let sites = build_sites(config.sites, metrics)?;
+        let sites = config.sites.map(|sites| sites.build(metrics)).transpose();
+        let sites = sites.map_err(ServeError::Sites)?.unwrap_or_default();
         let keystone = build_keystone(keystone, metrics, previous)?;
         let service_hosts = vcenters.iter().map(|vcenter| vcenter.config.service_host.as_str());
         let host_certificates = match previous.and_then(|it| it.host_certificates.as_ref()) {
@@ -176,11 +176,6 @@ fn build_vcenters(
         Ok(ConfiguredVcenter { config, entry })
     };
     configs.into_iter().map(build).collect()
-}
-
-fn build_sites(config: Option<SitesConfig>, metrics: &Arc<Metrics>) -> Result<Sites, ServeError> {
-    let Some(SitesConfig { sites, tls, .. }) = config else { return Ok(Sites::default()) };
-    Sites::new(sites, tls, metrics).map_err(ServeError::Sites)
 }
 
 /// A Keystone whose configuration did not change keeps its login and the tokens that it has validated.

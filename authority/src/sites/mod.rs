@@ -170,6 +170,11 @@ impl Sites {
         self.0.iter().any(|site| site.name() == name)
     }
 
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Site> {
+        self.0.iter()
+    }
+
     /// The site that has the vCenter with this service host.
     pub fn owner(&self, service_host: &str) -> Option<&Site> {
         self.0.iter().find(|site| site.config.service_hosts.iter().any(|own| own == service_host))

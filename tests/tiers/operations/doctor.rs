@@ -5,14 +5,15 @@ use serde_json::{Value, json};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
+use std::time::{Duration, SystemTime};
 use vncgate_authority::doctor::{Report, envoy};
 use vncgate_test_support::authority::{Authority, CONFIG_FILE, Config, NO_GATEWAY};
-use vncgate_test_support::certificate::Ca;
+use vncgate_test_support::certificate::{Ca, plain_http_client};
 use vncgate_test_support::envoy::Envoy;
 use vncgate_test_support::gateway::{ESXI_HOSTS, Gateway};
 use vncgate_test_support::process::{Process, Run};
 use vncgate_test_support::screen::RfbServer;
-use vncgate_test_support::stores::Store;
+use vncgate_test_support::stores::{RedisGroup, Store};
 use vncgate_test_support::vcsim::Vcsim;
 use vncgate_test_support::workspace::{self, free_address_of};
 
@@ -207,6 +208,7 @@ async fn a_token_for_the_machine_is_shown_to_the_running_authority_and_revoked()
     let config = Config::new(&run, &vcenter, NO_GATEWAY).with_store(&store);
     let with_tls = config.clone().with_tls(&blocks, ca.http_client_with(&client));
     set_mode(&run, "vcenter-a.password", 0o600);
+    set_mode(&run, "secret/tls.key", 0o600);
     let found = |code: &str| vec![code.to_owned()];
     let tokens = |store: &Store| store.redis_cli(&["--scan", "--pattern", "vncgate:*"]);
 
@@ -249,4 +251,99 @@ async fn a_token_for_the_machine_is_shown_to_the_running_authority_and_revoked()
     for store in [&store, &other] {
         assert!(!tokens(store).contains("vncgate:token:"), "{}", tokens(store));
     }
+}
+
+#[tokio::test]
+async fn a_store_is_tried_by_way_of_its_sentinels_and_in_a_cluster() {
+    let run = Run::new("doctor-store");
+    let vcenter = Vcsim::start(&run, &Ca::new(&run)).await;
+    vcenter.add_host(ESXI_HOSTS[0]);
+    let console = RfbServer::start(ESXI_HOSTS[0]).await;
+    let vm = vcenter.create_vm("web-1", ESXI_HOSTS[0], console.address().port());
+    for mut group in
+        [RedisGroup::with_sentinels(&run, None).await, RedisGroup::cluster(&run, None).await]
+    {
+        let config = Config::new(&run, &vcenter, NO_GATEWAY).with_store_at("redis", &group.url());
+        set_mode(&run, "vcenter-a.password", 0o600);
+        let authority = Authority::start(&run, config).await;
+        assert_eq!(diagnose(&run, &["--vm", &vm.name]), (Some(0), Vec::new()));
+        drop(authority);
+        group.servers_mut().for_each(Store::kill);
+        let (code, _, stderr) = command(&run, &["check-config", "--online"]);
+        assert_eq!(code, Some(1), "{stderr}");
+        assert!(stderr.contains("PROBLEM  token_store: "), "{stderr}");
+        assert_eq!(stderr.matches("PROBLEM").count(), 1, "{stderr}");
+    }
+}
+
+#[tokio::test]
+async fn open_secrets_and_certificates_near_their_end_are_found_without_a_connection() {
+    let run = Run::new("doctor-files");
+    let ca = Ca::new(&run);
+    let vcenter = Vcsim::start(&run, &ca).await;
+    let expiring = |name: &str, left: Duration| {
+        ca.issue_with(name, AUTHORITY, |params| {
+            params.not_before = (SystemTime::now() - Duration::from_secs(60 * 60)).into();
+            params.not_after = (SystemTime::now() + left).into();
+        })
+    };
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    let (soon, later) = (expiring("soon", 6 * DAY), expiring("later", 8 * DAY));
+    let mut secret = Secret::new(&run, "secret", &soon, &[&ca]);
+    let mut peer = Secret::new(&run, "peer", &soon, &[&ca]);
+    run.write("redis.password", "redis");
+    run.write("sentinel.password", "sentinel");
+    let sites = format!(
+        "#format = \"text\"\n\n[peer]\ncertificate_file = {:?}\nkey_file = {:?}\nca_file = {:?}\n\n\
+         [[site]]\nname = \"site-b\"\nurl = \"https://127.0.0.1:1\"\nservice_hosts = [\"vcenter-b\"]\n",
+        run.path("peer/tls.crt"),
+        run.path("peer/tls.key"),
+        run.path("peer/ca.crt"),
+    );
+    let passwords =
+        "password_file = \"redis.password\"\nsentinel_password_file = \"sentinel.password\"";
+    let config = Config::new(&run, &vcenter, NO_GATEWAY)
+        .with_store_at("redis", "redis-sentinel://127.0.0.1:1/vncgate")
+        .with("#password_file = \"redis.password\"", passwords)
+        .with_tls(&secret.block("internal"), plain_http_client())
+        .with("#format = \"text\"\n", &sites);
+    run.write(CONFIG_FILE, config.text());
+
+    let keys = ["secret/tls.key", "peer/tls.key"];
+    let passwords = ["vcenter-a.password", "redis.password", "sentinel.password"];
+    let secrets = [&keys[..], &passwords].concat();
+    for file in &secrets {
+        set_mode(&run, file, 0o644);
+    }
+    let warned = |found: &str| {
+        let (code, _, stderr) = command(&run, &["check-config"]);
+        assert_eq!(code, Some(0), "{stderr}");
+        stderr.lines().filter(|line| line.contains(found)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let open = warned("WARNING  open_secret: ");
+    for file in &secrets {
+        let path = run.path(file).display().to_string();
+        assert!(open.iter().any(|line| line.contains(&path)), "{file}: {open:?}");
+        set_mode(&run, file, 0o600);
+    }
+    assert_eq!(open.len(), secrets.len(), "{open:?}");
+    assert_eq!(warned("open_secret"), [""; 0]);
+
+    let ending = warned("WARNING  certificate: ");
+    let listed =
+        |folder: &str| ending.iter().any(|line| line.contains(&format!("{folder}/tls.crt")));
+    assert!(ending.len() == 2 && listed("secret") && listed("peer"), "{ending:?}");
+    for secret in [&mut secret, &mut peer] {
+        secret.put(&later, &[&ca]);
+    }
+    for key in keys {
+        set_mode(&run, key, 0o600);
+    }
+    let (code, _, stderr) = command(&run, &["check-config", "--strict"]);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+
+    secret.put(&expiring("over", Duration::ZERO), &[&ca]);
+    set_mode(&run, keys[0], 0o600);
+    let (code, _, stderr) = command(&run, &["check-config"]);
+    assert!(code == Some(1) && stderr.contains("PROBLEM  certificate: "), "{stderr}");
 }

@@ -13,8 +13,7 @@ use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use vncgate_test_support::authority::NO_GATEWAY;
-use vncgate_test_support::authority::{Authority, Config};
+use vncgate_test_support::authority::{Authority, CONFIG_FILE, Config, NO_GATEWAY};
 use vncgate_test_support::certificate::Ca;
 use vncgate_test_support::esxi::self_signed;
 use vncgate_test_support::process::{Run, run_to_end};
@@ -23,7 +22,7 @@ use vncgate_test_support::stores::Store;
 use vncgate_test_support::template::substitute;
 use vncgate_test_support::vcsim::Vcsim;
 use vncgate_test_support::wait::{LIMIT, until};
-use vncgate_test_support::workspace::{checkout, free_address};
+use vncgate_test_support::workspace::{self, checkout, free_address};
 
 /// The commands and the configuration of docs/sites.md, with the addresses of this machine.
 #[tokio::test]
@@ -80,6 +79,19 @@ async fn the_documented_commands_make_two_sites() {
     let vm = vcenters[0].create_vm("web-1", BERLIN.esxi, 5901);
     let token = a.api().console(&vm).await.token;
     b.check(&token).await.assert_granted(BERLIN.esxi, 5901);
+
+    let check = |run: &Run| {
+        let mut check = Command::new(workspace::authority());
+        check.args(["check-config", "--online", "--config"]).arg(run.path(CONFIG_FILE));
+        check.output().expect("run the authority")
+    };
+    // Only `a` listens for other sites.
+    assert!(check(&other_run).status.success());
+    drop(a);
+    let checked = check(&other_run);
+    let stderr = String::from_utf8_lossy(&checked.stderr);
+    assert_eq!(checked.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("PROBLEM  site: site-a: cannot reach it"), "{stderr}");
 }
 
 /// What a site asks about this token, as HTTP.
