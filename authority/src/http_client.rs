@@ -28,6 +28,16 @@ pub enum ResponseBodyError {
     TooLarge,
 }
 
+impl ResponseBodyError {
+    /// The reason, as [`explain`] has it.
+    pub fn explain(self) -> String {
+        match self {
+            Self::Broken(error) => explain(error),
+            Self::TooLarge => "the response is too large".to_owned(),
+        }
+    }
+}
+
 /// Reads the whole body, of at most `limit` bytes. Without a limit a broken server could fill the memory.
 pub async fn read_body(mut response: Response, limit: usize) -> Result<Vec<u8>, ResponseBodyError> {
     let mut body = Vec::new();

@@ -5,7 +5,7 @@ use crate::console::Consoles;
 use crate::console::issue::IssueRequest;
 use crate::console_type::ConsoleType;
 use crate::http::listener::{ListenAddress, ListenerConfig};
-use crate::http_client;
+use crate::http_client::{self, ResponseBodyError};
 use crate::tls::Trust;
 use crate::tls::pem::{read_certificates, read_key};
 use crate::vcenter::machine::VirtualMachine;
@@ -112,7 +112,8 @@ impl RunningAuthority {
         let request = self.http.post(format!("{}{CHECK_PATH}", self.origin)).json(&request);
         let response = request.send().await.map_err(http_client::explain)?;
         let status = response.status();
-        let body = http_client::read_body(response, ANSWER_LIMIT).await.unwrap_or_default();
+        let body = http_client::read_body(response, ANSWER_LIMIT).await;
+        let body = body.map_err(ResponseBodyError::explain)?;
         // The error of a grant that cannot be read may quote a ticket or a password.
         let foreign = || format!("it answers HTTP {status}, as no authority of this version does");
         if status.is_success() {

@@ -42,10 +42,8 @@ async fn read_dump(admin: &Url) -> Result<Value, String> {
     let http = http.map_err(|error| error.to_string())?;
     let url = admin.join("/config_dump").map_err(|error| error.to_string())?;
     let response = http.get(url).send().await.map_err(http_client::explain)?;
-    let body = http_client::read_body(response, DUMP_LIMIT).await.map_err(|error| match error {
-        ResponseBodyError::Broken(error) => http_client::explain(error),
-        ResponseBodyError::TooLarge => "its configuration is too large".to_owned(),
-    })?;
+    let body = http_client::read_body(response, DUMP_LIMIT).await;
+    let body = body.map_err(ResponseBodyError::explain)?;
     serde_json::from_slice(&body).map_err(|error| format!("not a config_dump: {error}"))
 }
 

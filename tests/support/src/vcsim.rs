@@ -18,6 +18,9 @@ pub const PASSWORD: &str = r#"p&ss<w>"r'd"#;
 /// The name of the vCenter's only cluster.
 pub const CLUSTER: &str = "DC0_C0";
 
+/// The host that the simulator starts with.
+const TEMPLATE_HOST: &str = "DC0_C0_H0";
+
 /// A simulated vCenter, empty but for one cluster.
 #[derive(Debug)]
 pub struct Vcsim {
@@ -89,12 +92,17 @@ impl Vcsim {
             name,
             // The simulator clones the host of this name, with its datastore.
             "-username",
-            "DC0_C0_H0",
+            TEMPLATE_HOST,
             "-password",
             "unused",
             "-thumbprint",
             "unused",
         ]);
+    }
+
+    /// Removes the host that the others were cloned from, whose name no resolver knows. No host can be added afterwards.
+    pub fn remove_template_host(&self) {
+        self.govc(&["host.remove", TEMPLATE_HOST]);
     }
 
     /// Creates a virtual machine on `host`, powered on, with its console at `port` of that host.

@@ -44,12 +44,14 @@ fn set_mode(run: &Run, file: &str, mode: u32) {
         .expect("change a file's mode");
 }
 
-/// What `doctor` finds in an Envoy's configuration that is not good.
+/// What `doctor` finds in an Envoy's configuration that is not good, each once.
 fn examined(dump: &Value) -> Vec<&'static str> {
     let mut report = Report::default();
     envoy::examine(dump, &mut report);
     let bad = report.findings.iter().filter(|finding| !finding.mend.is_empty());
-    bad.map(|finding| finding.code).collect()
+    let mut codes: Vec<_> = bad.map(|finding| finding.code).collect();
+    codes.dedup();
+    codes
 }
 
 async fn dump_of(gateway: &Gateway, envoy: &Envoy) -> Value {
@@ -71,9 +73,10 @@ fn change(value: &mut Value, by: &mut impl FnMut(&mut Value)) {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_shipped_installation_is_good_and_each_fault_is_found() {
     let mut gateway = Gateway::start("doctor").await;
+    gateway.vcenter.remove_template_host();
     let console = RfbServer::start(ESXI_HOSTS[0]).await;
     let vm = gateway.machine_at(console.address());
     let closed = free_address_of(ESXI_HOSTS[0]);
@@ -127,29 +130,30 @@ async fn each_fault_of_an_envoy_is_found_by_its_name() {
     let dump = dump_of(&gateway, &gateway.envoy).await;
     assert_eq!(examined(&dump), [] as [&str; 0]);
 
+    let mut results = Vec::new();
     // Faults that Envoy starts with.
     for (literal, replacement, found) in [
         (
             "    - name: vncgate_esxi_vnc\n",
             "    - name: vncgate_esxi_vnc\n      original_dst_lb_config: { use_http_header: true }\n",
-            &["use_http_header"][..],
+            "use_http_header",
         ),
         (
             "path: \"%FILTER_STATE(wasm.vncgate.path:PLAIN)%\"",
             "path: \"%REQ(:PATH)%\"",
-            &["access_log"],
+            "access_log",
         ),
         (
             "per_connection_buffer_limit_bytes: 655360",
             "per_connection_buffer_limit_bytes: 262144",
-            &["buffers", "buffers"],
+            "buffers",
         ),
-        ("request_timeout: 30s", "request_timeout: 0s", &["request_timeout"]),
-        ("timeout: 0s # a session lasts", "timeout: 15s # a session lasts", &["route_timeout"]),
+        ("request_timeout: 30s", "request_timeout: 0s", "request_timeout"),
+        ("timeout: 0s # a session lasts", "timeout: 15s # a session lasts", "route_timeout"),
     ] {
         let changes = [(literal, replacement.to_owned())];
         let envoy = gateway.envoy_with(&changes).await;
-        assert_eq!(examined(&dump_of(&gateway, &envoy).await), found, "{replacement}");
+        results.push((found, examined(&dump_of(&gateway, &envoy).await)));
     }
 
     // Faults of the order, and parts that are not there, in what a real Envoy says of itself.
@@ -190,16 +194,20 @@ async fn each_fault_of_an_envoy_is_found_by_its_name() {
         let mut dump = dump.clone();
         // Indexing makes a field that is not there null, which no comparison takes for one that is.
         change(&mut dump, &mut |object| fault(object));
-        assert_eq!(examined(&dump), [found], "{found}");
+        results.push((found, examined(&dump)));
+    }
+    for (found, codes) in &results {
+        assert_eq!(codes[..], [*found], "{results:?}");
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_for_the_machine_is_shown_to_the_running_authority_and_revoked() {
     let run = Run::new("doctor-token");
     let (ca, store, other) = (Ca::new(&run), Store::redis(&run).await, Store::redis(&run).await);
     let vcenter = Vcsim::start(&run, &ca).await;
     vcenter.add_host(ESXI_HOSTS[0]);
+    vcenter.remove_template_host();
     let console = RfbServer::start(ESXI_HOSTS[0]).await;
     let vm = vcenter.create_vm("web-1", ESXI_HOSTS[0], console.address().port());
     let client = ca.issue_for("gateway", GATEWAY);
@@ -253,11 +261,12 @@ async fn a_token_for_the_machine_is_shown_to_the_running_authority_and_revoked()
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_store_is_tried_by_way_of_its_sentinels_and_in_a_cluster() {
     let run = Run::new("doctor-store");
     let vcenter = Vcsim::start(&run, &Ca::new(&run)).await;
     vcenter.add_host(ESXI_HOSTS[0]);
+    vcenter.remove_template_host();
     let console = RfbServer::start(ESXI_HOSTS[0]).await;
     let vm = vcenter.create_vm("web-1", ESXI_HOSTS[0], console.address().port());
     for mut group in

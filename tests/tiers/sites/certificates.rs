@@ -52,6 +52,7 @@ async fn the_documented_commands_make_two_sites() {
     for run in [&run, &other_run] {
         let vcenter = Vcsim::start(run, &Ca::new(run)).await;
         vcenter.add_host(BERLIN.esxi);
+        vcenter.remove_template_host();
         vcenters.push(vcenter);
     }
     let end = "#format = \"text\"\n";
@@ -86,7 +87,8 @@ async fn the_documented_commands_make_two_sites() {
         check.output().expect("run the authority")
     };
     // Only `a` listens for other sites.
-    assert!(check(&other_run).status.success());
+    let checked = check(&other_run);
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
     drop(a);
     let checked = check(&other_run);
     let stderr = String::from_utf8_lossy(&checked.stderr);
