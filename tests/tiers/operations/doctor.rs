@@ -148,7 +148,11 @@ async fn each_fault_of_an_envoy_is_found_by_its_name() {
             "per_connection_buffer_limit_bytes: 262144",
             "buffers",
         ),
-        ("request_timeout: 30s", "request_timeout: 0s", "request_timeout"),
+        (
+            "\n                request_timeout: 30s",
+            "\n                request_timeout: 0s",
+            "request_timeout",
+        ),
         ("timeout: 0s # a session lasts", "timeout: 15s # a session lasts", "route_timeout"),
     ] {
         let changes = [(literal, replacement.to_owned())];
