@@ -37,7 +37,7 @@ async fn a_module_that_cannot_be_fetched_admits_nobody() {
 }
 
 #[tokio::test]
-async fn without_the_filter_nothing_opens() {
+async fn a_gateway_without_the_filter_opens_nothing() {
     let site = site().await;
     let mut live = site.beside.open_vnc().await;
     let resources = consoles(&site.beside);
@@ -85,6 +85,7 @@ async fn a_configuration_that_envoy_refuses_changes_nothing() {
     site.restore().await;
 }
 
+// The last of this module: an Envoy Gateway 1.9.1 that was started again with files did not take later changes of them.
 #[tokio::test]
 async fn consoles_outlive_the_authority_and_envoy_gateway() {
     let mut site = site().await;
