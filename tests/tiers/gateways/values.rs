@@ -208,21 +208,29 @@ pub(crate) fn filter_names(dump: &Value, host: &str) -> Vec<String> {
 /// From our own filter on: what they are and how they are set.
 fn filters(connections: &Value) -> Value {
     let filters = list(&connections["http_filters"]).iter();
-    let ours = filters.skip_while(|filter| !is_ours(filter));
-    ours.map(|filter| {
-        let config = match is_ours(filter) {
-            // Its configuration is what an operator changes, its module is elsewhere.
-            true => json!("the filter"),
-            false => filter["typed_config"].clone(),
-        };
-        json!(config)
-    })
-    .collect()
+    let behind = filters.skip_while(|filter| !is_ours(filter));
+    // A control plane has filters of its own, which do nothing to consoles.
+    let foreign = ["grpc_stats", "fault", "cors"];
+    let is_foreign = |filter: &&Value| {
+        foreign.iter().any(|kind| filter["name"].as_str().is_some_and(|name| name.ends_with(kind)))
+    };
+    behind
+        .filter(|filter| !is_foreign(filter))
+        .map(|filter| {
+            let config = match is_ours(filter) {
+                // Its configuration is what an operator changes, its module is elsewhere.
+                true => json!("the filter"),
+                false => filter["typed_config"].clone(),
+            };
+            json!(config)
+        })
+        .collect()
 }
 
 fn is_ours(filter: &Value) -> bool {
     let name = filter["name"].as_str().expect("a name");
-    name.contains("vncgate") || filter["typed_config"]["config"]["root_id"] == "vncgate"
+    (name.contains("vncgate") && name != "vncgate_guard")
+        || filter["typed_config"]["config"]["root_id"] == "vncgate"
 }
 
 /// A route to consoles. An upgrade may be allowed by the route or for all of them.
