@@ -47,9 +47,11 @@ async fn the_internal_listener_may_be_a_unix_socket() {
     let config = std::fs::read_to_string(site.run.path("authority.toml")).expect("a configuration");
     let internal = site.authority.config().internal().to_string();
     let public = site.authority.config().public().to_string();
+    let metrics = site.authority.config().metrics().to_string();
     let config = config
         .replace(&internal, &format!("unix:{}", socket.display()))
-        .replace(&public, &workspace::free_address().to_string());
+        .replace(&public, &workspace::free_address().to_string())
+        .replace(&metrics, &workspace::free_address().to_string());
     let config = site.run.write("unix.toml", config);
     let mut command = Command::new(workspace::authority());
     command.args(["serve", "--config"]).arg(config);
