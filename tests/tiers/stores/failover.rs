@@ -168,8 +168,19 @@ async fn a_primary_that_was_replaced_uses_up_no_token(mut group: RedisGroup) {
     })
     .await;
     assert!(!take(&idle, used).await && !take(&one, used).await);
-    assert!(take(&idle, left).await);
-    assert!(!take(&one, left).await);
+    group.all_in_step().await;
+    // The end of a token may be told as an error while a replica is late, and the token is gone all the same. So what is
+    // asked once is not asked again.
+    let taken = idle.take(left).await;
+    assert!(!matches!(taken, Ok(None)), "it was not used up yet");
+    if taken.is_ok() {
+        assert!(!take(&one, left).await, "one token, two consoles");
+    }
+    until("the idle client uses up a token", async || {
+        let token = put(&one, Uuid::new_v4()).await;
+        matches!(idle.take(token).await, Ok(Some(_)))
+    })
+    .await;
 }
 
 async fn an_end_that_no_replica_acknowledges_is_none(mut group: RedisGroup) {
