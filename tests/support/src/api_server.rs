@@ -3,7 +3,7 @@
 //!
 //! It runs in the namespaces that `tests/setup/isolated` makes, at fixed ports.
 
-use crate::certificate::Ca;
+use crate::certificate::{Ca, Identity};
 use crate::process::{Process, Run, run_to_end};
 use crate::workspace::cached;
 use rcgen::{DnType, ExtendedKeyUsagePurpose, KeyPair};
@@ -43,10 +43,7 @@ impl ApiServer {
     pub async fn start(run: &Run) -> Self {
         let etcd = start_etcd(run);
         let ca = Ca::new_named(run, "kubernetes-ca");
-        let admin = ca.issue_with("admin", &[], |params| {
-            params.distinguished_name.push(DnType::OrganizationName, "system:masters");
-            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        });
+        let admin = issue_admin(&ca);
         let server = ca.issue_for("kube-apiserver", &["127.0.0.1", "kubernetes.default.svc"]);
         let accounts = KeyPair::generate().expect("generate the key of service accounts");
         let signing = run.write("accounts.key", accounts.serialize_pem());
@@ -68,22 +65,7 @@ impl ApiServer {
         command.args(["--disable-admission-plugins", "ServiceAccount", "--profiling=false"]);
         let mut api_server = Process::start(run, "kube-apiserver", &command);
 
-        let kubeconfig = run.write(
-            "kubeconfig",
-            format!(
-                r#"
-apiVersion: v1
-kind: Config
-clusters: [{{ name: cluster, cluster: {{ server: "{API}", certificate-authority: {ca} }} }}]
-users: [{{ name: admin, user: {{ client-certificate: {certificate}, client-key: {key} }} }}]
-contexts: [{{ name: cluster, context: {{ cluster: cluster, user: admin }} }}]
-current-context: cluster
-"#,
-                ca = ca.path().display(),
-                certificate = admin.certificate.display(),
-                key = admin.key.display(),
-            ),
-        );
+        let kubeconfig = write_kubeconfig(run, API, &ca, &admin);
         let ready = || kubectl(&kubeconfig).args(["get", "--raw", "/readyz"]).output();
         api_server.ready(async || ready().ok()?.status.success().then_some(())).await;
         Self { _api_server: api_server, _etcd: etcd, kubeconfig, run: run.clone() }
@@ -146,6 +128,34 @@ fn start_etcd(run: &Run) -> Process {
 fn kubernetes(command: &str) -> Command {
     let recipe = format!("./justw _kubernetes {command}");
     Command::new(cached(&format!("kubernetes/{command}"), &recipe))
+}
+
+/// A client certificate that may do everything: of Kubernetes' group `system:masters`.
+pub(crate) fn issue_admin(ca: &Ca) -> Identity {
+    ca.issue_with("admin", &[], |params| {
+        params.distinguished_name.push(DnType::OrganizationName, "system:masters");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    })
+}
+
+/// The file by which clients find the API at `server`, an `https` URL, as this administrator.
+pub(crate) fn write_kubeconfig(run: &Run, server: &str, ca: &Ca, admin: &Identity) -> PathBuf {
+    run.write(
+        "kubeconfig",
+        format!(
+            r#"
+apiVersion: v1
+kind: Config
+clusters: [{{ name: cluster, cluster: {{ server: "{server}", certificate-authority: {ca} }} }}]
+users: [{{ name: admin, user: {{ client-certificate: {certificate}, client-key: {key} }} }}]
+contexts: [{{ name: cluster, context: {{ cluster: cluster, user: admin }} }}]
+current-context: cluster
+"#,
+            ca = ca.path().display(),
+            certificate = admin.certificate.display(),
+            key = admin.key.display(),
+        ),
+    )
 }
 
 fn kubectl(kubeconfig: &Path) -> Command {

@@ -4,11 +4,12 @@
 //! It runs in the namespaces that `tests/setup/isolated-node` makes, and has fixed addresses there. The parts are
 //! processes of the test; what they start in pods ends with the namespaces.
 
+use crate::api_server::{issue_admin, write_kubeconfig};
 use crate::certificate::{Ca, Identity};
 use crate::process::{Process, Run, run_to_end};
 use crate::wait::{self, until};
 use crate::workspace::{cached, checkout};
-use rcgen::{DnType, ExtendedKeyUsagePurpose, KeyPair};
+use rcgen::KeyPair;
 use serde_json::Value;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -55,14 +56,13 @@ impl Cluster {
              `tests/setup/isolated-node`"
         );
         make_network();
-        let kubeconfig = run.path("kubeconfig");
-        let starting = Starting { run, kubeconfig: &kubeconfig };
         let keys = Keys::new(run);
+        let (ca, admin) = (&keys.ca, &keys.admin);
+        let kubeconfig = write_kubeconfig(run, &format!("https://{NODE}:{API_PORT}"), ca, admin);
+        let starting = Starting { run, kubeconfig: &kubeconfig };
         let registry = starting.registry();
         let etcd = starting.etcd();
         let containerd = starting.containerd();
-        let (ca, admin) = (&keys.ca, &keys.admin);
-        starting.write_kubeconfig(ca, admin);
         let mut api_server = starting.api_server(&keys);
         let api = Kubectl { kubeconfig: &kubeconfig };
         api_server.ready(async || api.succeeds(&["get", "--raw", "/readyz"]).then_some(())).await;
@@ -208,10 +208,7 @@ struct Keys {
 impl Keys {
     fn new(run: &Run) -> Self {
         let ca = Ca::new(run);
-        let admin = ca.issue_with("admin", &[], |params| {
-            params.distinguished_name.push(DnType::OrganizationName, "system:masters");
-            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        });
+        let admin = issue_admin(&ca);
         let names = ["kubernetes.default.svc", "127.0.0.1", "10.96.0.1", &NODE.to_string()];
         let server = ca.issue_for("kube-apiserver", &names);
         let accounts = KeyPair::generate().expect("generate the key of service accounts");
@@ -423,23 +420,6 @@ configMapAndSecretChangeDetectionStrategy: Watch
         let mut command = Command::new(cached("coredns/coredns", "./justw _coredns"));
         command.arg("-conf").arg(self.run.write("Corefile", config));
         self.start("coredns", &mut command)
-    }
-
-    fn write_kubeconfig(&self, ca: &Ca, admin: &Identity) {
-        let config = format!(
-            r#"
-apiVersion: v1
-kind: Config
-clusters: [{{ name: cluster, cluster: {{ server: "https://{NODE}:{API_PORT}", certificate-authority: {ca} }} }}]
-users: [{{ name: admin, user: {{ client-certificate: {certificate}, client-key: {key} }} }}]
-contexts: [{{ name: cluster, context: {{ cluster: cluster, user: admin }} }}]
-current-context: cluster
-"#,
-            ca = ca.path().display(),
-            certificate = admin.certificate.display(),
-            key = admin.key.display(),
-        );
-        self.run.write("kubeconfig", config);
     }
 }
 
