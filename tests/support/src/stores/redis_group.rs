@@ -133,7 +133,8 @@ impl RedisGroup {
                 && server.redis_cli(&["ROLE"]).starts_with("master")
                 && match &named {
                     Some(named) => *named == server.address().to_string(),
-                    None => !server.redis_cli(&["EXISTS", CLUSTER_KEY]).contains("MOVED"),
+                    // A node that starts again answers CLUSTERDOWN until it has heard who serves its slots now.
+                    None => server.redis_cli(&["EXISTS", CLUSTER_KEY]).trim().parse::<u8>().is_ok(),
                 }
         };
         self.servers.iter_mut().find(|server| is_primary(server)).expect("a primary that runs")
