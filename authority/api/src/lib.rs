@@ -1,4 +1,5 @@
-//! Wire types of the check API, which the filter calls at each WebSocket upgrade.
+//! Wire types of the two APIs of the authority that the filter calls: the check at each WebSocket upgrade, and the reports of open
+//! sessions ([`SessionReport`]).
 //!
 //! In the path of a session this is step 4. A browser has asked Envoy for a WebSocket; the filter
 //! sends a [`CheckRequest`] as the JSON body of `POST /v1/check` to the authority's internal
@@ -11,8 +12,13 @@
 //! also compiled into the WebAssembly filter.
 
 mod client;
+mod sessions;
 
 pub use client::Client;
+pub use sessions::{
+    EndedSession, OpenedSession, Order, SESSIONS_PATH, SessionActivity, SessionReply,
+    SessionReport, Traffic,
+};
 
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -49,6 +55,13 @@ pub struct Grant {
     pub expires_at: String,
     /// What the session is connected to.
     pub target: Target,
+    /// What the authority's register has to know of the session. The filter does not read it, and returns it in
+    /// [`OpenedSession`].
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// Whether the filter has to tell when the user last did something: [`Traffic::last_input_at`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reports_input: bool,
 }
 
 /// Where a console is served, and what opens it. Unlike the authority's `Protocol`, which only names a

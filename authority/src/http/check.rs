@@ -72,6 +72,8 @@ fn grant(admission: Admission) -> Grant {
         instance: admission.instance.to_string(),
         expires_at: humantime::format_rfc3339_seconds(admission.expires_at).to_string(),
         target: admission.target,
+        description: String::new(),
+        reports_input: false,
     }
 }
 
