@@ -61,6 +61,10 @@ images: _wasm-target _crane (_static-authority "x86_64") (_static-authority "aar
     cargo build {{ wasm_filter }}
     deploy/images/build target/images
 
+_filter-image: _wasm-target _crane
+    cargo build {{ wasm_filter }}
+    @deploy/images/build target/images filter
+
 # Build the Debian packages in target/packages
 packages: _wasm-target (_static-authority "x86_64") (_static-authority "aarch64")
     cargo build {{ wasm_filter }}
@@ -141,11 +145,11 @@ test-packages: packages _vcsim _debian-root (_debian "systemd")
     @{{ counted }} packages cargo test --no-fail-fast --package vncgate-tiers --test packages
 
 # A gateway of Istio: kube-apiserver, istiod, pilot-agent with Envoy; all tests, or those named
-test-istio *names: build _vcsim _kubectl _etcd (_kubernetes "kube-apiserver") _gateway-api _istio (_envoy envoy) (_debian "iproute2")
+test-istio *names: build _vcsim _kubectl _etcd (_kubernetes "kube-apiserver") _gateway-api _istio _filter-image (_envoy envoy) (_debian "iproute2")
     @{{ counted }} istio cargo test --no-fail-fast {{ isolated }} --package vncgate-tiers --test istio -- --test-threads 1 {{ names }}
 
 # Envoy Gateway without Kubernetes; all tests, or those named
-test-envoy-gateway *names: build _vcsim _envoy-gateway (_envoy envoy) (_debian "iproute2")
+test-envoy-gateway *names: build _vcsim _envoy-gateway _filter-image (_envoy envoy) (_debian "iproute2")
     @{{ counted }} envoy-gateway cargo test --no-fail-fast {{ isolated }} --package vncgate-tiers --test envoy_gateway -- --test-threads 1 {{ names }}
 
 # Images and chart in a Kubernetes cluster of its own: consoles through its pods, upgrades, what an operator gets wrong
@@ -153,12 +157,16 @@ test-kubernetes *names: build images _vcsim _cluster _istio _envoy-gateway _prom
     @CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$PWD/tests/setup/isolated-node" \
         {{ counted }} kubernetes cargo test --no-fail-fast --package vncgate-tiers --test kubernetes -- {{ names }}
 
+# What enforces NetworkPolicies in the tests' cluster.
+_network-policies:
+    @tests/setup/go-module kube-network-policies/kube-network-policies sigs.k8s.io/kube-network-policies@v0.8.0 sigs.k8s.io/kube-network-policies/cmd "-ldflags=-s -w"
+
 # The CRDs of the Prometheus operator, from its Go module.
 _prometheus-operator:
     @mkdir -p .cache/prometheus-operator
     @[ -e .cache/prometheus-operator/module/go.mod ] || ln -sfn "$(go mod download -json github.com/prometheus-operator/prometheus-operator@v0.85.0 | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')" .cache/prometheus-operator/module
 
-_cluster: _etcd (_kubernetes "kube-apiserver") (_kubernetes "kube-controller-manager") (_kubernetes "kube-scheduler") (_kubernetes "kubelet") (_kubernetes "kube-proxy") _containerd _coredns _crane _kubectl
+_cluster: _etcd (_kubernetes "kube-apiserver") (_kubernetes "kube-controller-manager") (_kubernetes "kube-scheduler") (_kubernetes "kubelet") (_kubernetes "kube-proxy") _containerd _coredns _crane _kubectl _network-policies
 
 # The holes that this kind of proxy has had, each tried on the whole gateway
 test-security: build _vcsim (_envoy envoy)

@@ -7,6 +7,7 @@
 use crate::api_server::{issue_admin, write_kubeconfig};
 use crate::certificate::{Ca, Identity};
 use crate::process::{Process, Run, run_to_end};
+use crate::registry::Registry;
 use crate::wait::{self, until};
 use crate::workspace::{cached, checkout};
 use rcgen::KeyPair;
@@ -31,6 +32,36 @@ const REGISTRY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50
 
 const BUSYBOX: &str = "127.0.0.1:5000/busybox:1";
 
+/// What enforces NetworkPolicies on the node. It may read what the role `view` may.
+const NETWORK_POLICIES: &str = "
+apiVersion: v1
+kind: ServiceAccount
+metadata: { name: kube-network-policies, namespace: kube-system }
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: { name: kube-network-policies }
+roleRef: { apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: view }
+subjects: [{ kind: ServiceAccount, name: kube-network-policies, namespace: kube-system }]
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: { name: kube-network-policies, namespace: kube-system }
+spec:
+  selector: { matchLabels: { app: kube-network-policies } }
+  template:
+    metadata: { labels: { app: kube-network-policies } }
+    spec:
+      hostNetwork: true
+      serviceAccountName: kube-network-policies
+      containers:
+        - name: kube-network-policies
+          image: IMAGE
+          command: [/kube-network-policies, --hostname-override=node, --disable-nri]
+          securityContext: { privileged: true }
+          readinessProbe: { httpGet: { port: 9080, path: /metrics }, periodSeconds: 1 }
+";
+
 /// How long the cluster may take to start or change something, on a machine that may be busy with a build.
 pub const CLUSTER_LIMIT: Duration = Duration::from_secs(120);
 
@@ -39,6 +70,7 @@ pub const CLUSTER_LIMIT: Duration = Duration::from_secs(120);
 pub struct Cluster {
     run: Run,
     kubeconfig: PathBuf,
+    registry: Registry,
     /// In the order in which they end.
     _parts: Vec<Process>,
 }
@@ -60,7 +92,8 @@ impl Cluster {
         let (ca, admin) = (&keys.ca, &keys.admin);
         let kubeconfig = write_kubeconfig(run, &format!("https://{NODE}:{API_PORT}"), ca, admin);
         let starting = Starting { run, kubeconfig: &kubeconfig };
-        let registry = starting.registry();
+        let registry = Registry::start(run, REGISTRY).await;
+        starting.pack_busybox(&registry);
         let etcd = starting.etcd();
         let containerd = starting.containerd();
         let mut api_server = starting.api_server(&keys);
@@ -86,18 +119,9 @@ impl Cluster {
             api.succeeds(&account).then_some(())
         })
         .await;
-        let _parts = vec![
-            kubelet,
-            containerd,
-            proxy,
-            scheduler,
-            controllers,
-            dns,
-            api_server,
-            etcd,
-            registry,
-        ];
-        Self { run: run.clone(), kubeconfig, _parts }
+        let _parts =
+            vec![kubelet, containerd, proxy, scheduler, controllers, dns, api_server, etcd];
+        Self { run: run.clone(), kubeconfig, registry, _parts }
     }
 
     /// Runs `kubectl` as the administrator and returns what it prints.
@@ -160,9 +184,25 @@ impl Cluster {
 
     /// Puts an image, an OCI layout, into the registry of the cluster. Returns its name there.
     pub fn push(&self, layout: &Path, name: &str) -> String {
-        let reference = format!("{REGISTRY}/{name}");
-        run_to_end(crane().args(["push", "--insecure"]).arg(layout).arg(&reference));
-        reference
+        self.registry.push(layout, name)
+    }
+
+    /// Has NetworkPolicies enforced from now on, by the implementation of Kubernetes' SIG Network.
+    pub async fn enforce_policies(&self) {
+        let program =
+            cached("kube-network-policies/kube-network-policies", "./justw _network-policies");
+        let layer = self.run.path("kube-network-policies.tar");
+        let folder = program.parent().expect("its folder");
+        let mut tar = Command::new("tar");
+        tar.arg("-cf").arg(&layer).arg("-C").arg(folder).arg("kube-network-policies");
+        run_to_end(&mut tar);
+        let image = self.registry.pack(&layer, "kube-network-policies:1");
+        self.registry.mutate(&image, &["--set-platform", "linux/amd64"]);
+        self.apply(&NETWORK_POLICIES.replace("IMAGE", &image));
+        let rollout = ["rollout", "status", "daemonset", "kube-network-policies"];
+        self.kubectl(
+            &[&["--namespace", "kube-system"], &rollout[..], &["--timeout=120s"]].concat(),
+        );
     }
 
     /// Deletes a namespace with all in it, and waits until it is gone.
@@ -229,12 +269,6 @@ impl Starting<'_> {
         let programs = checkout().join(".cache/containerd");
         command.env("PATH", format!("{}:{path}:/usr/sbin:/sbin", programs.display()));
         Process::start(self.run, name, command)
-    }
-
-    fn registry(&self) -> Process {
-        let mut command = crane();
-        command.args(["registry", "serve", "--address", "0.0.0.0:5000"]);
-        self.start("registry", &mut command)
     }
 
     fn etcd(&self) -> Process {
@@ -310,10 +344,9 @@ conntrack: {{ maxPerCore: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s 
     }
 
     fn containerd(&self) -> Process {
-        self.pack_busybox();
         let network = format!(
             r#"{{"cniVersion": "1.0.0", "name": "pods", "plugins": [{{
-                "type": "bridge", "bridge": "pods", "isGateway": true, "ipMasq": false,
+                "type": "ptp", "ipMasq": false,
                 "ipam": {{
                     "type": "host-local", "dataDir": "{}",
                     "ranges": [[{{"subnet": "{PODS}"}}]], "routes": [{{"dst": "0.0.0.0/0"}}]
@@ -352,18 +385,12 @@ conf_dir = "{networks}"
     }
 
     /// Makes the image of busybox, which also plays the container that holds a pod's namespaces.
-    fn pack_busybox(&self) {
+    fn pack_busybox(&self, registry: &Registry) {
         let layer = self.run.path("busybox.tar");
         run_to_end(Command::new("tar").arg("-cf").arg(&layer).args(["-C", "/bin", "busybox"]));
-        let mut append = crane();
-        append.args(["append", "--insecure", "--oci-empty-base", "--new_layer"]).arg(&layer);
-        append.args(["--new_tag", BUSYBOX]);
-        wait_for_registry();
-        run_to_end(&mut append);
-        let mut mutate = crane();
-        mutate.args(["mutate", "--insecure", "--set-platform", "linux/amd64", "--tag", BUSYBOX]);
-        mutate.args(["--entrypoint", "/busybox,sleep,2147483647", BUSYBOX]);
-        run_to_end(&mut mutate);
+        registry.pack(&layer, "busybox:1");
+        let entrypoint = "/busybox,sleep,2147483647";
+        registry.mutate(BUSYBOX, &["--set-platform", "linux/amd64", "--entrypoint", entrypoint]);
     }
 
     fn kubelet(&self, ca: &Ca) -> Process {
@@ -461,18 +488,6 @@ fn kubernetes(command: &str) -> Command {
         &format!("kubernetes/{command}"),
         &format!("./justw _kubernetes {command}"),
     ))
-}
-
-fn crane() -> Command {
-    Command::new(cached("crane/crane", "./justw _crane"))
-}
-
-fn wait_for_registry() {
-    let deadline = std::time::Instant::now() + wait::LIMIT;
-    while std::net::TcpStream::connect(REGISTRY).is_err() {
-        assert!(std::time::Instant::now() < deadline, "the registry does not listen");
-        std::thread::sleep(wait::POLL_INTERVAL);
-    }
 }
 
 /// An interface with the node's address. Pods reach it as their default route leads through the node.

@@ -19,7 +19,7 @@
 //! - [`api_server`]: Kubernetes' API for control planes of gateways; [`istio`], [`envoy_gateway`]: such
 //!   gateways, with the shipped `envoy-config/istio` and `envoy-config/envoy-gateway`;
 //! - [`gateway`]: all of these but the last, wired together;
-//! - [`cluster`]: a Kubernetes cluster that runs the images by the chart;
+//! - [`cluster`]: a Kubernetes cluster that runs the images by the chart; [`registry`]: where images are fetched;
 //! - [`websocket`]: browsers, well-behaved and not, over HTTP/1.1; [`http2`]: the same over HTTP/2;
 //!   [`session`]: what tests send and receive once a console is open; [`wire`]: the connections of load.
 //! - [`consoles`]: all of a gateway but its Envoy.
@@ -52,6 +52,7 @@ pub mod istio;
 pub mod keystone;
 pub mod listener;
 pub mod process;
+pub mod registry;
 pub mod rfb_script;
 pub mod screen;
 pub mod scripted;

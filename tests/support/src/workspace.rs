@@ -26,6 +26,11 @@ pub fn authority() -> PathBuf {
     required(profile_directory().join("vncgate-authority"), "./justw build")
 }
 
+/// A built image, an OCI layout: `authority` or `filter`.
+pub fn image(name: &str) -> PathBuf {
+    required(checkout().join("target/images").join(name), "./justw images")
+}
+
 /// Something that set-up put below `.cache/`.
 ///
 /// # Panics

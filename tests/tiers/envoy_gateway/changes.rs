@@ -1,10 +1,10 @@
 //! What becomes of open consoles, and of new ones, when something changes, fails or is wrong.
 
-use crate::fixture::{Site, consoles, site};
+use crate::fixture::{Site, consoles, filter_source, site};
 use crate::gateways::assert_lives;
-use crate::gateways::modules::place_another;
+use crate::gateways::modules::{Image, place_another};
 use vncgate_test_support::template::substitute;
-use vncgate_test_support::wait::{LIMIT, until, until_within};
+use vncgate_test_support::wait::until;
 
 impl Site {
     /// The consoles' resources with one literal replaced, given to Envoy Gateway.
@@ -17,11 +17,7 @@ impl Site {
     /// The shipped resources again; returns when consoles open.
     async fn restore(&self) {
         self.gateway.write("consoles.yaml", &consoles(&self.beside));
-        let (_console, token) = self.beside.consoles.vnc().await;
-        until_within("consoles open again", 3 * LIMIT, async || {
-            (self.beside.upgrade(&token).send().await.status == 101).then_some(())
-        })
-        .await;
+        self.beside.until_consoles_open().await;
     }
 }
 
@@ -32,6 +28,32 @@ async fn a_module_that_cannot_be_fetched_admits_nobody() {
     site.change("/filter.wasm", "/missing.wasm");
     site.beside.until_nothing_opens(&mut live).await;
     site.beside.assert_other_host_is_untouched().await;
+    site.restore().await;
+    assert_lives(&mut live).await;
+}
+
+#[tokio::test]
+async fn the_filter_s_image_is_taken_by_its_digest_and_no_other() {
+    let site = site().await;
+    let mut live = site.beside.open_vnc().await;
+    let image = Image::push(&site.beside.consoles.run).await;
+    let change = |reference: &str| {
+        site.change(
+            &filter_source(),
+            &format!("{{ type: Image, image: {{ url: \"{reference}\" }} }}"),
+        );
+    };
+    change(&image.unknown);
+    site.beside.until_nothing_opens(&mut live).await;
+    site.beside.assert_other_host_is_untouched().await;
+    change(&image.reference);
+    site.beside.until_consoles_open().await;
+    site.beside.assert_webmks_opens_by_pin().await;
+
+    let tagged = image.tagged.clone();
+    drop(image);
+    change(&tagged);
+    site.beside.until_nothing_opens(&mut live).await;
     site.restore().await;
     assert_lives(&mut live).await;
 }

@@ -81,7 +81,7 @@ pub(crate) fn consoles(beside: &Beside) -> String {
             ("[{ name: authority, port: 6082 }]", backend.to_owned()),
             (
                 "{ type: Image, image: { url: \"registry.example.com/vncgate/filter:1.0\" } }",
-                format!("{{ type: HTTP, http: {{ url: \"{MODULES}/filter.wasm\" }} }}"),
+                filter_source(),
             ),
         ],
     );
@@ -95,6 +95,11 @@ spec: {{ endpoints: [{{ ip: {{ address: {}, port: {} }} }}] }}
         public.ip(),
         public.port()
     )
+}
+
+/// Where these tests have the filter fetched, unless it is about another place.
+pub(crate) fn filter_source() -> String {
+    format!("{{ type: HTTP, http: {{ url: \"{MODULES}/filter.wasm\" }} }}")
 }
 
 /// The other application.

@@ -148,6 +148,15 @@ impl Beside {
         status
     }
 
+    /// Waits until consoles open.
+    pub(crate) async fn until_consoles_open(&self) {
+        let (_console, token) = self.consoles.vnc().await;
+        until_within("consoles open", 3 * LIMIT, async || {
+            (self.upgrade(&token).send().await.status == 101).then_some(())
+        })
+        .await;
+    }
+
     /// Asserts that the other host has its own requests and WebSockets, untouched, and nothing of the consoles'.
     pub(crate) async fn assert_other_host_is_untouched(&self) {
         let application = Application::start_at(OTHER).await;

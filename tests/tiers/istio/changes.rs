@@ -1,7 +1,7 @@
 //! What becomes of open consoles, and of new ones, when something changes, fails or is wrong.
 
-use crate::fixture::{Site, filter, site};
-use crate::gateways::modules::place_another;
+use crate::fixture::{Site, filter, filter_at, site};
+use crate::gateways::modules::{Image, place_another};
 use crate::gateways::values::filter_names;
 use crate::gateways::{HOST, OTHER_HOST, assert_lives};
 use vncgate_test_support::istio::shipped;
@@ -13,11 +13,7 @@ impl Site {
     pub(crate) async fn restore(&self) {
         self.api_server.apply(&shipped("consoles.yaml"));
         self.api_server.apply(&filter("filter.yaml", "filter.wasm"));
-        let (_console, token) = self.beside.consoles.vnc().await;
-        until_within("consoles open again", 3 * LIMIT, async || {
-            (self.beside.upgrade(&token).send().await.status == 101).then_some(())
-        })
-        .await;
+        self.beside.until_consoles_open().await;
     }
 }
 
@@ -43,6 +39,28 @@ async fn a_module_that_cannot_be_fetched_is_a_matter_of_its_host_by_sni() {
     site.beside.assert_other_host_is_untouched().await;
     site.api_server.delete(&filter("filter-by-sni.yaml", "missing.wasm"));
     site.restore().await;
+}
+
+#[tokio::test]
+async fn the_filter_s_image_is_taken_by_its_digest_and_no_other() {
+    let site = site().await;
+    let mut live = site.beside.open_vnc().await;
+    let image = Image::push(&site.beside.consoles.run).await;
+    let apply = |reference: &str| {
+        site.api_server.apply(&filter_at("filter.yaml", &format!("oci://{reference}")));
+    };
+    apply(&image.unknown);
+    assert_eq!(site.beside.until_nothing_opens(&mut live).await, 403);
+    apply(&image.reference);
+    site.beside.until_consoles_open().await;
+    site.beside.assert_webmks_opens_by_pin().await;
+
+    let tagged = image.tagged.clone();
+    drop(image);
+    apply(&tagged);
+    assert_eq!(site.beside.until_nothing_opens(&mut live).await, 403, "the registry is down");
+    site.restore().await;
+    assert_lives(&mut live).await;
 }
 
 #[tokio::test]

@@ -50,8 +50,12 @@ const PROXY_CONFIG: &str = ", drainDuration: 28800s, \
 
 /// A shipped file with the filter, fetched from the tests' server.
 pub(crate) fn filter(file: &str, module: &str) -> String {
-    let url = format!("{MODULES}/{module}");
-    substitute(&shipped(file), &[("oci://registry.example.com/vncgate/filter:1.0", url)])
+    filter_at(file, &format!("{MODULES}/{module}"))
+}
+
+/// A shipped file with the filter at another URL.
+pub(crate) fn filter_at(file: &str, url: &str) -> String {
+    substitute(&shipped(file), &[("oci://registry.example.com/vncgate/filter:1.0", url.to_owned())])
 }
 
 /// The shipped entry of an authority outside of the cluster.

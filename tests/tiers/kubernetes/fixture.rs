@@ -17,7 +17,7 @@ use vncgate_test_support::vcsim::{Options, PASSWORD, USERNAME, Vcsim, Vm};
 use vncgate_test_support::wait::until;
 use vncgate_test_support::webmks::{WITH_VNC, WITHOUT_VNC};
 use vncgate_test_support::websocket::{Frontend, Upgrade, WebSocket};
-use vncgate_test_support::workspace::{cached, checkout, filter};
+use vncgate_test_support::workspace::{cached, checkout, filter, image};
 
 /// An ESXi host, as pods reach it.
 pub(crate) const ESXI_HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 88, 100, 11));
@@ -47,6 +47,7 @@ pub(crate) async fn site() -> &'static Site {
 async fn start() -> Site {
     let run = Run::new("kubernetes");
     let cluster = Cluster::start(&run).await;
+    cluster.enforce_policies().await;
     for host in [ESXI_HOST, WEBMKS_HOST] {
         cluster::add_node_address(host);
     }
@@ -70,13 +71,6 @@ async fn start() -> Site {
     let authority = cluster.push(&image("authority"), "vncgate/authority:test");
     let busybox = cluster.busybox().to_owned();
     Site { cluster, vcenter, esxi, ca, _redis: redis, authority, busybox }
-}
-
-/// A built image, an OCI layout.
-pub(crate) fn image(name: &str) -> PathBuf {
-    let layout = checkout().join("target/images").join(name);
-    assert!(layout.exists(), "{} is missing: run `./justw images`", layout.display());
-    layout
 }
 
 /// The chart, for helm.

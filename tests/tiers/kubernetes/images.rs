@@ -1,6 +1,5 @@
 //! The images themselves: what is in them, for which machines, and that the same files make the same image.
 
-use crate::fixture::image;
 use serde_json::Value;
 use std::net::IpAddr;
 use std::path::Path;
@@ -9,7 +8,7 @@ use vncgate_test_support::authority::{Authority, Config, NO_GATEWAY};
 use vncgate_test_support::certificate::Ca;
 use vncgate_test_support::process::{Run, run_to_end};
 use vncgate_test_support::vcsim::Vcsim;
-use vncgate_test_support::workspace::{checkout, filter};
+use vncgate_test_support::workspace::{checkout, filter, image};
 
 /// A blob of an OCI layout, by its digest.
 fn blob(layout: &Path, digest: &Value) -> Vec<u8> {
