@@ -84,8 +84,8 @@ _release-check version:
     @deploy/release/build check {{ version }}
 
 # Run every tier of tests
-test: lint dependencies test-unit test-tree test-docs test-abi test-envoy test-vcenter test-openstack test-webmks test-stores test-sites test-operations test-packages test-istio test-envoy-gateway test-kubernetes test-security test-browser test-fuzz
-    @{{ counted }} --total unit tree docs abi envoy vcenter openstack simulator webmks stores sites operations packages istio envoy-gateway kubernetes security browser fuzz
+test: lint dependencies test-unit test-tree test-docs test-abi test-envoy test-vcenter test-openstack test-webmks test-stores test-sites test-sessions test-operations test-packages test-istio test-envoy-gateway test-kubernetes test-security test-browser test-fuzz
+    @{{ counted }} --total unit tree docs abi envoy vcenter openstack simulator webmks stores sites sessions operations packages istio envoy-gateway kubernetes security browser fuzz
 
 # Unit and property tests beside the code
 test-unit: _pages
@@ -135,6 +135,10 @@ test-stores: build _vcsim (_debian "memcached redis-server")
 # Two sites with one token store: each opens the other's consoles
 test-sites: build _vcsim (_envoy envoy) (_debian "memcached redis-server openssl")
     @{{ counted }} sites cargo test --no-fail-fast --package vncgate-tiers --test sites -- {{ waiting }}
+
+# Open consoles: the register, orders to the gateway, limits, audit, machines that change
+test-sessions: build _vcsim (_envoy envoy) (_debian "memcached redis-server")
+    @{{ counted }} sessions cargo test --no-fail-fast --package vncgate-tiers --test sessions -- {{ waiting }}
 
 # A day of operation: another application beside it, rotation, reload, replicas, logs
 test-operations: build _vcsim _openstack _promtool (_envoy envoy) (_debian "memcached redis-server openssl jq nginx")

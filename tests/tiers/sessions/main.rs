@@ -1,0 +1,12 @@
+//! Open consoles as the authority knows and ends them: the register, orders to the gateway, limits, audit, and machines
+//! that change while their console is open.
+//!
+//! Real parts: Envoy with the built filter, the built authority. vCenter is govmomi's simulator, and consoles are TCP
+//! servers in the test's hands.
+//!
+//! | module | what it shows |
+//! |---|---|
+//! | `consoles` | consoles open, and are on two workers |
+
+mod consoles;
+mod fixture;
