@@ -18,6 +18,7 @@
 //! | `shared_listener` | vncgate and another application in an Envoy, each with a filter chain of its own |
 //! | `shared_manager` | vncgate and another application in one connection manager |
 //! | `traces` | a browser's trace goes on in the authority |
+//! | `two_vncgates` | two vncgates in one connection manager |
 //! | `vcenter_metrics` | a vCenter that does not answer is down in the metrics |
 //! | `who` | who had which console, and why a user failed, from the logs alone |
 //!
@@ -43,5 +44,6 @@ mod shared_listener;
 mod shared_manager;
 mod site;
 mod traces;
+mod two_vncgates;
 mod vcenter_metrics;
 mod who;

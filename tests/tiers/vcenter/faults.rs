@@ -232,7 +232,8 @@ async fn pages_without_end_cost_bounded_memory() {
     assert_eq!(answer.status, 503);
     assert!(log.contains("more pages or bytes"), "{log}");
     println!("pages without end: {grown} MiB more");
-    assert!(grown < 150, "{grown} MiB");
+    // The list of machines and, beside it, that of the clusters keep 64 MiB at most; the allocator keeps some more.
+    assert!(grown < 256, "{grown} MiB");
 }
 
 /// The largest memory that a process has had, in MiB.
