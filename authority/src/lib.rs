@@ -26,6 +26,7 @@
 //! | [`config`] | the TOML file, checked as a whole |
 //! | [`http`] | four listeners, a router for each API, errors as responses |
 //! | [`console`] | the use cases: issue a token, check it, tell its status, revoke it |
+//! | [`sessions`] | the register of live sessions |
 //! | [`sites`] | the authorities of other sites |
 //! | [`host_certificates`] | which ESXi hosts Envoy accepts |
 //! | [`tokens`] | stores of what tokens were issued for |
@@ -54,6 +55,7 @@ pub mod identity;
 pub mod password;
 pub mod resolver;
 pub mod serve;
+pub mod sessions;
 pub mod sites;
 pub mod supervisor;
 pub mod telemetry;

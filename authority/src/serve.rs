@@ -137,6 +137,9 @@ pub async fn run(path: &Path) -> Result<(), ServeError> {
             host_certificates.look().await;
         }
     });
+    // Until the internal listener has stopped: workers report of sessions while the public one drains.
+    let sessions = Arc::clone(&app().sessions);
+    let sessions = stop_internal.run_until_cancelled(sessions.run());
     tokio::join!(
         public,
         internal,
@@ -147,7 +150,8 @@ pub async fn run(path: &Path) -> Result<(), ServeError> {
         reloads,
         discovery,
         refresh,
-        look
+        look,
+        sessions
     );
     app().consoles.vcenters().logout().await;
     info!("stopped");

@@ -16,7 +16,7 @@ mod sessions;
 
 pub use client::Client;
 pub use sessions::{
-    EndedSession, OpenedSession, Order, SESSIONS_PATH, SessionActivity, SessionReply,
+    EndedSession, OpenedSession, Order, REPORT_LIMIT, SESSIONS_PATH, SessionActivity, SessionReply,
     SessionReport, Traffic,
 };
 

@@ -24,7 +24,7 @@ pub use error::ConfigError;
 pub use fixed::FixedTables;
 pub use limits::LimitsConfig;
 pub use sites::SitesConfig;
-pub use tokens::TokensConfig;
+pub use tokens::{Stores, TokensConfig};
 pub use vcenter::VcenterConfig;
 
 use crate::console::IssueSettings;

@@ -2,6 +2,7 @@
 
 use super::section::Section;
 use super::values::{check_port, read_password};
+use crate::sessions::{MemoryJournal, SessionJournal};
 use crate::telemetry::Metrics;
 use crate::tls::Trust;
 use crate::tokens::{
@@ -71,16 +72,31 @@ pub enum TokensConfig {
     },
 }
 
+/// What a store keeps. On the network both use the same connections.
+pub struct Stores {
+    /// Tokens.
+    pub tokens: Arc<dyn TokenStore>,
+    /// The journal of the register of sessions.
+    pub sessions: Arc<dyn SessionJournal>,
+}
+
 impl TokensConfig {
     /// Creates the store. It connects at its first call.
-    pub fn build(self, metrics: &Arc<Metrics>) -> Arc<dyn TokenStore> {
+    pub fn build(self, metrics: &Arc<Metrics>) -> Stores {
         let metrics = Arc::clone(metrics);
         match self {
-            Self::Memory { capacity } => Arc::new(MemoryStore::new(capacity)),
+            Self::Memory { capacity } => Stores {
+                tokens: Arc::new(MemoryStore::new(capacity)),
+                sessions: Arc::new(MemoryJournal::default()),
+            },
             Self::Memcached { address, timeout } => {
-                Arc::new(MemcachedStore::new(address, timeout, metrics))
+                let store = Arc::new(MemcachedStore::new(address, timeout, metrics));
+                Stores { tokens: store, sessions: Arc::new(MemoryJournal::default()) }
             }
-            Self::Redis { server, timeout } => Arc::new(RedisStore::new(*server, timeout, metrics)),
+            Self::Redis { server, timeout } => {
+                let store = Arc::new(RedisStore::new(*server, timeout, metrics));
+                Stores { tokens: store, sessions: Arc::new(MemoryJournal::default()) }
+            }
         }
     }
 }

@@ -58,7 +58,7 @@ pub async fn try_online(
     let entries = config.vcenters.into_iter().map(|config| config.build(&metrics).map(Arc::new));
     let vcenters = Vcenters::new(entries.collect::<Result<_, _>>()?);
     let shared_store = !matches!(config.tokens, TokensConfig::Memory { .. });
-    let store = config.tokens.build(&metrics);
+    let store = config.tokens.build(&metrics).tokens;
     services::try_vcenters(&vcenters, report).await;
     services::try_store(&*store, report).await;
     if let Some(keystone) = config.auth.keystone {

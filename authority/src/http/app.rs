@@ -6,6 +6,7 @@ use crate::concurrency::Concurrency;
 use crate::console::Consoles;
 use crate::identity::policy::{Policy, Right};
 use crate::identity::{Caller, Identity};
+use crate::sessions::Sessions;
 use crate::telemetry::Metrics;
 use crate::throttle::Throttle;
 use crate::vcenter::scope::Scope;
@@ -17,6 +18,8 @@ use tracing::warn;
 pub struct App {
     /// The use cases.
     pub consoles: Consoles,
+    /// The register of live sessions.
+    pub sessions: Arc<Sessions>,
     /// Identifies the callers of the console API.
     pub identity: Identity,
     /// What callers may do.

@@ -6,6 +6,7 @@ use super::body::read_body;
 use super::error::RefusalResponse;
 use crate::console::check::Admission;
 use crate::console::{CheckError, TokenUse};
+use crate::sessions::Description;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -49,7 +50,11 @@ async fn check(State(app): State<Arc<App>>, body: Body) -> Response {
             let (session, address) = (admission.session, address(&admission.target));
             log_token!(info, fields, origin, "session granted"; %session, %address,);
             app.metrics.check("granted", started.elapsed());
-            Json(grant(admission)).into_response()
+            let client = &request.client_address;
+            let description = record
+                .map(|record| Description::new(token, &record, client, address))
+                .unwrap_or_default();
+            Json(grant(admission, &description)).into_response()
         }
         Err(error) => {
             if matches!(error, CheckError::TokenInvalid) {
@@ -66,13 +71,13 @@ async fn check(State(app): State<Arc<App>>, body: Body) -> Response {
     }
 }
 
-fn grant(admission: Admission) -> Grant {
+fn grant(admission: Admission, description: &Description) -> Grant {
     Grant {
         session: admission.session.to_string(),
         instance: admission.instance.to_string(),
         expires_at: humantime::format_rfc3339_seconds(admission.expires_at).to_string(),
         target: admission.target,
-        description: String::new(),
+        description: description.to_json(),
         reports_input: false,
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! - [`public`]: the console API ([`compute`], [`machines`], [`tokens`]), the console page ([`pages`]) and its requests
 //!   for the [`status`] of a token. Envoy routes browsers and callers to it.
-//! - [`internal`]: the [`check`] API for the filter, the [`discovery`] of ESXi hosts' certificates for Envoy itself, and
+//! - [`internal`]: the [`check`] API and the [`session_reports`] for the filter, the [`discovery`] of ESXi hosts' certificates for Envoy itself, and
 //!   [`health`] for Envoy's health checks. It asks for no password and belongs on a loopback address or a Unix socket.
 //! - [`metrics()`]: the metrics for Prometheus, and [`health`] for a supervisor's probes. It never reads a token.
 //! - [`peer`]: the requests of the authorities of other [`sites`], which authenticate with certificates.
@@ -28,6 +28,7 @@ pub mod machines;
 pub mod metrics;
 pub mod pages;
 pub mod server;
+pub mod session_reports;
 pub mod sites;
 pub mod status;
 #[cfg(test)]
@@ -72,9 +73,10 @@ pub fn public(app: Arc<App>, web: Option<&Path>) -> Router {
     bounded(api.merge(status).with_state(app).merge(pages::routes(web)))
 }
 
-/// Check API, discovery and health.
+/// Check API, session reports, discovery and health.
 pub fn internal(app: Arc<App>) -> Router {
-    let routes = check::routes().merge(discovery::routes()).merge(health::routes());
+    let routes = check::routes().merge(session_reports::routes()).merge(discovery::routes());
+    let routes = routes.merge(health::routes());
     bounded(routes.with_state(app))
 }
 

@@ -8,6 +8,7 @@ use crate::identity::api_token::{ApiTokenConfig, ApiTokens};
 use crate::identity::policy::Policy;
 use crate::identity::{Identity, Roles};
 use crate::password::PasswordFile;
+use crate::sessions::{MemoryJournal, Sessions};
 use crate::sites::Sites;
 use crate::telemetry::Metrics;
 use crate::throttle::{Throttle, ThrottleConfig};
@@ -102,7 +103,9 @@ fn build(roles: &[&str], project: Option<&str>, pins_hosts: bool) -> Arc<App> {
     let throttle = Throttle::new(Some(limit), Arc::clone(&metrics));
     let concurrency = Concurrency::new(CONCURRENT_REQUESTS);
     let draining = CancellationToken::new();
-    Arc::new(App { consoles, identity, policy, throttle, concurrency, metrics, draining })
+    let journal = Arc::new(MemoryJournal::default());
+    let sessions = Arc::new(Sessions::new(journal, Arc::clone(&metrics)));
+    Arc::new(App { consoles, sessions, identity, policy, throttle, concurrency, metrics, draining })
 }
 
 /// A response, read to its end.

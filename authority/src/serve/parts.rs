@@ -1,11 +1,11 @@
 //! The parts of a configuration, and what of them the next configuration takes over.
 //!
-//! A reload makes every part anew, but for those that have something to lose: the metrics, the token store, the counts of
-//! clients and callers, the hosts that Envoy accepts, and the logins of vCenters and of a Keystone that did not change.
+//! A reload makes every part anew, but for those that have something to lose: the metrics, the token store, the register of
+//! sessions, the counts of clients and callers, the hosts that Envoy accepts, and the logins of vCenters and of a Keystone that did not change.
 
 use super::error::ServeError;
 use crate::concurrency::Concurrency;
-use crate::config::{AuthConfig, Config, FixedTables, VcenterConfig};
+use crate::config::{AuthConfig, Config, FixedTables, Stores, VcenterConfig};
 use crate::console::Consoles;
 use crate::host_certificates::HostCertificates;
 use crate::http;
@@ -13,6 +13,7 @@ use crate::http::app::App;
 use crate::identity::Identity;
 use crate::identity::api_token::ApiTokens;
 use crate::identity::keystone::{Keystone, KeystoneConfig};
+use crate::sessions::Sessions;
 use crate::telemetry::Metrics;
 use crate::throttle::Throttle;
 use crate::tokens::TokenStore;
@@ -27,6 +28,7 @@ use tracing::info;
 struct Lasting {
     metrics: Arc<Metrics>,
     store: Arc<dyn TokenStore>,
+    sessions: Arc<Sessions>,
     draining: CancellationToken,
     fixed: FixedTables,
 }
@@ -56,8 +58,10 @@ impl Parts {
         metrics: Arc<Metrics>,
         draining: CancellationToken,
     ) -> Result<Self, ServeError> {
-        let store = config.tokens.clone().build(&metrics);
-        let lasting = Lasting { metrics, store, draining, fixed: config.fixed.clone() };
+        let Stores { tokens: store, sessions } = config.tokens.clone().build(&metrics);
+        let sessions = Arc::new(Sessions::new(sessions, Arc::clone(&metrics)));
+        let fixed = config.fixed.clone();
+        let lasting = Lasting { metrics, store, sessions, draining, fixed };
         Self::build(config, lasting, None).await
     }
 
@@ -76,7 +80,7 @@ impl Parts {
         lasting: Lasting,
         previous: Option<&Self>,
     ) -> Result<Self, ServeError> {
-        let Lasting { metrics, store, draining, .. } = &lasting;
+        let Lasting { metrics, store, sessions, draining, .. } = &lasting;
         let AuthConfig { api_tokens, keystone, policy } = config.auth;
         let vcenters = build_vcenters(config.vcenters, metrics, previous)?;
         let sites = config.sites.map(|sites| sites.build(metrics)).transpose();
@@ -113,6 +117,7 @@ impl Parts {
         };
         let app = Arc::new(App {
             consoles,
+            sessions: Arc::clone(sessions),
             identity,
             policy,
             throttle,

@@ -50,6 +50,11 @@ pub struct Metrics {
     host_certificates_changed: Gauge,
     discovery_requests: Family<DiscoveryLabels, Counter>,
     discovery_requests_held: Gauge,
+    sessions: Family<SessionLabels, Gauge>,
+    session_workers: Gauge,
+    session_report_age: Gauge<f64, AtomicU64>,
+    session_reports: Family<SessionReportLabels, Counter>,
+    session_orders: Family<SessionOrderLabels, Counter>,
     config_successful: Gauge,
     config_success: Gauge<f64, AtomicU64>,
     lost_log_lines: Counter,
@@ -167,6 +172,37 @@ impl Metrics {
             "Requests of Envoys that wait for these certificates to change",
             discovery_requests_held.clone(),
         );
+        let sessions = Family::default();
+        registry.register(
+            "sessions",
+            "Open consoles in the register, of all gateways whose authorities share a store",
+            sessions.clone(),
+        );
+        let session_workers = Gauge::default();
+        registry.register(
+            "session_workers",
+            "Envoy workers that report sessions, likewise",
+            session_workers.clone(),
+        );
+        let session_report_age = Gauge::default();
+        registry.register_with_unit(
+            "session_report_age",
+            "Age of the latest report of the worker that has not reported for the longest time",
+            Unit::Seconds,
+            session_report_age.clone(),
+        );
+        let session_reports = Family::default();
+        registry.register(
+            "session_reports",
+            "Reports of sessions that this authority was sent",
+            session_reports.clone(),
+        );
+        let session_orders = Family::default();
+        registry.register(
+            "session_orders",
+            "Sessions that this authority has ordered to end",
+            session_orders.clone(),
+        );
         let config_successful = Gauge::default();
         registry.register(
             "config_last_reload_successful",
@@ -210,6 +246,11 @@ impl Metrics {
             host_certificates_changed,
             discovery_requests,
             discovery_requests_held,
+            sessions,
+            session_workers,
+            session_report_age,
+            session_reports,
+            session_orders,
             config_successful,
             config_success,
             lost_log_lines,
@@ -354,6 +395,28 @@ impl Metrics {
         Held(self.discovery_requests_held.clone())
     }
 
+    /// Notes how many consoles of a protocol are open. `protocol` is `unknown` if the gateway's report does not tell.
+    pub fn sessions(&self, protocol: &'static str, sessions: usize) {
+        let gauge = self.sessions.get_or_create(&SessionLabels { protocol });
+        gauge.set(i64::try_from(sessions).unwrap_or(i64::MAX));
+    }
+
+    /// Notes how many workers report sessions, and the age of the oldest of their latest reports.
+    pub fn session_workers(&self, workers: usize, oldest: Duration) {
+        self.session_workers.set(i64::try_from(workers).unwrap_or(i64::MAX));
+        self.session_report_age.set(oldest.as_secs_f64());
+    }
+
+    /// Counts a report of sessions: `taken`, `refused` or `unavailable`.
+    pub fn session_report(&self, outcome: &'static str) {
+        self.session_reports.get_or_create(&SessionReportLabels { outcome }).inc();
+    }
+
+    /// Counts a session that was ordered to end. `reason` is the code of the order.
+    pub fn session_order(&self, reason: &'static str) {
+        self.session_orders.get_or_create(&SessionOrderLabels { reason }).inc();
+    }
+
     /// Records that a configuration was loaded, or could not be.
     pub fn config_loaded(&self, successful: bool) {
         self.config_successful.set(successful.into());
@@ -455,6 +518,21 @@ struct SiteLabels {
 struct SiteSecondsLabels {
     site: String,
     question: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SessionLabels {
+    protocol: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SessionReportLabels {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SessionOrderLabels {
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]

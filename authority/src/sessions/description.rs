@@ -1,0 +1,177 @@
+//! What a session was granted for: the grant has it as a text, which the gateway returns with the session.
+
+use crate::console_type::{ConsoleType, Protocol};
+use crate::text::printable_within;
+use crate::tokens::{Record, TokenHash};
+use crate::vcenter::reference::{HostRef, MachineRef};
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use uuid::Uuid;
+
+/// Longest description, in bytes. The gateway keeps it for as long as the session is open. All but the names that the
+/// configuration or Keystone have for callers and projects is bounded; with these it has some 600 bytes.
+const DESCRIPTION_LIMIT: usize = 4 * 1024;
+
+/// Most characters of names that are for people alone.
+const NAME_LIMIT: usize = 100;
+
+/// What a session was granted for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Description {
+    /// Instance UUID of the machine. Nil if the description could not be read: see [`Self::parse`].
+    pub instance: Uuid,
+    /// The machine's name when the token was issued.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Box<str>>,
+    /// The service host of the machine's vCenter.
+    pub vcenter: Box<str>,
+    /// How that vCenter refers to the machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<MachineRef>,
+    /// The ESXi host's name.
+    pub host: Box<str>,
+    /// How vCenter refers to the host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_reference: Option<HostRef>,
+    /// The console's port, if it is a VNC console.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vnc_port: Option<NonZeroU16>,
+    /// The type of console that the caller requested.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub console_type: Option<ConsoleType>,
+    /// To whom the token was issued: [`Record::caller`].
+    pub caller: Box<str>,
+    /// Name and domain of the Keystone user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<Box<str>>,
+    /// The project for which the caller acted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub project: Option<Box<str>>,
+    /// Whether the caller may use the machines of its project alone.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub confined: bool,
+    /// The token that opened it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_id: Option<TokenHash>,
+    /// The browser's address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<Box<str>>,
+    /// What Envoy is connected to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<SocketAddr>,
+    /// When the session has to end at the latest, in milliseconds since the epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub must_end_at: Option<u64>,
+}
+
+impl Description {
+    /// Of a session that a token opens for the client at this address.
+    pub fn new(
+        token: Option<TokenHash>,
+        record: &Record,
+        client: &str,
+        target: SocketAddr,
+    ) -> Self {
+        let name = |text: &String| printable_within(text, NAME_LIMIT).into_boxed_str();
+        Self {
+            instance: record.instance,
+            machine: record.machine_name.as_ref().map(name),
+            vcenter: record.service_host.as_str().into(),
+            reference: Some(record.machine.clone()),
+            host: name(&record.host),
+            host_reference: Some(record.host_reference.clone()),
+            vnc_port: record.vnc_port,
+            console_type: Some(record.console),
+            caller: record.caller.as_str().into(),
+            user: record.user.as_ref().map(name),
+            project: record.project.as_deref().map(Box::from),
+            confined: record.containers.is_some(),
+            token_id: token,
+            client: (!client.is_empty()).then(|| name(&client.to_owned())),
+            target: Some(target),
+            must_end_at: None,
+        }
+    }
+
+    /// How the console is reached. A description that could not be read has none.
+    pub fn protocol(&self) -> Option<Protocol> {
+        self.console_type.map(|_| match self.vnc_port {
+            Some(_) => Protocol::Vnc,
+            None => Protocol::Webmks,
+        })
+    }
+
+    /// The text that the gateway keeps.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Reads what [`Self::to_json`] wrote, here or in an authority of another version. A text that is too long or is no
+    /// description gives `None`: the session is one that cannot be told more about.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.len() > DESCRIPTION_LIMIT {
+            return None;
+        }
+        serde_json::from_str(text).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::SystemTime;
+
+    fn record() -> Record {
+        Record {
+            instance: Uuid::from_u128(1),
+            console: ConsoleType::Novnc,
+            service_host: "vcenter-a".to_owned(),
+            vcenter_uuid: None,
+            machine: MachineRef::from("vm-1".to_owned()),
+            host: "esx-1".to_owned(),
+            host_reference: HostRef::from("host-29".to_owned()),
+            vnc_port: NonZeroU16::new(5901),
+            caller: "keystone:4f1f".to_owned(),
+            project: Some("a".to_owned()),
+            user: Some("alice@Default".to_owned()),
+            machine_name: Some("web-1".to_owned()),
+            containers: Some(Vec::new()),
+            issued_at: SystemTime::UNIX_EPOCH,
+            expires_at: SystemTime::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn a_description_reads_back_and_has_no_token() {
+        let token = "0a2ee0a4-6a3d-4a86-9d1c-3a5fd7a1a6cf";
+        let target = "10.0.0.5:5901".parse().unwrap();
+        let own = Description::new(Some(TokenHash::of(token)), &record(), "203.0.113.7", target);
+        let text = own.to_json();
+        assert!(text.len() < 700 && !text.contains(token), "{text}");
+        assert_eq!(Description::parse(&text), Some(own.clone()));
+        assert!(own.confined);
+        assert_eq!(own.protocol(), Some(Protocol::Vnc));
+        let webmks = Description { vnc_port: None, ..own };
+        assert_eq!(webmks.protocol(), Some(Protocol::Webmks));
+    }
+
+    #[test]
+    fn a_description_of_another_version_is_read_as_far_as_it_is_known() {
+        let read = Description::parse(r#"{"caller":"c","colour":"red"}"#).unwrap();
+        assert_eq!(read, Description { caller: "c".into(), ..Description::default() });
+        assert_eq!(read.protocol(), None);
+    }
+
+    #[test]
+    fn what_is_no_description_is_none() {
+        let huge = format!("{{\"caller\":\"{}\"}}", "x".repeat(DESCRIPTION_LIMIT));
+        for wrong in ["", "{", "[1]", "null", r#"{"instance":1}"#, &huge] {
+            assert_eq!(Description::parse(wrong), None, "{:.40}", wrong);
+        }
+        let record = Record { machine_name: Some("x".repeat(100_000)), ..record() };
+        let long = Description::new(None, &record, "", "10.0.0.5:443".parse().unwrap());
+        assert!(long.to_json().len() < 1000);
+    }
+}

@@ -1,0 +1,504 @@
+//! The register itself: what the entries of the journal, applied in order, say about workers and their sessions.
+//!
+//! No time of another machine decides anything here. How long ago a worker was heard of is measured by this process's
+//! own clock from when it read the report; times that gateways report are for people, and never in the future.
+
+use super::description::Description;
+use super::journal::{Ended, Entry, Opened, Report};
+use super::session::{
+    EndReason, NOT_RESUMED, Session, SessionChange, WORKER_GONE, milliseconds, time,
+};
+use crate::console_type::Protocol;
+use std::collections::hash_map::Entry as Slot;
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tracing::{debug, warn};
+use uuid::Uuid;
+use vncgate_api::{Order, Traffic};
+
+/// A worker that was not heard of for so long has gone, and its sessions with it. It calls at least every 20 s.
+const WORKER_LIFE: Duration = Duration::from_secs(25);
+
+/// How long a worker may take to report its sessions anew. What it has not reported by then is over.
+const RESENT_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long the end of a session is remembered: a report of its opening may still come, later than that of its end.
+const ENDED_REMEMBERED: Duration = Duration::from_secs(60);
+
+/// An order is repeated to a worker that has not done it yet.
+pub(super) const ORDER_REPEATED: Duration = Duration::from_secs(1);
+
+/// Most orders in one reply. The others are in the next one.
+const ORDERS_IN_REPLY: usize = 500;
+
+/// A worker is asked to report its sessions anew because it reports of unknown ones, at most this often.
+const RESEND_PAUSE: Duration = Duration::from_secs(5);
+
+/// A session that opened longer ago, and is reported by a worker that was asked to report anew, was known before.
+const NEW_SESSION: Duration = Duration::from_secs(5);
+
+/// Most sessions in the register, in some 100 MB. An Envoy has tens of thousands at most.
+const MOST_SESSIONS: usize = 100_000;
+
+/// Most workers. Each that is not heard of any more counts for [`WORKER_LIFE`].
+const MOST_WORKERS: usize = 4096;
+
+/// Most characters of a gateway's name.
+const GATEWAY_LIMIT: usize = 100;
+
+/// Longest cause of an end, in bytes.
+const CAUSE_LIMIT: usize = 40;
+
+/// A moment, by this process's clocks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Now {
+    pub(super) instant: Instant,
+    pub(super) system: SystemTime,
+}
+
+impl Now {
+    pub(super) fn get() -> Self {
+        Self { instant: Instant::now(), system: SystemTime::now() }
+    }
+
+    /// A time that another machine reported, which is not in the future.
+    fn at_most(self, reported: u64) -> SystemTime {
+        time(reported.min(milliseconds(self.system)))
+    }
+}
+
+/// What became of a session.
+pub(super) type Change = (Arc<Session>, SessionChange);
+
+/// Workers and their sessions.
+#[derive(Default)]
+pub(super) struct Register {
+    sessions: HashMap<Uuid, Listed>,
+    by_instance: Index<Uuid>,
+    by_caller: Index<Box<str>>,
+    workers: HashMap<Uuid, Worker>,
+    ended: Tombstones,
+}
+
+struct Listed {
+    session: Arc<Session>,
+    /// Whether the worker has reported it since it began to report anew.
+    confirmed: bool,
+    /// When its order was last sent to the worker.
+    ordered: Option<Instant>,
+}
+
+struct Worker {
+    gateway: Arc<str>,
+    sessions: HashSet<Uuid>,
+    /// Those that have to end.
+    ordered: BTreeSet<Uuid>,
+    /// When its last report was read, and its identifier.
+    heard: Instant,
+    last: Uuid,
+    /// Whether all of its sessions are known, as far as anyone can tell.
+    complete: bool,
+    /// When it was last found to be incomplete by its own reports.
+    found_incomplete: Option<Instant>,
+    /// The report by which it began to report anew, and when the sessions that it left out are over.
+    restart: Option<(Uuid, Instant)>,
+    /// Wakes its held call.
+    wake: Arc<Notify>,
+}
+
+/// What a worker is told.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    pub(super) restart: bool,
+    pub(super) orders: Vec<Order>,
+    /// When orders have to be repeated, if it has some.
+    pub(super) repeat_at: Option<Instant>,
+}
+
+impl Register {
+    /// Applies the next entry of the journal, whose identifier is `id`, and returns what became of sessions.
+    pub(super) fn apply(&mut self, id: Uuid, entry: Entry, now: Now) -> Vec<Change> {
+        self.ended.forget(now.instant);
+        let mut changes = Vec::new();
+        match entry {
+            Entry::Report(report) => self.report(id, report, now, &mut changes),
+            Entry::End { sessions, reason } => {
+                let reason = Arc::new(reason);
+                for session in sessions {
+                    changes.extend(self.order(session, &reason));
+                }
+            }
+            Entry::Resend => {
+                for worker in self.workers.values_mut() {
+                    worker.complete = false;
+                    worker.wake.notify_waiters();
+                }
+            }
+            Entry::Gone { worker, last } => {
+                if self.workers.get(&worker).is_some_and(|known| known.last == last)
+                    && let Some(gone) = self.workers.remove(&worker)
+                {
+                    warn!(
+                        gateway = &*gone.gateway,
+                        worker = super::session::worker_id(worker),
+                        sessions = gone.sessions.len(),
+                        "a gateway's worker reports no more: its sessions are over"
+                    );
+                    gone.wake.notify_waiters();
+                    for session in gone.sessions {
+                        changes.extend(self.remove(session, now.system, WORKER_GONE, None));
+                    }
+                }
+            }
+            Entry::Resent { worker, restart } => {
+                let Some(known) = self.workers.get_mut(&worker) else { return changes };
+                if known.restart.is_some_and(|(begun, _)| begun == restart) {
+                    known.restart = None;
+                    let left_out = |session: &&Uuid| !self.sessions[*session].confirmed;
+                    let left_out: Vec<Uuid> =
+                        known.sessions.iter().filter(left_out).copied().collect();
+                    for session in left_out {
+                        changes.extend(self.remove(session, now.system, NOT_RESUMED, None));
+                    }
+                }
+            }
+        }
+        changes
+    }
+
+    fn report(&mut self, id: Uuid, report: Report, now: Now, changes: &mut Vec<Change>) {
+        let Report { worker: name, gateway, first, restart, opened, active, ended } = report;
+        let workers = self.workers.len();
+        let worker = match self.workers.entry(name) {
+            Slot::Occupied(known) => known.into_mut(),
+            Slot::Vacant(_) if workers >= MOST_WORKERS => {
+                warn!("there are too many workers: the report of another one is not taken");
+                return;
+            }
+            Slot::Vacant(slot) => slot.insert(Worker {
+                gateway: Arc::default(),
+                sessions: HashSet::new(),
+                ordered: BTreeSet::new(),
+                heard: now.instant,
+                last: id,
+                complete: false,
+                found_incomplete: None,
+                restart: None,
+                wake: Arc::default(),
+            }),
+        };
+        (worker.heard, worker.last) = (now.instant, id);
+        if *worker.gateway != *gateway {
+            worker.gateway = crate::text::printable_within(&gateway, GATEWAY_LIMIT).into();
+        }
+        if first || restart {
+            worker.complete = true;
+        }
+        if restart {
+            worker.restart = Some((id, now.instant + RESENT_WITHIN));
+            for session in &worker.sessions {
+                if let Some(listed) = self.sessions.get_mut(session) {
+                    listed.confirmed = false;
+                }
+            }
+        }
+        for opened in opened {
+            changes.extend(self.open(name, opened, now));
+        }
+        for (session, traffic) in active {
+            match self.sessions.get_mut(&session) {
+                Some(listed) if listed.session.worker == name => listed.heard_of(&traffic),
+                Some(_) => foreign(name, session),
+                None if self.ended.has(session) => {}
+                None => self.is_incomplete(name, now),
+            }
+        }
+        for Ended { session, ended_at, cause, traffic } in ended {
+            match self.sessions.get(&session) {
+                Some(listed) if listed.session.worker == name => {
+                    let at = now.at_most(ended_at);
+                    let cause = if is_word(&cause) { &*cause } else { "unknown" };
+                    changes.extend(self.remove(session, at, cause, Some(&traffic)));
+                    self.ended.remember(session, now.instant);
+                }
+                Some(_) => foreign(name, session),
+                None => self.ended.remember(session, now.instant),
+            }
+        }
+    }
+
+    fn open(&mut self, worker: Uuid, opened: Opened, now: Now) -> Option<Change> {
+        let Opened { session: id, opened_at, description, traffic } = opened;
+        if self.ended.has(id) {
+            return None;
+        }
+        if let Some(listed) = self.sessions.get_mut(&id) {
+            match listed.session.worker == worker {
+                true => listed.heard_of(&traffic),
+                false => foreign(worker, id),
+            }
+            return None;
+        }
+        if self.sessions.len() >= MOST_SESSIONS {
+            debug!(session = %id, "the register is full: a session is not in it");
+            return None;
+        }
+        let holder = self.workers.get_mut(&worker)?;
+        let description = Description::parse(&description).unwrap_or_else(|| {
+            warn!(session = %id, "the description of a session cannot be read; do gateway and authority have the same version?");
+            Description::default()
+        });
+        let opened_at = now.at_most(opened_at);
+        let is_old = now.system.duration_since(opened_at).is_ok_and(|age| age > NEW_SESSION);
+        let resumed = is_old && holder.restart.is_some();
+        holder.sessions.insert(id);
+        self.by_instance.insert(description.instance, id);
+        self.by_caller.insert(description.caller.clone(), id);
+        let session = Arc::new(Session {
+            id,
+            gateway: Arc::clone(&holder.gateway),
+            worker,
+            opened_at,
+            description,
+            traffic,
+            ending: None,
+        });
+        let listed = Listed { session: Arc::clone(&session), confirmed: true, ordered: None };
+        self.sessions.insert(id, listed);
+        Some((session, SessionChange::Opened { resumed }))
+    }
+
+    /// Has a session end. The first reason counts.
+    fn order(&mut self, id: Uuid, reason: &Arc<EndReason>) -> Option<Change> {
+        let listed = self.sessions.get_mut(&id)?;
+        if listed.session.ending.is_some() {
+            return None;
+        }
+        Arc::make_mut(&mut listed.session).ending = Some(Arc::clone(reason));
+        let worker = self.workers.get_mut(&listed.session.worker)?;
+        worker.ordered.insert(id);
+        worker.wake.notify_waiters();
+        Some((Arc::clone(&listed.session), SessionChange::Ordered))
+    }
+
+    fn remove(
+        &mut self,
+        id: Uuid,
+        at: SystemTime,
+        cause: &str,
+        traffic: Option<&Traffic>,
+    ) -> Option<Change> {
+        let mut listed = self.sessions.remove(&id)?;
+        if let Some(traffic) = traffic {
+            listed.heard_of(traffic);
+        }
+        let session = listed.session;
+        if let Some(worker) = self.workers.get_mut(&session.worker) {
+            worker.sessions.remove(&id);
+            worker.ordered.remove(&id);
+        }
+        self.by_instance.remove(&session.description.instance, id);
+        self.by_caller.remove(&session.description.caller, id);
+        Some((session, SessionChange::Ended { at, cause: cause.to_owned() }))
+    }
+
+    /// A worker reports of a session that is not known: it has to report all of them.
+    fn is_incomplete(&mut self, worker: Uuid, now: Now) {
+        let Some(worker) = self.workers.get_mut(&worker) else { return };
+        let found = worker.found_incomplete;
+        if found.is_none_or(|found| now.instant.duration_since(found) >= RESEND_PAUSE) {
+            worker.found_incomplete = Some(now.instant);
+            worker.complete = false;
+        }
+    }
+
+    /// What a worker has to be told now. Orders count as sent.
+    pub(super) fn tell(&mut self, worker: Uuid, now: Instant) -> Told {
+        let Some(worker) = self.workers.get(&worker) else {
+            return Told { restart: true, ..Told::default() };
+        };
+        let mut told = Told { restart: !worker.complete, ..Told::default() };
+        for id in &worker.ordered {
+            let Some(listed) = self.sessions.get_mut(id) else { continue };
+            let Some(reason) = listed.session.ending.as_deref() else { continue };
+            let due = listed.ordered.map_or(now, |sent| sent + ORDER_REPEATED);
+            let is_due = due <= now && told.orders.len() < ORDERS_IN_REPLY;
+            let repeat_at = if is_due { now + ORDER_REPEATED } else { due.max(now) };
+            told.repeat_at = Some(told.repeat_at.map_or(repeat_at, |at| at.min(repeat_at)));
+            if is_due {
+                listed.ordered = Some(now);
+                told.orders.push(Order::End {
+                    session: id.to_string(),
+                    code: reason.code.close_code(),
+                    reason: reason.close_reason(),
+                });
+            }
+        }
+        told
+    }
+
+    /// Wakes a worker's held call when there is something to tell.
+    pub(super) fn wake(&self, worker: Uuid) -> Option<Arc<Notify>> {
+        self.workers.get(&worker).map(|worker| Arc::clone(&worker.wake))
+    }
+
+    /// What time has brought about, as entries for the journal.
+    pub(super) fn due(&self, now: Instant) -> Vec<Entry> {
+        let entries = self.workers.iter().filter_map(|(&name, worker)| {
+            if now.duration_since(worker.heard) >= WORKER_LIFE {
+                return Some(Entry::Gone { worker: name, last: worker.last });
+            }
+            let (restart, over) = worker.restart?;
+            (over <= now).then_some(Entry::Resent { worker: name, restart })
+        });
+        entries.collect()
+    }
+
+    /// Nothing was read of the journal for a while: what workers reported meanwhile is not known.
+    pub(super) fn postpone(&mut self, now: Instant) {
+        for worker in self.workers.values_mut() {
+            worker.heard = now;
+            if let Some((_, over)) = &mut worker.restart {
+                *over = now + RESENT_WITHIN;
+            }
+        }
+    }
+
+    pub(super) fn get(&self, id: Uuid) -> Option<Arc<Session>> {
+        self.sessions.get(&id).map(|listed| Arc::clone(&listed.session))
+    }
+
+    pub(super) fn live(&self) -> Vec<Arc<Session>> {
+        self.sessions.values().map(|listed| Arc::clone(&listed.session)).collect()
+    }
+
+    pub(super) fn of_instance(&self, instance: Uuid) -> Vec<Arc<Session>> {
+        self.by_instance.of(&instance).filter_map(|id| self.get(id)).collect()
+    }
+
+    pub(super) fn of_caller(&self, caller: &str) -> Vec<Arc<Session>> {
+        self.by_caller.of(caller).filter_map(|id| self.get(id)).collect()
+    }
+
+    /// How many sessions there are of each protocol.
+    pub(super) fn by_protocol(&self) -> [(&'static str, usize); 3] {
+        let mut counts = [Some(Protocol::Vnc), Some(Protocol::Webmks), None].map(|it| (it, 0));
+        for listed in self.sessions.values() {
+            let protocol = listed.session.description.protocol();
+            if let Some((_, count)) = counts.iter_mut().find(|(known, _)| *known == protocol) {
+                *count += 1;
+            }
+        }
+        counts.map(|(protocol, count)| (protocol.map_or("unknown", Protocol::as_str), count))
+    }
+
+    pub(super) fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// How long ago the worker was heard of that was not heard of for the longest time.
+    pub(super) fn oldest_report(&self, now: Instant) -> Duration {
+        let ages = self.workers.values().map(|worker| now.duration_since(worker.heard));
+        ages.max().unwrap_or_default()
+    }
+}
+
+impl Listed {
+    /// The worker has reported what the session has done. Totals do not shrink: a late report has smaller ones.
+    fn heard_of(&mut self, traffic: &Traffic) {
+        self.confirmed = true;
+        let known = self.session.traffic;
+        let now = Traffic {
+            from_browser: known.from_browser.max(traffic.from_browser),
+            to_browser: known.to_browser.max(traffic.to_browser),
+            last_message_at: known.last_message_at.max(traffic.last_message_at),
+            last_input_at: known.last_input_at.max(traffic.last_input_at),
+        };
+        if now != known {
+            Arc::make_mut(&mut self.session).traffic = now;
+        }
+    }
+}
+
+/// A worker has reported of another one's session. What it says is not taken.
+fn foreign(worker: Uuid, session: Uuid) {
+    warn!(%session, worker = super::session::worker_id(worker), "a worker reports of another worker's session");
+}
+
+/// Whether this is a word in snake case.
+fn is_word(text: &str) -> bool {
+    let of_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    !text.is_empty() && text.len() <= CAUSE_LIMIT && text.bytes().all(of_word)
+}
+
+/// Sessions by something that they have in common.
+struct Index<K>(HashMap<K, BTreeSet<Uuid>>);
+
+impl<K> Default for Index<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: std::hash::Hash + Eq> Index<K> {
+    fn insert(&mut self, key: K, session: Uuid) {
+        self.0.entry(key).or_default().insert(session);
+    }
+
+    fn remove(&mut self, key: &K, session: Uuid) {
+        if let Some(sessions) = self.0.get_mut(key) {
+            sessions.remove(&session);
+            if sessions.is_empty() {
+                self.0.remove(key);
+            }
+        }
+    }
+
+    fn of<Q>(&self, key: &Q) -> impl Iterator<Item = Uuid> + '_
+    where
+        K: std::borrow::Borrow<Q>,
+        Q: std::hash::Hash + Eq + ?Sized,
+    {
+        self.0.get(key).into_iter().flatten().copied()
+    }
+}
+
+/// Sessions that have ended lately.
+#[derive(Default)]
+struct Tombstones {
+    sessions: HashSet<Uuid>,
+    in_order: VecDeque<(Instant, Uuid)>,
+}
+
+impl Tombstones {
+    /// Keeps at most as many as there can be sessions; the oldest are forgotten first.
+    fn remember(&mut self, session: Uuid, now: Instant) {
+        if self.sessions.insert(session) {
+            self.in_order.push_back((now, session));
+        }
+        if self.in_order.len() > MOST_SESSIONS
+            && let Some((_, oldest)) = self.in_order.pop_front()
+        {
+            self.sessions.remove(&oldest);
+        }
+    }
+
+    fn has(&self, session: Uuid) -> bool {
+        self.sessions.contains(&session)
+    }
+
+    fn forget(&mut self, now: Instant) {
+        while let Some((at, session)) = self.in_order.front().copied()
+            && now.duration_since(at) >= ENDED_REMEMBERED
+        {
+            self.in_order.pop_front();
+            self.sessions.remove(&session);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
