@@ -42,6 +42,57 @@ pub struct CheckRequest<'a> {
     /// Envoy's `x-request-id`, which ties Envoy's access log to the authority's log.
     #[serde(borrow)]
     pub request_id: Cow<'a, str>,
+    /// Whether the filter holds the browser to [`Grant::access`] and [`Grant::clipboard`]. One that does not know them gets
+    /// no session of a token that restricts them.
+    #[serde(default)]
+    pub enforces_access: bool,
+    /// What the browser shows beside the token, if its page does so.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub browser: Option<BrowserProof<'a>>,
+}
+
+/// What tells a browser from others that have the same token. Its page has made a random secret.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BrowserProof<'a> {
+    /// The SHA-256 of the secret in hexadecimal digits, at the page's first connect.
+    Digest(#[serde(borrow)] Cow<'a, str>),
+    /// The secret, at each later one. It is a password, hence no `Debug`.
+    Secret(#[serde(borrow)] Cow<'a, str>),
+}
+
+/// What the user of a console may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// See the screen, and use keyboard, pointer, clipboard, size and power.
+    #[default]
+    Control,
+    /// See the screen.
+    View,
+}
+
+impl Access {
+    /// As it stands in JSON and in logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Control => "control",
+            Self::View => "view",
+        }
+    }
+
+    /// Whether it is what a [`Grant`] without it means.
+    fn is_control(&self) -> bool {
+        *self == Self::Control
+    }
+}
+
+fn is_true(value: &bool) -> bool {
+    *value
+}
+
+fn default_true() -> bool {
+    true
 }
 
 /// The response that grants a session.
@@ -62,6 +113,12 @@ pub struct Grant {
     /// Whether the filter has to tell when the user last did something: [`Traffic::last_input_at`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reports_input: bool,
+    /// What the user may do. The filter holds the browser to it.
+    #[serde(default, skip_serializing_if = "Access::is_control")]
+    pub access: Access,
+    /// Whether the user may send a clipboard.
+    #[serde(default = "default_true", skip_serializing_if = "is_true")]
+    pub clipboard: bool,
 }
 
 /// Where a console is served, and what opens it. Unlike the authority's `Protocol`, which only names a

@@ -108,6 +108,8 @@ impl RunningAuthority {
             token: Cow::Borrowed(token),
             client_address: Cow::Borrowed(""),
             request_id: Cow::Borrowed(CALLER),
+            enforces_access: true,
+            browser: None,
         };
         let request = self.http.post(format!("{}{CHECK_PATH}", self.origin)).json(&request);
         let response = request.send().await.map_err(http_client::explain)?;

@@ -38,6 +38,7 @@
 //! | [`trace_context`] | step 4: the trace that the request belongs to |
 //! | [`tunnel`] | step 6: both directions of an open console |
 //! | [`relay`] | step 6 for a console that is a WebSocket already |
+//! | [`client_messages`] | what of the browser's messages may pass to the console |
 //! | [`rfb`] | the beginning of a VNC console, and the login to one that has a password |
 //! | [`websocket`] | frames |
 //! | [`outputs`] | what a session wants done with Envoy's bodies |
@@ -72,6 +73,7 @@
 
 pub mod access_log;
 pub mod check;
+pub mod client_messages;
 pub mod config;
 pub mod headers;
 pub mod origin;

@@ -6,6 +6,7 @@
 //! | [`tunnel`] | a browser's frames | what tungstenite reads from them, and the same in any split |
 //! | [`session`] | events of one session in any order | what a browser and a server may see of it |
 //! | [`rfb`] | both sides of a login | the handshake of RFC 6143, and the same in any split |
+//! | [`client_messages`] | what a browser tells its console | a second reader, and the same in any split |
 //! | [`upgrade`] | an upgrade's headers | the rules of RFC 6455, and another parser's idea of an origin |
 //! | [`check`] | both bodies of the check API | the contract |
 //! | [`soap`] | vCenter's replies; strings for requests | what another XML reader reads |
@@ -15,6 +16,7 @@
 //! for seconds each.
 
 pub mod check;
+pub mod client_messages;
 mod console;
 mod envoy;
 pub mod rfb;

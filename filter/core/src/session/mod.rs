@@ -105,6 +105,8 @@ impl Session {
                     token: upgrade.token.as_str().into(),
                     client_address: request.client_address.into(),
                     request_id: request.headers.first("x-request-id").unwrap_or_default().into(),
+                    enforces_access: true,
+                    browser: None,
                 })?;
                 Ok((upgrade, body))
             });

@@ -87,6 +87,8 @@ fn the_check_carries_token_address_and_request_id_and_the_path_no_token() {
         token: "secret".into(),
         client_address: "203.0.113.7".into(),
         request_id: "r-1".into(),
+        enforces_access: true,
+        browser: None,
     };
     assert!(serde_json::from_slice::<CheckRequest<'_>>(&body).unwrap() == expected);
     assert_eq!(path, "/websockify");
