@@ -1,5 +1,11 @@
 //! Step 6 for a console that is a WebSocket already (WebMKS): its frames pass in both directions as they are.
 //!
+//! # How a browser is held to its token
+//!
+//! Where the token does not allow everything, the browser's frames are unwrapped and [`ClientMessages`] takes out what may not
+//! pass; the rest is framed again. The console's frames pass as they are. Of those, the filter reads the first alone: which
+//! bytes of the browser are its handshake depends on the version of RFB that the console speaks.
+//!
 //! # How an unresponsive browser is noticed
 //!
 //! As in a [`tunnel`](crate::tunnel): a browser that is silent is sent a Ping, and its session ends if nothing comes.
@@ -11,9 +17,11 @@
 //! asked for, but what an ESXi host makes of one is not known. So the relay takes out a Pong with the payload of our
 //! Pings. A Ping of the console and its Pong pass.
 
+use crate::client_messages::ClientMessages;
 use crate::outputs::{Edit, Outputs};
+use crate::rfb::{VERSION_LEN, Version};
 use crate::tunnel::{TICKS_TO_END, TICKS_TO_PING};
-use crate::websocket::FrameBoundaries;
+use crate::websocket::{CloseCode, Failure, FrameBoundaries, Reframer, close_frame};
 
 /// A Ping with a payload that no other Ping has (RFC 6455 5.5.2).
 const PING: &[u8] = b"\x89\x08vncgate\0";
@@ -24,9 +32,19 @@ const PONG_HEADER: &[u8] = &[0x8a, 0x88];
 /// Length of that Pong with mask and payload, in bytes.
 const PONG_LEN: usize = 14;
 
+/// A console's first frame: the header of a final binary one with its version and nothing else.
+const VERSION_FRAME_HEADER: &[u8] = &[0x82, VERSION_LEN as u8];
+
+/// Length of that frame, in bytes.
+const VERSION_FRAME_LEN: usize = VERSION_FRAME_HEADER.len() + VERSION_LEN;
+
 /// Both directions of an open WebMKS console.
 #[derive(Debug, Default)]
 pub struct Relay {
+    /// Reads what the browser sends. `None`: everything passes unread.
+    reading: Option<Box<Reading>>,
+    /// A Close of ours was sent, and the stream ends with the wake-up.
+    ending: bool,
     from_console: FrameBoundaries,
     from_browser: FrameBoundaries,
     response_body: Hold,
@@ -42,6 +60,24 @@ pub struct Relay {
     waiting_ticks: u8,
 }
 
+/// What reads the browser's messages.
+#[derive(Debug)]
+struct Reading {
+    reframer: Reframer,
+    messages: ClientMessages,
+    /// The console's first frame, as far as it has arrived.
+    console_version: Vec<u8>,
+}
+
+/// What to do with bytes of the browser.
+#[derive(Debug, Default)]
+pub struct Relayed {
+    /// What goes to the console in their place. `None`: they pass as they are.
+    pub instead: Option<Vec<u8>>,
+    /// What else to do.
+    pub outputs: Outputs,
+}
+
 /// Whether Envoy holds the response body, so that a Ping can be sent at any time; see [`crate::tunnel`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Hold {
@@ -55,8 +91,22 @@ enum Hold {
 }
 
 impl Relay {
-    /// Handles `len` bytes from the browser. `read` returns those at an offset, at most so many. Returns what goes to
-    /// the console in their place, or `None` if they pass as they are.
+    /// Creates a relay. `messages` reads what the browser sends, from its first byte on.
+    pub fn new(messages: Option<ClientMessages>) -> Self {
+        let reading = |messages| {
+            let (reframer, console_version) = Default::default();
+            Box::new(Reading { reframer, messages, console_version })
+        };
+        Self { reading: messages.map(reading), ..Self::default() }
+    }
+
+    /// Whether the user has done something since the last call: pressed a key, used the pointer or sent a clipboard. Known
+    /// only where the browser's messages are read.
+    pub fn take_new_input(&mut self) -> bool {
+        self.reading.as_mut().is_some_and(|reading| reading.messages.take_new_input())
+    }
+
+    /// Handles `len` bytes from the browser. `read` returns those at an offset, at most so many.
     ///
     /// # Errors
     ///
@@ -65,16 +115,91 @@ impl Relay {
         &mut self,
         len: usize,
         mut read: impl FnMut(usize, usize) -> Result<Vec<u8>, E>,
-    ) -> Result<Option<Vec<u8>>, E> {
+    ) -> Result<Relayed, E> {
         self.silent_ticks = 0;
         self.pinged = false;
         self.waiting_ticks = 0;
+        if self.reading.is_some() {
+            return Ok(self.reframe(&read(0, len)?));
+        }
         if self.unanswered == 0 && self.withheld.is_empty() {
-            return self.from_browser.follow(len, read).map(|()| None);
+            return self.from_browser.follow(len, read).map(|()| Relayed::default());
         }
         let mut bytes = std::mem::take(&mut self.withheld);
         bytes.extend(read(0, len)?);
-        Ok(Some(self.take_out_pongs(&bytes)))
+        Ok(Relayed { instead: Some(self.take_out_pongs(&bytes)), outputs: Outputs::default() })
+    }
+
+    /// Unwraps the browser's frames, takes out what may not pass, and frames the rest again.
+    fn reframe(&mut self, bytes: &[u8]) -> Relayed {
+        let Some(reading) = &mut self.reading else { return Relayed::default() };
+        let Reading { reframer, messages, console_version } = &mut **reading;
+        let has_version = console_version.len() == VERSION_FRAME_LEN;
+        let unanswered = &mut self.unanswered;
+        let (passing, outcome) = reframer.reframe(
+            bytes,
+            |payload| {
+                if messages.restricts() && !has_version {
+                    payload.clear();
+                    let why = "sent_too_early: the browser has to wait for the console";
+                    return Err((CloseCode::POLICY_VIOLATION, why.into()));
+                }
+                messages.filter(payload).map_err(|why| (CloseCode::POLICY_VIOLATION, why))
+            },
+            |frame| {
+                let is_ours = *unanswered > 0 && is_our_pong(frame);
+                *unanswered = unanswered.saturating_sub(u8::from(is_ours));
+                !is_ours
+            },
+        );
+        let mut relayed = Relayed { instead: Some(passing), outputs: Outputs::default() };
+        if let Err(failure) = outcome {
+            relayed.outputs = self.end(failure);
+        }
+        relayed
+    }
+
+    /// Ends the session with a Close, or without one where none can be sent now.
+    fn end(&mut self, (code, why): Failure) -> Outputs {
+        let mut outputs = Outputs::default();
+        if self.response_body == Hold::Held
+            && self.from_console.is_at_boundary()
+            && !self.from_console.has_closed()
+        {
+            outputs.to_browser.append = close_frame(Some(code), &why);
+            outputs.to_browser.resume = true;
+            outputs.wake_up = true;
+            self.ending = true;
+        } else {
+            outputs.reset = true;
+        }
+        outputs.failure = Some(why);
+        outputs
+    }
+
+    /// Reads the console's first frame. Returns why the session has to end if what the browser's bytes mean is not known then.
+    fn read_console_version<E>(
+        &mut self,
+        len: usize,
+        read: impl FnOnce(usize, usize) -> Result<Vec<u8>, E>,
+    ) -> Result<Option<Failure>, E> {
+        let Some(reading) = &mut self.reading else { return Ok(None) };
+        let missing = VERSION_FRAME_LEN.saturating_sub(reading.console_version.len());
+        if !reading.messages.restricts() || missing == 0 || len == 0 {
+            return Ok(None);
+        }
+        reading.console_version.extend(read(0, missing.min(len))?);
+        if reading.console_version.len() < VERSION_FRAME_LEN {
+            return Ok(None);
+        }
+        let version = reading.console_version.strip_prefix(VERSION_FRAME_HEADER);
+        Ok(match version.and_then(Version::parse) {
+            Some(Version::V3_7 | Version::V3_8) => None,
+            _ => {
+                let why = "rfb_version: this session needs a console that speaks RFB 3.7 or later";
+                Some((CloseCode::INTERNAL_ERROR, why.into()))
+            }
+        })
     }
 
     fn take_out_pongs(&mut self, bytes: &[u8]) -> Vec<u8> {
@@ -120,6 +245,17 @@ impl Relay {
         };
         let new = held_len.saturating_sub(followed);
         self.waiting_ticks = 0;
+        if self.ending {
+            let to_browser = Edit { discard: true, hold: !end, ..Edit::default() };
+            return Ok(Outputs { to_browser, ..Outputs::default() });
+        }
+        let failure =
+            self.read_console_version(new, |at, len| read(followed.saturating_add(at), len))?;
+        if let Some((_, why)) = failure {
+            // Nothing of it has passed, so that there is no way to send a Close.
+            let (failure, to_browser) = (Some(why), Edit { discard: true, ..Edit::default() });
+            return Ok(Outputs { failure, to_browser, reset: true, ..Outputs::default() });
+        }
         self.from_console.follow(new, |at, len| read(followed.saturating_add(at), len))?;
         let mut outputs = Outputs::default();
         if end {
@@ -140,7 +276,7 @@ impl Relay {
 
     /// Handles the wake-up that [`Outputs::wake_up`] asked for.
     pub fn handle_wake_up(&mut self) -> Outputs {
-        let mut outputs = Outputs::default();
+        let mut outputs = Outputs { reset: self.ending, ..Outputs::default() };
         if let Hold::Entering { .. } = self.response_body {
             self.response_body = Hold::Held;
             outputs.to_browser.resume = true;
@@ -163,7 +299,11 @@ impl Relay {
             // A browser that cannot be sent a Ping may be silent.
             return outputs;
         }
-        let is_closing = self.from_console.has_closed() || self.from_browser.has_closed();
+        let has_closed = |reading: &Reading| reading.reframer.has_closed();
+        let is_closing = self.ending
+            || self.from_console.has_closed()
+            || self.from_browser.has_closed()
+            || self.reading.as_deref().is_some_and(has_closed);
         let can_ping = self.from_console.is_at_boundary() && !is_closing;
         let next = self.silent_ticks.saturating_add(1);
         if next >= TICKS_TO_PING && !self.pinged && !is_closing {
@@ -220,8 +360,8 @@ mod tests {
     /// What reaches the console.
     fn browser(relay: &mut Relay, bytes: &[u8]) -> Vec<u8> {
         let read = |at: usize, len: usize| Ok::<_, Infallible>(bytes[at..at + len].to_vec());
-        let replaced = relay.handle_browser_bytes(bytes.len(), read).unwrap();
-        replaced.unwrap_or_else(|| bytes.to_vec())
+        let relayed = relay.handle_browser_bytes(bytes.len(), read).unwrap();
+        relayed.instead.unwrap_or_else(|| bytes.to_vec())
     }
 
     fn server(relay: &mut Relay, bytes: &[u8], end: bool) -> Outputs {

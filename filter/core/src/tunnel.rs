@@ -19,16 +19,23 @@
 //! the tunnel counts the ticks since the browser last sent anything. After two it sends a Ping, which every
 //! live browser answers. After four it ends the stream, and with it the connection to the console.
 //!
+//! # How a browser is held to its token
+//!
+//! Where the token does not allow everything, [`ClientMessages`] reads what comes after the login, takes out what may not
+//! pass, and ends the session at what it cannot read.
+//!
 //! # How an unresponsive console is noticed
 //!
 //! The shell calls [`Tunnel::handle_begin_timeout`] once, some time after the console was connected. A console
 //! that has sent nothing by then has left no way to send a Close.
 
+use crate::client_messages::ClientMessages;
 use crate::outputs::{Edit, Outputs};
 use crate::rfb::{SecurityHandshake, Step};
 use crate::websocket::{
     CloseCode, Deframer, End, FrameHeader, PENDING_PONGS_MAX, PING_FRAME, close_frame,
 };
+use std::borrow::Cow;
 use vncgate_api::Secret;
 
 /// Keepalive ticks of browser silence after which it is sent a Ping: a half to a whole ping interval.
@@ -52,6 +59,8 @@ pub struct Tunnel {
     /// The filter's part in the handshake: until the console has sent its version, or with a password until its
     /// security phase is over.
     login: Option<SecurityHandshake>,
+    /// Reads what the browser sends after the login. `None`: everything passes unread.
+    messages: Option<Box<ClientMessages>>,
     response_body: Hold,
     /// Frames that wait for the response body to be held.
     pending_frames: Vec<u8>,
@@ -80,9 +89,20 @@ enum Hold {
 }
 
 impl Tunnel {
-    /// Creates a tunnel to a console, with the console's VNC password if it has one.
-    pub fn new(password: Option<Secret>) -> Self {
-        Self { login: Some(SecurityHandshake::new(password)), ..Self::default() }
+    /// Creates a tunnel to a console, with the console's VNC password if it has one. `messages` reads what the browser sends
+    /// from its `ClientInit` on.
+    pub fn new(password: Option<Secret>, messages: Option<ClientMessages>) -> Self {
+        let login = match &messages {
+            None => SecurityHandshake::new(password),
+            Some(_) => SecurityHandshake::whole(password),
+        };
+        Self { login: Some(login), messages: messages.map(Box::new), ..Self::default() }
+    }
+
+    /// Whether the user has done something since the last call: pressed a key, used the pointer or sent a clipboard. Known
+    /// only where the browser's messages are read.
+    pub fn take_new_input(&mut self) -> bool {
+        self.messages.as_mut().is_some_and(|messages| messages.take_new_input())
     }
 
     /// Handles bytes from the browser. Replaces them with the bytes for the server.
@@ -96,17 +116,25 @@ impl Tunnel {
         let mut outputs = Outputs::default();
         let mut frames = self.spend_pong_budget(deframed.pongs);
         if let Some(login) = &mut self.login {
-            let step = login.handle_browser_bytes(chunk);
+            let mut step = login.handle_browser_bytes(chunk);
             chunk.clear();
+            let refused = self.filter_after_login(&mut step);
             outputs.to_server = self.answer_in_callback(step.to_server);
             outputs.wake_up = self.request_body != Hold::Held;
             frames.extend(self.frame_login(&step.to_browser, step.failed.as_deref()));
             outputs.failure = step.failed;
-        } else if self.request_body == Hold::Held {
-            // The first bytes after a login. Envoy has appended them to the body that it holds, and keeps them there
-            // unless this callback resumes.
-            self.request_body = Hold::NotYet;
-            outputs.to_server.resume = true;
+            frames.extend(self.refuse(refused, &mut outputs));
+        } else {
+            if let Some(messages) = &mut self.messages {
+                let refused = messages.filter(chunk).err();
+                frames.extend(self.refuse(refused, &mut outputs));
+            }
+            if self.request_body == Hold::Held {
+                // The first bytes after a login. Envoy has appended them to the body that it holds, and keeps them there
+                // unless this callback resumes.
+                self.request_body = Hold::NotYet;
+                outputs.to_server.resume = true;
+            }
         }
         if let Some(end) = deframed.end.filter(|_| !self.closed) {
             frames.extend(match end {
@@ -119,6 +147,25 @@ impl Tunnel {
             self.send_frames(frames, &mut outputs);
         }
         outputs
+    }
+
+    /// Takes out of what the browser sent after the handshake what may not pass. Returns why the session has to end.
+    fn filter_after_login(&mut self, step: &mut Step) -> Option<Cow<'static, str>> {
+        let messages = self.messages.as_mut()?;
+        let login_len = step.to_server.len().saturating_sub(step.passing);
+        let mut passing = step.to_server.split_off(login_len);
+        let refused = messages.filter(&mut passing).err();
+        step.to_server.append(&mut passing);
+        refused
+    }
+
+    /// Ends a session whose browser sent what cannot be read. Returns the Close.
+    fn refuse(&mut self, why: Option<Cow<'static, str>>, outputs: &mut Outputs) -> Vec<u8> {
+        let Some(why) = why.filter(|_| !self.closed) else { return Vec::new() };
+        let close = close_frame(Some(CloseCode::POLICY_VIOLATION), &why);
+        outputs.failure = Some(why);
+        self.closed = true;
+        close
     }
 
     /// Returns the Pongs, or nothing if the budget is spent. RFC 6455 5.5.3 lets an endpoint leave some out.
@@ -255,8 +302,10 @@ impl Tunnel {
             step.to_browser.extend(last.to_browser);
             step.failed = last.failed;
         }
+        let refused = self.filter_after_login(&mut step);
         let mut frames = self.frame_login(&step.to_browser, step.failed.as_deref());
         outputs.failure = step.failed;
+        frames.extend(self.refuse(refused, &mut outputs));
         if end && !self.closed {
             frames.extend(close_frame(Some(CloseCode::NORMAL), "the console has closed"));
             self.closed = true;

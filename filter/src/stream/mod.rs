@@ -21,6 +21,7 @@ use vncgate_filter_core::config::Config;
 use vncgate_filter_core::headers::is_for_browser_only;
 use vncgate_filter_core::outputs::Outputs;
 use vncgate_filter_core::refusal::Refusal;
+use vncgate_filter_core::relay::Relayed;
 use vncgate_filter_core::session::{OnRequest, OnResponse, Request, Session};
 use vncgate_filter_core::session_limits::SessionPermit;
 use vncgate_filter_core::upgrade::{self, HttpVersion};
@@ -216,13 +217,14 @@ impl Stream {
     fn relay_request_body(&self, len: usize) -> Action {
         let body = BufferType::HttpRequestBody;
         let read = |start, len| hostcalls::read_buffer_at(body, start, len);
-        let replaced = self.session.step(|session| Some(session.relay_browser_bytes(len, read)));
-        let done = match replaced.unwrap_or(Ok(None)) {
-            Ok(Some(bytes)) => hostcalls::replace_buffer(body, &bytes),
-            Ok(None) => Ok(()),
-            Err(error) => Err(error),
-        };
-        self.carry_out(done.map(|()| Outputs::default()), Event::RequestBody)
+        let relayed = self.session.step(|session| Some(session.relay_browser_bytes(len, read)));
+        let outputs = relayed.unwrap_or(Ok(Relayed::default())).and_then(|relayed| {
+            if let Some(bytes) = &relayed.instead {
+                hostcalls::replace_buffer(body, bytes)?;
+            }
+            Ok(relayed.outputs)
+        });
+        self.carry_out(outputs, Event::RequestBody)
     }
 
     /// Envoy has the response's headers. `end`: no body follows.

@@ -5,11 +5,12 @@
 //! A server speaks first (7.1.1). Until it has sent its version, nothing of the browser goes to it: the target may be
 //! another service at that port, which must not be told anything. After the version every byte passes.
 //!
-//! # A console with a password
+//! # A console with a password, or a browser whose messages are read
 //!
 //! `RemoteDisplay.vnc.password` is the hypervisor's secret: it opens the console at any time, without a token.
 //! So the filter logs in with it and offers the browser security type None. Both sides speak the version that
-//! the browser chose. After the security phase every byte passes.
+//! the browser chose. After the security phase every byte passes. It does the same, without a password, where the filter
+//! has to know at which byte the browser's messages begin ([`crate::client_messages`]).
 //!
 //! ```text
 //! server ─ version ──────────▶ browser
@@ -28,7 +29,7 @@ mod vnc_auth;
 
 use crate::websocket::CLOSE_REASON_LEN_MAX;
 use std::borrow::Cow;
-use version::{VERSION_LEN, Version};
+pub(crate) use version::{VERSION_LEN, Version};
 use vnc_auth::{CHALLENGE_LEN, respond};
 use vncgate_api::Secret;
 
@@ -49,6 +50,7 @@ const SECURITY_RESULT_OK: u32 = 0;
 const REASON_LEN_MAX: usize = 64;
 
 const NOT_ACCEPTED: &str = "the console did not accept its password";
+const NO_PASSWORD: &str = "the console has a password that vCenter does not know";
 const NO_SECURITY_TYPE: &str = "the console offers no security type that is known";
 
 /// What to send after an event.
@@ -58,16 +60,28 @@ pub struct Step {
     pub to_browser: Vec<u8>,
     /// Raw RFB bytes for the server.
     pub to_server: Vec<u8>,
+    /// How many of the last of them come after the handshake: they are the browser's own.
+    pub passing: usize,
     /// Why the console cannot be opened, in printable characters. Set once; nothing is sent after this step.
     pub failed: Option<Cow<'static, str>>,
 }
 
 /// The security handshake of one session.
 pub struct SecurityHandshake {
-    password: Option<Secret>,
+    login: Login,
     state: State,
     from_server: Vec<u8>,
     from_browser: Vec<u8>,
+}
+
+/// Who takes part in the security phase.
+enum Login {
+    /// The browser: it is over for the filter with the server's version.
+    ByBrowser,
+    /// The filter, without a password.
+    WithoutPassword,
+    /// The filter, with this password.
+    With(Secret),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,8 +102,17 @@ impl SecurityHandshake {
     /// Creates a handshake that logs in with this password, of which VNC Authentication uses the first 8 bytes.
     /// Without a password it is over with the server's version.
     pub fn new(password: Option<Secret>) -> Self {
+        Self::begin(password.map_or(Login::ByBrowser, Login::With))
+    }
+
+    /// Creates a handshake as [`Self::new`] does, but that goes through the whole security phase without a password as well.
+    pub fn whole(password: Option<Secret>) -> Self {
+        Self::begin(password.map_or(Login::WithoutPassword, Login::With))
+    }
+
+    fn begin(login: Login) -> Self {
         let (from_server, from_browser) = Default::default();
-        Self { password, state: State::ServerVersion, from_server, from_browser }
+        Self { login, state: State::ServerVersion, from_server, from_browser }
     }
 
     /// Whether the handshake has succeeded, so that every byte passes from now on.
@@ -127,6 +150,7 @@ impl SecurityHandshake {
         }
         if self.state == State::Done {
             step.to_browser.append(&mut self.from_server);
+            step.passing = self.from_browser.len();
             step.to_server.append(&mut self.from_browser);
         } else if self.state == State::Failed {
             self.from_server = Vec::new();
@@ -146,7 +170,7 @@ impl SecurityHandshake {
                 let Some(version) = Version::parse(&message) else {
                     return fail(step, "the console does not speak RFB");
                 };
-                if self.password.is_none() {
+                if matches!(self.login, Login::ByBrowser) {
                     step.to_browser.extend_from_slice(&message);
                     return Some(State::Done);
                 }
@@ -162,15 +186,22 @@ impl SecurityHandshake {
                 Some(State::SecurityTypes(version))
             }
             State::SecurityTypes(version) => {
+                let has_password = matches!(self.login, Login::With(_));
                 let offered = match version {
                     Version::V3_3 => read_server_choice(&mut self.from_server)?,
-                    _ => choose_security_type(&mut self.from_server)?,
+                    _ => choose_security_type(&mut self.from_server, has_password)?,
                 };
-                let Offered::Type(security_type) = offered else {
-                    return Some(match offered {
-                        Offered::Nothing => State::Reason(version, "the console refuses"),
-                        _ => fail_security(step, version, NO_SECURITY_TYPE.into()),
-                    });
+                let security_type = match offered {
+                    Offered::Type(SECURITY_TYPE_VNC) if !has_password => {
+                        return Some(fail_security(step, version, NO_PASSWORD.into()));
+                    }
+                    Offered::Type(security_type) => security_type,
+                    Offered::Nothing => {
+                        return Some(State::Reason(version, "the console refuses"));
+                    }
+                    Offered::Unknown => {
+                        return Some(fail_security(step, version, NO_SECURITY_TYPE.into()));
+                    }
                 };
                 if version > Version::V3_3 {
                     step.to_server.push(security_type);
@@ -183,7 +214,7 @@ impl SecurityHandshake {
             }
             State::Challenge(version) => {
                 let challenge = take::<CHALLENGE_LEN>(&mut self.from_server)?;
-                let password = self.password.as_ref()?;
+                let Login::With(password) = &self.login else { return None };
                 step.to_server.extend_from_slice(&respond(password, challenge));
                 Some(State::SecurityResult(version))
             }
@@ -291,12 +322,16 @@ fn read_server_choice(from_server: &mut Vec<u8>) -> Option<Offered> {
     })
 }
 
-/// RFC 6143 7.1.2: a count, and the types. Chooses VNC Authentication before None, since the console has a
-/// password.
-fn choose_security_type(from_server: &mut Vec<u8>) -> Option<Offered> {
+/// RFC 6143 7.1.2: a count, and the types. Chooses VNC Authentication before None if the console has a password, and
+/// otherwise after it.
+fn choose_security_type(from_server: &mut Vec<u8>, has_password: bool) -> Option<Offered> {
     let (count, rest) = from_server.split_first()?;
     let types = rest.get(..usize::from(*count))?;
-    let chosen = [SECURITY_TYPE_VNC, SECURITY_TYPE_NONE]
+    let preferred = match has_password {
+        true => [SECURITY_TYPE_VNC, SECURITY_TYPE_NONE],
+        false => [SECURITY_TYPE_NONE, SECURITY_TYPE_VNC],
+    };
+    let chosen = preferred
         .into_iter()
         .find(|supported| types.contains(supported))
         .map_or(if types.is_empty() { Offered::Nothing } else { Offered::Unknown }, Offered::Type);

@@ -9,11 +9,12 @@
 //! A session that is not yet open or relayed may become Refused. Every state becomes Ended with its stream.
 
 use crate::check::{self, Reply};
+use crate::client_messages::{ClientMessages, Permissions};
 use crate::config::Config;
 use crate::headers::Headers;
 use crate::outputs::Outputs;
 use crate::refusal::Refusal;
-use crate::relay::Relay;
+use crate::relay::{Relay, Relayed};
 use crate::trace_context::trace_context;
 use crate::tunnel::Tunnel;
 use crate::upgrade::{self, Handshake, HttpVersion, Upgrade};
@@ -134,11 +135,17 @@ impl Session {
             return Err(Refusal::Internal);
         };
         let grant = check::read_reply(reply)?;
+        let permissions = Permissions { access: grant.access, clipboard: grant.clipboard };
+        let reads = grant.reports_input || !permissions.are_full();
         self.state = match grant.target {
             Target::Vnc { address, ref password } => {
-                State::Connecting(handshake, address, Tunnel::new(password.clone()))
+                let messages = reads.then(|| ClientMessages::after_handshake(permissions));
+                State::Connecting(handshake, address, Tunnel::new(password.clone(), messages))
             }
-            Target::Webmks { address, .. } => State::Relaying(handshake, address, Relay::default()),
+            Target::Webmks { address, .. } => {
+                let messages = reads.then(|| ClientMessages::from_version(permissions));
+                State::Relaying(handshake, address, Relay::new(messages))
+            }
         };
         Ok(grant)
     }
@@ -200,12 +207,21 @@ impl Session {
         &mut self,
         len: usize,
         read: impl FnMut(usize, usize) -> Result<Vec<u8>, E>,
-    ) -> Result<Option<Vec<u8>>, E> {
+    ) -> Result<Relayed, E> {
         match &mut self.state {
             State::Relaying(_, _, relay) | State::Relayed(relay) => {
                 relay.handle_browser_bytes(len, read)
             }
-            _ => Ok(None),
+            _ => Ok(Relayed::default()),
+        }
+    }
+
+    /// Whether the user has done something since the last call; see [`Tunnel::take_new_input`].
+    pub fn take_new_input(&mut self) -> bool {
+        match &mut self.state {
+            State::Open(tunnel) => tunnel.take_new_input(),
+            State::Relayed(relay) => relay.take_new_input(),
+            _ => false,
         }
     }
 

@@ -26,6 +26,8 @@ impl CloseCode {
     pub const UNSUPPORTED_DATA: Self = Self(1003);
     /// The reason of a Close frame is not UTF-8.
     pub const INVALID_PAYLOAD: Self = Self(1007);
+    /// The browser sent what its token does not allow.
+    pub const POLICY_VIOLATION: Self = Self(1008);
     /// The gateway or the console's host cannot go on.
     pub const INTERNAL_ERROR: Self = Self(1011);
 

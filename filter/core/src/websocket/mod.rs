@@ -13,6 +13,7 @@
 //! | `control` | control frames, both ways, and close codes |
 //! | `header` | reads the header of a frame from the browser |
 //! | `deframer` | unwraps the browser's frames |
+//! | `reframer` | unwraps the browser's frames and frames them again |
 //! | `frame` | writes the header of a frame to the browser |
 
 mod boundary;
@@ -20,6 +21,7 @@ mod control;
 mod deframer;
 mod frame;
 mod header;
+mod reframer;
 
 pub use boundary::FrameBoundaries;
 pub use control::{
@@ -27,6 +29,7 @@ pub use control::{
 };
 pub use deframer::{Deframed, Deframer};
 pub use frame::FrameHeader;
+pub use reframer::{Failure, Reframer};
 
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,305 @@
+//! Unwraps the browser's frames, and frames what is left of them again.
+
+use super::control::CloseCode;
+use super::deframer::unmask;
+use super::header::{Header, Opcode};
+use std::borrow::Cow;
+
+/// Why a stream ends: the code of the Close frame, and its reason.
+pub type Failure = (CloseCode, Cow<'static, str>);
+
+/// Changes the payload of a browser's messages on its way to a console that is a WebSocket itself.
+///
+/// Each piece of payload becomes a message of its own, with the mask that its frame had: to a byte stream a message's
+/// bounds mean nothing. Control frames pass whole and in their place, unless they are taken out. Keeps a header of 14 bytes
+/// or a control frame of 131 at most.
+#[derive(Debug, Default)]
+pub struct Reframer {
+    state: State,
+    /// A data message has begun, and its final fragment has not arrived.
+    in_message: bool,
+    closed: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The bytes of a header, as far as they have arrived.
+    Header(Vec<u8>),
+    Data {
+        remaining: u64,
+        mask: [u8; 4],
+    },
+    /// The bytes of a control frame, and how many are missing.
+    Control {
+        frame: Vec<u8>,
+        missing: usize,
+    },
+    Ended,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::Header(Vec::new())
+    }
+}
+
+impl Reframer {
+    /// Whether a Close frame has passed. Nothing follows one (RFC 6455 5.5.1).
+    pub fn has_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Returns what goes to the console in the place of these bytes. `change` edits a piece of payload. `passes` is asked
+    /// about each control frame.
+    ///
+    /// # Errors
+    ///
+    /// The first rule of RFC 6455 that the browser breaks, or what `change` says, with what goes to the console before it.
+    /// Nothing passes after it.
+    pub fn reframe(
+        &mut self,
+        mut bytes: &[u8],
+        mut change: impl FnMut(&mut Vec<u8>) -> Result<(), Failure>,
+        mut passes: impl FnMut(&[u8]) -> bool,
+    ) -> (Vec<u8>, Result<(), Failure>) {
+        let mut out = Vec::with_capacity(bytes.len());
+        // A frame without payload ends with its header, so the loop runs once more after the last byte.
+        loop {
+            match &mut self.state {
+                State::Header(header) => {
+                    let Some((byte, rest)) = bytes.split_first() else { break };
+                    bytes = rest;
+                    header.push(*byte);
+                    match Header::read(header, self.in_message) {
+                        Ok(None) => {}
+                        Ok(Some(read)) => {
+                            let header = std::mem::take(header);
+                            self.begin_payload(read, header);
+                        }
+                        Err((code, why)) => {
+                            self.state = State::Ended;
+                            return (out, Err((code, why.into())));
+                        }
+                    }
+                }
+                State::Data { remaining: 0, .. } => self.state = State::default(),
+                State::Data { remaining, mask } => {
+                    let len = usize::try_from(*remaining).unwrap_or(usize::MAX).min(bytes.len());
+                    if len == 0 {
+                        break;
+                    }
+                    let (piece, rest) = bytes.split_at(len);
+                    bytes = rest;
+                    let mut payload = piece.to_vec();
+                    unmask(&mut payload, *mask);
+                    *remaining = remaining.saturating_sub(len as u64);
+                    mask.rotate_left(len & 3);
+                    let mask = *mask;
+                    let changed = change(&mut payload);
+                    push_message(&mut out, payload, mask);
+                    if let Err(failure) = changed {
+                        self.state = State::Ended;
+                        return (out, Err(failure));
+                    }
+                }
+                State::Control { frame, missing: 0 } => {
+                    if passes(frame) {
+                        out.append(frame);
+                    }
+                    self.state = if self.closed { State::Ended } else { State::default() };
+                }
+                State::Control { frame, missing } => {
+                    let (part, rest) = bytes.split_at((*missing).min(bytes.len()));
+                    if part.is_empty() {
+                        break;
+                    }
+                    frame.extend_from_slice(part);
+                    *missing = missing.saturating_sub(part.len());
+                    bytes = rest;
+                }
+                State::Ended => break,
+            }
+        }
+        (out, Ok(()))
+    }
+
+    fn begin_payload(&mut self, read: Header, header: Vec<u8>) {
+        let Header { opcode, fin, payload_len, mask } = read;
+        self.state = match opcode {
+            Opcode::Continuation | Opcode::Text | Opcode::Binary => {
+                self.in_message = !fin;
+                State::Data { remaining: payload_len, mask }
+            }
+            Opcode::Close | Opcode::Ping | Opcode::Pong => {
+                self.closed |= opcode == Opcode::Close;
+                let missing = usize::try_from(payload_len).unwrap_or_default();
+                State::Control { frame: header, missing }
+            }
+        };
+    }
+}
+
+/// Appends a final binary frame with this payload, masked as a client's is (RFC 6455 5.3). None for an empty payload.
+fn push_message(out: &mut Vec<u8>, mut payload: Vec<u8>, mask: [u8; 4]) {
+    const FINAL_BINARY: u8 = 0x82;
+    const MASKED: u8 = 0x80;
+    if payload.is_empty() {
+        return;
+    }
+    out.push(FINAL_BINARY);
+    let len = payload.len() as u64;
+    let [a, b, c, d, e, f, high, low] = len.to_be_bytes();
+    match len {
+        0..=125 => out.push(MASKED | low),
+        126..=0xffff => out.extend_from_slice(&[MASKED | 126, high, low]),
+        _ => out.extend_from_slice(&[MASKED | 127, a, b, c, d, e, f, high, low]),
+    }
+    out.extend_from_slice(&mask);
+    unmask(&mut payload, mask);
+    out.append(&mut payload);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use tungstenite::Message;
+    use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+    use tungstenite::protocol::frame::{Frame, FrameHeader};
+    use tungstenite::protocol::{Role, WebSocket};
+
+    fn frame(opcode: OpCode, is_final: bool, mask: [u8; 4], payload: &[u8]) -> Vec<u8> {
+        let header = FrameHeader { is_final, opcode, mask: Some(mask), ..FrameHeader::default() };
+        let mut bytes = Vec::new();
+        Frame::from_payload(header, payload.to_vec().into()).format(&mut bytes).unwrap();
+        bytes
+    }
+
+    /// Bytes to read; what is written goes nowhere.
+    struct Incoming(std::io::Cursor<Vec<u8>>);
+
+    impl std::io::Read for Incoming {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            self.0.read(buffer)
+        }
+    }
+
+    impl std::io::Write for Incoming {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What a server reads from these bytes.
+    fn read(bytes: Vec<u8>) -> Vec<Message> {
+        let incoming = Incoming(std::io::Cursor::new(bytes));
+        let mut server = WebSocket::from_raw_socket(incoming, Role::Server, None);
+        std::iter::from_fn(|| server.read().ok()).collect()
+    }
+
+    fn payload(messages: &[Message]) -> Vec<u8> {
+        let binary = messages.iter().filter_map(|message| match message {
+            Message::Binary(bytes) => Some(bytes.to_vec()),
+            _ => None,
+        });
+        binary.collect::<Vec<_>>().concat()
+    }
+
+    proptest! {
+        #[test]
+        fn a_server_reads_the_changed_payload_and_every_control_frame(
+            frames in prop::collection::vec(
+                (any::<[u8; 4]>(), prop_oneof![9 => 0_usize..200, 1 => 65_000_usize..66_000], any::<bool>()),
+                1..6,
+            ),
+            cuts in prop::collection::vec(1_usize..9000, 1..6),
+            pings in any::<bool>(),
+        ) {
+            let (mut wire, mut sent, mut in_message) = (Vec::new(), Vec::new(), false);
+            for (mask, len, is_final) in &frames {
+                let piece: Vec<u8> = (0..*len).map(|at| at as u8).collect();
+                let opcode = if in_message { Data::Continue } else { Data::Binary };
+                in_message = !is_final;
+                wire.extend(frame(OpCode::Data(opcode), *is_final, *mask, &piece));
+                sent.extend(piece);
+                if pings {
+                    wire.extend(frame(OpCode::Control(Control::Ping), true, *mask, b"ping"));
+                }
+            }
+            let mut reframer = Reframer::default();
+            let (mut out, mut rest) = (Vec::new(), &wire[..]);
+            for cut in cuts.into_iter().cycle() {
+                if rest.is_empty() {
+                    break;
+                }
+                let (chunk, after) = rest.split_at(cut.min(rest.len()));
+                rest = after;
+                let odd = |payload: &mut Vec<u8>| {
+                    payload.retain(|byte| byte % 2 == 1);
+                    Ok(())
+                };
+                let (passed, outcome) = reframer.reframe(chunk, odd, |_| true);
+                prop_assert_eq!(outcome, Ok(()));
+                out.extend(passed);
+            }
+            let messages = read(out);
+            sent.retain(|byte| byte % 2 == 1);
+            prop_assert_eq!(payload(&messages), sent);
+            let count = messages.iter().filter(|message| message.is_ping()).count();
+            prop_assert_eq!(count, if pings { frames.len() } else { 0 });
+        }
+
+        #[test]
+        fn garbage_never_panics_and_ends_once(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            let mut reframer = Reframer::default();
+            let mut ended = false;
+            for byte in bytes {
+                let (out, outcome) = reframer.reframe(&[byte], |_| Ok(()), |_| true);
+                prop_assert!(!ended || (out.is_empty() && outcome.is_ok()));
+                ended |= outcome.is_err();
+            }
+        }
+    }
+
+    #[test]
+    fn what_breaks_the_protocol_ends_it_and_so_does_the_change() {
+        let key = frame(OpCode::Data(Data::Binary), true, [1, 2, 3, 4], b"key");
+        let text = frame(OpCode::Data(Data::Text), true, [1, 2, 3, 4], b"key");
+        let mut reframer = Reframer::default();
+        let (out, outcome) = reframer.reframe(&[key.clone(), text].concat(), |_| Ok(()), |_| true);
+        assert_eq!(
+            (payload(&read(out)), outcome.unwrap_err().0),
+            (b"key".to_vec(), CloseCode(1003))
+        );
+        assert_eq!(reframer.reframe(&key, |_| Ok(()), |_| true), (vec![], Ok(())));
+
+        let mut reframer = Reframer::default();
+        let only_k = |payload: &mut Vec<u8>| {
+            payload.truncate(1);
+            Err((CloseCode(1008), "no".into()))
+        };
+        let (out, outcome) = reframer.reframe(&key, only_k, |_| true);
+        assert_eq!((payload(&read(out)), outcome.unwrap_err().0), (b"k".to_vec(), CloseCode(1008)));
+    }
+
+    #[test]
+    fn nothing_follows_a_close_and_a_frame_may_be_taken_out() {
+        let pong = frame(OpCode::Control(Control::Pong), true, [7; 4], b"mine");
+        let other = frame(OpCode::Control(Control::Pong), true, [7; 4], b"other");
+        let close = frame(OpCode::Control(Control::Close), true, [7; 4], b"\x03\xe8");
+        let wire = [&pong[..], &other, &close, &pong].concat();
+        for cut in 1..wire.len() {
+            let mut reframer = Reframer::default();
+            let out: Vec<u8> = wire
+                .chunks(cut)
+                .flat_map(|chunk| reframer.reframe(chunk, |_| Ok(()), |frame| *frame != *pong).0)
+                .collect();
+            assert_eq!(out, [&other[..], &close].concat(), "in pieces of {cut}");
+            assert!(reframer.has_closed());
+        }
+    }
+}
