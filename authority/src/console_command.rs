@@ -5,14 +5,15 @@ use crate::text::{is_invisible, printable_within};
 use crate::tls::{Trust, TrustError};
 use reqwest::{RequestBuilder, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::error::Error as _;
 use std::time::Duration;
 use thiserror::Error;
 use url::Url;
 use uuid::Uuid;
+use vncgate_api::Access;
 
 /// Longer than the authority takes for its slowest response.
 const TIMEOUT: Duration = Duration::from_secs(45);
@@ -73,6 +74,26 @@ pub enum ConsoleCommandError {
     NoInstanceUuid(String),
 }
 
+/// The console to request: the arguments of the action.
+#[derive(Debug, Default, Serialize)]
+pub struct ConsoleRequest {
+    /// `novnc` or `xvpvnc`.
+    #[serde(rename = "type")]
+    pub console_type: String,
+    /// What the user may do. `None`: what the caller's role and project allow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access: Option<Access>,
+    /// Whether the user may send a clipboard, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clipboard: Option<bool>,
+    /// For whom or what the link is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// How long the link is good, in seconds, if not for the configured time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl_seconds: Option<u64>,
+}
+
 #[derive(Deserialize)]
 struct Listing {
     vms: Vec<ListedMachine>,
@@ -115,13 +136,13 @@ impl Authority {
     pub async fn console(
         &self,
         vm: &str,
-        console_type: &str,
+        request: &ConsoleRequest,
     ) -> Result<String, ConsoleCommandError> {
         let instance = match vm.parse() {
             Ok(instance) => instance,
             Err(_) => self.instance_named(vm).await?,
         };
-        let arguments = json!({"os-getVNCConsoleVmware": {"type": console_type}});
+        let arguments = json!({"os-getVNCConsoleVmware": request});
         let path = format!("v2.1/servers/{instance}/action");
         let response: ConsoleResponse =
             self.send(self.http.post(self.at(&path)).json(&arguments)).await?;

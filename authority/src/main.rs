@@ -6,9 +6,11 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 use url::Url;
+use vncgate_api::Access;
 use vncgate_authority::config::Config;
-use vncgate_authority::console_command::Authority;
+use vncgate_authority::console_command::{Authority, ConsoleRequest};
 use vncgate_authority::doctor::authority::ClientCertificate;
 use vncgate_authority::doctor::{self, Extent, Report, Severity};
 use vncgate_authority::identity::api_token;
@@ -42,6 +44,9 @@ Examples:
   # Open a console by name or by instance UUID
   export VNCGATE_API_TOKEN=...
   xdg-open \"$(vncgate-authority console web-1)\"
+
+  # Make a link by which a guest can watch for two hours
+  vncgate-authority console web-1 --view --ttl 2h --label \"vendor, ticket 4711\"
 
 authority/vncgate-authority.toml in the sources explains every key of the configuration."
 )]
@@ -128,6 +133,18 @@ struct ConsoleArguments {
     /// The type of console.
     #[arg(long = "type", value_parser = ["novnc", "xvpvnc"], default_value = "novnc")]
     console_type: String,
+    /// Let the user see the screen and do nothing else.
+    #[arg(long)]
+    view: bool,
+    /// Let the user send no clipboard.
+    #[arg(long)]
+    no_clipboard: bool,
+    /// For whom or what the link is. It appears in the list of tokens and in the log.
+    #[arg(long)]
+    label: Option<String>,
+    /// How long the link is good, such as 2h. Without it, the configured time.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    ttl: Option<Duration>,
 }
 
 fn main() -> ExitCode {
@@ -214,7 +231,14 @@ impl ConsoleArguments {
     async fn url(&self) -> Result<String, Box<dyn Error>> {
         let trust = self.ca_file.clone().map_or(Trust::System, Trust::CaFile);
         let authority = Authority::new(self.url.clone(), self.api_token()?, trust)?;
-        Ok(authority.console(&self.vm, &self.console_type).await?)
+        let request = ConsoleRequest {
+            console_type: self.console_type.clone(),
+            access: self.view.then_some(Access::View),
+            clipboard: self.no_clipboard.then_some(false),
+            label: self.label.clone(),
+            ttl_seconds: self.ttl.map(|ttl| ttl.as_secs()),
+        };
+        Ok(authority.console(&self.vm, &request).await?)
     }
 
     fn api_token(&self) -> Result<SecretString, String> {

@@ -81,8 +81,8 @@ impl Access {
         }
     }
 
-    /// Whether it is what a [`Grant`] without it means.
-    fn is_control(&self) -> bool {
+    /// Whether it is what is meant where it is left out.
+    pub fn is_control(&self) -> bool {
         *self == Self::Control
     }
 }

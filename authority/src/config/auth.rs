@@ -5,13 +5,14 @@ use super::values::{first_duplicate, parse_service_url, parse_sha256, read_passw
 use crate::identity::Roles;
 use crate::identity::api_token::ApiTokenConfig;
 use crate::identity::keystone::KeystoneConfig;
-use crate::identity::policy::{Policy, Right};
+use crate::identity::policy::{ConsoleLimits, Policy, Right};
 use crate::vcenter::scope::{Container, ContainerKind, Locator, Scope};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 use url::Url;
+use vncgate_api::Access;
 
 /// Default of every list of roles: the administrator of nova's policies.
 const ADMIN: &str = "admin";
@@ -77,7 +78,7 @@ pub(super) fn read_auth(
     if let (Some(policy), Some(projects)) = (&policy, &projects) {
         for (index, token) in api_tokens.iter().enumerate() {
             let Some(token) = token else { continue };
-            if let Err((key, reason)) = check_rights(token, policy, projects) {
+            if let Err((key, reason)) = check_rights(token, policy, &projects.0) {
                 section.problem(&format!("api_token[{index}].{key}"), reason);
             }
         }
@@ -89,7 +90,10 @@ pub(super) fn read_auth(
             Some(read) => Some(read?),
             None => None,
         },
-        policy: Policy { projects: projects?, ..policy? },
+        policy: {
+            let (projects, project_limits) = projects?;
+            Policy { projects, project_limits, ..policy? }
+        },
     })
 }
 
@@ -135,7 +139,7 @@ fn check_rights(
     projects: &HashMap<String, Scope>,
 ) -> Result<(), (&'static str, String)> {
     let caller = token.caller();
-    let rights = [Right::OpenConsole, Right::ReadToken, Right::RevokeToken];
+    let rights = [Right::ViewConsole, Right::ReadToken, Right::RevokeToken];
     if token.roles.is_empty() {
         return Ok(());
     }
@@ -188,6 +192,7 @@ fn read_keystone(mut section: Section<'_>) -> Option<KeystoneConfig> {
 
 fn read_policy(mut section: Section<'_>) -> Option<Policy> {
     let open_console = read_roles(&mut section, "open_console");
+    let view_console = section.strings("view_console");
     let read_token = read_roles(&mut section, "read_token");
     let revoke_token = read_roles(&mut section, "revoke_token");
     let every_project = read_roles(&mut section, "every_project");
@@ -202,6 +207,7 @@ fn read_policy(mut section: Section<'_>) -> Option<Policy> {
     section.end();
     Some(Policy {
         open_console: open_console?,
+        view_console: view_console?.into_iter().collect(),
         read_token: read_token?,
         revoke_token: revoke_token?,
         every_project: every_project?,
@@ -210,6 +216,7 @@ fn read_policy(mut section: Section<'_>) -> Option<Policy> {
             None => None,
         },
         projects: HashMap::new(),
+        project_limits: HashMap::new(),
     })
 }
 
@@ -220,23 +227,27 @@ fn read_roles(section: &mut Section<'_>, key: &str) -> Option<Roles> {
     Some(section.strings(key)?.into_iter().collect())
 }
 
-/// Reads the machines of each project. A project with machines in several vCenters has a block for each.
-fn read_projects(
-    section: &mut Section<'_>,
-    service_hosts: Option<&[&str]>,
-) -> Option<HashMap<String, Scope>> {
+/// The machines of each project, and what the users of its tokens may do.
+type Projects = (HashMap<String, Scope>, HashMap<String, ConsoleLimits>);
+
+/// Reads the projects. One with machines in several vCenters has a block for each, and the limits of all of them.
+fn read_projects(section: &mut Section<'_>, service_hosts: Option<&[&str]>) -> Option<Projects> {
     let blocks = section.sections("project", |section| read_project(section, service_hosts));
     let mut machines: HashMap<String, Vec<Container>> = HashMap::new();
-    for (id, containers) in blocks.into_iter().collect::<Option<Vec<_>>>()? {
+    let mut limits = HashMap::new();
+    for (id, containers, own) in blocks.into_iter().collect::<Option<Vec<_>>>()? {
+        let both = limits.get(&id).map_or(own, |others: &ConsoleLimits| own.and(*others));
+        limits.insert(id.clone(), both);
         machines.entry(id).or_default().extend(containers);
     }
-    Some(machines.into_iter().map(|(id, containers)| (id, Scope::Within(containers))).collect())
+    let machines = machines.into_iter().map(|(id, containers)| (id, Scope::Within(containers)));
+    Some((machines.collect(), limits))
 }
 
 fn read_project(
     mut section: Section<'_>,
     service_hosts: Option<&[&str]>,
-) -> Option<(String, Vec<Container>)> {
+) -> Option<(String, Vec<Container>, ConsoleLimits)> {
     let id = section.required_string("id");
     let vcenter = section.required_string("vcenter");
     if let Some((name, known)) = vcenter.as_deref().zip(service_hosts)
@@ -246,6 +257,11 @@ fn read_project(
     }
     let folders = read_locators(&mut section, "folders");
     let pools = read_locators(&mut section, "resource_pools");
+    let access = match section.has("access") {
+        true => section.parsed("access", parse_access),
+        false => Some(Access::Control),
+    };
+    let clipboard = section.boolean_or("clipboard", true);
     if folders.as_ref().zip(pools.as_ref()).is_some_and(|(a, b)| a.is_empty() && b.is_empty()) {
         section
             .problem("folders", "is missing, and resource_pools too: the project has no machines");
@@ -258,7 +274,16 @@ fn read_project(
     };
     let folders = folders?.into_iter().map(container(ContainerKind::Folder));
     let pools = pools?.into_iter().map(container(ContainerKind::ResourcePool));
-    Some((id?, folders.chain(pools).collect()))
+    let limits = ConsoleLimits { access: access?, clipboard: clipboard? };
+    Some((id?, folders.chain(pools).collect(), limits))
+}
+
+fn parse_access(text: &str) -> Result<Access, &'static str> {
+    match text {
+        "control" => Ok(Access::Control),
+        "view" => Ok(Access::View),
+        _ => Err("must be \"control\" or \"view\""),
+    }
 }
 
 fn read_locators(section: &mut Section<'_>, key: &str) -> Option<Vec<Locator>> {

@@ -2,16 +2,22 @@
 
 use super::section::Section;
 use super::values::{parse_networks, parse_ports};
-use crate::console::{AllowedTargets, IssueSettings, PageUrl};
+use crate::console::{AllowedTargets, IssueSettings, PageUrl, TOKEN_TTL_MIN, TokenUsage};
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// Default of `[console] token_ttl`: nova's `token_ttl`.
 const DEFAULT_TOKEN_TTL: Duration = Duration::from_secs(600);
-/// Shortest lifetime of a token. Below it a browser hardly has the time to open the page.
-const LEAST_TOKEN_TTL: Duration = Duration::from_secs(10);
 /// A token is for immediate use. A caller that needs a console later requests it then.
 const MOST_TOKEN_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+/// Default of `[console] view_ttl_max`: a link for somebody who watches for a day.
+const DEFAULT_VIEW_TTL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// A link is for an occasion, not for good.
+const MOST_VIEW_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Default of `[console] reconnect_for`: a laptop that was closed on the way to another room.
+const DEFAULT_RECONNECT_FOR: Duration = Duration::from_secs(5 * 60);
+/// A browser that connects again asks the gateway within a minute.
+const LEAST_RECONNECT_FOR: Duration = Duration::from_secs(60);
 
 pub(super) fn read_console(mut section: Section<'_>) -> (Option<IssueSettings>, Option<PathBuf>) {
     if !section.has("novnc_url") && !section.has("xvpvnc_url") {
@@ -24,8 +30,19 @@ pub(super) fn read_console(mut section: Section<'_>) -> (Option<IssueSettings>, 
     let novnc_url = section.parsed("novnc_url", PageUrl::parse);
     let xvpvnc_url = section.parsed("xvpvnc_url", PageUrl::parse);
     let token_ttl =
-        section.duration_or("token_ttl", DEFAULT_TOKEN_TTL, LEAST_TOKEN_TTL..=MOST_TOKEN_TTL);
-    let single_use = section.boolean_or("single_use", false);
+        section.duration_or("token_ttl", DEFAULT_TOKEN_TTL, TOKEN_TTL_MIN..=MOST_TOKEN_TTL);
+    let view_ttl_max = section.duration_or(
+        "view_ttl_max",
+        DEFAULT_VIEW_TTL_MAX,
+        TOKEN_TTL_MIN..=MOST_VIEW_TTL_MAX,
+    );
+    let token_use = read_token_use(&mut section);
+    let own_pages = [&novnc_url, &xvpvnc_url].into_iter().flatten().all(PageUrl::is_own);
+    if !own_pages && matches!(token_use, Some(TokenUsage::SameBrowser { .. })) {
+        let reason = "may be \"same-browser\" only with console.html in novnc_url and xvpvnc_url: other pages make no \
+                      secret for their browser";
+        section.problem("token_use", reason);
+    }
     let web = section.file("web");
     if let Some(web) = &web {
         const WHERE: &str = "(Debian's package novnc has the pages in /usr/share/novnc)";
@@ -42,11 +59,36 @@ pub(super) fn read_console(mut section: Section<'_>) -> (Option<IssueSettings>, 
             novnc_url,
             xvpvnc_url,
             token_ttl: token_ttl?,
-            single_use: single_use?,
+            view_ttl_max: view_ttl_max?,
+            token_use: token_use?,
             allowed_targets: allowed_targets?,
         })
     };
     (settings(), web)
+}
+
+/// Reads `token_use`, or `single_use`, which it replaces: `true` is `"once"`.
+fn read_token_use(section: &mut Section<'_>) -> Option<TokenUsage> {
+    let reconnect_for = section.duration_or(
+        "reconnect_for",
+        DEFAULT_RECONNECT_FOR,
+        LEAST_RECONNECT_FOR..=MOST_TOKEN_TTL,
+    );
+    if section.has("single_use") {
+        if section.has("token_use") {
+            section.problem("single_use", "is replaced by token_use: remove it");
+        }
+        let once = section.boolean_or("single_use", false)?;
+        if !section.has("token_use") {
+            return Some(if once { TokenUsage::Once } else { TokenUsage::Reusable });
+        }
+    }
+    let reconnect_for = reconnect_for?;
+    let token_use = section.string_or("token_use", TokenUsage::Reusable.as_str())?;
+    let known = [TokenUsage::Reusable, TokenUsage::Once, TokenUsage::SameBrowser { reconnect_for }];
+    let found = known.into_iter().find(|usage| usage.as_str() == token_use);
+    let reason = "must be \"reusable\", \"once\" or \"same-browser\"";
+    section.ok("token_use", found.ok_or(reason))
 }
 
 fn read_allowed_targets(section: &mut Section<'_>) -> Option<AllowedTargets> {

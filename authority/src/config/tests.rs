@@ -1,7 +1,7 @@
 use super::values::parse_sha256;
 use super::vcenter::parse_sdk_url;
 use super::*;
-use crate::console::AllowedTargets;
+use crate::console::{AllowedTargets, TokenUsage};
 use crate::identity::policy::Right;
 use crate::identity::{Caller, Roles};
 use crate::telemetry::LogFormat;
@@ -60,7 +60,7 @@ fn what_is_not_said_has_a_default() {
     assert_eq!(config.internal.address.to_string(), "127.0.0.1:6083");
     assert_eq!(config.metrics.address.to_string(), "127.0.0.1:6085");
     assert_eq!(config.consoles.token_ttl, Duration::from_secs(600));
-    assert!(!config.consoles.single_use);
+    assert_eq!(config.consoles.token_use, TokenUsage::Reusable);
     let TokensConfig::Memory { capacity } = config.tokens else { panic!("in memory") };
     assert_eq!(capacity.get(), 10_000);
     let throttle = config.limits.throttle.expect("a limit");
@@ -167,6 +167,69 @@ fn where_consoles_may_lead_is_bounded_by_default() {
     let problems = folder.problems(&wrong);
     assert!(problems[0].starts_with("console.vnc_ports: must be a range"), "{problems:?}");
     assert!(problems[1].starts_with("console.allowed_networks: must be networks"), "{problems:?}");
+}
+
+#[test]
+fn tokens_are_used_as_often_as_the_configuration_says() {
+    let folder = Folder::new();
+    let with = |lines: &str| {
+        let console = format!("[console]\n{lines}\n");
+        LEAST.replacen("[console]\n", &console, 1)
+    };
+    let usage = |lines: &str| folder.parse(&with(lines)).unwrap().consoles.token_use;
+    let same_browser =
+        |seconds| TokenUsage::SameBrowser { reconnect_for: Duration::from_secs(seconds) };
+    for (lines, expected) in [
+        ("", TokenUsage::Reusable),
+        ("token_use = 'reusable'", TokenUsage::Reusable),
+        ("token_use = 'once'", TokenUsage::Once),
+        ("token_use = 'same-browser'", same_browser(300)),
+        ("token_use = 'same-browser'\nreconnect_for = '2m'", same_browser(120)),
+        ("single_use = true", TokenUsage::Once),
+        ("single_use = false", TokenUsage::Reusable),
+    ] {
+        assert_eq!(usage(lines), expected, "{lines}");
+    }
+    for (lines, problem) in [
+        (
+            "token_use = 'twice'",
+            "console.token_use: must be \"reusable\", \"once\" or \"same-browser\"",
+        ),
+        (
+            "token_use = 'once'\nsingle_use = true",
+            "console.single_use: is replaced by token_use: remove it",
+        ),
+        ("reconnect_for = '1s'", "console.reconnect_for: must be between 1m and 1day, not \"1s\""),
+        (
+            "view_ttl_max = '8days'",
+            "console.view_ttl_max: must be between 10s and 7days, not \"8days\"",
+        ),
+    ] {
+        assert_eq!(folder.problems(&with(lines)), [problem]);
+    }
+    let stock = with("token_use = 'same-browser'\nxvpvnc_url = 'https://x/vnc_auto.html'");
+    let problems = folder.problems(&stock);
+    assert!(
+        problems[0].starts_with("console.token_use: may be \"same-browser\" only"),
+        "{problems:?}"
+    );
+}
+
+#[test]
+fn a_role_or_a_project_may_be_limited_to_view() {
+    let folder = Folder::new();
+    let limited = format!(
+        "{LEAST}\n[auth.policy]\nview_console = ['reader']\n\
+         [[auth.project]]\nid = 'a'\nvcenter = 'vcenter-a'\nfolders = ['/DC0/vm/a']\naccess = 'view'\n\
+         [[auth.project]]\nid = 'a'\nvcenter = 'vcenter-a'\nfolders = ['/DC0/vm/b']\nclipboard = false\n"
+    );
+    let policy = folder.parse(&limited).unwrap().auth.policy;
+    assert_eq!(policy.view_console, Roles::from_iter(["reader"]));
+    let limits = policy.project_limits["a"];
+    assert_eq!((limits.access, limits.clipboard), (vncgate_api::Access::View, false));
+    assert!(folder.parse(LEAST).unwrap().auth.policy.view_console.is_empty());
+    let problems = folder.problems(&limited.replace("'view'", "'look'"));
+    assert_eq!(problems, ["auth.project[0].access: must be \"control\" or \"view\""]);
 }
 
 #[test]

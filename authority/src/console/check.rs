@@ -3,9 +3,11 @@
 use super::Consoles;
 use super::error::CheckError;
 use super::owner::{ResolvedToken, TokenUse};
+use super::settings::TokenUsage;
+use crate::tokens::Record;
 use std::time::SystemTime;
 use uuid::Uuid;
-use vncgate_api::Target;
+use vncgate_api::{Access, Target};
 
 /// Permission for the bearer of a token to open this console now.
 #[derive(Debug)]
@@ -18,25 +20,41 @@ pub struct Admission {
     pub expires_at: SystemTime,
     /// Where the console is, and what opens it.
     pub target: Target,
+    /// What the user may do.
+    pub access: Access,
+    /// Whether the user may send a clipboard.
+    pub clipboard: bool,
+}
+
+/// What the gateway tells about a request for a console besides the token.
+#[derive(Clone, Copy, Debug)]
+pub struct Visit {
+    /// Whether the gateway's filter holds the browser to what the token allows.
+    pub enforces_access: bool,
 }
 
 impl Consoles {
     /// Steps 4 and 5 of a session: may the bearer of this token open a console now, and where is it? A single-use token
     /// is consumed only when access is granted, so a vCenter outage does not use it up. Whatever became of the token while
     /// vCenter or another site was asked counts: after a revocation was answered, no check grants access.
-    pub async fn check(&self, shown: &str) -> TokenUse<Admission> {
-        self.use_shown(shown, |token| self.admit(token)).await
+    pub async fn check(&self, shown: &str, visit: Visit) -> TokenUse<Admission> {
+        self.use_shown(shown, |token| self.admit(token, visit)).await
     }
 
-    async fn admit(&self, token: ResolvedToken<'_>) -> Result<Admission, CheckError> {
+    async fn admit(&self, token: ResolvedToken<'_>, visit: Visit) -> Result<Admission, CheckError> {
+        if token.record.is_restricted() && !visit.enforces_access {
+            return Err(CheckError::AccessNotEnforced);
+        }
         let session = Uuid::new_v4();
         let target = token.open(session).await?;
-        let still_good = match self.settings.single_use {
-            true => self.store.take(token.token).await?,
-            false => self.store.get(token.token).await?,
+        let still_good = match self.settings.token_use {
+            TokenUsage::Once => self.store.take(token.token).await?,
+            TokenUsage::Reusable | TokenUsage::SameBrowser { .. } => {
+                self.store.get(token.token).await?
+            }
         };
         still_good.ok_or(CheckError::TokenInvalid)?;
-        let (instance, expires_at) = (token.record.instance, token.record.expires_at);
-        Ok(Admission { session, instance, expires_at, target })
+        let Record { instance, expires_at, access, clipboard, .. } = *token.record;
+        Ok(Admission { session, instance, expires_at, target, access, clipboard })
     }
 }

@@ -9,6 +9,7 @@ use crate::vcenter::vcenters::LocateError;
 use crate::vcenter::vnc_port::VncPortError;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
+use std::time::Duration;
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -38,6 +39,12 @@ pub enum IssueError {
     /// The host's name has no address, so Envoy could not connect to it.
     #[error(transparent)]
     Resolve(#[from] ResolveError),
+    /// The caller asked for a lifetime that tokens of this access may not have.
+    #[error("such a token may live for {most:?} at most")]
+    Ttl {
+        /// The longest lifetime.
+        most: Duration,
+    },
     /// The token was not stored.
     #[error(transparent)]
     Store(#[from] PutError),
@@ -49,6 +56,11 @@ pub enum CheckError {
     /// Unknown, expired or used up.
     #[error("the token is unknown, expired or used up")]
     TokenInvalid,
+    /// The token restricts its user, and the gateway's filter does not hold browsers to that.
+    #[error(
+        "the token restricts what its user may do, and the gateway's filter is of a version that does not enforce it"
+    )]
+    AccessNotEnforced,
     /// The machine was moved out of the folders and resource pools that the token's issuer could see.
     #[error(
         "the machine is no longer in a folder or resource pool of the project that the token was issued for"

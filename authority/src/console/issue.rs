@@ -12,8 +12,9 @@ use crate::vcenter::machine::VirtualMachine;
 use crate::vcenter::scope::Scope;
 use crate::vcenter::vcenters::{LocateError, LocatedMachine};
 use std::net::IpAddr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use uuid::Uuid;
+use vncgate_api::Access;
 
 /// A caller's request for a console.
 #[derive(Clone, Debug)]
@@ -32,6 +33,14 @@ pub struct IssueRequest {
     pub hypervisor: Option<String>,
     /// The ESXi host that the caller expects the machine on. It is compared, never connected to.
     pub host: Option<String>,
+    /// What the user may do.
+    pub access: Access,
+    /// Whether the user may send a clipboard.
+    pub clipboard: bool,
+    /// For whom or what the token is, in printable characters.
+    pub label: Option<String>,
+    /// How long the token lives, if it is not to be the configured time.
+    pub ttl: Option<Duration>,
 }
 
 /// An issued token. It has no `Debug`: the token is a password.
@@ -55,6 +64,8 @@ impl Consoles {
             ConsoleType::Xvpvnc => &self.settings.xvpvnc_url,
         };
         let page = page.as_ref().ok_or(IssueError::NotConfigured)?;
+        let ttl = self.settings.ttl(request.access, request.ttl);
+        let ttl = ttl.map_err(|most| IssueError::Ttl { most })?;
         let hypervisor = request.hypervisor.as_deref();
         let LocatedMachine { vcenter, machine, .. } =
             self.vcenters.locate(request.instance, hypervisor, scope).await?;
@@ -84,7 +95,6 @@ impl Consoles {
             error,
         })?;
         let token = Token::random();
-        let ttl = self.settings.token_ttl;
         let issued_at = SystemTime::now();
         let record = Record {
             instance: request.instance,
@@ -100,6 +110,9 @@ impl Consoles {
             user: request.user.clone(),
             machine_name: Some(printable(&machine.name)),
             containers: scope.containers_of(vcenter.service_host()),
+            access: request.access,
+            clipboard: request.clipboard,
+            label: request.label.clone(),
             issued_at,
             expires_at: issued_at + ttl,
         };

@@ -38,7 +38,7 @@ pub mod status;
 pub use allowed_targets::AllowedTargets;
 pub use error::{CheckError, ConsoleUnavailable, IssueError, RevokeError, TicketError};
 pub use owner::TokenUse;
-pub use settings::{IssueSettings, PageUrl};
+pub use settings::{IssueSettings, PageUrl, TOKEN_TTL_MIN, TokenUsage};
 
 use crate::host_certificates::HostCertificates;
 use crate::resolver::Resolver;
@@ -98,9 +98,9 @@ impl Consoles {
         self.sites.has(name)
     }
 
-    /// Whether a token opens one session only.
-    pub fn single_use(&self) -> bool {
-        self.settings.single_use
+    /// How often a token may be used, and from where.
+    pub fn token_use(&self) -> TokenUsage {
+        self.settings.token_use
     }
 
     /// Checks that the token store answers.

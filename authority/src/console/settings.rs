@@ -5,6 +5,7 @@ use crate::tokens::Token;
 use std::time::Duration;
 use url::{Url, form_urlencoded};
 use uuid::Uuid;
+use vncgate_api::Access;
 
 /// `[console]`: how tokens are issued.
 #[derive(Clone, Debug)]
@@ -13,12 +14,63 @@ pub struct IssueSettings {
     pub novnc_url: Option<PageUrl>,
     /// Page for `xvpvnc`, if that type is offered.
     pub xvpvnc_url: Option<PageUrl>,
-    /// Lifetime of a token.
+    /// Lifetime of a token, unless its caller asks for another.
     pub token_ttl: Duration,
-    /// Whether a token opens only one session.
-    pub single_use: bool,
+    /// The longest lifetime that a caller may ask for, of a token by which consoles can be viewed only. Of others it is
+    /// [`Self::token_ttl`].
+    pub view_ttl_max: Duration,
+    /// How often a token may be used, and from where.
+    pub token_use: TokenUsage,
     /// Which addresses and ports a console may lead to, whichever site its machine belongs to.
     pub allowed_targets: AllowedTargets,
+}
+
+/// How often a token may be used, and from where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenUsage {
+    /// Until it expires, by every holder, as nova's.
+    Reusable,
+    /// For one session.
+    Once,
+    /// By the browser that used it first: for as long as its console is open and this much longer.
+    SameBrowser {
+        /// How long the browser may stay away.
+        reconnect_for: Duration,
+    },
+}
+
+impl TokenUsage {
+    /// As it stands in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reusable => "reusable",
+            Self::Once => "once",
+            Self::SameBrowser { .. } => "same-browser",
+        }
+    }
+}
+
+/// Shortest lifetime of a token. Below it a browser hardly has the time to open the page.
+pub const TOKEN_TTL_MIN: Duration = Duration::from_secs(10);
+
+impl IssueSettings {
+    /// How long a token of this access lives, if its caller asks for `wanted`.
+    ///
+    /// # Errors
+    ///
+    /// The longest lifetime, if it is not between [`TOKEN_TTL_MIN`] and that one.
+    pub(super) fn ttl(
+        &self,
+        access: Access,
+        wanted: Option<Duration>,
+    ) -> Result<Duration, Duration> {
+        let most = match access {
+            Access::Control => self.token_ttl,
+            Access::View => self.view_ttl_max.max(self.token_ttl),
+        };
+        let ttl = wanted.unwrap_or(self.token_ttl);
+        if (TOKEN_TTL_MIN..=most).contains(&ttl) { Ok(ttl) } else { Err(most) }
+    }
 }
 
 /// The URL of a console page, with a placeholder for the token.
@@ -77,6 +129,12 @@ impl PageUrl {
             ));
         }
         Ok(Self { before_token: before, after_token: after })
+    }
+
+    /// Whether it is the authority's own page, which alone makes a secret for its browser.
+    pub fn is_own(&self) -> bool {
+        let url = Url::parse(&format!("{}{}{}", self.before_token, Uuid::nil(), self.after_token));
+        url.is_ok_and(|url| url.path().ends_with(OWN_PAGE))
     }
 
     /// The URL of the page for one token.

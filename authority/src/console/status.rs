@@ -12,6 +12,7 @@ use crate::vcenter::vcenters::LocateError;
 use std::sync::Arc;
 use std::time::SystemTime;
 use uuid::Uuid;
+use vncgate_api::Access;
 
 /// What a token is good for, as the console page shows it.
 #[derive(Debug)]
@@ -26,6 +27,10 @@ pub struct TokenStatus {
     pub protocol: Protocol,
     /// When the token expires.
     pub expires_at: SystemTime,
+    /// What the user may do.
+    pub access: Access,
+    /// Whether the user may send a clipboard.
+    pub clipboard: bool,
 }
 
 impl Consoles {
@@ -34,15 +39,15 @@ impl Consoles {
     pub async fn status(&self, shown: &str) -> TokenUse<TokenStatus> {
         self.use_shown(shown, |token| async move {
             let MachineStatus { name, power_state } = token.machine_status().await?;
-            let Record { instance, expires_at, .. } = *token.record;
+            let Record { instance, expires_at, access, clipboard, .. } = *token.record;
             let protocol = token.record.protocol();
-            Ok(TokenStatus { name, instance, power_state, protocol, expires_at })
+            Ok(TokenStatus { name, instance, power_state, protocol, expires_at, access, clipboard })
         })
         .await
     }
 
     /// What a token was issued for, if the console is still there and the machine within `scope`. Does not consume the
-    /// token.
+    /// token. A restricted token is unknown here: who learns its host and port would connect to them without a filter.
     pub async fn record(&self, shown: &str, scope: &Scope) -> TokenUse<Arc<Record>> {
         self.use_shown(shown, |token| self.record_within(token, scope)).await
     }
@@ -52,6 +57,9 @@ impl Consoles {
         token: ResolvedToken<'_>,
         scope: &Scope,
     ) -> Result<Arc<Record>, CheckError> {
+        if token.record.is_restricted() {
+            return Err(CheckError::TokenInvalid);
+        }
         token.validate().await?;
         let Record { instance, service_host, .. } = &*token.record;
         let located = self.locate_within(*instance, Some(service_host), scope).await;

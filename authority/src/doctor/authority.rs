@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use vncgate_api::{CHECK_PATH, CheckRequest, Grant, Refusal, RefusalCode};
+use vncgate_api::{Access, CHECK_PATH, CheckRequest, Grant, Refusal, RefusalCode};
 
 /// How long the running authority may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -143,6 +143,10 @@ impl RunningAuthority {
             console,
             hypervisor: None,
             host: None,
+            access: Access::Control,
+            clipboard: true,
+            label: None,
+            ttl: None,
         };
         let issued = match consoles.issue(&request, &Scope::Everything).await {
             Ok(issued) => issued,

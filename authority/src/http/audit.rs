@@ -10,7 +10,7 @@ use crate::tokens::{Record, TokenHash};
 use axum::http::HeaderMap;
 use tracing::field::{DisplayValue, display};
 use uuid::Uuid;
-use vncgate_api::CheckRequest;
+use vncgate_api::{Access, CheckRequest};
 
 /// The address that a request of the public listener comes from. Envoy writes it in place of what the client sent, after
 /// `xff_num_trusted_hops`; a request that did not pass through Envoy has no such header.
@@ -31,6 +31,11 @@ pub(super) struct TokenFields {
     pub(super) host: Option<String>,
     pub(super) console_type: Option<&'static str>,
     pub(super) protocol: Option<&'static str>,
+    /// `view`, of a token that may view only.
+    pub(super) access: Option<&'static str>,
+    /// `false`, of a token whose user may send no clipboard.
+    pub(super) clipboard: Option<bool>,
+    pub(super) label: Option<String>,
 }
 
 impl TokenFields {
@@ -45,6 +50,12 @@ impl TokenFields {
             host: record.map(|record| printable(&record.host)),
             console_type: record.map(|record| record.console.as_str()),
             protocol: record.map(|record| record.protocol().as_str()),
+            access: record
+                .map(|record| record.access)
+                .filter(|access| !access.is_control())
+                .map(Access::as_str),
+            clipboard: record.map(|record| record.clipboard).filter(|clipboard| !clipboard),
+            label: record.and_then(|record| record.label.as_deref()).map(printable),
         }
     }
 
@@ -131,6 +142,9 @@ macro_rules! log_token {
             host = token.host,
             console_type = token.console_type,
             protocol = token.protocol,
+            access = token.access,
+            clipboard = token.clipboard,
+            label = token.label,
             client = origin.client,
             request_id = origin.request_id,
             $message

@@ -4,7 +4,7 @@ use super::app::App;
 use super::audit::{OriginFields, TokenFields, log_token};
 use super::body::read_body;
 use super::error::RefusalResponse;
-use crate::console::check::Admission;
+use crate::console::check::{Admission, Visit};
 use crate::console::{CheckError, TokenUse};
 use crate::sessions::Description;
 use axum::body::Body;
@@ -42,7 +42,10 @@ async fn check(State(app): State<Arc<App>>, body: Body) -> Response {
         app.metrics.check(refused.0.code.as_str(), started.elapsed());
         return refused.into_response();
     }
-    let TokenUse { token, record, outcome } = app.consoles.check(&request.token).await;
+    let TokenUse { token, record, outcome } = app
+        .consoles
+        .check(&request.token, Visit { enforces_access: request.enforces_access })
+        .await;
     let fields = TokenFields::of(token, record.as_deref());
     let origin = OriginFields::of_check(&request);
     match outcome {
@@ -79,6 +82,8 @@ fn grant(admission: Admission, description: &Description) -> Grant {
         target: admission.target,
         description: description.to_json(),
         reports_input: false,
+        access: admission.access,
+        clipboard: admission.clipboard,
     }
 }
 

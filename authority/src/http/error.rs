@@ -4,7 +4,7 @@
 //! caller must not learn (addresses, vCenter's exact words) stay in the error, which the handler logs.
 
 use crate::console::issue::IssueRequest;
-use crate::console::{CheckError, ConsoleUnavailable, IssueError, TicketError};
+use crate::console::{CheckError, ConsoleUnavailable, IssueError, TOKEN_TTL_MIN, TicketError};
 use crate::host_certificates::HostCertificateError;
 use crate::sites::SiteError;
 use crate::throttle::Throttled;
@@ -82,6 +82,11 @@ impl ApiError {
     /// The caller is known but lacks the role that `rule`, a nova policy, requires.
     pub fn forbidden(rule: &str) -> Self {
         let message = format!("Policy doesn't allow {rule} to be performed.");
+        Self::nova(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
+    /// The caller's role or project may not open a console in this way.
+    pub fn limited(message: &'static str) -> Self {
         Self::nova(StatusCode::FORBIDDEN, "forbidden", message)
     }
 
@@ -174,6 +179,10 @@ impl ApiError {
                 Self::conflict(format!("Instance {instance} is not on host {claimed}."))
             }
             IssueError::Resolve(_) => Self::host_unresolved(),
+            IssueError::Ttl { most } => {
+                let (least, most) = (TOKEN_TTL_MIN.as_secs(), most.as_secs());
+                Self::bad_request(format!("ttl_seconds has to be from {least} to {most} here."))
+            }
             IssueError::Store(PutError::Unavailable(_)) => Self::store_unavailable(),
             IssueError::Store(PutError::LimitReached(reached)) => Self::of_limit(*reached),
         }
@@ -333,6 +342,12 @@ impl From<&CheckError> for RefusalResponse {
             CheckError::Ticket(TicketError::OtherHost(_)) => (
                 RefusalCode::ConsoleUnavailable,
                 "vCenter's ticket is for an address that the machine's host does not have. Tell your \
+                 administrator.",
+            ),
+            // Filters of that version know no newer code, and would show no reason.
+            CheckError::AccessNotEnforced => (
+                RefusalCode::PermissionDenied,
+                "This link restricts what you may do, and the gateway is too old to hold you to it. Tell your \
                  administrator.",
             ),
             CheckError::TokenInvalid => (

@@ -63,7 +63,7 @@ async fn list(
 ) -> Result<Json<Listing>, ApiError> {
     let Query(Filter { name }) =
         filter.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
-    let scope = app.authorize(&caller, Right::OpenConsole, "open_console")?;
+    let scope = app.authorize(&caller, Right::ViewConsole, "open_console")?;
     let wanted =
         move |machine: &VirtualMachine| name.as_ref().is_none_or(|name| *name == machine.name);
     let (located, failed) = app.consoles.vcenters().list(scope, wanted).await;

@@ -8,7 +8,7 @@ use super::app::App;
 use super::audit::{OriginFields, TokenFields, log_token};
 use super::caller::client;
 use super::error::RefusalResponse;
-use crate::console::{CheckError, TokenUse};
+use crate::console::{CheckError, TokenUsage, TokenUse};
 use crate::console_type::Protocol;
 use crate::vcenter::machine::PowerState;
 use axum::extract::State;
@@ -21,7 +21,7 @@ use serde::Serialize;
 use std::sync::Arc;
 use url::Url;
 use uuid::Uuid;
-use vncgate_api::RefusalCode;
+use vncgate_api::{Access, RefusalCode};
 
 /// The longest host with a port that is repeated to the page: a DNS name of 253 characters (RFC 1035, 2.3.4).
 const HOST_LEN_MAX: usize = 253 + ":65535".len();
@@ -41,6 +41,12 @@ struct StatusResponse {
     expires_at: String,
     /// Whether the first console that is opened uses the token up.
     single_use: bool,
+    /// How often the token may be used, and from where: `reusable`, `once` or `same-browser`.
+    token_use: &'static str,
+    /// What the user may do: `control` or `view`.
+    access: Access,
+    /// Whether the user may send a clipboard.
+    clipboard: bool,
     /// The gateway's own origin, as this request shows it; see [`own_origin`].
     origin: Option<String>,
 }
@@ -77,7 +83,10 @@ async fn read_status(
         power_state: status.power_state,
         protocol: status.protocol,
         expires_at: humantime::format_rfc3339_seconds(status.expires_at).to_string(),
-        single_use: app.consoles.single_use(),
+        single_use: app.consoles.token_use() == TokenUsage::Once,
+        token_use: app.consoles.token_use().as_str(),
+        access: status.access,
+        clipboard: status.clipboard && status.access == Access::Control,
         origin: own_origin(headers),
     }))
 }

@@ -2,7 +2,7 @@
 
 use super::app::App;
 use crate::concurrency::Concurrency;
-use crate::console::{AllowedTargets, Consoles, IssueSettings, PageUrl};
+use crate::console::{AllowedTargets, Consoles, IssueSettings, PageUrl, TokenUsage};
 use crate::host_certificates::HostCertificates;
 use crate::identity::api_token::{ApiTokenConfig, ApiTokens};
 use crate::identity::policy::Policy;
@@ -69,7 +69,8 @@ fn build(roles: &[&str], project: Option<&str>, pins_hosts: bool) -> Arc<App> {
         novnc_url: Some(PageUrl::parse("https://x/console.html#token={token}").unwrap()),
         xvpvnc_url: None,
         token_ttl: Duration::from_secs(600),
-        single_use: false,
+        view_ttl_max: Duration::from_secs(86_400),
+        token_use: TokenUsage::Reusable,
         allowed_targets: AllowedTargets::default(),
     };
     let store: Arc<dyn TokenStore> = Arc::new(MemoryStore::new(NonZeroUsize::MIN));
@@ -93,11 +94,13 @@ fn build(roles: &[&str], project: Option<&str>, pins_hosts: bool) -> Arc<App> {
     let identity = Identity::new(ApiTokens::new(vec![portal]), None);
     let policy = Policy {
         open_console: admin(),
+        view_console: Roles::default(),
         read_token: admin(),
         revoke_token: admin(),
         every_project: admin(),
         every_project_domains: None,
         projects: HashMap::new(),
+        project_limits: HashMap::new(),
     };
     let limit = ThrottleConfig { unknown_tokens: UNKNOWN_TOKENS, window: Duration::from_secs(60) };
     let throttle = Throttle::new(Some(limit), Arc::clone(&metrics));

@@ -5,12 +5,15 @@
 
 use super::app::App;
 use super::audit::{CallerFields, OriginFields, TokenFields, log_token};
+use super::compute::{ConsoleOptions, ConsoleRequest, Object, issue, json_body};
 use super::error::ApiError;
 use crate::console::RevokeError;
+use crate::console::issue::Issued;
 use crate::console_type::{ConsoleType, Protocol};
 use crate::identity::Caller;
 use crate::identity::policy::Right;
 use crate::tokens::{Record, TokenHash};
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{delete, get};
@@ -22,12 +25,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 use tracing::{info, warn};
 use uuid::Uuid;
+use vncgate_api::Access;
 
-/// `DELETE /v1/tokens/{id}`; `GET` and `DELETE /v1/instances/{uuid}/tokens`.
+/// `DELETE /v1/tokens/{id}`; `GET`, `POST` and `DELETE /v1/instances/{uuid}/tokens`.
 pub fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/v1/tokens/{id}", delete(revoke))
-        .route("/v1/instances/{uuid}/tokens", get(list).delete(revoke_all))
+        .route("/v1/instances/{uuid}/tokens", get(list).post(create).delete(revoke_all))
 }
 
 #[derive(Serialize)]
@@ -45,6 +49,10 @@ struct ListedToken {
     protocol: Protocol,
     /// `null` for WebMKS, whose port is in its ticket.
     port: Option<NonZeroU16>,
+    access: Access,
+    clipboard: bool,
+    /// For whom or what it is, in its issuer's words.
+    label: Option<String>,
     /// RFC 3339 in UTC.
     issued_at: String,
     /// RFC 3339 in UTC.
@@ -66,6 +74,9 @@ impl From<(TokenHash, Record)> for ListedToken {
             host: record.host,
             protocol,
             port: record.vnc_port,
+            access: record.access,
+            clipboard: record.clipboard,
+            label: record.label,
             issued_at: time(record.issued_at),
             expires_at: time(record.expires_at),
         }
@@ -83,6 +94,29 @@ async fn list(
     let tokens = tokens.map_err(|error| api_error(&uuid, &error))?;
     let tokens: Vec<ListedToken> = tokens.into_iter().map(ListedToken::from).collect();
     Ok(Json(json!({"tokens": tokens})))
+}
+
+/// Issues a token as nova's calls do, and returns with the link what revokes it.
+async fn create(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    headers: HeaderMap,
+    Path(uuid): Path<String>,
+    body: Body,
+) -> Result<Json<Value>, ApiError> {
+    let mut arguments = Object::new(None, json_body(&headers, body).await?)?;
+    let console = arguments.choice("type", &["novnc", "xvpvnc", "webmks"])?;
+    let options = ConsoleOptions::read(&mut arguments)?;
+    arguments.end()?;
+    let console = match console {
+        Some("xvpvnc") => ConsoleType::Xvpvnc,
+        Some("webmks") => ConsoleType::Webmks,
+        _ => ConsoleType::Novnc,
+    };
+    let request = ConsoleRequest::new(console, options);
+    let Issued { url, id, record, .. } = issue(&app, &caller, &headers, &uuid, request).await?;
+    let token = ListedToken::from((id, record));
+    Ok(Json(json!({"url": url, "token": token})))
 }
 
 async fn revoke(

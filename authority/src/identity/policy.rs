@@ -4,12 +4,15 @@ use super::caller::Caller;
 use super::roles::Roles;
 use crate::vcenter::scope::Scope;
 use std::collections::HashMap;
+use vncgate_api::Access;
 
 /// A right that a role may grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Right {
-    /// See machines and open their consoles.
+    /// Open consoles, and do everything there.
     OpenConsole,
+    /// See machines, and open their consoles to view them. [`Self::OpenConsole`] includes it.
+    ViewConsole,
     /// Read what tokens were issued for.
     ReadToken,
     /// End tokens before their time.
@@ -21,6 +24,8 @@ pub enum Right {
 pub struct Policy {
     /// Roles with [`Right::OpenConsole`].
     pub open_console: Roles,
+    /// Roles with [`Right::ViewConsole`] alone.
+    pub view_console: Roles,
     /// Roles with [`Right::ReadToken`].
     pub read_token: Roles,
     /// Roles with [`Right::RevokeToken`].
@@ -32,6 +37,33 @@ pub struct Policy {
     pub every_project_domains: Option<Vec<String>>,
     /// The machines of each project, by the project's identifier.
     pub projects: HashMap<String, Scope>,
+    /// What the users of a project's tokens may do at most, by the project's identifier. A project that is not named has no
+    /// limit of its own.
+    pub project_limits: HashMap<String, ConsoleLimits>,
+}
+
+/// What the user of a console may do at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConsoleLimits {
+    /// What the user may do.
+    pub access: Access,
+    /// Whether the user may send a clipboard.
+    pub clipboard: bool,
+}
+
+impl ConsoleLimits {
+    /// No limit.
+    pub const NONE: Self = Self { access: Access::Control, clipboard: true };
+
+    /// What both allow.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let control = self.access.is_control() && other.access.is_control();
+        Self {
+            access: if control { Access::Control } else { Access::View },
+            clipboard: self.clipboard && other.clipboard,
+        }
+    }
 }
 
 impl Policy {
@@ -39,10 +71,26 @@ impl Policy {
     pub fn allows(&self, caller: &Caller, right: Right) -> bool {
         let roles = match right {
             Right::OpenConsole => &self.open_console,
+            Right::ViewConsole if caller.roles.any_of(&self.open_console) => return true,
+            Right::ViewConsole => &self.view_console,
             Right::ReadToken => &self.read_token,
             Right::RevokeToken => &self.revoke_token,
         };
         caller.roles.any_of(roles)
+    }
+
+    /// What the users of a token of this caller may do at most, if it has [`Right::ViewConsole`]. The limits of its project
+    /// are no limits of a caller that may act for every project.
+    pub fn console_limits(&self, caller: &Caller) -> ConsoleLimits {
+        let by_role = match self.allows(caller, Right::OpenConsole) {
+            true => ConsoleLimits::NONE,
+            false => ConsoleLimits { access: Access::View, ..ConsoleLimits::NONE },
+        };
+        let project = caller.project.as_ref().and_then(|id| self.project_limits.get(id));
+        match project {
+            Some(limits) if *self.scope(caller) != Scope::Everything => by_role.and(*limits),
+            _ => by_role,
+        }
     }
 
     /// The machines that this caller can see. A project that the configuration does not name has no machines.
@@ -81,11 +129,13 @@ mod tests {
     fn policy() -> Policy {
         Policy {
             open_console: Roles::from_iter(["admin", "member"]),
+            view_console: Roles::from_iter(["reader"]),
             read_token: Roles::from_iter(["admin"]),
             revoke_token: Roles::from_iter(["admin"]),
             every_project: Roles::from_iter(["admin"]),
             every_project_domains: None,
             projects: HashMap::from([("a".to_owned(), tenant_a())]),
+            project_limits: HashMap::new(),
         }
     }
 
@@ -131,6 +181,30 @@ mod tests {
             assert!(policy.allows(&caller(&["ADMIN"], None), right));
             assert!(!policy.allows(&caller(&[], Some("a")), right));
         }
+    }
+
+    #[test]
+    fn a_role_or_a_project_may_be_limited_to_view() {
+        let view = ConsoleLimits { access: Access::View, clipboard: true };
+        let no_clipboard = ConsoleLimits { access: Access::Control, clipboard: false };
+        let limits = [("a".to_owned(), no_clipboard), ("b".to_owned(), view)];
+        let policy = Policy { project_limits: HashMap::from(limits), ..policy() };
+        let (member, reader) = (["member"], ["reader"]);
+        for (roles, project, expected) in [
+            (&member, "a", no_clipboard),
+            (&member, "b", view),
+            (&member, "c", ConsoleLimits::NONE),
+            (&["admin"], "b", ConsoleLimits::NONE),
+            (&reader, "c", view),
+            (&reader, "a", ConsoleLimits { access: Access::View, clipboard: false }),
+        ] {
+            let caller = caller(roles, Some(project));
+            assert!(policy.allows(&caller, Right::ViewConsole), "{roles:?}");
+            assert_eq!(policy.console_limits(&caller), expected, "{roles:?} in {project}");
+        }
+        let viewer = caller(&["reader"], Some("a"));
+        assert!(!policy.allows(&viewer, Right::OpenConsole));
+        assert!(!policy.allows(&caller(&["other"], Some("a")), Right::ViewConsole));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde_json::json;
 use std::num::NonZeroU16;
 use std::time::{SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
+use vncgate_api::Access;
 
 /// RFC 3339 has no later time, and what formats one panics: the last second of the year 9999, since 1970.
 const LAST_SECOND: u64 = 253_402_300_799;
@@ -34,7 +35,7 @@ pub struct Record {
     /// How vCenter referred to that host.
     pub host_reference: HostRef,
     /// `RemoteDisplay.vnc.port` at issue. `None` for a WebMKS console, whose port is in its ticket.
-    #[serde(rename = "protocol", with = "stored_protocol")]
+    #[serde(rename = "protocol", alias = "restricted_protocol", with = "stored_protocol")]
     pub vnc_port: Option<NonZeroU16>,
     /// The caller to whom the token was issued: [`TokenLimits::per_caller`](super::TokenLimits) counts by it. Empty in
     /// the record of an older version, which is not counted.
@@ -54,6 +55,15 @@ pub struct Record {
     /// limited to such.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub containers: Option<Vec<Container>>,
+    /// What the user may do.
+    #[serde(default, skip_serializing_if = "Access::is_control")]
+    pub access: Access,
+    /// Whether the user may send a clipboard.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub clipboard: bool,
+    /// For whom or what the token is, in its issuer's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// When the token was issued, for people.
     pub issued_at: SystemTime,
     /// When the token expires, for people. The store goes by its own clock.
@@ -69,9 +79,22 @@ impl Record {
         }
     }
 
-    /// The record as a store on the network keeps it.
+    /// Whether the filter has to hold the browser to something.
+    pub const fn is_restricted(&self) -> bool {
+        matches!(self.access, Access::View) || !self.clipboard
+    }
+
+    /// The record as a store on the network keeps it. A replica of a version that knows no restriction must not grant
+    /// everything, so it finds no protocol in the record of a restricted token and cannot read it.
     pub(super) fn to_json(&self) -> String {
-        json!(self).to_string()
+        let mut written = json!(self);
+        if self.is_restricted()
+            && let Some(fields) = written.as_object_mut()
+            && let Some(protocol) = fields.remove("protocol")
+        {
+            fields.insert("restricted_protocol".to_owned(), protocol);
+        }
+        written.to_string()
     }
 
     /// Reads what [`Self::to_json`] wrote, here or at another replica, perhaps of another version.
@@ -83,6 +106,14 @@ impl Record {
         }
         Ok(record)
     }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 /// The `protocol` of a stored record: `{"vnc": {"port": 5901}}` or `"webmks"`. Replicas of other versions read it.
@@ -136,6 +167,9 @@ mod tests {
             user: Some("alice@Default".to_owned()),
             machine_name: Some("web-1".to_owned()),
             containers: None,
+            access: Access::Control,
+            clipboard: true,
+            label: None,
             issued_at: SystemTime::UNIX_EPOCH,
             expires_at: SystemTime::UNIX_EPOCH + Duration::from_millis(600_001),
         }
@@ -202,6 +236,22 @@ mod tests {
         for (field, value) in theirs.as_object().unwrap() {
             assert_eq!(ours.get(field), Some(value), "{field}");
         }
+    }
+
+    #[test]
+    fn a_version_that_knows_no_restriction_cannot_read_a_restricted_record() {
+        let view = Record { access: Access::View, ..record() };
+        let no_clipboard = Record { clipboard: false, label: Some("Bob".to_owned()), ..record() };
+        for restricted in [view, no_clipboard] {
+            let written = restricted.to_json();
+            assert_eq!(Record::from_json(written.as_bytes()).unwrap(), restricted);
+            let fields: serde_json::Value = serde_json::from_str(&written).unwrap();
+            assert_eq!(fields.get("protocol"), None, "which that version needs: {written}");
+        }
+        let labelled = Record { label: Some("Bob".to_owned()), ..record() };
+        assert!(labelled.to_json().contains(r#""protocol":"#));
+        let both = record().to_json().replace(r#""protocol":"#, r#""restricted_protocol":"#);
+        assert_eq!(Record::from_json(both.as_bytes()).unwrap(), record());
     }
 
     #[test]

@@ -145,6 +145,9 @@ pub(crate) fn record(instance: Uuid) -> Record {
         user: None,
         machine_name: None,
         containers: None,
+        access: vncgate_api::Access::Control,
+        clipboard: true,
+        label: None,
         issued_at: SystemTime::UNIX_EPOCH,
         expires_at: SystemTime::UNIX_EPOCH,
     }

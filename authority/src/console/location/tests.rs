@@ -47,6 +47,9 @@ fn record() -> Record {
         user: None,
         machine_name: None,
         containers: None,
+        access: vncgate_api::Access::Control,
+        clipboard: true,
+        label: None,
         issued_at: SystemTime::now(),
         expires_at: SystemTime::UNIX_EPOCH,
     }

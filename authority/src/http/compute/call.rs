@@ -91,7 +91,7 @@ fn check_project(in_path: Option<&str>, caller: &Caller) -> Result<(), ApiError>
 }
 
 /// Reads a request's body as JSON.
-pub(super) async fn json_body(headers: &HeaderMap, body: Body) -> Result<Value, ApiError> {
+pub(in crate::http) async fn json_body(headers: &HeaderMap, body: Body) -> Result<Value, ApiError> {
     if let Some(content_type) = headers.get(CONTENT_TYPE) {
         let essence = content_type.to_str().unwrap_or_default().split(';').next();
         let essence = essence.unwrap_or_default().trim();

@@ -3,7 +3,7 @@
 use super::call::{Call, json_body};
 use super::microversion::Microversion;
 use super::schema::Object;
-use crate::console::issue::IssueRequest;
+use crate::console::issue::{IssueRequest, Issued};
 use crate::console::{CheckError, TokenUse};
 use crate::console_type::ConsoleType;
 use crate::http::app::App;
@@ -11,8 +11,9 @@ use crate::http::audit::{CallerFields, OriginFields, TokenFields, log_token};
 use crate::http::caller::client;
 use crate::http::error::ApiError;
 use crate::identity::Caller;
-use crate::identity::policy::Right;
+use crate::identity::policy::{ConsoleLimits, Right};
 use crate::sites::SiteError;
+use crate::text::is_invisible;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
@@ -20,7 +21,9 @@ use axum::http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
+use vncgate_api::Access;
 
 /// The action for machines of a vCenter, which upstream nova does not have.
 const GET_VNC_CONSOLE_VMWARE: &str = "os-getVNCConsoleVmware";
@@ -47,6 +50,8 @@ const AUTH_TOKENS_RULE: &str = "os_compute_api:os-console-auth-tokens";
 
 /// Longest host or hypervisor name (nova's schemas: 255).
 const NAME_LIMIT: usize = 255;
+/// Longest label of a token, in characters: a name and an occasion.
+const LABEL_LIMIT: usize = 100;
 
 #[derive(Deserialize)]
 pub(super) struct ServerPath {
@@ -80,7 +85,7 @@ pub(super) async fn action(
         },
     };
     let console = request.console;
-    let url = issue(&app, &call, &headers, &server.id, request).await?;
+    let url = issue(&app, &call.caller, &headers, &server.id, request).await?.url;
     Ok(Json(json!({"console": {"type": console.as_str(), "url": url}})))
 }
 
@@ -98,7 +103,7 @@ pub(super) async fn create(
     }
     let request = remote_console(body, call.version)?;
     let console = request.console;
-    let url = issue(&app, &call, &headers, &server.id, request).await?;
+    let url = issue(&app, &call.caller, &headers, &server.id, request).await?.url;
     let protocol = match console {
         ConsoleType::Novnc | ConsoleType::Xvpvnc => "vnc",
         ConsoleType::Webmks => "mks",
@@ -131,6 +136,7 @@ pub(super) async fn show_token(
         log_token!(info, fields, origin, "token not shown"; shown_to = id, shown_to_user = user, %error,);
         match error {
             CheckError::TokenInvalid
+            | CheckError::AccessNotEnforced
             | CheckError::UnknownOwner(_)
             | CheckError::OutOfScope
             | CheckError::OtherVcenter { .. }
@@ -159,32 +165,91 @@ pub(super) async fn show_token(
 
 /// The console that a caller requests, of the machine in the path.
 #[derive(Debug)]
-struct ConsoleRequest {
+pub(in crate::http) struct ConsoleRequest {
     console: ConsoleType,
     hypervisor: Option<String>,
     host: Option<String>,
+    options: ConsoleOptions,
 }
 
-impl From<ConsoleType> for ConsoleRequest {
-    fn from(console: ConsoleType) -> Self {
-        Self { console, hypervisor: None, host: None }
+impl ConsoleRequest {
+    /// A console of this type, wherever its machine is.
+    pub(in crate::http) fn new(console: ConsoleType, options: ConsoleOptions) -> Self {
+        Self { console, hypervisor: None, host: None, options }
     }
 }
 
-/// Issues a console URL, and records the outcome in log and metrics.
-async fn issue(
+/// What nova's calls do not have: properties that a caller may add.
+#[derive(Debug, Default)]
+pub(in crate::http) struct ConsoleOptions {
+    access: Option<Access>,
+    clipboard: Option<bool>,
+    label: Option<String>,
+    ttl: Option<Duration>,
+}
+
+impl ConsoleOptions {
+    /// Reads `access`, `clipboard`, `label` and `ttl_seconds`.
+    pub(in crate::http) fn read(arguments: &mut Object) -> Result<Self, ApiError> {
+        let access = arguments.choice("access", &["control", "view"])?;
+        let clipboard = arguments.boolean("clipboard")?;
+        let label = arguments.nullable_string("label", LABEL_LIMIT)?;
+        if label.as_ref().is_some_and(|label| label.contains(is_invisible)) {
+            return Err(ApiError::bad_request("The label has a character that is not printable."));
+        }
+        let ttl = arguments.integer("ttl_seconds")?;
+        Ok(Self {
+            access: access.map(|access| match access {
+                "view" => Access::View,
+                _ => Access::Control,
+            }),
+            clipboard,
+            label: label.filter(|label| !label.is_empty()),
+            ttl: ttl.map(Duration::from_secs),
+        })
+    }
+
+    /// What the user may do, within the caller's limits. Who asks for nothing gets what the limits allow.
+    fn within(&self, limits: ConsoleLimits) -> Result<ConsoleLimits, ApiError> {
+        let wanted = ConsoleLimits {
+            access: self.access.unwrap_or(limits.access),
+            clipboard: self.clipboard.unwrap_or(limits.clipboard),
+        };
+        if wanted.access != limits.and(wanted).access {
+            return Err(ApiError::limited("Your role or project may view consoles only."));
+        }
+        if wanted.clipboard != limits.and(wanted).clipboard {
+            return Err(ApiError::limited("Your project's consoles take no clipboard."));
+        }
+        Ok(wanted)
+    }
+}
+
+/// Issues a console, and records the outcome in log and metrics.
+pub(in crate::http) async fn issue(
     app: &App,
-    call: &Call,
+    caller: &Caller,
     headers: &HeaderMap,
     id: &str,
     request: ConsoleRequest,
-) -> Result<String, ApiError> {
-    let scope = app.authorize(&call.caller, Right::OpenConsole, CONSOLES_RULE)?;
+) -> Result<Issued, ApiError> {
+    let scope = app.authorize(caller, Right::ViewConsole, CONSOLES_RULE)?;
     let instance: Uuid = id.parse().map_err(|_| ApiError::instance_not_found(id))?;
-    let ConsoleRequest { console, hypervisor, host } = request;
-    let user = call.caller.user().map(str::to_owned);
-    let Caller { id: caller, project, .. } = call.caller.clone();
-    let request = IssueRequest { caller, project, user, instance, console, hypervisor, host };
+    let ConsoleRequest { console, hypervisor, host, options } = request;
+    let ConsoleLimits { access, clipboard } = options.within(app.policy.console_limits(caller))?;
+    let request = IssueRequest {
+        caller: caller.id.clone(),
+        project: caller.project.clone(),
+        user: caller.user().map(str::to_owned),
+        instance,
+        console,
+        hypervisor,
+        host,
+        access,
+        clipboard,
+        label: options.label,
+        ttl: options.ttl,
+    };
     let (console_type, origin) = (console.as_str(), OriginFields::of(headers));
     match app.consoles.issue(&request, scope).await {
         Ok(issued) => {
@@ -192,11 +257,11 @@ async fn issue(
             let port = issued.record.vnc_port.map(u16::from);
             log_token!(info, fields, origin, "token issued"; port,);
             app.metrics.issue(console_type, "issued");
-            Ok(issued.url)
+            Ok(issued)
         }
         Err(error) => {
             let refused = ApiError::of_issue(&request, &error);
-            let fields = TokenFields::of_request(&call.caller, instance, console);
+            let fields = TokenFields::of_request(caller, instance, console);
             log_token!(
                 warn, fields, origin, "token not issued"; refusal = refused.name(), %error,
             );
@@ -221,8 +286,9 @@ fn vnc_console(arguments: Value) -> Result<ConsoleRequest, ApiError> {
     let mut arguments = Object::new(Some(GET_VNC_CONSOLE), arguments)?;
     let console = arguments.choice("type", &["novnc", "xvpvnc"])?;
     let console = arguments.require("type", console)?;
+    let options = ConsoleOptions::read(&mut arguments)?;
     arguments.end()?;
-    Ok(console_type(console)?.into())
+    Ok(ConsoleRequest::new(console_type(console)?, options))
 }
 
 fn vmware_console(arguments: Value) -> Result<ConsoleRequest, ApiError> {
@@ -233,11 +299,13 @@ fn vmware_console(arguments: Value) -> Result<ConsoleRequest, ApiError> {
     let service_host = arguments.nullable_string("service_host", NAME_LIMIT)?;
     let host = arguments.nullable_string("host", NAME_LIMIT)?;
     let console = arguments.require("type", console)?;
+    let options = ConsoleOptions::read(&mut arguments)?;
     arguments.end()?;
     Ok(ConsoleRequest {
         console: console_type(&console)?,
         hypervisor: hypervisor.or(service_host),
         host,
+        options,
     })
 }
 
@@ -255,11 +323,12 @@ fn remote_console(body: Value, version: Microversion) -> Result<ConsoleRequest, 
     let console = arguments.choice("type", known(&TYPES))?;
     let protocol = arguments.require("protocol", protocol)?;
     let console = arguments.require("type", console)?;
+    let options = ConsoleOptions::read(&mut arguments)?;
     arguments.end()?;
     body.end()?;
     match (protocol, console) {
-        ("vnc", console) => Ok(console_type(console)?.into()),
-        ("mks", "webmks") => Ok(ConsoleType::Webmks.into()),
+        ("vnc", console) => Ok(ConsoleRequest::new(console_type(console)?, options)),
+        ("mks", "webmks") => Ok(ConsoleRequest::new(ConsoleType::Webmks, options)),
         ("mks", console) => Err(invalid(console)),
         ("rdp", _) => Err(unavailable(protocol)),
         _ => Err(unavailable(console)),
@@ -280,4 +349,31 @@ fn invalid(console: &str) -> ApiError {
 
 fn unavailable(console: &str) -> ApiError {
     ApiError::bad_request(format!("Unavailable console type {console}."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_gets_what_its_limits_allow_and_is_refused_more() {
+        const VIEW: ConsoleLimits = ConsoleLimits { access: Access::View, clipboard: true };
+        const SILENT: ConsoleLimits = ConsoleLimits { access: Access::Control, clipboard: false };
+        let within = |access, clipboard, limits| {
+            ConsoleOptions { access, clipboard, ..ConsoleOptions::default() }.within(limits).ok()
+        };
+        let (control, view) = (Some(Access::Control), Some(Access::View));
+        for (access, clipboard, limits, expected) in [
+            (None, None, ConsoleLimits::NONE, Some(ConsoleLimits::NONE)),
+            (view, None, ConsoleLimits::NONE, Some(VIEW)),
+            (None, Some(false), ConsoleLimits::NONE, Some(SILENT)),
+            (None, None, VIEW, Some(VIEW)),
+            (view, Some(true), VIEW, Some(VIEW)),
+            (control, None, VIEW, None),
+            (None, None, SILENT, Some(SILENT)),
+            (control, Some(true), SILENT, None),
+        ] {
+            assert_eq!(within(access, clipboard, limits), expected, "{access:?} {clipboard:?}");
+        }
+    }
 }

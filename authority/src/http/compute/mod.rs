@@ -19,6 +19,10 @@ mod schema;
 mod servers;
 mod versions;
 
+pub(super) use call::json_body;
+pub(super) use consoles::{ConsoleOptions, ConsoleRequest, issue};
+pub(super) use schema::Object;
+
 use super::app::App;
 use axum::Router;
 use axum::middleware::from_fn_with_state;

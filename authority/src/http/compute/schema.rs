@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 /// A JSON object whose properties are read one after the other, in the order of nova's schema: of several
 /// mistakes, the one that nova finds first is reported.
-pub(super) struct Object {
+pub(in crate::http) struct Object {
     /// Its name in the enclosing object; the whole body has no name.
     name: Option<String>,
     properties: Map<String, Value>,
@@ -16,7 +16,7 @@ pub(super) struct Object {
 
 impl Object {
     /// The whole body, or the value of an attribute.
-    pub(super) fn new(name: Option<&str>, value: Value) -> Result<Self, ApiError> {
+    pub(in crate::http) fn new(name: Option<&str>, value: Value) -> Result<Self, ApiError> {
         match value {
             Value::Object(properties) => {
                 Ok(Self { name: name.map(str::to_owned), properties, read: BTreeSet::new() })
@@ -26,7 +26,7 @@ impl Object {
     }
 
     /// Reads a required object.
-    pub(super) fn object(&mut self, key: &'static str) -> Result<Self, ApiError> {
+    pub(in crate::http) fn object(&mut self, key: &'static str) -> Result<Self, ApiError> {
         self.read.insert(key);
         match self.properties.get(key) {
             Some(value) => Self::new(Some(key), value.clone()),
@@ -35,7 +35,7 @@ impl Object {
     }
 
     /// Reads an optional string of at most `limit` characters. `null` counts as absent.
-    pub(super) fn nullable_string(
+    pub(in crate::http) fn nullable_string(
         &mut self,
         key: &'static str,
         limit: usize,
@@ -52,7 +52,7 @@ impl Object {
     }
 
     /// Reads an optional string that has to be one of `choices`.
-    pub(super) fn choice(
+    pub(in crate::http) fn choice(
         &mut self,
         key: &'static str,
         choices: &[&'static str],
@@ -70,13 +70,35 @@ impl Object {
         })
     }
 
+    /// Reads an optional boolean.
+    pub(in crate::http) fn boolean(&mut self, key: &'static str) -> Result<Option<bool>, ApiError> {
+        self.read.insert(key);
+        match self.properties.get(key) {
+            None => Ok(None),
+            Some(Value::Bool(value)) => Ok(Some(*value)),
+            Some(other) => Err(not_of_type(Some(key), other, "boolean")),
+        }
+    }
+
+    /// Reads an optional whole number that is not negative.
+    pub(in crate::http) fn integer(&mut self, key: &'static str) -> Result<Option<u64>, ApiError> {
+        self.read.insert(key);
+        match self.properties.get(key) {
+            None => Ok(None),
+            Some(value) => match value.as_u64() {
+                Some(number) => Ok(Some(number)),
+                None => Err(not_of_type(Some(key), value, "integer")),
+            },
+        }
+    }
+
     /// Requires that the value read under `key` was present.
-    pub(super) fn require<T>(&self, key: &str, read: Option<T>) -> Result<T, ApiError> {
+    pub(in crate::http) fn require<T>(&self, key: &str, read: Option<T>) -> Result<T, ApiError> {
         read.ok_or_else(|| self.required(key))
     }
 
     /// Ends the object: properties that were not read are refused.
-    pub(super) fn end(self) -> Result<(), ApiError> {
+    pub(in crate::http) fn end(self) -> Result<(), ApiError> {
         let mut unexpected: Vec<&str> = self
             .properties
             .keys()
@@ -101,7 +123,7 @@ impl Object {
 }
 
 /// The message for unknown properties or query parameters.
-pub(super) fn additional(unexpected: &[&str]) -> String {
+pub(in crate::http) fn additional(unexpected: &[&str]) -> String {
     let verb = if unexpected.len() == 1 { "was" } else { "were" };
     let names: Vec<String> = unexpected.iter().map(|&name| python(&name.into())).collect();
     format!("Additional properties are not allowed ({} {verb} unexpected)", names.join(", "))
@@ -125,7 +147,7 @@ fn invalid(attribute: Option<&str>, value: &Value, reason: &str) -> ApiError {
 }
 
 /// The value as Python's `repr` writes it.
-pub(super) fn python(value: &Value) -> String {
+pub(in crate::http) fn python(value: &Value) -> String {
     let list = |items: Vec<String>| items.join(", ");
     match value {
         Value::Null => "None".to_owned(),

@@ -28,7 +28,7 @@ pub(super) async fn show(
     Path(ServerPath { id }): Path<ServerPath>,
 ) -> Result<Json<Value>, ApiError> {
     let rule = "os_compute_api:servers:show";
-    let scope = app.authorize(&call.caller, Right::OpenConsole, rule)?;
+    let scope = app.authorize(&call.caller, Right::ViewConsole, rule)?;
     let instance: Uuid = id.parse().map_err(|_| ApiError::instance_not_found(&id))?;
     let located = app.consoles.vcenters().locate(instance, None, scope).await;
     let located = located.map_err(|error| ApiError::of_location(&id, &error))?;
@@ -62,7 +62,7 @@ async fn page<'a>(
     query: Option<String>,
     rule: &str,
 ) -> Result<Page<'a>, ApiError> {
-    let scope = app.authorize(&call.caller, Right::OpenConsole, rule)?;
+    let scope = app.authorize(&call.caller, Right::ViewConsole, rule)?;
     let version = call.version;
     // A pattern takes some milliseconds to compile, which others need not wait for.
     let parsed =

@@ -101,6 +101,56 @@ async fn arguments_are_held_to_the_schema() {
 }
 
 #[tokio::test]
+async fn what_a_caller_may_add_is_held_to_its_bounds_in_each_call() {
+    for (added, ending) in [
+        (json!({"access": "admin"}), "'admin' is not one of ['control', 'view']"),
+        (json!({"clipboard": "no"}), "'no' is not of type 'boolean'"),
+        (json!({"label": "x".repeat(101)}), "is too long"),
+        (json!({"label": "a\nb"}), "The label has a character that is not printable."),
+        (json!({"ttl_seconds": -1}), "-1 is not of type 'integer'"),
+        (json!({"ttl_seconds": "2h"}), "'2h' is not of type 'integer'"),
+        (json!({"ttl_seconds": 9}), "ttl_seconds has to be from 10 to 600 here."),
+        (json!({"ttl_seconds": 601}), "ttl_seconds has to be from 10 to 600 here."),
+        (
+            json!({"access": "view", "ttl_seconds": 86_401}),
+            "ttl_seconds has to be from 10 to 86400 here.",
+        ),
+    ] {
+        let with = |mut arguments: Value| {
+            let fields = added.as_object().unwrap().clone();
+            arguments.as_object_mut().unwrap().extend(fields);
+            arguments
+        };
+        let novnc = with(json!({"type": "novnc"}));
+        let action = format!("/v2.1/servers/{INSTANCE}/action");
+        let remote = format!("/v2.1/servers/{INSTANCE}/remote-consoles");
+        let tokens = format!("/v1/instances/{INSTANCE}/tokens");
+        let protocol = with(json!({"protocol": "vnc", "type": "novnc"}));
+        for (path, version, body) in [
+            (&action, "2.1", json!({"os-getVNCConsoleVmware": novnc})),
+            (&action, "2.1", json!({"os-getVNCConsole": novnc})),
+            (&remote, "2.6", json!({"remote_console": protocol})),
+            (&tokens, "2.1", novnc.clone()),
+        ] {
+            let response = call("POST", path, version, body.to_string()).await;
+            assert_eq!(response.status, StatusCode::BAD_REQUEST, "{path} {body}");
+            let message = message(&response, "badRequest");
+            assert!(message.ends_with(ending), "{body}: {message}");
+        }
+    }
+    // These are good, and vCenter does not answer here.
+    for body in [
+        json!({}),
+        json!({"access": "view", "clipboard": false, "label": "Bob", "ttl_seconds": 86_400}),
+        json!({"type": "webmks", "access": "control", "clipboard": true, "ttl_seconds": 10}),
+    ] {
+        let path = format!("/v1/instances/{INSTANCE}/tokens");
+        let response = call("POST", &path, "2.1", body.to_string()).await;
+        assert_eq!(response.status, StatusCode::SERVICE_UNAVAILABLE, "{body}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_not_found() {
     let action = json!({"os-getVNCConsoleVmware": {"type": "novnc"}}).to_string();
     let response = post(Some(API_TOKEN), "no-uuid", action).await;

@@ -32,6 +32,9 @@ fn record(instance: u128) -> Record {
         user: None,
         machine_name: None,
         containers: None,
+        access: vncgate_api::Access::Control,
+        clipboard: true,
+        label: None,
         issued_at: SystemTime::UNIX_EPOCH,
         expires_at: SystemTime::UNIX_EPOCH,
     }
