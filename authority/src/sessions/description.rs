@@ -138,6 +138,9 @@ mod tests {
             user: Some("alice@Default".to_owned()),
             machine_name: Some("web-1".to_owned()),
             containers: Some(Vec::new()),
+            access: vncgate_api::Access::Control,
+            clipboard: true,
+            label: None,
             issued_at: SystemTime::UNIX_EPOCH,
             expires_at: SystemTime::UNIX_EPOCH,
         }
