@@ -5,10 +5,9 @@
 //! a callback of the same stream. So nothing here stays borrowed while a callback runs. (The SDK for Rust keeps
 //! its streams borrowed and panics then, which would end every session of the worker; see
 //! `docs/decisions/0001-own-abi-layer-or-sdk.md`.)
-//!
-//! `proxy_on_log` is left out, since everything that the access log shows is filter state by then.
 #![allow(unsafe_code)]
 
+use crate::call::Caller;
 use crate::hostcalls::{self, Action, LogLevel};
 use crate::root::Root;
 use crate::stream::Stream;
@@ -90,9 +89,14 @@ extern "C" fn proxy_on_http_call_response(
     body_len: usize,
     _trailers: usize,
 ) {
-    let context_id = find(&ROOTS, root_id).and_then(|root| root.take_call(token));
+    let Some(root) = find(&ROOTS, root_id) else { return };
+    let context_id = match root.take_call(token) {
+        Some(Caller::Stream(context_id)) => context_id,
+        Some(Caller::Reports(kind)) => return root.on_report_reply(kind, headers, body_len),
+        None => return,
+    };
     // The browser may have left, and its stream with it.
-    let Some(stream) = context_id.and_then(|id| find(&STREAMS, id)) else { return };
+    let Some(stream) = find(&STREAMS, context_id) else { return };
     match stream.make_effective() {
         Ok(()) => stream.on_call_response(headers, body_len),
         // Envoy does not know the stream, but has not had it deleted.
@@ -123,6 +127,13 @@ extern "C" fn proxy_on_response_headers(id: u32, _count: usize, end: bool) -> Ac
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_response_body(id: u32, len: usize, end: bool) -> Action {
     on_stream(id, |stream| stream.on_response_body(len, end))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_log(id: u32) {
+    if let Some(stream) = find(&STREAMS, id) {
+        stream.on_log();
+    }
 }
 
 #[unsafe(no_mangle)]

@@ -2,13 +2,14 @@
 
 use crate::hostcalls::{self, HostError, LogLevel};
 use std::cell::RefCell;
+use std::rc::Rc;
 use vncgate_filter_core::session::Session;
 
 /// A session, the stream that it is on, and its name in the log.
 pub(crate) struct SessionHandle {
     context_id: u32,
     session: RefCell<Session>,
-    name: RefCell<String>,
+    name: RefCell<Rc<str>>,
 }
 
 impl SessionHandle {
@@ -24,7 +25,19 @@ impl SessionHandle {
     /// Names the session in the log: by Envoy's request id, later by the authority's session id.
     pub(crate) fn set_name(&self, name: &str) {
         if let Ok(mut current) = self.name.try_borrow_mut() {
-            name.clone_into(&mut current);
+            *current = name.into();
+        }
+    }
+
+    /// The session's name.
+    pub(crate) fn name(&self) -> Rc<str> {
+        self.name.try_borrow().map(|name| name.clone()).unwrap_or_default()
+    }
+
+    /// Records a value for the access log, of the stream that must be Envoy's current one. Nothing else depends on it.
+    pub(crate) fn record(&self, property: &str, value: &str) {
+        if let Err(error) = hostcalls::set_property(property, value) {
+            self.log_error(property, error);
         }
     }
 
@@ -41,8 +54,7 @@ impl SessionHandle {
 
     pub(crate) fn log(&self, level: LogLevel, message: &str) {
         if hostcalls::is_logged(level) {
-            let name = self.name.try_borrow().map(|name| name.clone()).unwrap_or_default();
-            hostcalls::log(level, &format!("session {name}: {message}"));
+            hostcalls::log(level, &format!("session {}: {message}", self.name()));
         }
     }
 

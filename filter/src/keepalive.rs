@@ -17,13 +17,11 @@ impl Keepalive {
         self.period.set(ping_interval.map(|interval| interval.div_f32(2.0)));
     }
 
-    /// Starts the ticks if they do not run. Returns whether it did.
-    pub(crate) fn start(&self, now: Duration) -> bool {
-        let starts = self.next.get().is_none() && self.period.get().is_some();
-        if starts {
+    /// Starts the ticks if they do not run.
+    pub(crate) fn start(&self, now: Duration) {
+        if self.next.get().is_none() {
             self.schedule(now);
         }
-        starts
     }
 
     /// Schedules the tick after one at `now`.

@@ -9,8 +9,8 @@
 //!    session has the authority asked, and the request waits.
 //! 2. The reply comes to the root context, which finds the stream that made the call. A grant becomes filter
 //!    state, and the request goes on to the target.
-//! 3. The target has answered. The session is open: the worker adds it to the `registry` and starts its `keepalive` and
-//!    `begin_timeout`, and the stream makes the response a `101`.
+//! 3. The target has answered. The session is open: the worker adds it to the `registry`, starts its `keepalive` and its
+//!    time to begin, and tells the authority (`reporting`); the stream makes the response a `101`.
 //! 4. Bytes come in both directions. The session says what to do with them, and `body` does it. If a session
 //!    has to act outside of its own callbacks, the `worker` lets it: at a tick, or at a wake-up that the
 //!    `self_queue` requested.
@@ -27,9 +27,11 @@
 //! | `root` | the plugin as a whole, once per worker |
 //! | `stream` | one request, step by step |
 //! | `worker` | what the streams of one worker share, and the owner of its one tick |
+//! | `reporting` | what the authority is told of open sessions, and its orders |
 //! | `registry` | the open sessions |
 //! | `keepalive` | when the open sessions get a keepalive tick |
-//! | `begin_timeout` | when a console that has not begun is given up |
+//! | `deadlines` | when a console that has not begun is given up, or a session that has to end |
+//! | `call` | what made a call to the authority, and what came back |
 //! | `body` | adds frames to Envoy's bodies, holds them and resumes them |
 //! | `handle` | a session, its stream, and its name in the log |
 //! | `self_queue` | has Envoy call again as soon as the running callback is over |
@@ -46,14 +48,16 @@
     clippy::todo
 )]
 
-mod begin_timeout;
 mod body;
+mod call;
+mod deadlines;
 mod exports;
 mod handle;
 mod hostcalls;
 mod keepalive;
 mod metrics;
 mod registry;
+mod reporting;
 mod root;
 mod self_queue;
 mod stream;

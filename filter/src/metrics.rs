@@ -33,6 +33,16 @@ impl Metrics {
         self.add(MetricType::Gauge, "vncgate.sessions.active", -1);
     }
 
+    /// Counts a report of sessions that failed, or was not understood.
+    pub(crate) fn count_failed_report(&self) {
+        self.add(MetricType::Counter, "vncgate.reports.failed", 1);
+    }
+
+    /// Counts sessions whose end the authority is not told.
+    pub(crate) fn count_forgotten_ends(&self, count: u32) {
+        self.add(MetricType::Counter, "vncgate.reports.forgotten_ends", count.into());
+    }
+
     /// Adds to a metric. One that Envoy refuses is logged once and left out, since it is no reason to refuse a
     /// session.
     fn add(&self, metric_type: MetricType, name: &str, by: i64) {

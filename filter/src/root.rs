@@ -1,11 +1,13 @@
 //! The plugin as a whole, once per worker: its configuration, and the streams that it creates.
 
+use crate::call::Caller;
 use crate::hostcalls::{self, BufferType, LogLevel};
 use crate::stream::Stream;
 use crate::worker::Worker;
 use std::cell::RefCell;
 use std::rc::Rc;
 use vncgate_filter_core::config::Config;
+use vncgate_filter_core::reports::CallKind;
 
 /// Longest plugin configuration that is read, in bytes; a list of origins is far shorter.
 const CONFIGURATION_LEN_MAX: usize = 1024 * 1024;
@@ -65,8 +67,15 @@ impl Root {
         Stream::new(context_id, config, self.worker.clone())
     }
 
-    /// Takes the stream that made the call which Envoy now has the reply to.
-    pub(crate) fn take_call(&self, token: u32) -> Option<u32> {
+    /// Takes what has made the call which Envoy now has the reply to.
+    pub(crate) fn take_call(&self, token: u32) -> Option<Caller> {
         self.worker.take_call(token)
+    }
+
+    /// Envoy has the reply to a report.
+    pub(crate) fn on_report_reply(&self, kind: CallKind, headers: usize, body_len: usize) {
+        if let Err(error) = self.worker.handle_report_reply(kind, headers, body_len) {
+            hostcalls::log(LogLevel::Error, &format!("reply to a report: {error}"));
+        }
     }
 }

@@ -1,24 +1,33 @@
 //! What the streams of one Envoy worker share, and the owner of the worker's one tick.
 
-use crate::begin_timeout::BeginTimeout;
 use crate::body::{self, Event};
+use crate::call::{Answer, Caller};
+use crate::deadlines::Deadlines;
 use crate::handle::SessionHandle;
 use crate::hostcalls::{self, Action, HostError};
 use crate::keepalive::Keepalive;
 use crate::metrics::Metrics;
 use crate::registry::SessionRegistry;
+use crate::reporting::Reporting;
 use crate::self_queue::SelfQueue;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
+use vncgate_api::Order;
 use vncgate_filter_core::config::Config;
+use vncgate_filter_core::end::order_code;
 use vncgate_filter_core::outputs::Outputs;
-use vncgate_filter_core::session::Session;
+use vncgate_filter_core::reports::{CallKind, REPLY_LEN_MAX};
+use vncgate_filter_core::session::{Ended, Session};
 use vncgate_filter_core::session_limits::SessionCounts;
 
 /// Envoy's shortest tick.
 const TICK_MIN: Duration = Duration::from_millis(1);
+
+/// How long the end of a session may take that the authority has ordered. A Close waits for the end of a frame of a
+/// WebMKS console.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The state of one worker.
 #[derive(Default)]
@@ -27,46 +36,73 @@ pub(crate) struct Worker {
     pub(crate) session_counts: SessionCounts,
     sessions: SessionRegistry,
     keepalive: Keepalive,
-    begin_timeout: BeginTimeout,
+    /// When a console that has not begun is given up.
+    begin_timeout: Deadlines,
+    /// When a session that has to end is reset.
+    order_timeout: Deadlines,
+    reporting: Reporting,
     self_queue: SelfQueue,
-    /// The streams that wait for the reply to a call, by the call's token.
-    calls: RefCell<BTreeMap<u32, u32>>,
+    /// What made each call that has no reply yet, by the call's token.
+    calls: RefCell<BTreeMap<u32, Caller>>,
+    /// When Envoy ticks next.
+    tick_due: Cell<Option<Duration>>,
+    /// When a session last opened, or Envoy last ticked.
+    now: Cell<Duration>,
 }
 
 impl Worker {
     /// Takes over the configuration, before any session opens.
     pub(crate) fn configure(&self, config: &Config) -> Result<(), HostError> {
         self.begin_timeout.configure(config.console_timeout);
+        self.order_timeout.configure(ORDER_TIMEOUT);
         self.keepalive.configure(config.ping_interval);
+        self.reporting.configure(&config.authority_cluster);
         self.self_queue.register()
     }
 
-    /// Notes that a stream has made a call.
-    pub(crate) fn add_call(&self, token: u32, context_id: u32) {
+    /// Notes what has made a call.
+    pub(crate) fn add_call(&self, token: u32, caller: Caller) {
         if let Ok(mut calls) = self.calls.try_borrow_mut() {
-            calls.insert(token, context_id);
+            calls.insert(token, caller);
         }
     }
 
-    /// Takes the stream that made a call.
-    pub(crate) fn take_call(&self, token: u32) -> Option<u32> {
+    /// Takes what has made a call.
+    pub(crate) fn take_call(&self, token: u32) -> Option<Caller> {
         self.calls.try_borrow_mut().ok()?.remove(&token)
     }
 
-    /// Adds a session whose console is connected.
-    pub(crate) fn open_session(&self, session: &Rc<SessionHandle>) -> Result<(), HostError> {
+    /// Adds a session whose console is connected. Without a description the authority is not told of it: one of an older
+    /// version gives none.
+    pub(crate) fn open_session(
+        &self,
+        session: &Rc<SessionHandle>,
+        description: Option<Box<str>>,
+    ) -> Result<(), HostError> {
         self.metrics.count_opened();
         self.sessions.insert(session);
         let now = hostcalls::now()?;
-        let starts_keepalive = self.keepalive.start(now);
-        let is_next = self.begin_timeout.start(now, session.context_id());
-        if starts_keepalive || is_next { self.set_tick(now) } else { Ok(()) }
+        self.now.set(now);
+        self.keepalive.start(now);
+        self.begin_timeout.start(now, session.context_id());
+        if let Some(description) = description {
+            self.reporting.open(session, description, now);
+        }
+        self.tick_no_later(now)
     }
 
     /// Removes an open session whose stream is gone.
-    pub(crate) fn close_session(&self, session: &SessionHandle) {
+    pub(crate) fn close_session(
+        &self,
+        session: &SessionHandle,
+        ended: Ended,
+    ) -> Result<(), HostError> {
         self.sessions.remove(session.context_id());
         self.metrics.count_ended();
+        // An end whose time Envoy does not tell is reported all the same.
+        let now = hostcalls::now().unwrap_or(self.now.get());
+        self.reporting.close(session, ended, now, &self.metrics);
+        self.tick_no_later(now)
     }
 
     /// Carries out `outputs` in a callback of the session's stream; see [`body::carry_out`].
@@ -89,8 +125,12 @@ impl Worker {
     /// Handles Envoy's tick.
     pub(crate) fn handle_tick(&self) -> Result<(), HostError> {
         let now = hostcalls::now()?;
+        self.now.set(now);
         while let Some(context_id) = self.begin_timeout.take_due(now) {
             self.run_on_stream(context_id, |session| self.time_out(session));
+        }
+        while let Some(context_id) = self.order_timeout.take_due(now) {
+            self.run_on_stream(context_id, |_| Outputs { reset: true, ..Outputs::default() });
         }
         if self.keepalive.is_due(now) {
             let open = self.sessions.ids();
@@ -105,7 +145,31 @@ impl Worker {
                 });
             }
         }
+        self.make_reports(now);
         self.set_tick(now)
+    }
+
+    /// Handles the reply to a report: carries out the authority's orders, and makes the next call.
+    pub(crate) fn handle_report_reply(
+        &self,
+        kind: CallKind,
+        headers: usize,
+        body_len: usize,
+    ) -> Result<(), HostError> {
+        let answer = Answer::read(headers, body_len, REPLY_LEN_MAX);
+        let now = hostcalls::now()?;
+        let orders = self.reporting.handle_reply(kind, answer.as_reply(), now, &self.metrics);
+        for (context_id, order) in orders {
+            self.run_on_stream(context_id, |session| follow(&order, session));
+            self.order_timeout.start(now, context_id);
+        }
+        self.make_reports(now);
+        self.tick_no_later(now)
+    }
+
+    fn make_reports(&self, now: Duration) {
+        let add_call = |token, caller| self.add_call(token, caller);
+        self.reporting.make_calls(now, &self.sessions, &self.metrics, add_call);
     }
 
     fn time_out(&self, session: &SessionHandle) -> Outputs {
@@ -113,17 +177,33 @@ impl Worker {
         if outputs.is_some() {
             self.metrics.count_timeout();
             // For the access log, which has the session's name too.
-            if let Err(error) = hostcalls::set_property("vncgate.timeout", "console") {
-                session.log_error("vncgate.timeout", error);
-            }
+            session.record("vncgate.timeout", "console");
         }
         outputs.unwrap_or_default()
     }
 
+    /// Has Envoy tick when the next thing is due, if it does not tick before.
+    fn tick_no_later(&self, now: Duration) -> Result<(), HostError> {
+        let (due, set) = (self.next_due(), self.tick_due.get());
+        let is_early = due.is_some_and(|due| set.is_none_or(|set| due < set));
+        if is_early { self.set_tick(now) } else { Ok(()) }
+    }
+
     /// Has Envoy tick when the next thing is due.
     fn set_tick(&self, now: Duration) -> Result<(), HostError> {
-        let due = self.begin_timeout.next().into_iter().chain(self.keepalive.next()).min();
+        let due = self.next_due();
+        self.tick_due.set(due);
         hostcalls::set_tick_period(due.map(|due| due.saturating_sub(now).max(TICK_MIN)))
+    }
+
+    fn next_due(&self) -> Option<Duration> {
+        let dues = [
+            self.begin_timeout.next(),
+            self.order_timeout.next(),
+            self.keepalive.next(),
+            self.reporting.next_due(),
+        ];
+        dues.into_iter().flatten().min()
     }
 
     /// Lets an open session act on its stream, outside of the stream's own callbacks.
@@ -136,4 +216,11 @@ impl Worker {
         let outputs = step(&session);
         self.carry_out(outputs, Event::Timer, &session);
     }
+}
+
+/// Does what the authority has ordered, and says so in the access log.
+fn follow(order: &Order, session: &SessionHandle) -> Outputs {
+    let Order::End { code, reason, .. } = order;
+    session.record("vncgate.end", order_code(reason));
+    session.step(|session| session.end_by_order(*code, reason))
 }

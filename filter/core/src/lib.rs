@@ -41,6 +41,8 @@
 //! | [`client_messages`] | what of the browser's messages may pass to the console |
 //! | [`rfb`] | the beginning of a VNC console, and the login to one that has a password |
 //! | [`websocket`] | frames |
+//! | [`reports`] | what the authority is told of open sessions, and its orders |
+//! | [`end`], [`traffic`] | why a session ended, and how many bytes it had |
 //! | [`outputs`] | what a session wants done with Envoy's bodies |
 //! | [`session_limits`] | how many sessions each client, token and machine has |
 //! | [`config`] | the plugin configuration |
@@ -75,15 +77,18 @@ pub mod access_log;
 pub mod check;
 pub mod client_messages;
 pub mod config;
+pub mod end;
 pub mod headers;
 pub mod origin;
 pub mod outputs;
 pub mod refusal;
 pub mod relay;
+pub mod reports;
 pub mod rfb;
 pub mod session;
 pub mod session_limits;
 pub mod trace_context;
+pub mod traffic;
 pub mod tunnel;
 pub mod upgrade;
 pub mod websocket;

@@ -16,12 +16,21 @@
 //! The browser's Pong is not for the console, which did not ask for it. RFC 6455 5.5.3 allows a Pong that nobody
 //! asked for, but what an ESXi host makes of one is not known. So the relay takes out a Pong with the payload of our
 //! Pings. A Ping of the console and its Pong pass.
+//!
+//! # How the authority ends a session
+//!
+//! The Close of an order stands between two frames of the console too. If the console is in the middle of one, the Close
+//! waits for its end. The shell resets a stream that takes too long.
 
 use crate::client_messages::ClientMessages;
+use crate::end::EndCause;
 use crate::outputs::{Edit, Outputs};
 use crate::rfb::{VERSION_LEN, Version};
+use crate::traffic::Bytes;
 use crate::tunnel::{TICKS_TO_END, TICKS_TO_PING};
-use crate::websocket::{CloseCode, Failure, FrameBoundaries, Reframer, close_frame};
+use crate::websocket::{
+    CloseCode, Failure, FrameBoundaries, Reframer, close_frame, ordered_close_frame,
+};
 
 /// A Ping with a payload that no other Ping has (RFC 6455 5.5.2).
 const PING: &[u8] = b"\x89\x08vncgate\0";
@@ -43,8 +52,13 @@ const VERSION_FRAME_LEN: usize = VERSION_FRAME_HEADER.len() + VERSION_LEN;
 pub struct Relay {
     /// Reads what the browser sends. `None`: everything passes unread.
     reading: Option<Box<Reading>>,
+    /// The Close of an order, which waits for the end of the console's frame (RFC 6455 5.4).
+    waiting_close: Option<Vec<u8>>,
     /// A Close of ours was sent, and the stream ends with the wake-up.
     ending: bool,
+    /// Why the session ends, once that is known.
+    cause: Option<EndCause>,
+    bytes: Bytes,
     from_console: FrameBoundaries,
     from_browser: FrameBoundaries,
     response_body: Hold,
@@ -119,15 +133,29 @@ impl Relay {
         self.silent_ticks = 0;
         self.pinged = false;
         self.waiting_ticks = 0;
-        if self.reading.is_some() {
-            return Ok(self.reframe(&read(0, len)?));
+        if self.ending || self.waiting_close.is_some() {
+            return Ok(Relayed { instead: Some(Vec::new()), outputs: Outputs::default() });
         }
-        if self.unanswered == 0 && self.withheld.is_empty() {
-            return self.from_browser.follow(len, read).map(|()| Relayed::default());
+        let relayed = if self.reading.is_some() {
+            self.reframe(&read(0, len)?)
+        } else if self.unanswered == 0 && self.withheld.is_empty() {
+            self.from_browser.follow(len, read)?;
+            Relayed::default()
+        } else {
+            let mut bytes = std::mem::take(&mut self.withheld);
+            bytes.extend(read(0, len)?);
+            Relayed { instead: Some(self.take_out_pongs(&bytes)), outputs: Outputs::default() }
+        };
+        self.bytes.add_from_browser(relayed.instead.as_ref().map_or(len, Vec::len));
+        if self.browser_has_closed() {
+            self.cause.get_or_insert(EndCause::BrowserClosed);
         }
-        let mut bytes = std::mem::take(&mut self.withheld);
-        bytes.extend(read(0, len)?);
-        Ok(Relayed { instead: Some(self.take_out_pongs(&bytes)), outputs: Outputs::default() })
+        Ok(relayed)
+    }
+
+    fn browser_has_closed(&self) -> bool {
+        let has_closed = |reading: &Reading| reading.reframer.has_closed();
+        self.from_browser.has_closed() || self.reading.as_deref().is_some_and(has_closed)
     }
 
     /// Unwraps the browser's frames, takes out what may not pass, and frames the rest again.
@@ -162,6 +190,7 @@ impl Relay {
     /// Ends the session with a Close, or without one where none can be sent now.
     fn end(&mut self, (code, why): Failure) -> Outputs {
         let mut outputs = Outputs::default();
+        self.cause.get_or_insert(EndCause::BrowserProtocolError);
         if self.response_body == Hold::Held
             && self.from_console.is_at_boundary()
             && !self.from_console.has_closed()
@@ -252,11 +281,22 @@ impl Relay {
         let failure =
             self.read_console_version(new, |at, len| read(followed.saturating_add(at), len))?;
         if let Some((_, why)) = failure {
+            self.cause.get_or_insert(EndCause::NotAConsole);
             // Nothing of it has passed, so that there is no way to send a Close.
             let (failure, to_browser) = (Some(why), Edit { discard: true, ..Edit::default() });
             return Ok(Outputs { failure, to_browser, reset: true, ..Outputs::default() });
         }
-        self.from_console.follow(new, |at, len| read(followed.saturating_add(at), len))?;
+        if self.waiting_close.is_some()
+            && let Some(outputs) = self.close_after_frame(&read(0, held_len)?, followed, end)
+        {
+            return Ok(outputs);
+        } else if self.waiting_close.is_none() {
+            self.from_console.follow(new, |at, len| read(followed.saturating_add(at), len))?;
+        }
+        self.bytes.add_to_browser(new);
+        if end || self.from_console.has_closed() {
+            self.cause.get_or_insert(EndCause::ConsoleClosed);
+        }
         let mut outputs = Outputs::default();
         if end {
             // Everything goes, and the stream ends with it.
@@ -274,12 +314,74 @@ impl Relay {
         Ok(outputs)
     }
 
+    /// Follows the console's bytes behind the first `followed` to the end of its frame, and sends the Close of an order
+    /// there in the place of what comes behind. `None` if the frame does not end among them, or the console has closed.
+    fn close_after_frame(&mut self, held: &[u8], followed: usize, end: bool) -> Option<Outputs> {
+        let mut len = followed;
+        if !self.from_console.is_at_boundary() {
+            let rest = held.get(followed..).unwrap_or_default();
+            len = len.saturating_add(self.from_console.follow_frame(rest));
+        }
+        let close = self.waiting_close.take_if(|_| self.from_console.is_at_boundary() && !end)?;
+        self.bytes.add_to_browser(len.saturating_sub(followed));
+        self.response_body = Hold::Held;
+        self.ending = true;
+        let append = [held.get(..len).unwrap_or_default(), &close].concat();
+        let to_browser = Edit { discard: true, append, resume: true, hold: true, header: None };
+        Some(Outputs { to_browser, wake_up: true, ..Outputs::default() })
+    }
+
+    /// Handles the authority's order to end the session with this Close. Does nothing if it is ending by one of ours.
+    pub fn end_by_order(&mut self, code: u16, reason: &str) -> Outputs {
+        let mut outputs = Outputs::default();
+        if self.ending || self.waiting_close.is_some() {
+            return outputs;
+        }
+        self.cause.get_or_insert(EndCause::Ordered);
+        self.waiting_close = Some(ordered_close_frame(code, reason));
+        match self.response_body {
+            // There is no way to send a Close.
+            Hold::NotYet => outputs.reset = true,
+            // One was sent (RFC 6455 5.5.1).
+            _ if self.from_console.has_closed() || self.browser_has_closed() => {
+                outputs.reset = true;
+            }
+            // The wake-up sends it.
+            Hold::Entering { .. } => {}
+            Hold::Held => self.send_waiting_close(&mut outputs),
+        }
+        outputs
+    }
+
+    /// Sends the Close of an order, outside of a callback for the response body, unless the console is in the middle of
+    /// a frame.
+    fn send_waiting_close(&mut self, outputs: &mut Outputs) {
+        let is_at_boundary = self.from_console.is_at_boundary();
+        if let Some(close) = self.waiting_close.take_if(|_| is_at_boundary) {
+            outputs.to_browser.append = close;
+            outputs.to_browser.resume = true;
+            outputs.wake_up = true;
+            self.ending = true;
+        }
+    }
+
+    /// Bytes until now.
+    pub fn bytes(&self) -> Bytes {
+        self.bytes
+    }
+
+    /// Why the session ends, once that is known.
+    pub fn cause(&self) -> Option<EndCause> {
+        self.cause
+    }
+
     /// Handles the wake-up that [`Outputs::wake_up`] asked for.
     pub fn handle_wake_up(&mut self) -> Outputs {
         let mut outputs = Outputs { reset: self.ending, ..Outputs::default() };
         if let Hold::Entering { .. } = self.response_body {
             self.response_body = Hold::Held;
             outputs.to_browser.resume = true;
+            self.send_waiting_close(&mut outputs);
         }
         outputs
     }
@@ -289,7 +391,10 @@ impl Relay {
     /// if it has begun.
     pub fn handle_begin_timeout(&mut self) -> Option<Outputs> {
         let begun = self.response_body != Hold::NotYet;
-        (!begun).then(|| Outputs { reset: true, ..Outputs::default() })
+        (!begun).then(|| {
+            self.cause.get_or_insert(EndCause::ConsoleTimeout);
+            Outputs { reset: true, ..Outputs::default() }
+        })
     }
 
     /// Handles a keepalive tick, of which each ping interval has two.
@@ -299,11 +404,10 @@ impl Relay {
             // A browser that cannot be sent a Ping may be silent.
             return outputs;
         }
-        let has_closed = |reading: &Reading| reading.reframer.has_closed();
         let is_closing = self.ending
+            || self.waiting_close.is_some()
             || self.from_console.has_closed()
-            || self.from_browser.has_closed()
-            || self.reading.as_deref().is_some_and(has_closed);
+            || self.browser_has_closed();
         let can_ping = self.from_console.is_at_boundary() && !is_closing;
         let next = self.silent_ticks.saturating_add(1);
         if next >= TICKS_TO_PING && !self.pinged && !is_closing {
@@ -320,10 +424,13 @@ impl Relay {
             // or if the browser takes nothing more.
             self.waiting_ticks = self.waiting_ticks.saturating_add(1);
             outputs.reset = self.waiting_ticks >= TICKS_TO_END;
-            return outputs;
+        } else {
+            self.silent_ticks = next;
+            outputs.reset = next >= TICKS_TO_END;
         }
-        self.silent_ticks = next;
-        outputs.reset = next >= TICKS_TO_END;
+        if outputs.reset {
+            self.cause.get_or_insert(EndCause::BrowserSilent);
+        }
         outputs
     }
 }

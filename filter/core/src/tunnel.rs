@@ -30,10 +30,13 @@
 //! that has sent nothing by then has left no way to send a Close.
 
 use crate::client_messages::ClientMessages;
+use crate::end::EndCause;
 use crate::outputs::{Edit, Outputs};
 use crate::rfb::{SecurityHandshake, Step};
+use crate::traffic::Bytes;
 use crate::websocket::{
     CloseCode, Deframer, End, FrameHeader, PENDING_PONGS_MAX, PING_FRAME, close_frame,
+    ordered_close_frame,
 };
 use std::borrow::Cow;
 use vncgate_api::Secret;
@@ -70,6 +73,9 @@ pub struct Tunnel {
     pending_login: Vec<u8>,
     /// Our Close is sent or pending. Nothing follows it.
     closed: bool,
+    /// Why the session ends, once that is known.
+    cause: Option<EndCause>,
+    bytes: Bytes,
     /// Keepalive ticks since the browser last sent anything.
     silent_ticks: u8,
     /// Bytes of Pong frames sent since the server's last chunk, less what keepalive ticks have added.
@@ -119,9 +125,11 @@ impl Tunnel {
             let mut step = login.handle_browser_bytes(chunk);
             chunk.clear();
             let refused = self.filter_after_login(&mut step);
+            self.bytes.add_from_browser(step.to_server.len());
             outputs.to_server = self.answer_in_callback(step.to_server);
             outputs.wake_up = self.request_body != Hold::Held;
             frames.extend(self.frame_login(&step.to_browser, step.failed.as_deref()));
+            self.note_failure(step.failed.is_some());
             outputs.failure = step.failed;
             frames.extend(self.refuse(refused, &mut outputs));
         } else {
@@ -129,6 +137,7 @@ impl Tunnel {
                 let refused = messages.filter(chunk).err();
                 frames.extend(self.refuse(refused, &mut outputs));
             }
+            self.bytes.add_from_browser(chunk.len());
             if self.request_body == Hold::Held {
                 // The first bytes after a login. Envoy has appended them to the body that it holds, and keeps them there
                 // unless this callback resumes.
@@ -137,10 +146,14 @@ impl Tunnel {
             }
         }
         if let Some(end) = deframed.end.filter(|_| !self.closed) {
-            frames.extend(match end {
-                End::Closed(code) => close_frame(code, ""),
-                End::Failed(code, why) => close_frame(Some(code), why),
-            });
+            let (frame, cause) = match end {
+                End::Closed(code) => (close_frame(code, ""), EndCause::BrowserClosed),
+                End::Failed(code, why) => {
+                    (close_frame(Some(code), why), EndCause::BrowserProtocolError)
+                }
+            };
+            frames.extend(frame);
+            self.cause = Some(cause);
             self.closed = true;
         }
         if !frames.is_empty() {
@@ -165,6 +178,7 @@ impl Tunnel {
         let close = close_frame(Some(CloseCode::POLICY_VIOLATION), &why);
         outputs.failure = Some(why);
         self.closed = true;
+        self.cause = Some(EndCause::BrowserProtocolError);
         close
     }
 
@@ -224,6 +238,7 @@ impl Tunnel {
             self.pending_frames
                 .extend(close_frame(Some(CloseCode::NORMAL), "the console has closed"));
             self.closed = true;
+            self.cause = Some(EndCause::ConsoleClosed);
         }
         let to_browser = Edit { resume: held, hold: held, ..self.release_held(held_len) };
         Outputs { to_browser, wake_up: self.closed, ..Outputs::default() }
@@ -259,7 +274,10 @@ impl Tunnel {
                 TICKS_TO_PING if !self.closed => {
                     self.send_frames(PING_FRAME.to_vec(), &mut outputs)
                 }
-                TICKS_TO_END => outputs.reset = true,
+                TICKS_TO_END => {
+                    self.cause.get_or_insert(EndCause::BrowserSilent);
+                    outputs.reset = true;
+                }
                 _ => {}
             }
         }
@@ -275,15 +293,45 @@ impl Tunnel {
             return None;
         }
         self.closed = true;
+        self.cause = Some(EndCause::ConsoleTimeout);
         let mut outputs = Outputs::default();
         let why = "the console took too long to begin";
         self.send_frames(close_frame(Some(CloseCode::INTERNAL_ERROR), why), &mut outputs);
         Some(outputs)
     }
 
+    /// Handles the authority's order to end the session with this Close. Does nothing if the session is ending already.
+    pub fn end_by_order(&mut self, code: u16, reason: &str) -> Outputs {
+        let mut outputs = Outputs::default();
+        if !self.closed {
+            self.closed = true;
+            self.cause = Some(EndCause::Ordered);
+            self.send_frames(ordered_close_frame(code, reason), &mut outputs);
+        }
+        outputs
+    }
+
+    /// Bytes until now.
+    pub fn bytes(&self) -> Bytes {
+        self.bytes
+    }
+
+    /// Why the session ends, once that is known.
+    pub fn cause(&self) -> Option<EndCause> {
+        self.cause
+    }
+
+    /// Notes why the login has failed, if it has.
+    fn note_failure(&mut self, failed: bool) {
+        if failed {
+            self.cause = self.login.as_ref().and_then(SecurityHandshake::failure_cause);
+        }
+    }
+
     /// Frames the bytes that Envoy holds and lets them go, followed by the pending frames.
     fn release_held(&mut self, held_len: usize) -> Edit {
         self.response_body = Hold::Held;
+        self.bytes.add_to_browser(held_len);
         Edit {
             header: (held_len > 0).then(|| FrameHeader::binary(held_len)),
             append: std::mem::take(&mut self.pending_frames),
@@ -304,11 +352,13 @@ impl Tunnel {
         }
         let refused = self.filter_after_login(&mut step);
         let mut frames = self.frame_login(&step.to_browser, step.failed.as_deref());
+        self.note_failure(step.failed.is_some());
         outputs.failure = step.failed;
         frames.extend(self.refuse(refused, &mut outputs));
         if end && !self.closed {
             frames.extend(close_frame(Some(CloseCode::NORMAL), "the console has closed"));
             self.closed = true;
+            self.cause = Some(EndCause::ConsoleClosed);
         }
         self.pending_frames.extend(frames);
         outputs.to_browser.discard = true;
@@ -342,6 +392,7 @@ impl Tunnel {
             let mut header = [0; FrameHeader::LEN_MAX];
             frames.extend_from_slice(FrameHeader::binary(bytes.len()).encode(&mut header));
             frames.extend_from_slice(bytes);
+            self.bytes.add_to_browser(bytes.len());
         }
         if let Some(why) = failed {
             frames.extend(close_frame(Some(CloseCode::INTERNAL_ERROR), why));

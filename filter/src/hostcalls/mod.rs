@@ -184,6 +184,15 @@ pub(crate) fn read_property(path: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// Reads a property that is a number. `path` is as above.
+pub(crate) fn read_number(path: &str) -> Result<u64> {
+    // SAFETY: pointer and length of a live string; live pointers for the host to fill.
+    let bytes = call_for_bytes(|data, len| unsafe {
+        abi::proxy_get_property(path.as_ptr(), path.len(), data, len)
+    })?;
+    Ok(bytes.try_into().map(u64::from_le_bytes).unwrap_or_default())
+}
+
 /// Sets a property of the stream; Envoy keeps it as filter state under `wasm.` and this name.
 pub(crate) fn set_property(name: &str, value: &str) -> Result<()> {
     // SAFETY: pointers and lengths of live strings.
@@ -215,16 +224,17 @@ pub(crate) fn send_local_response(
     })
 }
 
-/// Sends the check call, with these headers of the trace. Returns the token that the reply will carry.
+/// Sends a call to the authority, with these headers of a trace. Returns the token that the reply will carry.
 pub(crate) fn call_authority(
     cluster: &str,
+    path: &str,
     trace: &[(&str, String)],
     body: &[u8],
     timeout: Duration,
 ) -> Result<u32> {
     let mut headers = vec![
         (":method", "POST"),
-        (":path", vncgate_api::CHECK_PATH),
+        (":path", path),
         (":authority", "vncgate-authority"),
         ("content-type", "application/json"),
         // Without it a proxy before the authority may compress the reply (RFC 9110 12.5.3).

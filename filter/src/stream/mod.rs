@@ -9,15 +9,17 @@ mod response;
 mod target;
 
 use crate::body::Event;
+use crate::call::{Answer, Caller};
 use crate::handle::SessionHandle;
 use crate::hostcalls::{self, Action, BufferType, HostError, LogLevel, MapType};
 use crate::worker::Worker;
 use std::cell::Cell;
 use std::rc::Rc;
-use vncgate_api::Grant;
+use vncgate_api::{CHECK_PATH, Grant};
 use vncgate_filter_core::access_log;
-use vncgate_filter_core::check::{REPLY_LEN_MAX, Reply};
+use vncgate_filter_core::check::REPLY_LEN_MAX;
 use vncgate_filter_core::config::Config;
+use vncgate_filter_core::end::EndCause;
 use vncgate_filter_core::headers::is_for_browser_only;
 use vncgate_filter_core::outputs::Outputs;
 use vncgate_filter_core::refusal::Refusal;
@@ -40,13 +42,27 @@ pub(crate) struct Stream {
     unneeded_headers: Cell<Vec<String>>,
     /// The body that replaces Envoy's own when the target cannot be reached.
     refusal_body: Cell<Option<String>>,
+    /// The authority's description of the session, until the session opens.
+    description: Cell<Option<Box<str>>>,
+    /// Why the stream ended, if the session does not know.
+    stream_cause: Cell<Option<EndCause>>,
 }
 
 impl Stream {
     pub(crate) fn new(context_id: u32, config: Option<Rc<Config>>, worker: Rc<Worker>) -> Self {
         let session = Rc::new(SessionHandle::new(context_id));
-        let (permits, unneeded_headers, refusal_body) = Default::default();
-        Self { config, worker, session, permits, unneeded_headers, refusal_body }
+        let (permits, unneeded_headers, refusal_body, description, stream_cause) =
+            Default::default();
+        Self {
+            config,
+            worker,
+            session,
+            permits,
+            unneeded_headers,
+            refusal_body,
+            description,
+            stream_cause,
+        }
     }
 
     /// Envoy has the request's headers.
@@ -122,15 +138,8 @@ impl Stream {
     /// Records what the browser asked for, before the filter or a route rewrites it.
     fn record_request(&self, authority: Option<&str>, path: Option<&str>) {
         let host = access_log::logged_host(authority.unwrap_or_default());
-        self.record("vncgate.host", &host);
-        self.record("vncgate.path", &access_log::logged_path(path.unwrap_or_default()));
-    }
-
-    /// Records a value for the access log. Nothing else depends on it.
-    fn record(&self, property: &str, value: &str) {
-        if let Err(error) = hostcalls::set_property(property, value) {
-            self.session.log_error(property, error);
-        }
+        self.session.record("vncgate.host", &host);
+        self.session.record("vncgate.path", &access_log::logged_path(path.unwrap_or_default()));
     }
 
     fn send_check(
@@ -142,8 +151,8 @@ impl Stream {
         let Some(config) = &self.config else { return Ok(()) };
         hostcalls::set_header(MapType::Request, ":path", path)?;
         let (cluster, timeout) = (&config.authority_cluster, config.authority_timeout);
-        let token = hostcalls::call_authority(cluster, trace, body, timeout)?;
-        self.worker.add_call(token, self.session.context_id());
+        let token = hostcalls::call_authority(cluster, CHECK_PATH, trace, body, timeout)?;
+        self.worker.add_call(token, Caller::Stream(self.session.context_id()));
         Ok(())
     }
 
@@ -154,11 +163,8 @@ impl Stream {
 
     /// The check call has ended. `headers` is the number of the reply's headers: 0 if there is no reply.
     pub(crate) fn on_call_response(&self, headers: usize, body_len: usize) {
-        let answer = read_answer(headers, body_len);
-        let reply = match &answer {
-            Some((status, body)) => Reply::Answer { status: *status, body },
-            None => Reply::Failed,
-        };
+        let answer = Answer::read(headers, body_len, REPLY_LEN_MAX);
+        let reply = answer.as_reply();
         match self.session.step(|session| Some(session.handle_check_reply(reply))) {
             Some(Ok(grant)) => {
                 if let Err(refusal) = self.open(&grant) {
@@ -195,6 +201,9 @@ impl Stream {
 
     fn connect(&self, grant: &Grant) -> Result<(), HostError> {
         self.session.set_name(&grant.session);
+        if !grant.description.is_empty() {
+            self.description.set(Some(grant.description.as_str().into()));
+        }
         target::connect(grant, &self.unneeded_headers.take())
     }
 
@@ -254,11 +263,11 @@ impl Stream {
             OnResponse::Pass => Ok(()),
             OnResponse::Switch(handshake) => self
                 .worker
-                .open_session(&self.session)
+                .open_session(&self.session, self.description.take())
                 .and_then(|()| response::switch_protocols(&handshake)),
             OnResponse::Relay(handshake) => self
                 .worker
-                .open_session(&self.session)
+                .open_session(&self.session, self.description.take())
                 .and_then(|()| response::trim_handshake(&handshake)),
             // The host's own body is not for the browser, and a response without a body cannot be given one.
             OnResponse::Refuse(refusal) if local_details.is_none() || end => {
@@ -329,11 +338,30 @@ impl Stream {
         }
     }
 
+    /// Envoy writes the access log next. One of the stream's own callbacks may still be running.
+    pub(crate) fn on_log(&self) {
+        let cause = match self.session.step(|session| session.cause()) {
+            // No console was open, or the order itself is in the log.
+            None | Some(Some(EndCause::Ordered)) => return,
+            Some(Some(cause)) => cause,
+            Some(None) => {
+                let flags = hostcalls::read_number("response\0flags").unwrap_or_default();
+                let details = hostcalls::read_property("response\0code_details");
+                let cause = EndCause::of_stream(flags, &details.unwrap_or_default());
+                self.stream_cause.set(Some(cause));
+                cause
+            }
+        };
+        self.session.record("vncgate.end", cause.as_str());
+    }
+
     /// The stream is gone. One of its own callbacks may still be running.
     pub(crate) fn on_done(&self) {
         drop(self.permits.take());
-        if self.session.step(Session::end) {
-            self.worker.close_session(&self.session);
+        let Some(mut ended) = self.session.step(Session::end) else { return };
+        ended.cause = ended.cause.or(self.stream_cause.take());
+        if let Err(error) = self.worker.close_session(&self.session, ended) {
+            self.session.log_error("end", error);
         }
     }
 
@@ -353,32 +381,19 @@ impl Stream {
 
     fn record_refusal(&self, refusal: &Refusal) {
         self.worker.metrics.count_refusal(refusal.code());
-        self.record("vncgate.refusal", refusal.code());
+        self.session.record("vncgate.refusal", refusal.code());
         if let Some(instance) = refusal.instance() {
-            self.record("vncgate.instance", instance);
+            self.session.record("vncgate.instance", instance);
         }
         self.session.log(LogLevel::Info, &format!("refused: {}", refusal.code()));
     }
 
     /// Records the status of the console's host in the access log. The browser is shown the refusal's own.
     fn record_host_status(&self, status: u16) {
-        self.record("vncgate.host_status", &status.to_string());
+        self.session.record("vncgate.host_status", &status.to_string());
         let message = format!("the console's host answered the upgrade with {status}");
         self.session.log(LogLevel::Warn, &message);
     }
-}
-
-/// Reads the authority's status and body. `None` if there is no reply, or it cannot be one of the check API.
-fn read_answer(headers: usize, body_len: usize) -> Option<(u16, Vec<u8>)> {
-    if headers == 0 || body_len > REPLY_LEN_MAX {
-        return None;
-    }
-    let status = hostcalls::read_header(MapType::CallResponse, ":status").ok()??;
-    let body = match body_len {
-        0 => Vec::new(),
-        len => hostcalls::read_buffer(BufferType::HttpCallResponseBody, len).ok()?,
-    };
-    Some((status.parse().ok()?, body))
 }
 
 /// The IP address of Envoy's `ip:port` or `[ip]:port`.

@@ -17,6 +17,9 @@ use std::time::Duration;
 /// The id that the root context gets; streams count up from there.
 pub(crate) const ROOT_CONTEXT: u32 = 1;
 
+/// `node.id` of the host's bootstrap.
+pub const NODE_ID: &str = "envoy-1";
+
 /// A line that the filter has logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogLine {
@@ -257,8 +260,12 @@ impl State {
     }
 
     pub(crate) fn property(&mut self, path: &[u8]) -> Result<Vec<u8>, Status> {
-        let stream = self.stream().ok_or(Status::NotFound)?;
         let path = dotted(path);
+        // What belongs to no stream.
+        if path == "node.id" {
+            return Ok(NODE_ID.into());
+        }
+        let stream = self.stream().ok_or(Status::NotFound)?;
         let value = stream.attributes.get(&path).or_else(|| stream.properties.get(&path));
         value.cloned().ok_or(Status::NotFound)
     }

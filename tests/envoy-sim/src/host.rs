@@ -78,6 +78,15 @@ impl Host {
         self.manager().answer(call, answer);
     }
 
+    /// Takes the oldest call to this path that has not been taken, of any stream or of none.
+    pub fn take_call_to(&self, path: &str) -> Option<Call> {
+        let mut manager = self.manager();
+        let calls = &mut manager.state().calls;
+        let is_to_path = |call: &Call| call.headers.get(":path").as_deref() == Some(path);
+        let first = calls.iter().position(|(_, call)| is_to_path(call))?;
+        Some(calls.remove(first).1)
+    }
+
     /// Lets time pass, or none. Announces to the filter what it has put into queues, and fires its timer
     /// whenever that is due.
     pub fn advance(&self, time: Duration) {

@@ -50,7 +50,7 @@ mod vm;
 pub use abi::{BufferType, LogLevel, Status};
 pub use artifact::{built_filter, built_filter_path};
 pub use call::{Call, CallAnswer, ClusterHealth};
-pub use context::{End, LogLine};
+pub use context::{End, LogLine, NODE_ID};
 pub use half::BUFFER_LIMIT;
 pub use headers::HeaderMap;
 pub use host::{CLIENT_ADDRESS, Host, Response, Setup, Stream};

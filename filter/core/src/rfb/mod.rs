@@ -27,6 +27,7 @@
 mod version;
 mod vnc_auth;
 
+use crate::end::EndCause;
 use crate::websocket::CLOSE_REASON_LEN_MAX;
 use std::borrow::Cow;
 pub(crate) use version::{VERSION_LEN, Version};
@@ -72,6 +73,7 @@ pub struct SecurityHandshake {
     state: State,
     from_server: Vec<u8>,
     from_browser: Vec<u8>,
+    failure_cause: Option<EndCause>,
 }
 
 /// Who takes part in the security phase.
@@ -111,8 +113,14 @@ impl SecurityHandshake {
     }
 
     fn begin(login: Login) -> Self {
-        let (from_server, from_browser) = Default::default();
-        Self { login, state: State::ServerVersion, from_server, from_browser }
+        let (from_server, from_browser, failure_cause) = Default::default();
+        let state = State::ServerVersion;
+        Self { login, state, from_server, from_browser, failure_cause }
+    }
+
+    /// Why the handshake has failed; `None` if it has not.
+    pub fn failure_cause(&self) -> Option<EndCause> {
+        self.failure_cause
     }
 
     /// Whether the handshake has succeeded, so that every byte passes from now on.
@@ -139,6 +147,7 @@ impl SecurityHandshake {
             let reason = self.from_server.get(4..).unwrap_or_default();
             let why = explain(why, reason);
             self.state = fail_security(&mut step, version, why);
+            self.failure_cause = Some(EndCause::ConsoleRefused);
         }
         step
     }
@@ -146,6 +155,15 @@ impl SecurityHandshake {
     fn advance(&mut self) -> Step {
         let mut step = Step::default();
         while let Some(next) = self.take_turn(&mut step) {
+            if next == State::Failed {
+                self.failure_cause = Some(match self.state {
+                    State::ServerVersion => EndCause::NotAConsole,
+                    State::BrowserVersion | State::BrowserChoice(_) => {
+                        EndCause::BrowserProtocolError
+                    }
+                    _ => EndCause::ConsoleRefused,
+                });
+            }
             self.state = next;
         }
         if self.state == State::Done {
@@ -157,6 +175,11 @@ impl SecurityHandshake {
             self.from_browser = Vec::new();
         } else if self.from_server.len().max(self.from_browser.len()) > UNREAD_LEN_MAX {
             self.state = State::Failed;
+            let is_browser = self.from_browser.len() > UNREAD_LEN_MAX;
+            self.failure_cause = Some(match is_browser {
+                true => EndCause::BrowserProtocolError,
+                false => EndCause::NotAConsole,
+            });
             step.failed = Some("more was sent than an RFB handshake has".into());
         }
         step

@@ -11,11 +11,13 @@
 use crate::check::{self, Reply};
 use crate::client_messages::{ClientMessages, Permissions};
 use crate::config::Config;
+use crate::end::EndCause;
 use crate::headers::Headers;
 use crate::outputs::Outputs;
 use crate::refusal::Refusal;
 use crate::relay::{Relay, Relayed};
 use crate::trace_context::trace_context;
+use crate::traffic::Activity;
 use crate::tunnel::Tunnel;
 use crate::upgrade::{self, Handshake, HttpVersion, Upgrade};
 use std::net::SocketAddr;
@@ -92,6 +94,15 @@ pub enum OnResponse {
     Relay(Handshake),
     /// The console is not connected: answer with this refusal.
     Refuse(Refusal),
+}
+
+/// What the console of an ended session did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// What it did; see [`Session::take_activity`].
+    pub activity: Activity,
+    /// Why it ended, if the session had a part in that.
+    pub cause: Option<EndCause>,
 }
 
 impl Session {
@@ -216,15 +227,6 @@ impl Session {
         }
     }
 
-    /// Whether the user has done something since the last call; see [`Tunnel::take_new_input`].
-    pub fn take_new_input(&mut self) -> bool {
-        match &mut self.state {
-            State::Open(tunnel) => tunnel.take_new_input(),
-            State::Relayed(relay) => relay.take_new_input(),
-            _ => false,
-        }
-    }
-
     /// Handles bytes from the server while [`Session::relays`]; see [`Relay::handle_server_bytes`].
     ///
     /// # Errors
@@ -316,10 +318,40 @@ impl Session {
         matches!(self.state, State::Ended)
     }
 
-    /// Ends the session with its stream. Returns whether a console was open on it.
-    pub fn end(&mut self) -> bool {
-        let state = std::mem::replace(&mut self.state, State::Ended);
-        matches!(state, State::Open(_) | State::Relayed(_))
+    /// Handles the authority's order to end the session, with a Close frame of this code and reason.
+    pub fn end_by_order(&mut self, code: u16, reason: &str) -> Outputs {
+        match &mut self.state {
+            State::Open(tunnel) => tunnel.end_by_order(code, reason),
+            State::Relayed(relay) => relay.end_by_order(code, reason),
+            _ => Outputs::default(),
+        }
+    }
+
+    /// What an open console has done, and whether there was input since the last call. `None` if none is open.
+    pub fn take_activity(&mut self) -> Option<Activity> {
+        let (bytes, has_new_input) = match &mut self.state {
+            State::Open(tunnel) => (tunnel.bytes(), tunnel.take_new_input()),
+            State::Relayed(relay) => (relay.bytes(), relay.take_new_input()),
+            _ => return None,
+        };
+        Some(Activity { bytes, has_new_input })
+    }
+
+    /// Why an open console ends: `Some(None)` while that is not known, `None` if no console is open.
+    pub fn cause(&self) -> Option<Option<EndCause>> {
+        match &self.state {
+            State::Open(tunnel) => Some(tunnel.cause()),
+            State::Relayed(relay) => Some(relay.cause()),
+            _ => None,
+        }
+    }
+
+    /// Ends the session with its stream. Returns what the console did that was open on it, if one was.
+    pub fn end(&mut self) -> Option<Ended> {
+        let cause = self.cause().flatten();
+        let ended = self.take_activity().map(|activity| Ended { activity, cause });
+        self.state = State::Ended;
+        ended
     }
 }
 

@@ -26,7 +26,7 @@ impl CloseCode {
     pub const UNSUPPORTED_DATA: Self = Self(1003);
     /// The reason of a Close frame is not UTF-8.
     pub const INVALID_PAYLOAD: Self = Self(1007);
-    /// The browser sent what its token does not allow.
+    /// A rule of the gateway's own forbids to go on.
     pub const POLICY_VIOLATION: Self = Self(1008);
     /// The gateway or the console's host cannot go on.
     pub const INTERNAL_ERROR: Self = Self(1011);
@@ -71,6 +71,15 @@ pub(super) fn read_close(payload: &[u8]) -> End {
             }
         }
     }
+}
+
+/// Builds the Close frame of an order. A code that may not be sent is replaced by 1008 (policy violation), and a reason
+/// that is too long is cut.
+pub fn ordered_close_frame(code: u16, reason: &str) -> Vec<u8> {
+    let code = Some(CloseCode(code)).filter(|code| code.may_be_sent());
+    let len = reason.floor_char_boundary(CLOSE_REASON_LEN_MAX);
+    let reason = reason.get(..len).unwrap_or_default();
+    close_frame(Some(code.unwrap_or(CloseCode::POLICY_VIOLATION)), reason)
 }
 
 /// Builds a Close frame. A reason of more than 123 bytes does not fit a control frame and is left out.

@@ -26,6 +26,7 @@ mod reframer;
 pub use boundary::FrameBoundaries;
 pub use control::{
     CLOSE_REASON_LEN_MAX, CloseCode, End, PENDING_PONGS_MAX, PING_FRAME, close_frame,
+    ordered_close_frame,
 };
 pub use deframer::{Deframed, Deframer};
 pub use frame::FrameHeader;

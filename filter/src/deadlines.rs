@@ -1,30 +1,29 @@
-//! When a console that has not begun is given up.
+//! Streams that have so much time, and no more.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// The begin timeouts of one worker. Times are those since the epoch.
+/// The deadlines of one worker's streams for one thing. Times are those since the epoch.
 #[derive(Default)]
-pub(crate) struct BeginTimeout {
-    /// How long a console may take to begin.
+pub(crate) struct Deadlines {
+    /// How much time each stream has.
     timeout: Cell<Duration>,
-    /// Deadlines with the stream that each is for. All sessions have the same timeout, so the queue is ordered by
+    /// Deadlines with the stream that each is for. All streams have the same timeout, so the queue is ordered by
     /// deadline.
     deadlines: RefCell<VecDeque<(Duration, u32)>>,
 }
 
-impl BeginTimeout {
+impl Deadlines {
     pub(crate) fn configure(&self, timeout: Duration) {
         self.timeout.set(timeout);
     }
 
-    /// Starts the timeout of a session that opens on this stream. Returns whether its deadline is the next.
-    pub(crate) fn start(&self, now: Duration, context_id: u32) -> bool {
-        let Ok(mut deadlines) = self.deadlines.try_borrow_mut() else { return false };
-        let is_next = deadlines.is_empty();
-        deadlines.push_back((now.saturating_add(self.timeout.get()), context_id));
-        is_next
+    /// Starts the time of a stream.
+    pub(crate) fn start(&self, now: Duration, context_id: u32) {
+        if let Ok(mut deadlines) = self.deadlines.try_borrow_mut() {
+            deadlines.push_back((now.saturating_add(self.timeout.get()), context_id));
+        }
     }
 
     /// Takes the next stream whose deadline has passed. It may be gone.
