@@ -2,7 +2,7 @@
 
 use super::section::Section;
 use super::values::{check_port, read_password};
-use crate::sessions::{MemoryJournal, SessionJournal};
+use crate::sessions::{MemcachedJournal, MemoryJournal, RedisJournal, SessionJournal};
 use crate::telemetry::Metrics;
 use crate::tls::Trust;
 use crate::tokens::{
@@ -91,11 +91,13 @@ impl TokensConfig {
             },
             Self::Memcached { address, timeout } => {
                 let store = Arc::new(MemcachedStore::new(address, timeout, metrics));
-                Stores { tokens: store, sessions: Arc::new(MemoryJournal::default()) }
+                let sessions = Arc::new(MemcachedJournal::new(Arc::clone(&store)));
+                Stores { tokens: store, sessions }
             }
             Self::Redis { server, timeout } => {
                 let store = Arc::new(RedisStore::new(*server, timeout, metrics));
-                Stores { tokens: store, sessions: Arc::new(MemoryJournal::default()) }
+                let sessions = Arc::new(RedisJournal::new(Arc::clone(&store)));
+                Stores { tokens: store, sessions }
             }
         }
     }

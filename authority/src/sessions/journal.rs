@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 use uuid::Uuid;
 use vncgate_api::Traffic;
 
@@ -83,6 +84,15 @@ pub struct Read {
     /// Entries between the position that was asked for and the first of these are missing, or no position was asked for.
     pub missed: bool,
 }
+
+/// How long an entry is kept. Authorities read every half second; one that was stopped for longer begins anew.
+pub(super) const ENTRY_LIFE: Duration = Duration::from_secs(15);
+
+/// How long a journal is kept that nothing is appended to. Workers report every 20 s while consoles are open.
+pub(super) const JOURNAL_LIFE: Duration = Duration::from_secs(60 * 60);
+
+/// Most entries that are read at once.
+pub(super) const ENTRIES_AT_ONCE: usize = 16;
 
 /// Keeps the entries that change the register for as long as authorities take to read them.
 #[async_trait]

@@ -12,6 +12,7 @@
 //! | [`description`](Description) | what a session was granted for, as a text that the gateway keeps |
 //! | `register` | what the entries of the journal say, applied one after the other |
 //! | `journal` | the entries, what a store does with them, and the journal of one authority alone |
+//! | `redis`, `memcached` | journals of several authorities, on the connections of the token store |
 //!
 //! The register is as true as its workers: a store that loses the journal, or an authority that starts, has all of them
 //! report anew. While the store does not answer, reports are refused and workers repeat them, and no session is taken for
@@ -19,11 +20,15 @@
 
 mod description;
 mod journal;
+mod memcached;
+mod redis;
 mod register;
 mod session;
 
 pub use description::Description;
 pub use journal::{MemoryJournal, Position, Read, SessionJournal};
+pub use memcached::MemcachedJournal;
+pub use redis::RedisJournal;
 pub use session::{
     EndCode, EndReason, NOT_RESUMED, Session, SessionChange, SessionEvent, WORKER_GONE,
     milliseconds, time,

@@ -6,7 +6,7 @@
 use super::description::Description;
 use super::journal::{Ended, Entry, Opened, Report};
 use super::session::{
-    EndReason, NOT_RESUMED, Session, SessionChange, WORKER_GONE, milliseconds, time,
+    EndReason, NOT_RESUMED, Session, SessionChange, WORKER_GONE, milliseconds, time, worker_id,
 };
 use crate::console_type::Protocol;
 use std::collections::hash_map::Entry as Slot;
@@ -141,12 +141,14 @@ impl Register {
                 if self.workers.get(&worker).is_some_and(|known| known.last == last)
                     && let Some(gone) = self.workers.remove(&worker)
                 {
-                    warn!(
-                        gateway = &*gone.gateway,
-                        worker = super::session::worker_id(worker),
-                        sessions = gone.sessions.len(),
-                        "a gateway's worker reports no more: its sessions are over"
-                    );
+                    if !gone.sessions.is_empty() {
+                        warn!(
+                            gateway = &*gone.gateway,
+                            worker = worker_id(worker),
+                            sessions = gone.sessions.len(),
+                            "a gateway's worker reports no more: its sessions are over"
+                        );
+                    }
                     gone.wake.notify_waiters();
                     for session in gone.sessions {
                         changes.extend(self.remove(session, now.system, WORKER_GONE, None));
@@ -425,7 +427,7 @@ impl Listed {
 
 /// A worker has reported of another one's session. What it says is not taken.
 fn foreign(worker: Uuid, session: Uuid) {
-    warn!(%session, worker = super::session::worker_id(worker), "a worker reports of another worker's session");
+    warn!(%session, worker = worker_id(worker), "a worker reports of another worker's session");
 }
 
 /// Whether this is a word in snake case.

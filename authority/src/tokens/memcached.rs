@@ -9,6 +9,8 @@
 //! | `vncgate:shared:NAME` | the version of a text that replicas share |
 //! | `vncgate:shared:NAME:VERSION` | the text |
 //!
+//! [`crate::sessions`] has keys of its own there, and uses these connections.
+//!
 //! A token is good while its record exists *and* its machine's list names it. memcached changes one key at a
 //! time and evicts at will. With this rule, one deletion revokes all tokens of a machine, and no interrupted
 //! operation or eviction leaves a token that cannot be revoked. A revocation answers when the records are gone as
@@ -23,8 +25,11 @@ mod connection;
 mod counts;
 mod failure;
 
+pub(crate) use connection::{Condition, Connection};
+pub(crate) use failure::{ATTEMPTS, Failure};
+
 use super::record::Record;
-use super::remote::{Exchanged, Remote, Server};
+use super::remote::{Remote, Server};
 use super::store::{
     LimitReached, PutError, SHARED_TEXT_LIFETIME, SharedText, StoreUnavailable,
     TOKENS_PER_INSTANCE, TokenLimits, TokenStore, dropped_for,
@@ -32,9 +37,8 @@ use super::store::{
 use super::token::TokenHash;
 use crate::telemetry::Metrics;
 use async_trait::async_trait;
-use connection::{Condition, Connection, ConnectionError, Item};
+use connection::{ConnectionError, Item};
 use counts::{count, uncount};
-use failure::{ATTEMPTS, Failure};
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::warn;
@@ -62,7 +66,7 @@ impl MemcachedStore {
     }
 
     /// Runs `exchange` on a connection, and counts it as `operation`.
-    async fn run<T, F: Future<Output = Exchanged<Memcached, T>>>(
+    pub(crate) async fn run<T, F: Future<Output = (Connection, Result<T, Failure>)>>(
         &self,
         operation: &'static str,
         exchange: impl Fn(Connection) -> F,

@@ -13,6 +13,10 @@ mod store;
 mod token;
 
 pub use memcached::MemcachedStore;
+pub(crate) use memcached::{
+    ATTEMPTS as MEMCACHED_ATTEMPTS, Condition as MemcachedCondition,
+    Connection as MemcachedConnection, Failure as MemcachedFailure,
+};
 pub use memory::MemoryStore;
 pub use record::Record;
 pub use redis::{RedisAddress, RedisLogin, RedisServer, RedisStore, RedisTopology};

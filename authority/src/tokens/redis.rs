@@ -8,6 +8,8 @@
 //! | `vncgate:project:ID` | sorted set | the same for a project |
 //! | `vncgate:shared:NAME` | hash | a text that replicas share, and its version |
 //!
+//! [`crate::sessions`] has keys of its own there, and uses these connections.
+//!
 //! In a cluster the keys begin with `{vncgate}:`, a hash tag, so that all of them are in one slot: scripts work on them
 //! together, and find keys in the records that they read. `server` tells how the server is found that has them.
 //!
@@ -220,7 +222,7 @@ impl RedisStore {
     }
 
     /// Runs a script on a connection, and counts it as `operation`.
-    async fn run<T: FromRedisValue>(
+    pub(crate) async fn run<T: FromRedisValue>(
         &self,
         operation: &'static str,
         script: &ScriptInvocation<'_>,
@@ -266,6 +268,11 @@ impl RedisStore {
             return Err(Failure::NotReplicated { acknowledged, required });
         }
         Ok(())
+    }
+
+    /// What keys begin with.
+    pub(crate) fn prefix(&self) -> &'static str {
+        self.prefix
     }
 
     fn token_key(&self, token: TokenHash) -> String {

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 const LINE_LIMIT: u64 = 1024;
 
 /// A connection to a memcached. After an error it must not be used again.
-pub(super) struct Connection<S = TcpStream> {
+pub(crate) struct Connection<S = TcpStream> {
     stream: BufReader<S>,
     /// How many bytes the responses to the current call may still take.
     left: usize,
@@ -19,17 +19,17 @@ pub(super) struct Connection<S = TcpStream> {
 
 /// What is kept under a key.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Item {
-    pub(super) value: Vec<u8>,
+pub(crate) struct Item {
+    pub(crate) value: Vec<u8>,
     /// Changes whenever the item does.
-    pub(super) cas: u64,
+    pub(crate) cas: u64,
     /// `None` for an item that never expires.
-    pub(super) seconds_left: Option<u64>,
+    pub(crate) seconds_left: Option<u64>,
 }
 
 /// When to store a value.
 #[derive(Clone, Copy)]
-pub(super) enum Condition {
+pub(crate) enum Condition {
     /// Always.
     None,
     /// If there is none.
@@ -40,7 +40,7 @@ pub(super) enum Condition {
 
 /// Why a response could not be read.
 #[derive(Debug, Error)]
-pub(super) enum ConnectionError {
+pub(crate) enum ConnectionError {
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error("its response is larger than {RESPONSE_LIMIT} bytes")]
@@ -64,11 +64,16 @@ where
 {
     /// Begins a call, whose responses together are bounded.
     pub(super) fn begin(&mut self) {
-        self.left = RESPONSE_LIMIT;
+        self.begin_up_to(RESPONSE_LIMIT);
+    }
+
+    /// Begins a part of a call, whose responses together may take so many bytes.
+    pub(crate) fn begin_up_to(&mut self, bytes: usize) {
+        self.left = bytes;
     }
 
     /// Reads what is kept under each of `keys`, in their order.
-    pub(super) async fn get_all(
+    pub(crate) async fn get_all(
         &mut self,
         keys: &[String],
     ) -> Result<Vec<Option<Item>>, ConnectionError> {
@@ -89,7 +94,7 @@ where
     }
 
     /// Stores `value` for so many seconds. Returns `false` if `condition` does not hold.
-    pub(super) async fn set(
+    pub(crate) async fn set(
         &mut self,
         key: &str,
         value: &str,
@@ -104,6 +109,21 @@ where
         let command = format!("ms {key} {} T{seconds}{condition}\r\n{value}\r\n", value.len());
         self.stream.write_all(command.as_bytes()).await?;
         self.read_done().await
+    }
+
+    /// Adds to a number, which is `initial` if it is not there, and keeps it for so many seconds from now.
+    pub(crate) async fn add(
+        &mut self,
+        key: &str,
+        delta: u64,
+        initial: u64,
+        seconds: u64,
+    ) -> Result<u64, ConnectionError> {
+        let command = format!("ma {key} D{delta} J{initial} N{seconds} T{seconds} v c\r\n");
+        self.stream.write_all(command.as_bytes()).await?;
+        let item = self.read_item().await?;
+        let number = item.and_then(|item| String::from_utf8(item.value).ok()?.trim().parse().ok());
+        number.ok_or_else(|| ConnectionError::Unexpected("no number".to_owned()))
     }
 
     /// Deletes each of `keys` that is there.

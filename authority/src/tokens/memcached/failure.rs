@@ -5,11 +5,11 @@ use thiserror::Error;
 
 /// How often a write is retried when another writer changed the list first. Of concurrent writers one always
 /// succeeds, so only this many concurrent callers for one machine exhaust it.
-pub(super) const ATTEMPTS: usize = 64;
+pub(crate) const ATTEMPTS: usize = 64;
 
 /// Why a call failed.
 #[derive(Debug, Error)]
-pub(in crate::tokens) enum Failure {
+pub(crate) enum Failure {
     #[error(transparent)]
     Memcached(#[from] ConnectionError),
     #[error("others changed the machine's list {ATTEMPTS} times meanwhile")]
