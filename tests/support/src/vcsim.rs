@@ -165,6 +165,43 @@ impl Vcsim {
         assert_eq!(answer.status(), 204, "the vCenter knows no machine {vm}");
     }
 
+    /// Says what runs in a machine: VMware Tools or not, and whether it ignores a request to shut down.
+    pub async fn set_guest(&self, vm: &str, tools_running: bool, ignores_shutdown: bool) {
+        let guest = json!({"tools_running": tools_running, "ignores_shutdown": ignores_shutdown});
+        self.set_machine(vm, "guest", &guest).await;
+    }
+
+    /// Changes what the next power tasks of a machine do: how long they take, and whether they fail for want of memory.
+    pub async fn set_power_tasks(&self, vm: &str, take: Duration, fail: bool) {
+        let settings = json!({"takes_ms": take.as_millis(), "fails": fail});
+        self.set_machine(vm, "power", &settings).await;
+    }
+
+    async fn set_machine(&self, vm: &str, what: &str, value: &Value) {
+        let url = format!("http://{}/machines/{vm}/{what}", self.control);
+        let answer = plain_http_client().put(url).json(value).send().await;
+        let status = answer.expect("the vCenter answers").status();
+        assert_eq!(status, 204, "the vCenter knows no machine {vm}");
+    }
+
+    /// `runtime.powerState` of a machine.
+    pub fn power_state(&self, vm: &str) -> String {
+        let info: Value =
+            serde_json::from_str(&self.govc(&["vm.info", "-json", vm])).expect("govc's JSON");
+        let state = info["virtualMachines"][0]["runtime"]["powerState"].as_str();
+        state.expect("a power state").to_owned()
+    }
+
+    /// Gives the authority's account a role with these privileges, and no others, on a machine.
+    pub fn restrict(&self, vm: &str, privileges: &[&str]) {
+        let role = format!("only-{vm}");
+        // A role of an earlier call goes first.
+        let _ = self.try_govc(&["role.remove", "-force", &role]);
+        self.govc(&[&["role.create", &role], privileges].concat());
+        let machine = format!("/DC0/vm/{vm}");
+        self.govc(&["permissions.set", "-principal", USERNAME, "-role", &role, &machine]);
+    }
+
     /// Gives a machine the instance UUID of another vCenter's machine, as a copy of that one's files has.
     pub async fn set_instance_uuid(&self, vm: &str, uuid: &str) {
         let http = plain_http_client();

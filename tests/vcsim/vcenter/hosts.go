@@ -57,12 +57,14 @@ func (t *hostTable) set(name string, changed HostSettings) {
 //   - PUT /hosts/{host} with HostSettings → 204;
 //   - POST /hosts/{host}/machines with {"count": N} → 201 and N Machines;
 //   - PUT /machines/{machine}/withheld with {"paths": [...]} → 204;
+//   - PUT /machines/{machine}/guest with Guest, and /machines/{machine}/power with PowerSettings → 204;
 //   - PUT /machines/{machine}/instance-uuid with {"uuid": "..."} → 204.
 //
 // A host or machine that is not in the inventory is answered with 404.
 func (v *VCenter) Handler() http.Handler {
 	mux := http.NewServeMux()
 	v.handleRotation(mux)
+	v.handlePower(mux)
 	mux.HandleFunc("PUT /hosts/{host}", func(w http.ResponseWriter, r *http.Request) {
 		var settings HostSettings
 		if !control.Read(w, r, &settings) {

@@ -4,6 +4,7 @@
 //     (tickets.go);
 //   - hosts of different versions and certificates (hosts.go), and thousands of machines (machines.go);
 //   - roles that are enforced, where consoles are concerned (privileges.go);
+//   - power tasks that take a while or fail, guests with VMware Tools and without (power.go);
 //   - properties that are withheld (withheld.go);
 //   - a password and a certificate that change while it runs (rotation.go);
 //   - an about.instanceUuid of its own (vcenter.go);
@@ -22,6 +23,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/types"
 
 	"vncgate/tests/vcsim/hostd"
 )
@@ -61,6 +63,7 @@ type VCenter struct {
 	registry *simulator.Registry
 	hosts    hostTable
 	withheld withheldTable
+	power    powerTable
 	// The user's password and the listener's certificate in force.
 	password    atomic.Pointer[string]
 	certificate atomic.Pointer[tls.Certificate]
@@ -92,6 +95,8 @@ func Start(options Options) (*VCenter, error) {
 	}
 
 	vcenter := &VCenter{options: options, model: model, registry: model.Map()}
+	vcenter.power.settings = make(map[types.ManagedObjectReference]PowerSettings)
+	vcenter.power.stubborn = make(map[types.ManagedObjectReference]bool)
 	vcenter.overrideMethods()
 	if err := vcenter.SetHost(templateHost, HostSettings{Version: hostVersion}); err != nil {
 		return nil, err

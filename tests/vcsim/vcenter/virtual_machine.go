@@ -2,6 +2,7 @@ package vcenter
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/mo"
@@ -23,8 +24,13 @@ type virtualMachines struct {
 func (*virtualMachines) Lock()   {}
 func (*virtualMachines) Unlock() {}
 
-// overrideMethods redirects AcquireTicket, ReconfigVM_Task and RelocateVM_Task of virtual machines, and the reading
-// of properties.
+// overridden are methods of virtual machines that are redirected, besides AcquireTicket.
+var overridden = [...]string{
+	"PowerOffVM_Task", "PowerOnVM_Task", "RebootGuest", "ReconfigVM_Task", "RelocateVM_Task", "ResetVM_Task",
+	"ShutdownGuest",
+}
+
+// overrideMethods redirects methods of virtual machines, and the reading of properties.
 func (v *VCenter) overrideMethods() {
 	methods := &virtualMachines{vcenter: v}
 	methods.Self = types.ManagedObjectReference{Type: "VirtualMachineMethods", Value: "vncgate"}
@@ -42,8 +48,7 @@ func (v *VCenter) overrideMethods() {
 			method.This = collectors.Self
 		case !isVM:
 		case method.Name == "AcquireTicket" && v.options.Hosts != nil,
-			method.Name == "ReconfigVM_Task",
-			method.Name == "RelocateVM_Task":
+			slices.Contains(overridden[:], method.Name):
 			// The call's own reference stays in its body.
 			method.This = methods.Self
 		}
