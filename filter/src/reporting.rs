@@ -65,8 +65,8 @@ impl Reporting {
         metrics: &Metrics,
         add_call: impl Fn(u32, Caller),
     ) {
-        let bytes = |stream| sessions.get(stream)?.step(|session: &mut Session| session.bytes());
-        while let Some(call) = self.with(|reports| reports.next_call(now, bytes)) {
+        let look = |stream| sessions.get(stream)?.step(Session::take_activity);
+        while let Some(call) = self.with(|reports| reports.next_call(now, look)) {
             match self.make(&call) {
                 Ok(token) => add_call(token, Caller::Reports(call.kind)),
                 // Envoy has no healthy authority.

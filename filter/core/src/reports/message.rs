@@ -77,7 +77,7 @@ fn traffic(open: &Open) -> Traffic {
         from_browser: open.bytes.from_browser,
         to_browser: open.bytes.to_browser,
         last_message_at: open.last_message_at.map(milliseconds),
-        last_input_at: None,
+        last_input_at: open.last_input_at.map(milliseconds),
     }
 }
 

@@ -7,7 +7,7 @@
 //! that says nothing, so that each session is reported under a name that the authority knows.
 //!
 //! A change goes out after [`REPORT_DELAY`], together with those that follow it. While a report is under way, changes
-//! wait for its answer. Bytes are compared each [`ACTIVITY_INTERVAL`], and sessions that had some are reported. A worker
+//! wait for its answer. Each [`ACTIVITY_INTERVAL`] all sessions are looked at, and those that have done something reported. A worker
 //! without open sessions calls nobody.
 //!
 //! # Failures
@@ -23,7 +23,7 @@ mod message;
 use crate::check::Reply;
 use crate::end::EndCause;
 use crate::session::Ended;
-use crate::traffic::Bytes;
+use crate::traffic::{Activity, Bytes};
 use message::{EndedEntry, read_reply, write_report};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -33,7 +33,7 @@ use vncgate_api::{Order, SessionReply};
 /// How long a change waits for others, so that a storm of them makes few reports.
 pub const REPORT_DELAY: Duration = Duration::from_millis(50);
 
-/// How often bytes are compared. Times of messages are exact to this.
+/// How often sessions are looked at. Times of messages and input are exact to this.
 pub const ACTIVITY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long the authority may hold a poll, in seconds.
@@ -104,10 +104,11 @@ struct Open {
     session: Rc<str>,
     description: Box<str>,
     opened_at: Duration,
-    /// As of `observed`.
     bytes: Bytes,
-    /// When `bytes.from_browser` last grew.
+    /// When `bytes.from_browser` was last found to have grown.
     last_message_at: Option<Duration>,
+    /// When there was last found to be input.
+    last_input_at: Option<Duration>,
     /// The authority knows it.
     told: bool,
     /// It is in [`Reports::active`].
@@ -115,12 +116,16 @@ struct Open {
 }
 
 impl Open {
-    /// Takes over the bytes of now. Returns whether they have changed.
-    fn observe(&mut self, bytes: Bytes, now: Duration) -> bool {
+    /// Takes over what the session has done until now. Returns whether that is more than before.
+    fn observe(&mut self, activity: Activity, now: Duration) -> bool {
+        let Activity { bytes, has_new_input } = activity;
         if bytes.from_browser != self.bytes.from_browser {
             self.last_message_at = Some(now);
         }
-        let changed = bytes != self.bytes;
+        if has_new_input {
+            self.last_input_at = Some(now);
+        }
+        let changed = bytes != self.bytes || has_new_input;
         self.bytes = bytes;
         changed
     }
@@ -150,13 +155,13 @@ pub struct Reports {
     sessions: BTreeMap<u32, Open>,
     /// Those whose opening was not reported. Some may have ended.
     opened: VecDeque<u32>,
-    /// Those whose bytes have changed. Some may have ended.
+    /// Those that have done something. Some may have ended.
     active: VecDeque<u32>,
     /// Ended sessions whose end was not reported.
     ended: VecDeque<EndedEntry>,
     /// When changes go out. `None` while there are none.
     changes_due: Option<Duration>,
-    /// When bytes are compared.
+    /// When all sessions are looked at.
     activity_due: Option<Duration>,
     report: Option<Underway>,
     /// The era of the poll that is under way.
@@ -191,10 +196,17 @@ impl Reports {
     /// A session has opened on this stream.
     pub fn open(&mut self, stream: u32, session: Rc<str>, description: Box<str>, now: Duration) {
         self.set_now(now);
-        let (bytes, last_message_at, told, is_active) = Default::default();
-        let opened_at = now;
-        let open =
-            Open { session, description, opened_at, bytes, last_message_at, told, is_active };
+        let (bytes, last_message_at, last_input_at, told, is_active) = Default::default();
+        let open = Open {
+            session,
+            description,
+            opened_at: now,
+            bytes,
+            last_message_at,
+            last_input_at,
+            told,
+            is_active,
+        };
         self.sessions.insert(stream, open);
         self.opened.push_back(stream);
         self.note_change();
@@ -205,7 +217,7 @@ impl Reports {
     pub fn close(&mut self, stream: u32, ended: Ended, now: Duration) {
         self.set_now(now);
         let Some(mut open) = self.sessions.remove(&stream) else { return };
-        open.observe(ended.bytes, now);
+        open.observe(ended.activity, now);
         if self.ended.len() >= UNREPORTED_ENDS_MAX {
             self.ended.pop_front();
             self.forgotten = self.forgotten.saturating_add(1);
@@ -234,22 +246,22 @@ impl Reports {
         calls.into_iter().chain(self.activity_due).min()
     }
 
-    /// Returns the next call to make, if one is due. The shell makes it, and asks again. `bytes` has those of the session
-    /// on a stream.
+    /// Returns the next call to make, if one is due. The shell makes it, and asks again. `look` tells what the session on
+    /// a stream has done.
     pub fn next_call(
         &mut self,
         now: Duration,
-        bytes: impl Fn(u32) -> Option<Bytes>,
+        look: impl Fn(u32) -> Option<Activity>,
     ) -> Option<Call> {
         self.set_now(now);
         if self.activity_due.is_some_and(|due| now >= due) {
-            self.compare_bytes(&bytes);
+            self.look_at_all(&look);
         }
         if self.retry_due.is_some_and(|due| now < due) {
             return None;
         }
         if self.report.is_none() && self.changes_due.is_some_and(|due| now >= due) {
-            return Some(self.report(&bytes));
+            return Some(self.report(&look));
         }
         if self.wants_poll() && now >= self.poll_due {
             self.poll = Some(self.era);
@@ -335,10 +347,10 @@ impl Reports {
         self.poll.is_none() && is_known && !self.sessions.is_empty()
     }
 
-    fn compare_bytes(&mut self, bytes: impl Fn(u32) -> Option<Bytes>) {
+    fn look_at_all(&mut self, look: impl Fn(u32) -> Option<Activity>) {
         self.activity_due = Some(self.now.saturating_add(ACTIVITY_INTERVAL));
         for (stream, open) in &mut self.sessions {
-            let changed = bytes(*stream).is_some_and(|bytes| open.observe(bytes, self.now));
+            let changed = look(*stream).is_some_and(|activity| open.observe(activity, self.now));
             if open.told && changed && !open.is_active {
                 open.is_active = true;
                 self.active.push_back(*stream);
@@ -350,7 +362,7 @@ impl Reports {
     }
 
     /// Makes a report of what has changed.
-    fn report(&mut self, bytes: impl Fn(u32) -> Option<Bytes>) -> Call {
+    fn report(&mut self, look: impl Fn(u32) -> Option<Activity>) -> Call {
         let mut underway = Underway {
             era: self.era,
             restart: self.restart,
@@ -362,14 +374,14 @@ impl Reports {
         if self.worker.is_some() {
             self.restart = false;
             let (mut count, mut size) = (0_usize, 0_usize);
-            // Those that wait the longest first; openings before ends, and both before bytes.
+            // Those that wait the longest first; openings before ends, and both before activity.
             while count < SESSIONS_MAX && size < SIZE_MAX {
                 let len = if let Some(stream) = self.opened.pop_front() {
                     let Some(open) = self.sessions.get_mut(&stream).filter(|open| !open.told)
                     else {
                         continue;
                     };
-                    open.observe(bytes(stream).unwrap_or(open.bytes), self.now);
+                    look(stream).map(|activity| open.observe(activity, self.now));
                     underway.opened.push(stream);
                     open.description.len()
                 } else if let Some(entry) = self.ended.pop_front() {
@@ -381,7 +393,7 @@ impl Reports {
                         continue;
                     };
                     open.is_active = false;
-                    open.observe(bytes(stream).unwrap_or(open.bytes), self.now);
+                    look(stream).map(|activity| open.observe(activity, self.now));
                     underway.active.push(stream);
                     0
                 } else {

@@ -3,7 +3,8 @@ use proptest::prelude::*;
 use std::collections::{BTreeSet, HashMap};
 use vncgate_api::SessionReport;
 
-const BYTES: Bytes = Bytes { from_browser: 1, to_browser: 2 };
+const ACTIVITY: Activity =
+    Activity { bytes: Bytes { from_browser: 1, to_browser: 2 }, has_new_input: false };
 
 fn seconds(seconds: f64) -> Duration {
     Duration::from_secs_f64(1_000_000.0 + seconds)
@@ -19,15 +20,15 @@ fn open(reports: &mut Reports, stream: u32, now: Duration) {
 
 fn close(reports: &mut Reports, stream: u32, now: Duration) {
     let cause = Some(EndCause::ConsoleClosed);
-    reports.close(stream, Ended { bytes: BYTES, cause }, now);
+    reports.close(stream, Ended { activity: ACTIVITY, cause }, now);
 }
 
-fn no_bytes(_: u32) -> Option<Bytes> {
-    Some(Bytes::default())
+fn nothing(_: u32) -> Option<Activity> {
+    Some(Activity::default())
 }
 
 fn next(reports: &mut Reports, now: Duration) -> Option<(CallKind, SessionReport<'static>)> {
-    let call = reports.next_call(now, no_bytes)?;
+    let call = reports.next_call(now, nothing)?;
     Some((call.kind, read(&call)))
 }
 
@@ -125,20 +126,20 @@ fn changes_wait_for_each_other_and_for_the_answer() {
 }
 
 #[test]
-fn bytes_are_reported_where_there_were_some() {
+fn what_sessions_do_is_reported_where_they_do_something() {
     let mut reports = settled();
     open(&mut reports, 2, seconds(1.0));
     next(&mut reports, seconds(1.05)).expect("a report");
     ok(&mut reports, CallKind::Report, seconds(1.05));
-    let bytes = |stream| Some(if stream == 2 { BYTES } else { Bytes::default() });
+    let look = |stream| Some(if stream == 2 { ACTIVITY } else { Activity::default() });
     assert_eq!(reports.next_due(), Some(seconds(10.0)));
-    let call = reports.next_call(seconds(10.0), bytes).expect("a report");
+    let call = reports.next_call(seconds(10.0), look).expect("a report");
     let report = read(&call);
     assert_eq!((report.active.len(), report.opened.len()), (1, 0));
     assert_eq!(report.active[0].session, session(2));
     assert_eq!(report.active[0].traffic.last_message_at, Some(1_000_010_000));
     ok(&mut reports, CallKind::Report, seconds(10.1));
-    assert_eq!(reports.next_call(seconds(20.0), bytes), None, "nothing new");
+    assert_eq!(reports.next_call(seconds(20.0), look), None, "nothing new");
 }
 
 #[test]
@@ -310,7 +311,7 @@ struct World {
 
 impl World {
     fn send(&mut self) {
-        while let Some(call) = self.reports.next_call(self.now, no_bytes) {
+        while let Some(call) = self.reports.next_call(self.now, nothing) {
             assert!(self.calls.iter().all(|other| other.kind != call.kind), "one of each kind");
             self.calls.push(call);
         }
