@@ -199,7 +199,7 @@ async fn all_who_read_get_every_entry_in_one_order(journal: &dyn Fn() -> Journal
     let begin = one.read(None).await.unwrap();
     assert!(begin.missed && begin.entries.is_empty() && !begin.more);
     let write = |writer: usize| {
-        let journal = if writer % 2 == 0 { &one } else { &other };
+        let journal = if writer.is_multiple_of(2) { &one } else { &other };
         async move {
             for number in 0..ENTRIES {
                 journal.append(format!("{writer}-{number}-\"ü\"\r\n")).await.unwrap();
