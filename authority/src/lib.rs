@@ -27,6 +27,7 @@
 //! | [`http`] | four listeners, a router for each API, errors as responses |
 //! | [`console`] | the use cases: issue a token, check it, tell its status, revoke it |
 //! | [`sessions`] | the register of live sessions |
+//! | [`power`] | the use case: switch a machine on or off |
 //! | [`sites`] | the authorities of other sites |
 //! | [`host_certificates`] | which ESXi hosts Envoy accepts |
 //! | [`tokens`] | stores of what tokens were issued for |
@@ -53,6 +54,7 @@ pub mod http;
 pub mod http_client;
 pub mod identity;
 pub mod password;
+pub mod power;
 pub mod resolver;
 pub mod serve;
 pub mod sessions;

@@ -14,7 +14,8 @@ use std::time::Duration;
 use url::Url;
 use vncgate_api::Access;
 
-/// Default of every list of roles: the administrator of nova's policies.
+/// Default of most lists of roles: the administrator of nova's policies. What needs more privileges in vCenter has no role by
+/// default.
 const ADMIN: &str = "admin";
 
 /// Default of `[auth.keystone] user_domain` and `project_domain`: Keystone's own.
@@ -103,7 +104,7 @@ fn read_api_token(mut section: Section<'_>) -> Option<ApiTokenConfig> {
         section.problem("sha256", "is missing");
     }
     let sha256 = section.each_parsed("sha256", parse_token_sha256);
-    let roles = read_roles(&mut section, "roles");
+    let roles = read_roles(&mut section, "roles", &[ADMIN]);
     if roles.as_ref().is_some_and(Roles::is_empty) {
         section.problem("roles", "must not be empty: the caller could do nothing");
     }
@@ -139,7 +140,7 @@ fn check_rights(
     projects: &HashMap<String, Scope>,
 ) -> Result<(), (&'static str, String)> {
     let caller = token.caller();
-    let rights = [Right::ViewConsole, Right::ReadToken, Right::RevokeToken];
+    let rights = [Right::ViewConsole, Right::ReadToken, Right::RevokeToken, Right::Power];
     if token.roles.is_empty() {
         return Ok(());
     }
@@ -191,11 +192,12 @@ fn read_keystone(mut section: Section<'_>) -> Option<KeystoneConfig> {
 }
 
 fn read_policy(mut section: Section<'_>) -> Option<Policy> {
-    let open_console = read_roles(&mut section, "open_console");
-    let view_console = section.strings("view_console");
-    let read_token = read_roles(&mut section, "read_token");
-    let revoke_token = read_roles(&mut section, "revoke_token");
-    let every_project = read_roles(&mut section, "every_project");
+    let open_console = read_roles(&mut section, "open_console", &[ADMIN]);
+    let view_console = read_roles(&mut section, "view_console", &[]);
+    let read_token = read_roles(&mut section, "read_token", &[ADMIN]);
+    let revoke_token = read_roles(&mut section, "revoke_token", &[ADMIN]);
+    let power = read_roles(&mut section, "power", &[]);
+    let every_project = read_roles(&mut section, "every_project", &[ADMIN]);
     let every_project_domains =
         section.has("every_project_domains").then(|| section.strings("every_project_domains"));
     if let Some(Some(domains)) = &every_project_domains
@@ -207,9 +209,10 @@ fn read_policy(mut section: Section<'_>) -> Option<Policy> {
     section.end();
     Some(Policy {
         open_console: open_console?,
-        view_console: view_console?.into_iter().collect(),
+        view_console: view_console?,
         read_token: read_token?,
         revoke_token: revoke_token?,
+        power: power?,
         every_project: every_project?,
         every_project_domains: match every_project_domains {
             Some(read) => Some(read?),
@@ -220,9 +223,9 @@ fn read_policy(mut section: Section<'_>) -> Option<Policy> {
     })
 }
 
-fn read_roles(section: &mut Section<'_>, key: &str) -> Option<Roles> {
+fn read_roles(section: &mut Section<'_>, key: &str, default: &[&str]) -> Option<Roles> {
     if !section.has(key) {
-        return Some(Roles::from_iter([ADMIN]));
+        return Some(default.iter().collect());
     }
     Some(section.strings(key)?.into_iter().collect())
 }

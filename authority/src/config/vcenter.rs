@@ -19,6 +19,11 @@ const DEFAULT_VCENTER_TIMEOUT: Duration = Duration::from_secs(3);
 const LEAST_VCENTER_TIMEOUT: Duration = Duration::from_millis(100);
 const MOST_VCENTER_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Default of `[[vcenter]] guest_shutdown_timeout`: nova's `shutdown_timeout`.
+const DEFAULT_GUEST_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(60);
+/// A guest that installs updates takes minutes.
+const MOST_GUEST_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+
 /// `[[vcenter]]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VcenterConfig {
@@ -38,16 +43,25 @@ pub struct VcenterConfig {
     pub timeout: Duration,
     /// `console` and `[vcenter.enable_vnc]`.
     pub consoles: ConsoleSettings,
+    /// How long a guest has to shut down before its machine is switched off.
+    pub guest_shutdown_timeout: Duration,
 }
 
 impl VcenterConfig {
     /// Creates the vCenter's client. It logs in at its first request.
     pub fn build(self, metrics: &Arc<Metrics>) -> Result<VcenterEntry, reqwest::Error> {
-        let Self { service_host, url, tls, username, password, hypervisors, timeout, consoles } =
-            self;
+        let Self { service_host, url, tls, username, password, hypervisors, .. } = self;
+        let Self { timeout, consoles, guest_shutdown_timeout, .. } = self;
         let endpoint = Endpoint { url, tls: tls.client_config(), username, password };
         let metrics = Arc::clone(metrics);
-        let vcenter = Vcenter::new(service_host, endpoint, timeout, consoles, metrics)?;
+        let vcenter = Vcenter::new(
+            service_host,
+            endpoint,
+            timeout,
+            consoles,
+            guest_shutdown_timeout,
+            metrics,
+        )?;
         Ok(VcenterEntry::new(vcenter, hypervisors))
     }
 }
@@ -64,6 +78,11 @@ pub(super) fn read_vcenter(mut section: Section<'_>) -> Option<VcenterConfig> {
         DEFAULT_VCENTER_TIMEOUT,
         LEAST_VCENTER_TIMEOUT..=MOST_VCENTER_TIMEOUT,
     );
+    let guest_shutdown_timeout = section.duration_or(
+        "guest_shutdown_timeout",
+        DEFAULT_GUEST_SHUTDOWN_TIMEOUT,
+        Duration::ZERO..=MOST_GUEST_SHUTDOWN_TIMEOUT,
+    );
     let consoles = read_console_settings(&mut section);
     section.end();
     Some(VcenterConfig {
@@ -75,6 +94,7 @@ pub(super) fn read_vcenter(mut section: Section<'_>) -> Option<VcenterConfig> {
         hypervisors: hypervisors?,
         timeout: timeout?,
         consoles: consoles?,
+        guest_shutdown_timeout: guest_shutdown_timeout?,
     })
 }
 

@@ -6,6 +6,7 @@ use crate::concurrency::Concurrency;
 use crate::console::Consoles;
 use crate::identity::policy::{Policy, Right};
 use crate::identity::{Caller, Identity};
+use crate::power::Power;
 use crate::sessions::Sessions;
 use crate::telemetry::Metrics;
 use crate::throttle::Throttle;
@@ -20,6 +21,8 @@ pub struct App {
     pub consoles: Consoles,
     /// The register of live sessions.
     pub sessions: Arc<Sessions>,
+    /// Switches machines on and off.
+    pub power: Arc<Power>,
     /// Identifies the callers of the console API.
     pub identity: Identity,
     /// What callers may do.

@@ -5,8 +5,10 @@
 
 use crate::console_type::ConsoleType;
 use crate::identity::Caller;
+use crate::power::PowerChange;
 use crate::text::printable;
 use crate::tokens::{Record, TokenHash};
+use crate::vcenter::machine::VirtualMachine;
 use axum::http::HeaderMap;
 use tracing::field::{DisplayValue, display};
 use uuid::Uuid;
@@ -101,6 +103,33 @@ impl CallerFields {
     }
 }
 
+/// What of whose machine is to be changed, and by whom.
+pub(super) struct PowerFields {
+    pub(super) caller: CallerFields,
+    pub(super) instance: Uuid,
+    pub(super) machine: String,
+    pub(super) vcenter: String,
+    pub(super) change: &'static str,
+}
+
+impl PowerFields {
+    pub(super) fn of(
+        caller: &Caller,
+        instance: Uuid,
+        machine: &VirtualMachine,
+        service_host: &str,
+        change: PowerChange,
+    ) -> Self {
+        Self {
+            caller: CallerFields::of(caller),
+            instance,
+            machine: printable(&machine.name),
+            vcenter: service_host.to_owned(),
+            change: change.name(),
+        }
+    }
+}
+
 /// Where a request comes from.
 pub(super) struct OriginFields {
     /// The client's IP address as Envoy determined it.
@@ -152,4 +181,25 @@ macro_rules! log_token {
     }};
 }
 
+/// Writes a line about a change of a machine's power: `log_power!(LEVEL, PowerFields, OriginFields, MESSAGE; FIELD = VALUE, …)`.
+macro_rules! log_power {
+    ($level:ident, $power:expr, $origin:expr, $message:literal; $($field:tt)*) => {{
+        let (power, origin) = (&$power, &$origin);
+        tracing::$level!(
+            $($field)*
+            change = power.change,
+            caller = power.caller.id,
+            user = power.caller.user,
+            project = power.caller.project,
+            instance = %power.instance,
+            machine = power.machine,
+            vcenter = power.vcenter,
+            client = origin.client,
+            request_id = origin.request_id,
+            $message
+        )
+    }};
+}
+
+pub(super) use log_power;
 pub(super) use log_token;

@@ -6,10 +6,13 @@
 use crate::console::issue::IssueRequest;
 use crate::console::{CheckError, ConsoleUnavailable, IssueError, TOKEN_TTL_MIN, TicketError};
 use crate::host_certificates::HostCertificateError;
+use crate::power::{PowerChange, PowerError};
 use crate::sites::SiteError;
 use crate::throttle::Throttled;
 use crate::tokens::{Limit, LimitReached, PutError};
 use crate::vcenter::VcenterError;
+use crate::vcenter::machine::PowerState;
+use crate::vcenter::soap::Fault;
 use crate::vcenter::vcenters::LocateError;
 use crate::vcenter::vnc_port::VncPortError;
 use axum::Json;
@@ -17,10 +20,14 @@ use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use std::time::Duration;
 use vncgate_api::{Refusal, RefusalCode};
 
 /// Seconds after which an unavailable vCenter or store is worth another try.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
+
+/// When a caller that met too many changes of machines' power may try again: a machine is on or off within seconds.
+const POWER_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// An error of the console API.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,6 +128,12 @@ impl ApiError {
         Self::item_not_found(format!("Instance {id} could not be found."))
     }
 
+    /// nova has the call, and machines of a vCenter do not have what it is about.
+    pub fn unsupported() -> Self {
+        let message = "The requested functionality is not supported.";
+        Self::nova(StatusCode::NOT_IMPLEMENTED, "notImplemented", message)
+    }
+
     /// vCenter does not answer.
     pub fn vcenter_unavailable() -> Self {
         Self::unavailable("vCenter does not answer. Try again later.")
@@ -217,6 +230,45 @@ impl ApiError {
                 service_hosts.join(", ")
             )),
             LocateError::Unavailable { error, .. } => Self::of_vcenter(error),
+        }
+    }
+
+    /// Maps the reason why a machine's power was not changed. `id` is the caller's name for the machine.
+    pub fn of_power(id: &str, change: PowerChange, error: &PowerError) -> Self {
+        let action = change.action();
+        let in_state = |attribute, state| {
+            Self::conflict(format!(
+                "Cannot '{action}' instance {id} while it is in {attribute} {state}"
+            ))
+        };
+        match error {
+            PowerError::State(PowerState::On) => in_state("vm_state", "active"),
+            PowerError::State(PowerState::Suspended) => in_state("vm_state", "suspended"),
+            PowerError::State(_) => in_state("vm_state", "stopped"),
+            PowerError::NotReady => Self::conflict(format!("Instance {id} is not ready")),
+            PowerError::UnderWay(other) => in_state("task_state", other.task_state()),
+            PowerError::Busy => {
+                let throttled = Throttled { retry_after: POWER_RETRY_AFTER };
+                let message = "Too many instances are being started, stopped or rebooted.";
+                Self::TooManyRequests { throttled, message }
+            }
+            PowerError::Vcenter(error) => match (error.missing_privilege(), error.fault()) {
+                (Some(privilege), _) => {
+                    let message = format!(
+                        "vCenter does not allow '{action}' of instance {id}: its account for consoles \
+                         lacks the privilege {privilege}."
+                    );
+                    Self::nova(StatusCode::FORBIDDEN, "forbidden", message)
+                }
+                (None, Some(Fault::INVALID_POWER_STATE | Fault::INVALID_STATE)) => {
+                    Self::conflict(format!("Instance {id} is in an invalid state for '{action}'"))
+                }
+                (None, Some(Fault::TASK_IN_PROGRESS)) => Self::conflict(format!(
+                    "Cannot '{action}' instance {id} while vCenter is changing it otherwise"
+                )),
+                (None, _) => Self::of_vcenter(error),
+            },
+            PowerError::Abandoned => Self::unavailable("The authority restarts. Try again later."),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::identity::api_token::{ApiTokenConfig, ApiTokens};
 use crate::identity::policy::Policy;
 use crate::identity::{Identity, Roles};
 use crate::password::PasswordFile;
+use crate::power::Power;
 use crate::sessions::{MemoryJournal, Sessions};
 use crate::sites::Sites;
 use crate::telemetry::Metrics;
@@ -62,8 +63,14 @@ fn build(roles: &[&str], project: Option<&str>, pins_hosts: bool) -> Arc<App> {
     };
     let timeout = Duration::from_secs(3);
     let policy = ConsoleSettings::default();
-    let vcenter =
-        Vcenter::new("vcenter-a".to_owned(), endpoint, timeout, policy, Arc::clone(&metrics));
+    let vcenter = Vcenter::new(
+        "vcenter-a".to_owned(),
+        endpoint,
+        timeout,
+        policy,
+        timeout,
+        Arc::clone(&metrics),
+    );
     let hypervisors = vec!["domain-c7(cluster-a)".to_owned()];
     let policy = IssueSettings {
         novnc_url: Some(PageUrl::parse("https://x/console.html#token={token}").unwrap()),
@@ -97,6 +104,7 @@ fn build(roles: &[&str], project: Option<&str>, pins_hosts: bool) -> Arc<App> {
         view_console: Roles::default(),
         read_token: admin(),
         revoke_token: admin(),
+        power: admin(),
         every_project: admin(),
         every_project_domains: None,
         projects: HashMap::new(),
@@ -108,7 +116,18 @@ fn build(roles: &[&str], project: Option<&str>, pins_hosts: bool) -> Arc<App> {
     let draining = CancellationToken::new();
     let journal = Arc::new(MemoryJournal::default());
     let sessions = Arc::new(Sessions::new(journal, Arc::clone(&metrics)));
-    Arc::new(App { consoles, sessions, identity, policy, throttle, concurrency, metrics, draining })
+    let power = Arc::new(Power::default());
+    Arc::new(App {
+        consoles,
+        sessions,
+        power,
+        identity,
+        policy,
+        throttle,
+        concurrency,
+        metrics,
+        draining,
+    })
 }
 
 /// A response, read to its end.

@@ -17,6 +17,8 @@ pub enum Right {
     ReadToken,
     /// End tokens before their time.
     RevokeToken,
+    /// Switch machines on and off.
+    Power,
 }
 
 /// Which roles grant which rights, from the configuration.
@@ -30,6 +32,8 @@ pub struct Policy {
     pub read_token: Roles,
     /// Roles with [`Right::RevokeToken`].
     pub revoke_token: Roles,
+    /// Roles with [`Right::Power`].
+    pub power: Roles,
     /// Roles that are not confined to the machines of the caller's project.
     pub every_project: Roles,
     /// The domains in whose projects a Keystone role of `every_project` counts, by identifier or name. `None` for every
@@ -75,6 +79,7 @@ impl Policy {
             Right::ViewConsole => &self.view_console,
             Right::ReadToken => &self.read_token,
             Right::RevokeToken => &self.revoke_token,
+            Right::Power => &self.power,
         };
         caller.roles.any_of(roles)
     }
@@ -132,6 +137,7 @@ mod tests {
             view_console: Roles::from_iter(["reader"]),
             read_token: Roles::from_iter(["admin"]),
             revoke_token: Roles::from_iter(["admin"]),
+            power: Roles::from_iter(["operator"]),
             every_project: Roles::from_iter(["admin"]),
             every_project_domains: None,
             projects: HashMap::from([("a".to_owned(), tenant_a())]),

@@ -1,7 +1,8 @@
 //! The parts of a configuration, and what of them the next configuration takes over.
 //!
 //! A reload makes every part anew, but for those that have something to lose: the metrics, the token store, the register of
-//! sessions, the counts of clients and callers, the hosts that Envoy accepts, and the logins of vCenters and of a Keystone that did not change.
+//! sessions, the changes of machines' power that are under way, the counts of clients and callers, the hosts that Envoy
+//! accepts, and the logins of vCenters and of a Keystone that did not change.
 
 use super::error::ServeError;
 use crate::concurrency::Concurrency;
@@ -13,6 +14,7 @@ use crate::http::app::App;
 use crate::identity::Identity;
 use crate::identity::api_token::ApiTokens;
 use crate::identity::keystone::{Keystone, KeystoneConfig};
+use crate::power::Power;
 use crate::sessions::Sessions;
 use crate::telemetry::Metrics;
 use crate::throttle::Throttle;
@@ -29,6 +31,7 @@ struct Lasting {
     metrics: Arc<Metrics>,
     store: Arc<dyn TokenStore>,
     sessions: Arc<Sessions>,
+    power: Arc<Power>,
     draining: CancellationToken,
     fixed: FixedTables,
 }
@@ -60,8 +63,8 @@ impl Parts {
     ) -> Result<Self, ServeError> {
         let Stores { tokens: store, sessions } = config.tokens.clone().build(&metrics);
         let sessions = Arc::new(Sessions::new(sessions, Arc::clone(&metrics)));
-        let fixed = config.fixed.clone();
-        let lasting = Lasting { metrics, store, sessions, draining, fixed };
+        let (power, fixed) = (Arc::default(), config.fixed.clone());
+        let lasting = Lasting { metrics, store, sessions, power, draining, fixed };
         Self::build(config, lasting, None).await
     }
 
@@ -80,7 +83,7 @@ impl Parts {
         lasting: Lasting,
         previous: Option<&Self>,
     ) -> Result<Self, ServeError> {
-        let Lasting { metrics, store, sessions, draining, .. } = &lasting;
+        let Lasting { metrics, store, sessions, power, draining, .. } = &lasting;
         let AuthConfig { api_tokens, keystone, policy } = config.auth;
         let vcenters = build_vcenters(config.vcenters, metrics, previous)?;
         let sites = config.sites.map(|sites| sites.build(metrics)).transpose();
@@ -118,6 +121,7 @@ impl Parts {
         let app = Arc::new(App {
             consoles,
             sessions: Arc::clone(sessions),
+            power: Arc::clone(power),
             identity,
             policy,
             throttle,

@@ -86,6 +86,16 @@ pub enum PowerState {
 }
 
 impl PowerState {
+    /// vSphere's name of the state.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::On => "poweredOn",
+            Self::Off => "poweredOff",
+            Self::Suspended => "suspended",
+            Self::Unknown => "unknown",
+        }
+    }
+
     /// Reads `runtime.powerState`. `None` for a state that vSphere does not have.
     pub(super) fn parse(text: &str) -> Option<Self> {
         match text {

@@ -15,6 +15,7 @@
 //! | [`console_settings`] | which protocol a machine's console has |
 //! | [`vnc_port`] | VNC ports: checked, and allocated where VNC is off |
 //! | [`webmks_console`] | where the holder of a ticket connects |
+//! | `power`, `task` | switches machines on and off, and waits for vCenter's tasks |
 //! | [`vcenters`] | all configured vCenters, and which of them to ask |
 //! | `hypervisors` | the names of a vCenter's clusters, by which callers may name the vCenter |
 //! | `listings` | listings that callers share |
@@ -32,11 +33,13 @@ mod lookup;
 pub mod machine;
 mod paging;
 pub mod port_holder;
+mod power;
 mod property;
 pub mod reference;
 pub mod scope;
 mod session;
 pub mod soap;
+mod task;
 mod transport;
 pub mod vcenters;
 pub mod vnc_port;
@@ -62,22 +65,25 @@ pub struct Vcenter {
     client: SoapClient,
     timeout: Duration,
     consoles: ConsoleSettings,
+    guest_shutdown_timeout: Duration,
     /// Pending requests for machines' properties, by [`Detail`].
     batches: [Batch; Detail::COUNT],
 }
 
 impl Vcenter {
-    /// A vCenter that is not yet logged in to. `timeout` bounds each request, retries included.
+    /// A vCenter that is not yet logged in to. `timeout` bounds each request, retries included. A guest that is to shut down
+    /// has `guest_shutdown_timeout` for it.
     pub fn new(
         service_host: String,
         endpoint: Endpoint,
         timeout: Duration,
         consoles: ConsoleSettings,
+        guest_shutdown_timeout: Duration,
         metrics: Arc<Metrics>,
     ) -> Result<Self, reqwest::Error> {
         let client = SoapClient::new(&service_host, endpoint, metrics)?;
         let batches = std::array::from_fn(|_| Batch::new());
-        Ok(Self { service_host, client, timeout, consoles, batches })
+        Ok(Self { service_host, client, timeout, consoles, guest_shutdown_timeout, batches })
     }
 
     /// The name of this vCenter: what nova calls the service host of a compute service.
@@ -88,6 +94,11 @@ impl Vcenter {
     /// How its consoles are opened.
     pub fn consoles(&self) -> &ConsoleSettings {
         &self.consoles
+    }
+
+    /// How long a guest has to shut down before its machine is switched off.
+    pub fn guest_shutdown_timeout(&self) -> Duration {
+        self.guest_shutdown_timeout
     }
 
     /// Runs several requests within the time limit of one.

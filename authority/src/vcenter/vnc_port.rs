@@ -13,7 +13,7 @@ use super::machine::VirtualMachine;
 use super::port_holder::{PORT_PATHS, PortHolder, is_shared, neighbours, own_port};
 use super::property::{CHANGE_VERSION, VNC_ENABLED, VNC_PASSWORD, VNC_PORT};
 use super::reference::{HostRef, MachineRef};
-use super::soap::{self, Fault, ServiceContent, SoapError};
+use super::soap::{self, Fault, ServiceContent};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ const CHOICES: usize = 5;
 /// How long a machine waits for another to give up the same port, which takes a reconfiguration.
 const WAIT_LIMIT: Duration = Duration::from_secs(2);
 
-/// How often a task is polled. A reconfiguration takes a host some hundred milliseconds.
+/// How often the task is polled. A reconfiguration takes a host some hundred milliseconds.
 const TASK_POLL: Duration = Duration::from_millis(100);
 /// How long a reconfiguration may take. A host that takes longer has a problem.
 const TASK_LIMIT: Duration = Duration::from_secs(20);
@@ -244,34 +244,9 @@ impl Allocation {
         let vcenter = &self.vcenter;
         let request =
             |_: &_| soap::reconfigure_vm(self.machine.as_str(), &current.change_version, options);
-        let started = vcenter.client.call("ReconfigVM_Task", request, soap::read_task);
+        let started = vcenter.client.call("ReconfigVM_Task", request, soap::read_reconfigure_vm);
         let task = vcenter.in_time(vcenter.timeout, started).await?;
-        vcenter.in_time(TASK_LIMIT, vcenter.task_ended(&task)).await
-    }
-}
-
-impl Vcenter {
-    /// Waits until a task has ended. The error is the task's failure.
-    async fn task_ended(&self, task: &str) -> Result<(), VcenterError> {
-        const STATE: &str = "info.state";
-        const ERROR: &str = "info.error";
-        let request = |content: &ServiceContent| {
-            soap::retrieve_object(content, "Task", task, &[STATE, ERROR])
-        };
-        loop {
-            let objects = self.pages(request).await?;
-            let property = |path| objects.first().and_then(|object| object.property(path));
-            match property(STATE) {
-                Some("success") => return Ok(()),
-                Some("error") => {
-                    let kind = property(ERROR).unwrap_or_default();
-                    return Err(
-                        SoapError::Fault(Fault::from_kind(kind, "the task has failed")).into()
-                    );
-                }
-                _ => sleep(TASK_POLL).await,
-            }
-        }
+        vcenter.in_time(TASK_LIMIT, vcenter.task_ended(&task, TASK_POLL)).await
     }
 }
 

@@ -39,7 +39,8 @@ fn read(reply: &[u8]) {
         soap::read_container_view(reply).err(),
         soap::read_page(reply).err(),
         soap::read_continued_page(reply).err(),
-        soap::read_task(reply).err(),
+        soap::read_reconfigure_vm(reply).err(),
+        soap::PowerTask::PowerOn.read(reply).err(),
         soap::read_ticket(reply).err(),
     ];
     let read = results.iter().filter(|result| result.is_none()).count();

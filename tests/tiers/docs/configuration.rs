@@ -196,6 +196,7 @@ const OUT_OF_RANGE: [&str; 2] = [
     timeout = "1000days"
     [[vcenter]]
     timeout = "1000days"
+    guest_shutdown_timeout = "1000days"
     [[site]]
     timeout = "1000days"
     "#,

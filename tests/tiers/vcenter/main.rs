@@ -10,6 +10,7 @@
 //! | `session`, `outage`, `faults`, `two_vcenters` | logins, and vCenters that are down, slow or broken |
 //! | `size` | SOAP calls do not grow with the inventory |
 //! | `projects` | callers who see some folders only, and names |
+//! | `power` | machines that are started, stopped and rebooted |
 //! | `targets`, `odd_machines` | where consoles may lead, and machines that vCenter tells little of |
 //! | `command`, `service` | the commands, and the authority as a service |
 
@@ -21,6 +22,7 @@ mod fixture;
 mod issue;
 mod odd_machines;
 mod outage;
+mod power;
 mod projects;
 mod service;
 mod session;

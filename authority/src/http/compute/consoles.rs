@@ -1,5 +1,6 @@
 //! Consoles: three ways to request one, and the lookup of what a token stands for.
 
+use super::actions::Action;
 use super::call::{Call, json_body};
 use super::microversion::Microversion;
 use super::schema::Object;
@@ -18,6 +19,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -63,15 +65,13 @@ pub(super) struct TokenPath {
     token: String,
 }
 
-/// `POST /servers/{id}/action`.
+/// The actions that request a console, of `POST /servers/{id}/action`.
 pub(super) async fn action(
-    State(app): State<Arc<App>>,
-    Extension(call): Extension<Call>,
-    Path(server): Path<ServerPath>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Json<Value>, ApiError> {
-    let (name, arguments) = parse_action(json_body(&headers, body).await?)?;
+    app: &App,
+    call: &Call,
+    headers: &HeaderMap,
+    Action { server, name, arguments }: Action,
+) -> Result<Response, ApiError> {
     let request = match name.as_str() {
         GET_VNC_CONSOLE_VMWARE => vmware_console(arguments)?,
         GET_VNC_CONSOLE if call.version < REMOTE_CONSOLES => vnc_console(arguments)?,
@@ -85,8 +85,8 @@ pub(super) async fn action(
         },
     };
     let console = request.console;
-    let url = issue(&app, &call.caller, &headers, &server.id, request).await?.url;
-    Ok(Json(json!({"console": {"type": console.as_str(), "url": url}})))
+    let url = issue(app, &call.caller, headers, &server, request).await?.url;
+    Ok(Json(json!({"console": {"type": console.as_str(), "url": url}})).into_response())
 }
 
 /// `POST /servers/{id}/remote-consoles`.
@@ -268,17 +268,6 @@ pub(in crate::http) async fn issue(
             app.metrics.issue(console_type, refused.name());
             Err(refused)
         }
-    }
-}
-
-/// An action's body is an object with one key, the action's name.
-fn parse_action(body: Value) -> Result<(String, Value), ApiError> {
-    let malformed = || ApiError::bad_request("Malformed request body");
-    let Value::Object(object) = body else { return Err(malformed()) };
-    let mut entries = object.into_iter();
-    match (entries.next(), entries.next()) {
-        (Some(action), None) => Ok(action),
-        _ => Err(malformed()),
     }
 }
 

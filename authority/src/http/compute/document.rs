@@ -5,6 +5,7 @@
 
 use super::call::Call;
 use super::microversion::Microversion;
+use crate::power::{Power, PowerChange};
 use crate::vcenter::machine::{PowerState, VirtualMachine};
 use crate::vcenter::vcenters::LocatedMachine;
 use serde_json::{Map, Value, json};
@@ -24,12 +25,24 @@ pub(super) struct Server<'a> {
     pub(super) id: Uuid,
     /// The machine and its vCenter.
     pub(super) located: LocatedMachine<'a>,
+    /// The change of its power that is under way.
+    change: Option<PowerChange>,
 }
 
 impl<'a> Server<'a> {
     /// `None` for a machine without an instance UUID.
-    pub(super) fn new(located: LocatedMachine<'a>) -> Option<Self> {
-        Some(Self { id: located.machine.instance?, located })
+    pub(super) fn new(located: LocatedMachine<'a>, power: &Power) -> Option<Self> {
+        Some(Self::with_id(located.machine.instance?, located, power))
+    }
+
+    /// The machine that was found by this identifier.
+    pub(super) fn with_id(id: Uuid, located: LocatedMachine<'a>, power: &Power) -> Self {
+        Self { id, located, change: power.under_way(id) }
+    }
+
+    /// Its state.
+    pub(super) fn state(&self) -> State {
+        State::of(&self.located.machine, self.change)
     }
 
     /// Name and links, as `GET /servers` has them.
@@ -53,14 +66,14 @@ impl<'a> Server<'a> {
 
     fn properties(&self, call: &Call) -> Map<String, Value> {
         let LocatedMachine { vcenter, hypervisor, machine } = &self.located;
-        let state = State::of(machine);
+        let state = self.state();
         let properties = [
             ("id", json!(self.id)),
             ("name", json!(machine.name)),
             ("status", json!(state.status)),
             ("links", self.links(call)),
             ("OS-EXT-STS:vm_state", json!(state.vm_state)),
-            ("OS-EXT-STS:task_state", Value::Null),
+            ("OS-EXT-STS:task_state", json!(self.change.map(PowerChange::task_state))),
             ("OS-EXT-STS:power_state", json!(state.power_state)),
             ("OS-EXT-SRV-ATTR:host", json!(vcenter.service_host())),
             ("OS-EXT-SRV-ATTR:hypervisor_hostname", json!(hypervisor)),
@@ -129,9 +142,15 @@ pub(super) struct State {
 
 impl State {
     /// The power state of a machine whose host vCenter cannot reach may be outdated, so it is shown as unknown.
-    pub(super) fn of(machine: &VirtualMachine) -> Self {
+    fn of(machine: &VirtualMachine, change: Option<PowerChange>) -> Self {
         let (status, vm_state, power_state) = match machine.power_state {
             _ if !machine.connected => ("UNKNOWN", "active", power::NO_STATE),
+            PowerState::On if change == Some(PowerChange::RebootSoft) => {
+                ("REBOOT", "active", power::RUNNING)
+            }
+            PowerState::On if change == Some(PowerChange::RebootHard) => {
+                ("HARD_REBOOT", "active", power::RUNNING)
+            }
             PowerState::On => ("ACTIVE", "active", power::RUNNING),
             PowerState::Off => ("SHUTOFF", "stopped", power::SHUTDOWN),
             PowerState::Suspended => ("SUSPENDED", "suspended", power::SUSPENDED),

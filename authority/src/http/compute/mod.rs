@@ -4,16 +4,19 @@
 //!
 //! - `consoles`: a console of a machine (`os-getVNCConsoleVmware`, nova's older action, nova's `remote-consoles`), and
 //!   what a console token stands for;
+//! - `power`: a machine is switched on, off, or reboots. `actions` tells which calls are its and which `consoles` has;
 //! - `servers`: machines by instance UUID or by `query`, each shown as nova shows a server (`document`);
 //! - `versions`: what the API can do, for clients that ask before they talk.
 //!
 //! Status, shape and wording of errors are nova's, and so is the strictness about unknown input (`schema`).
 
+mod actions;
 mod call;
 mod consoles;
 mod document;
 mod link;
 mod microversion;
+mod power;
 mod query;
 mod schema;
 mod servers;
@@ -36,7 +39,7 @@ pub fn routes(app: &Arc<App>) -> Router<Arc<App>> {
         .route("/servers", get(servers::index))
         .route("/servers/detail", get(servers::detail))
         .route("/servers/{id}", get(servers::show))
-        .route("/servers/{id}/action", post(consoles::action))
+        .route("/servers/{id}/action", post(actions::act))
         .route("/servers/{id}/remote-consoles", post(consoles::create))
         .route("/os-console-auth-tokens/{token}", get(consoles::show_token))
         .layer(from_fn_with_state(Arc::clone(app), call::enter));

@@ -1,11 +1,10 @@
 //! The query string of a listing: which servers, how many, and after which.
 
 use super::call::Call;
-use super::document::{Server, State as ServerState};
+use super::document::Server;
 use super::microversion::Microversion;
 use super::schema::{additional, python};
 use crate::http::error::ApiError;
-use crate::vcenter::vcenters::LocatedMachine;
 use axum::Json;
 use regex::{Regex, RegexBuilder};
 use serde_json::{Value, json};
@@ -193,14 +192,13 @@ impl Query {
     }
 
     /// Does the rest match?
-    pub(super) fn matches_rest(&self, located: &LocatedMachine<'_>) -> bool {
+    pub(super) fn matches_rest(&self, server: &Server<'_>) -> bool {
         let any = |wanted: &[String], found: &str| {
             wanted.is_empty() || wanted.iter().any(|wanted| wanted == found)
         };
-        let id = located.machine.instance.map(|id| id.to_string()).unwrap_or_default();
-        any(&self.ids, &id)
-            && any(&self.hosts, located.vcenter.service_host())
-            && any(&self.statuses, ServerState::of(&located.machine).status)
+        any(&self.ids, &server.id.to_string())
+            && any(&self.hosts, server.located.vcenter.service_host())
+            && any(&self.statuses, server.state().status)
     }
 
     /// The servers after the marker, up to the limit.

@@ -32,7 +32,7 @@ pub(super) async fn show(
     let instance: Uuid = id.parse().map_err(|_| ApiError::instance_not_found(&id))?;
     let located = app.consoles.vcenters().locate(instance, None, scope).await;
     let located = located.map_err(|error| ApiError::of_location(&id, &error))?;
-    let server = Server { id: instance, located };
+    let server = Server::with_id(instance, located, &app.power);
     Ok(Json(json!({"server": server.shown(&call)})))
 }
 
@@ -79,8 +79,9 @@ async fn page<'a>(
         return Err(ApiError::of_vcenter(error));
     }
     query.in_time()?;
-    let matching = located.into_iter().filter(|located| query.matches_rest(located));
-    let mut servers: Vec<Server<'_>> = matching.filter_map(Server::new).collect();
+    let servers = located.into_iter().filter_map(|located| Server::new(located, &app.power));
+    let mut servers: Vec<Server<'_>> =
+        servers.filter(|server| query.matches_rest(server)).collect();
     servers.sort_by(|a, b| {
         let key = |server: &Server<'a>| (server.located.machine.name.clone(), server.id);
         key(a).cmp(&key(b))

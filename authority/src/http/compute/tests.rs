@@ -66,8 +66,8 @@ async fn a_body_that_is_no_action_is_a_bad_request() {
         let response = post(Some(API_TOKEN), INSTANCE, body).await;
         assert_eq!(message(&response, "badRequest"), "Malformed request body", "{body}");
     }
-    let message = refused(json!({"os-stop": null})).await;
-    assert_eq!(message, "There is no such action: os-stop");
+    let message = refused(json!({"os-stpo": null})).await;
+    assert_eq!(message, "There is no such action: os-stpo");
 }
 
 #[tokio::test]
@@ -351,6 +351,7 @@ async fn a_project_in_the_path_must_be_the_caller_s_own() {
 #[tokio::test]
 async fn a_caller_without_the_role_is_forbidden_by_nova_s_name_for_it() {
     let console = json!({"remote_console": {"protocol": "vnc", "type": "novnc"}}).to_string();
+    let reboot = json!({"reboot": {"type": "SOFT"}}).to_string();
     for (method, path, body, rule) in [
         ("GET", "/v2.1/servers", "", "os_compute_api:servers:index"),
         ("GET", "/v2.1/servers/detail", "", "os_compute_api:servers:detail"),
@@ -362,6 +363,8 @@ async fn a_caller_without_the_role_is_forbidden_by_nova_s_name_for_it() {
             "os_compute_api:os-remote-consoles",
         ),
         ("GET", "/v2.1/os-console-auth-tokens/x", "", "os_compute_api:os-console-auth-tokens"),
+        ("POST", "/v2.1/servers/x/action", r#"{"os-start": null}"#, "os_compute_api:servers:start"),
+        ("POST", "/v2.1/servers/x/action", &reboot, "os_compute_api:servers:reboot"),
         ("GET", "/v1/vms", "", "open_console"),
         ("DELETE", "/v1/tokens/x", "", "revoke_token"),
         ("DELETE", "/v1/instances/x/tokens", "", "revoke_token"),

@@ -55,6 +55,9 @@ impl Fault {
     /// Another task is changing the machine.
     pub const TASK_IN_PROGRESS: &str = "TaskInProgress";
 
+    /// VMware Tools do not run in the guest.
+    pub const TOOLS_UNAVAILABLE: &str = "ToolsUnavailable";
+
     /// A fault of this type that did not arrive as a fault of the call.
     pub(in crate::vcenter) fn from_kind(kind: &str, message: &str) -> Self {
         Self { kind: printable(kind), message: message.to_owned(), privilege: None }

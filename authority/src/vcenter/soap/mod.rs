@@ -10,23 +10,27 @@
 //! | `search` | `SearchIndex` |
 //! | `view` | `ViewManager`, `ContainerView` |
 //! | `retrieve`, `page` | `PropertyCollector`, requests and replies |
-//! | `ticket`, `reconfigure` | `VirtualMachine` |
+//! | `ticket`, `reconfigure`, `power` | `VirtualMachine` |
+//! | `task` | the tasks that some of its methods end with |
 //! | `envelope`, `error` | the frame around all of them |
 
 mod envelope;
 mod error;
 mod page;
+mod power;
 mod reconfigure;
 mod retrieve;
 mod search;
 mod service;
+mod task;
 mod ticket;
 mod view;
 
 pub use envelope::SOAP_ACTION;
 pub use error::{Fault, SoapError};
 pub use page::{ObjectContent, Page, read_continued_page, read_page};
-pub use reconfigure::{read_task, reconfigure_vm};
+pub use power::{GuestRequest, PowerTask};
+pub use reconfigure::{read_reconfigure_vm, reconfigure_vm};
 pub use retrieve::{
     continue_retrieve_properties, retrieve_ancestors, retrieve_machines, retrieve_machines_in_view,
     retrieve_machines_of_host, retrieve_object, retrieve_view,

@@ -1,7 +1,8 @@
 //! `VirtualMachine.ReconfigVM_Task`: changes of a machine's extra configuration.
 
-use super::envelope::{call, read, required};
+use super::envelope::call;
 use super::error::SoapError;
+use super::task::read_task;
 use quick_xml::escape::escape;
 
 /// `VirtualMachine.ReconfigVM_Task` that sets options of `config.extraConfig`; an empty value removes one.
@@ -24,9 +25,6 @@ pub fn reconfigure_vm(machine: &str, change_version: &str, options: &[(&str, &st
 }
 
 /// Reads the reply to [`reconfigure_vm`]: the task's identifier.
-pub fn read_task(reply: &[u8]) -> Result<String, SoapError> {
-    read(reply, "ReconfigVM_TaskResponse", |cursor, response| {
-        let value = required(cursor.child_named(response, "returnval")?, "returnval")?;
-        cursor.text(&value)
-    })
+pub fn read_reconfigure_vm(reply: &[u8]) -> Result<String, SoapError> {
+    read_task(reply, "ReconfigVM_TaskResponse")
 }

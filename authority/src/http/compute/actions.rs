@@ -1,0 +1,92 @@
+//! `POST /servers/{id}/action`: the action's name decides who carries it out.
+
+use super::call::{Call, json_body};
+use super::{consoles, power};
+use crate::http::app::App;
+use crate::http::error::ApiError;
+use axum::body::Body;
+use axum::extract::{Extension, Path, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::Value;
+use std::sync::Arc;
+
+/// nova's actions that a gateway of consoles does not carry out, with those of older versions.
+const UNSUPPORTED: [&str; 34] = [
+    "addFixedIp",
+    "addFloatingIp",
+    "addSecurityGroup",
+    "changePassword",
+    "confirmResize",
+    "createBackup",
+    "createImage",
+    "evacuate",
+    "forceDelete",
+    "injectNetworkInfo",
+    "lock",
+    "migrate",
+    "os-getConsoleOutput",
+    "os-migrateLive",
+    "os-resetState",
+    "pause",
+    "rebuild",
+    "removeFixedIp",
+    "removeFloatingIp",
+    "removeSecurityGroup",
+    "rescue",
+    "resetNetwork",
+    "resize",
+    "restore",
+    "resume",
+    "revertResize",
+    "shelve",
+    "shelveOffload",
+    "suspend",
+    "trigger_crash_dump",
+    "unlock",
+    "unpause",
+    "unrescue",
+    "unshelve",
+];
+
+#[derive(Deserialize)]
+pub(super) struct ServerPath {
+    id: String,
+}
+
+/// An action of one server, by nova's name.
+pub(super) struct Action {
+    /// What the path names.
+    pub(super) server: String,
+    pub(super) name: String,
+    pub(super) arguments: Value,
+}
+
+/// `POST /servers/{id}/action`.
+pub(super) async fn act(
+    State(app): State<Arc<App>>,
+    Extension(call): Extension<Call>,
+    Path(ServerPath { id }): Path<ServerPath>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let (name, arguments) = parse_action(json_body(&headers, body).await?)?;
+    let action = Action { server: id, name, arguments };
+    match action.name.as_str() {
+        "os-start" | "os-stop" | "reboot" => power::change(&app, &call, &headers, action).await,
+        name if UNSUPPORTED.contains(&name) => Err(ApiError::unsupported()),
+        _ => consoles::action(&app, &call, &headers, action).await,
+    }
+}
+
+/// An action's body is an object with one key, the action's name.
+fn parse_action(body: Value) -> Result<(String, Value), ApiError> {
+    let malformed = || ApiError::bad_request("Malformed request body");
+    let Value::Object(object) = body else { return Err(malformed()) };
+    let mut entries = object.into_iter();
+    match (entries.next(), entries.next()) {
+        (Some(action), None) => Ok(action),
+        _ => Err(malformed()),
+    }
+}
