@@ -179,7 +179,7 @@ test-security: build _vcsim (_envoy envoy)
 alias security := test-security
 
 # Headless Chromium opens consoles
-test-browser: build _vcsim _guest (_envoy envoy) (_debian "qemu-system-x86 chromium chromium-driver novnc")
+test-browser: build _vcsim _guest _layouts (_envoy envoy) (_debian "qemu-system-x86 chromium chromium-driver novnc")
     @{{ counted }} browser cargo test --no-fail-fast --package vncgate-tiers --test browser
 
 # Autobahn's WebSocket cases against the gateway, and websockify beside it
@@ -216,6 +216,10 @@ soak *arguments: build-release _vcsim (_envoy envoy) (_debian "memcached")
 _bench: _wasm-target _pages _vcsim _websockify (_envoy envoy) (_debian "memcached redis-server")
     cargo build {{ wasm_filter }}
     cargo build --release --package vncgate-authority
+
+# Make the console page's tables of keyboard layouts again
+layouts: _layouts
+    authority/pages/layouts/generate authority/pages/layouts
 
 # Format the code
 fmt:
@@ -353,11 +357,15 @@ _envoy-gateway:
 _promtool:
     @tests/setup/promtool
 
-# The boot sector that the demo's and the tests' virtual machines run.
+# What the tables of keyboard layouts are made from.
+_layouts: (_debian "libxkbcommon0 xkb-data libx11-data")
+
+# The boot sectors that the demo's and the tests' virtual machines run.
 _guest:
     @mkdir -p .cache/guest
-    @as --32 -o .cache/guest/boot.o tests/guest/boot.S
-    @ld -m elf_i386 --oformat binary -Ttext 0x7c00 -o .cache/guest/boot.img .cache/guest/boot.o
+    @for sector in boot scan_codes; do \
+        as --32 -o .cache/guest/$sector.o tests/guest/$sector.S && \
+        ld -m elf_i386 --oformat binary -Ttext 0x7c00 -o .cache/guest/$sector.img .cache/guest/$sector.o || exit 1; done
 
 # noVNC's library, which the authority embeds.
 _pages: (_npm "authority/pages")
