@@ -44,7 +44,7 @@ demo: build _vcsim _guest (_envoy envoy)
     cargo run --quiet --package vncgate-test-support --bin demo
 
 # Install all that building and testing need
-setup: (_debian "qemu-system-x86 chromium chromium-driver novnc memcached redis-server nginx") _wasm-target _pages _vcsim _openstack _guest _cargo-deny (_envoy envoy)
+setup: (_debian "qemu-system-x86 chromium chromium-driver novnc memcached redis-server nginx") _wasm-target _pages _vcsim _openstack _horizon _guest _cargo-deny (_envoy envoy)
 
 # Build what is shipped: the filter (WebAssembly) and the authority
 build: _wasm-target _pages
@@ -84,8 +84,8 @@ _release-check version:
     @deploy/release/build check {{ version }}
 
 # Run every tier of tests
-test: lint dependencies test-unit test-tree test-docs test-abi test-envoy test-vcenter test-openstack test-webmks test-stores test-sites test-sessions test-operations test-packages test-istio test-envoy-gateway test-kubernetes test-security test-browser test-fuzz
-    @{{ counted }} --total unit tree docs abi envoy vcenter openstack simulator webmks stores sites sessions operations packages istio envoy-gateway kubernetes security browser fuzz
+test: lint dependencies test-unit test-tree test-docs test-abi test-envoy test-vcenter test-openstack test-horizon test-webmks test-stores test-sites test-sessions test-operations test-packages test-istio test-envoy-gateway test-kubernetes test-security test-browser test-fuzz
+    @{{ counted }} --total unit tree docs abi envoy vcenter openstack horizon simulator webmks stores sites sessions operations packages istio envoy-gateway kubernetes security browser fuzz
 
 # Unit and property tests beside the code
 test-unit: _pages
@@ -122,6 +122,10 @@ test-vcenter: build _vcsim
 # OpenStack's own clients and a real Keystone
 test-openstack: build _vcsim _openstack _guest (_envoy envoy) (_debian "qemu-system-x86 chromium chromium-driver")
     @{{ counted }} openstack cargo test --no-fail-fast --package vncgate-tiers --test openstack
+
+# An unmodified Horizon, and OpenStack's clients of today and of an older release
+test-horizon: build _vcsim _openstack _horizon _guest (_envoy envoy) (_debian "qemu-system-x86 chromium chromium-driver")
+    @{{ counted }} horizon cargo test --no-fail-fast --package vncgate-tiers --test horizon
 
 # Consoles of ESXi 7 and later, VNC that is switched on and VNC passwords, and the simulated hosts for all that
 test-webmks: build _vcsim _guest (_envoy envoy) (_debian "qemu-system-x86")
@@ -305,6 +309,10 @@ _websockify:
 # Keystone, novaclient and openstackclient.
 _openstack:
     @tests/setup/python openstack $(grep -v '^#' tests/openstack/requirements.txt)
+
+# Horizon, beside Keystone.
+_horizon: _openstack
+    @tests/setup/horizon
 
 # The vCenter simulator and its client, from govmomi's Go module; Go's build cache makes this quick.
 _vcsim:

@@ -82,6 +82,12 @@ impl Browser {
         element.click().await.unwrap_or_else(|error| panic!("click #{id}: {error}"));
     }
 
+    /// Types into the element with this `id`.
+    pub async fn type_into(&self, id: &str, text: &str) {
+        let element = self.client.find(Locator::Id(id)).await.expect("an element to type into");
+        element.send_keys(text).await.unwrap_or_else(|error| panic!("type into #{id}: {error}"));
+    }
+
     /// Types into whatever has the keyboard focus, with Shift where a US keyboard needs it.
     pub async fn type_keys(&self, text: &str) {
         let focused = self.client.active_element().await.expect("a focused element");

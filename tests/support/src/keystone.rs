@@ -11,7 +11,8 @@ use std::process::Command;
 use std::time::Duration;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-const REGION: &str = "RegionOne";
+/// The region that Keystone is set up with.
+pub const REGION: &str = "RegionOne";
 /// The domain that Keystone is set up with, by name.
 pub const DOMAIN: &str = "Default";
 /// The administrator that Keystone is set up with, who has the role `admin` in the project `admin`.
@@ -84,11 +85,28 @@ impl Keystone {
 
     /// Puts the compute service into the catalog.
     pub async fn create_compute_endpoint(&self, url: &str) {
-        let service = json!({"service": {"type": "compute", "name": "vncgate"}});
-        let service = self.administer(Method::POST, "/services", Some(&service)).await;
-        let service_id = &service["service"]["id"];
+        self.create_endpoint("compute", url, REGION).await;
+    }
+
+    /// Puts a service of this type into the catalog of a region, which is created at its first service.
+    pub async fn create_endpoint(&self, kind: &str, url: &str, region: &str) {
+        let listed = self.administer(Method::GET, &format!("/services?type={kind}"), None).await;
+        let service_id = match listed["services"][0]["id"].as_str() {
+            Some(id) => id.to_owned(),
+            None => {
+                let service = json!({"service": {"type": kind, "name": kind}});
+                let service = self.administer(Method::POST, "/services", Some(&service)).await;
+                text(&service["service"]["id"])
+            }
+        };
+        let regions = self.administer(Method::GET, "/regions", None).await;
+        let regions = regions["regions"].as_array().expect("regions");
+        if !regions.iter().any(|known| known["id"] == region) {
+            let region = json!({"region": {"id": region}});
+            self.administer(Method::POST, "/regions", Some(&region)).await;
+        }
         let endpoint = json!({"endpoint": {
-            "service_id": service_id, "interface": "public", "url": url, "region_id": REGION,
+            "service_id": service_id, "interface": "public", "url": url, "region_id": region,
         }});
         self.administer(Method::POST, "/endpoints", Some(&endpoint)).await;
     }

@@ -12,7 +12,7 @@
 //! - [`authority`]: the built `vncgate-authority` and its configuration;
 //! - [`stores`]: memcached and Redis, one or several, where authorities keep tokens;
 //! - [`console_api`]: callers that ask it for a console; [`answer`]: what they are answered;
-//!   [`keystone`]: who knows them, in an OpenStack;
+//!   [`keystone`]: who knows them, in an OpenStack; [`horizon`]: that OpenStack's dashboard;
 //! - [`envoy`]: a real Envoy with the shipped `envoy-config/static/envoy.yaml` and the built filter;
 //!   [`listener`]: more listeners of it;
 //! - [`application`]: another application behind the same Envoy;
@@ -20,6 +20,7 @@
 //!   gateways, with the shipped `envoy-config/istio` and `envoy-config/envoy-gateway`;
 //! - [`gateway`]: all of these but the last, wired together;
 //! - [`cluster`]: a Kubernetes cluster that runs the images by the chart; [`registry`]: where images are fetched;
+//! - [`cloud`]: an OpenStack whose compute service is the gateway;
 //! - [`websocket`]: browsers, well-behaved and not, over HTTP/1.1; [`http2`]: the same over HTTP/2;
 //!   [`session`]: what tests send and receive once a console is open; [`wire`]: the connections of load.
 //! - [`consoles`]: all of a gateway but its Envoy.
@@ -40,6 +41,7 @@ pub mod application;
 pub mod authority;
 pub mod browser;
 pub mod certificate;
+pub mod cloud;
 pub mod cluster;
 pub mod console_api;
 pub mod consoles;
@@ -47,6 +49,7 @@ pub mod envoy;
 pub mod envoy_gateway;
 pub mod esxi;
 pub mod gateway;
+pub mod horizon;
 pub mod http2;
 pub mod istio;
 pub mod keystone;

@@ -1,8 +1,8 @@
 //! The console API as nova's wire format has it, answered from a real vCenter.
 
-use crate::fixture::{Cloud, MEMBER, PORTAL, TENANT};
 use reqwest::Method;
 use serde_json::{Value, json};
+use vncgate_test_support::cloud::{Cloud, MEMBER, PORTAL, TENANT};
 use vncgate_test_support::gateway::ESXI_HOSTS;
 use vncgate_test_support::keystone::Scope;
 use vncgate_test_support::vcsim::CLUSTER;

@@ -1,9 +1,9 @@
 //! What none of OpenStack's clients sends. The whole gateway answers it as nova does.
 
-use crate::fixture::{Cloud, MEMBER, TENANT};
 use serde_json::json;
 use vncgate_authority::http::BODY_LIMIT;
 use vncgate_test_support::answer::Answer;
+use vncgate_test_support::cloud::{Cloud, MEMBER, TENANT};
 use vncgate_test_support::keystone::Scope;
 
 #[tokio::test]

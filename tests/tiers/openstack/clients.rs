@@ -1,11 +1,11 @@
 //! OpenStack's own programs, as users run them.
 
-use crate::fixture::{ADMIN, Cloud, MEMBER, TENANT};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use std::process::Output;
 use tokio_tungstenite::tungstenite::Message;
 use vncgate_test_support::browser::{Browser, TextScreen};
+use vncgate_test_support::cloud::{ADMIN, Cloud, MEMBER, TENANT};
 use vncgate_test_support::gateway::ESXI_HOSTS;
 use vncgate_test_support::keystone::{installed, python};
 use vncgate_test_support::screen::Qemu;

@@ -1,12 +1,12 @@
 //! Who may open what, by Keystone's word.
 
-use crate::fixture::{
-    ADMIN, Cloud, MEMBER, POOL, POOL_MEMBER, POOL_TENANT, PORTAL, READER, TENANT,
-};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
+use vncgate_test_support::cloud::{
+    ADMIN, Cloud, MEMBER, POOL, POOL_MEMBER, POOL_TENANT, PORTAL, READER, TENANT,
+};
 use vncgate_test_support::gateway::ESXI_HOSTS;
 use vncgate_test_support::keystone::Scope;
 use vncgate_test_support::wait::until_some;

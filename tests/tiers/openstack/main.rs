@@ -6,5 +6,4 @@
 mod api;
 mod bad_input;
 mod clients;
-mod fixture;
 mod identity;

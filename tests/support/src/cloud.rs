@@ -1,30 +1,33 @@
-//! One cloud that the tests share: Keystone, a vCenter with two tenants' machines, and the gateway.
+//! An OpenStack cloud: Keystone, a vCenter with two tenants' machines, and the gateway.
 
+use crate::authority::Config;
+use crate::certificate::Ca;
+use crate::console_api::API_TOKEN;
+use crate::esxi::Esxi;
+use crate::gateway::{ESXI_HOSTS, Gateway};
+use crate::keystone::{ADMINISTRATOR, Keystone, PASSWORD, installed, python};
+use crate::process::Run;
+use crate::screen::{Qemu, RfbServer};
+use crate::vcsim::Vm;
+use crate::webmks::{self, WITHOUT_VNC};
+use crate::workspace::free_address_of;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, Output};
 use tokio::sync::OnceCell;
-use vncgate_test_support::authority::Config;
-use vncgate_test_support::certificate::Ca;
-use vncgate_test_support::console_api::API_TOKEN;
-use vncgate_test_support::esxi::Esxi;
-use vncgate_test_support::gateway::{ESXI_HOSTS, Gateway};
-use vncgate_test_support::keystone::{ADMINISTRATOR, Keystone, PASSWORD, installed, python};
-use vncgate_test_support::process::Run;
-use vncgate_test_support::screen::{Qemu, RfbServer};
-use vncgate_test_support::vcsim::Vm;
-use vncgate_test_support::webmks::{self, WITHOUT_VNC};
-use vncgate_test_support::workspace::free_address_of;
 
-/// A cloud. Its parts end with the process.
-pub(crate) struct Cloud {
-    pub(crate) gateway: Gateway,
-    pub(crate) keystone: Keystone,
+/// A running cloud.
+#[derive(Debug)]
+pub struct Cloud {
+    /// The whole path of a session.
+    pub gateway: Gateway,
+    /// Knows the callers.
+    pub keystone: Keystone,
     /// A machine of the project [`TENANT`]. Nothing listens where its console is.
-    pub(crate) ours: Vm,
+    pub ours: Vm,
     /// A machine of no project's.
-    pub(crate) other: Vm,
+    pub other: Vm,
     /// The host [`MKS_HOST`].
     esxi: Esxi,
 }
@@ -33,33 +36,34 @@ pub(crate) struct Cloud {
 const MKS_HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 4));
 
 /// A member of the project `tenant-a`.
-pub(crate) const MEMBER: &str = "alice";
+pub const MEMBER: &str = "alice";
 /// A reader there, whose role opens no consoles.
-pub(crate) const READER: &str = "bob";
+pub const READER: &str = "bob";
 /// The project that has a folder of the inventory.
-pub(crate) const TENANT: &str = "tenant-a";
+pub const TENANT: &str = "tenant-a";
 const FOLDER: &str = "/DC0/vm/tenant-a";
 
 /// A member of the project `tenant-b`.
-pub(crate) const POOL_MEMBER: &str = "carol";
+pub const POOL_MEMBER: &str = "carol";
 /// The project that has a resource pool.
-pub(crate) const POOL_TENANT: &str = "tenant-b";
+pub const POOL_TENANT: &str = "tenant-b";
 /// That pool.
-pub(crate) const POOL: &str = "/DC0/host/DC0_C0/Resources/tenant-b";
+pub const POOL: &str = "/DC0/host/DC0_C0/Resources/tenant-b";
 
 impl Cloud {
-    pub(crate) async fn shared() -> &'static Self {
+    /// The cloud that the tests of a process share. Its parts end with the process.
+    pub async fn shared() -> &'static Self {
         static CLOUD: OnceCell<Cloud> = OnceCell::const_new();
         CLOUD.get_or_init(Self::start).await
     }
 
     /// A cloud of a test's own.
-    pub(crate) async fn start() -> Self {
+    pub async fn start() -> Self {
         Self::start_with(|config| config).await
     }
 
     /// A cloud of a test's own whose authority's configuration `change` has changed.
-    pub(crate) async fn start_with(change: impl FnOnce(Config) -> Config) -> Self {
+    pub async fn start_with(change: impl FnOnce(Config) -> Config) -> Self {
         let run = Run::new("openstack");
         let ca = Ca::new(&run);
         let keystone = Keystone::start(&run, &ca).await;
@@ -88,7 +92,7 @@ impl Cloud {
     }
 
     /// A new machine of the project [`TENANT`], and its screen.
-    pub(crate) async fn machine_with_screen(&self, name: &str) -> (Vm, RfbServer) {
+    pub async fn machine_with_screen(&self, name: &str) -> (Vm, RfbServer) {
         let screen = RfbServer::start(ESXI_HOSTS[0]).await;
         let vm = self.gateway.vcenter.create_vm(name, ESXI_HOSTS[0], screen.address().port());
         self.hand_over(name);
@@ -96,7 +100,7 @@ impl Cloud {
     }
 
     /// The same with a screen that a person can read.
-    pub(crate) async fn machine_with_guest(&self, name: &str) -> (Vm, Qemu) {
+    pub async fn machine_with_guest(&self, name: &str) -> (Vm, Qemu) {
         let address = free_address_of(ESXI_HOSTS[0]);
         let guest = Qemu::start(&self.gateway.run, address).await;
         let vm = self.gateway.vcenter.create_vm(name, address.ip(), address.port());
@@ -105,7 +109,7 @@ impl Cloud {
     }
 
     /// The same on a host that has WebMKS consoles only.
-    pub(crate) async fn mks_machine_with_guest(&self, name: &str) -> (Vm, Qemu) {
+    pub async fn mks_machine_with_guest(&self, name: &str) -> (Vm, Qemu) {
         let Self { gateway, esxi, .. } = self;
         let address = free_address_of(MKS_HOST);
         let guest = Qemu::start(&gateway.run, address).await;
@@ -120,20 +124,20 @@ impl Cloud {
     }
 
     /// Runs `openstack` as a user of a project.
-    pub(crate) fn openstack(&self, user: &str, project: &str, arguments: &[&str]) -> Output {
+    pub fn openstack(&self, user: &str, project: &str, arguments: &[&str]) -> Output {
         let mut command = python(installed("bin/openstack"));
         command.args(arguments);
         self.run_as(user, project, command)
     }
 
     /// Runs a client with a user's environment.
-    pub(crate) fn run_as(&self, user: &str, project: &str, mut command: Command) -> Output {
+    pub fn run_as(&self, user: &str, project: &str, mut command: Command) -> Output {
         command.envs(self.keystone.environment(user, project));
         command.output().expect("run a client of OpenStack's")
     }
 
     /// The status and body of a call of the console API with this token.
-    pub(crate) async fn call(&self, token: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+    pub async fn call(&self, token: &str, path: &str, body: Option<Value>) -> (u16, Value) {
         let http = self.gateway.ca.http_client();
         let url = format!("{}/v2.1{path}", self.gateway.envoy.url());
         let request = match body {
@@ -148,7 +152,7 @@ impl Cloud {
     }
 
     /// The status and body of a call that nova does not have.
-    pub(crate) async fn v1(&self, token: &str, method: Method, path: &str) -> (u16, Value) {
+    pub async fn v1(&self, token: &str, method: Method, path: &str) -> (u16, Value) {
         let http = self.gateway.ca.http_client();
         let request = http.request(method, format!("{}{path}", self.gateway.envoy.url()));
         let response = request.header("X-Auth-Token", token).send().await;
@@ -158,7 +162,7 @@ impl Cloud {
     }
 
     /// The status and body of asking for a console with this token.
-    pub(crate) async fn console(&self, token: &str, vm: &Vm) -> (u16, Value) {
+    pub async fn console(&self, token: &str, vm: &Vm) -> (u16, Value) {
         let path = format!("/servers/{}/remote-consoles", vm.instance_uuid);
         let body = json!({"remote_console": {"protocol": "vnc", "type": "novnc"}});
         self.call(token, &path, Some(body)).await
@@ -166,9 +170,9 @@ impl Cloud {
 }
 
 /// The token of a caller that Keystone does not know, with an administrator's role.
-pub(crate) const PORTAL: &str = API_TOKEN;
+pub const PORTAL: &str = API_TOKEN;
 /// Keystone's administrator, and the name of its project.
-pub(crate) const ADMIN: &str = ADMINISTRATOR;
+pub const ADMIN: &str = ADMINISTRATOR;
 
 fn configured(config: Config, keystone: &Keystone, tenant: &str, pool_tenant: &str) -> Config {
     let pools = r#"#resource_pools = ["/DC0/host/cluster-a/Resources/tenant-a", "resgroup-42"]"#;

@@ -1,0 +1,29 @@
+"""Horizon's settings, as an operator writes them, for a Horizon that runs in one process without a database.
+
+The environment says what differs between runs: KEYSTONE_URL, KEYSTONE_CA, HORIZON_STATIC (where `collectstatic` puts
+files), HORIZON_FILES (a folder for what Horizon writes) and HORIZON_POLICY (folders of more policies for nova).
+"""
+
+import os
+
+DEBUG = False
+ALLOWED_HOSTS = ["127.0.0.1"]
+SECRET_KEY = "of a Horizon that guards nothing"
+LOCAL_PATH = os.environ["HORIZON_FILES"]
+STATIC_ROOT = os.environ["HORIZON_STATIC"]
+COMPRESS_OFFLINE = True
+OPENSTACK_KEYSTONE_URL = os.environ["KEYSTONE_URL"]
+OPENSTACK_SSL_CACERT = os.environ["KEYSTONE_CA"]
+SESSION_ENGINE = "django.contrib.sessions.backends.cache"
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+TIME_ZONE = "UTC"
+POLICY_DIRS = {"compute": os.environ["HORIZON_POLICY"].split(":")} if "HORIZON_POLICY" in os.environ else {}
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "loggers": {
+        name: {"handlers": ["console"], "level": "INFO", "propagate": False}
+        for name in ("django.request", "django.server", "horizon", "openstack_auth", "openstack_dashboard")
+    },
+}

@@ -1,0 +1,118 @@
+//! OpenStack's dashboard: an unmodified Horizon on Django's own server, over plain HTTP.
+
+use crate::browser::Browser;
+use crate::certificate::plain_http_client;
+use crate::keystone::{Keystone, PASSWORD, installed};
+use crate::process::{Process, Run};
+use crate::workspace::{cached, checkout, free_address};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+/// A running Horizon.
+#[derive(Debug)]
+pub struct Horizon {
+    process: Process,
+    address: SocketAddr,
+}
+
+/// How a Horizon differs from the one that an operator gets by its installation guide.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Where Python looks for packages before Horizon's own: those of plugins.
+    pub packages: Vec<PathBuf>,
+    /// Folders with more policies of the compute service (`POLICY_DIRS`).
+    pub policies: Vec<PathBuf>,
+}
+
+impl Horizon {
+    /// Starts Horizon for this Keystone's users.
+    pub async fn start(run: &Run, keystone: &Keystone) -> Self {
+        Self::start_with(run, keystone, &Options::default()).await
+    }
+
+    /// The same with other options.
+    pub async fn start_with(run: &Run, keystone: &Keystone, options: &Options) -> Self {
+        let address = free_address();
+        let mut command = Command::new("python3");
+        command.args(["-m", "django", "runserver", "--insecure", "--noreload"]);
+        command.arg(address.to_string());
+        let own = [checkout().join("tests/openstack/horizon"), home(""), installed("")];
+        let packages: Vec<_> = options.packages.iter().chain(&own).collect();
+        let path = |list: &[&PathBuf]| std::env::join_paths(list).expect("no colon in a path");
+        command
+            .env("PYTHONPATH", path(&packages))
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("PYTHONWARNINGS", "ignore")
+            .env("DJANGO_SETTINGS_MODULE", "openstack_dashboard.settings")
+            .env("KEYSTONE_URL", keystone.url())
+            .env("KEYSTONE_CA", run.path("ca.pem"))
+            .env("HORIZON_FILES", run.path(""))
+            .env("HORIZON_STATIC", home("static"));
+        if !options.policies.is_empty() {
+            let policies: Vec<_> = options.policies.iter().collect();
+            command.env("HORIZON_POLICY", path(&policies));
+        }
+        let mut process = Process::start(run, "horizon", &command);
+        let login = format!("http://{address}/auth/login/");
+        let http = plain_http_client();
+        let answers =
+            async || http.get(&login).send().await.ok()?.status().is_success().then_some(());
+        process.ready(answers).await;
+        Self { process, address }
+    }
+
+    /// Its address, which is also the origin of its pages.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Logs a user in, who is then in their first project.
+    pub async fn log_in(&self, browser: &Browser, user: &str) {
+        browser.open(&format!("{}/auth/login/", self.url())).await;
+        browser.type_into("id_username", user).await;
+        browser.type_into("id_password", PASSWORD).await;
+        browser.click("loginBtn").await;
+        browser.page_shows("the user's name", &logged_in(user)).await;
+    }
+
+    /// Opens a page below Horizon's root, such as `/project/instances/`, and waits until all of it is there.
+    pub async fn open(&self, browser: &Browser, path: &str) {
+        browser.open(&format!("{}{path}", self.url())).await;
+        browser.page_shows("the whole page", WHOLE_PAGE).await;
+    }
+
+    /// What the page complains of: its messages that are errors or warnings.
+    pub async fn complaints(browser: &Browser) -> Vec<String> {
+        let complaints = browser.script(COMPLAINTS).await;
+        let complaints = complaints.as_array().expect("a list of messages").iter();
+        complaints.map(|text| text.as_str().expect("a text").to_owned()).collect()
+    }
+
+    /// What Horizon has logged.
+    pub fn log(&self) -> String {
+        self.process.stdout() + &self.process.stderr()
+    }
+}
+
+/// How long Horizon takes for a page with many requests on a busy machine.
+pub const PAGE_LIMIT: Duration = Duration::from_secs(30);
+
+const WHOLE_PAGE: &str = "return document.readyState === 'complete' && !!document.querySelector('#main_content')
+    && !document.querySelector('.horizon-loading-bar, tr.status_unknown, tr.warning .loader-inline');";
+
+const COMPLAINTS: &str = "return [...document.querySelectorAll(
+    '.alert-danger, .alert-error, .alert-warning')].map(alert => alert.innerText.trim());";
+
+fn logged_in(user: &str) -> String {
+    format!(
+        "return document.readyState === 'complete'
+            && !!document.querySelector('.user-menu, .dropdown-user, #main_content')
+            && document.body.innerText.includes({user:?});"
+    )
+}
+
+fn home(path: &str) -> PathBuf {
+    cached(&format!("horizon/{path}"), "./justw setup")
+}
