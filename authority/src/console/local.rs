@@ -207,7 +207,7 @@ async fn read_machine(
     vcenter: &Vcenter,
     detail: Detail,
 ) -> Result<VirtualMachine, CheckError> {
-    let machine = vcenter.find_by_reference(record.instance, &record.machine, detail).await;
+    let machine = vcenter.find_for_check(record.instance, &record.machine, detail).await;
     let machine = machine.map_err(|error| vcenter_error(vcenter, error))?;
     if let Some(issued_by) = &record.vcenter_uuid {
         let now = vcenter.instance_uuid().await.map_err(|error| vcenter_error(vcenter, error))?;
@@ -230,7 +230,7 @@ async fn check_scope(
     machine: &MachineRef,
 ) -> Result<(), CheckError> {
     let Some(containers) = &record.containers else { return Ok(()) };
-    match vcenter.is_within(machine, containers.iter()).await {
+    match vcenter.is_within_for_check(machine, containers).await {
         Ok(true) => Ok(()),
         Ok(false) => Err(CheckError::OutOfScope),
         Err(error) if error.fault() == Some(Fault::MANAGED_OBJECT_NOT_FOUND) => {

@@ -14,6 +14,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -30,7 +31,7 @@ pub async fn try_machine(
     vcenters: &Vcenters,
     named: &str,
     report: &mut Report,
-) -> Vec<VirtualMachine> {
+) -> Vec<Arc<VirtualMachine>> {
     let name = named.to_owned();
     let is_meant = move |machine: &VirtualMachine| {
         machine.name == name || machine.instance.is_some_and(|uuid| uuid.to_string() == name)

@@ -48,10 +48,10 @@ impl From<LocatedMachine<'_>> for ListedMachine {
     fn from(LocatedMachine { vcenter, machine, .. }: LocatedMachine<'_>) -> Self {
         Self {
             console: vcenter.consoles().protocol(&machine),
-            name: machine.name,
+            name: machine.name.clone(),
             instance_uuid: machine.instance,
             power_state: machine.power_state,
-            host: machine.host.map(|host| host.name),
+            host: machine.host.as_ref().map(|host| host.name.clone()),
         }
     }
 }

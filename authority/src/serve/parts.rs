@@ -179,7 +179,9 @@ fn build_vcenters(
             Some(before) => Arc::clone(&before.entry),
             None => {
                 let client_error = |error| ServeError::Client(config.service_host.clone(), error);
-                Arc::new(config.clone().build(metrics).map_err(client_error)?)
+                let entry = Arc::new(config.clone().build(metrics).map_err(client_error)?);
+                entry.start_watch();
+                entry
             }
         };
         Ok(ConfiguredVcenter { config, entry })

@@ -38,6 +38,11 @@ pub struct Metrics {
     vcenter_seconds: Family<VcenterSecondsLabels, Histogram>,
     vcenter_up: Family<VcenterNameLabels, Gauge>,
     vcenter_read: Family<VcenterNameLabels, Gauge>,
+    watch_answered: Family<VcenterNameLabels, Gauge>,
+    watch_current: Family<VcenterNameLabels, Gauge>,
+    watch_machines: Family<VcenterNameLabels, Gauge>,
+    watch_fills: Family<VcenterNameLabels, Counter>,
+    watch_updates: Family<VcenterNameLabels, Counter>,
     certificate_expiry: Family<CertificateLabels, Gauge>,
     /// How many clients each vCenter has: two while a reload replaces one.
     vcenters: Mutex<HashMap<String, usize>>,
@@ -119,6 +124,37 @@ impl Metrics {
             "Unix time of the last call that vCenter answered with a result",
             Unit::Seconds,
             vcenter_read.clone(),
+        );
+        let watch_answered = Family::default();
+        registry.register_with_unit(
+            "vcenter_watch_answered_timestamp",
+            "Unix time at which vCenter last said what has changed, or that nothing has",
+            Unit::Seconds,
+            watch_answered.clone(),
+        );
+        let watch_current = Family::default();
+        registry.register(
+            "vcenter_watch_current",
+            "Whether the watch of vCenter's inventory is filled and answered in time",
+            watch_current.clone(),
+        );
+        let watch_machines = Family::default();
+        registry.register(
+            "vcenter_watch_machines",
+            "Machines that the watch has",
+            watch_machines.clone(),
+        );
+        let watch_fills = Family::default();
+        registry.register(
+            "vcenter_watch_fills",
+            "How often the watch was filled with the whole inventory",
+            watch_fills.clone(),
+        );
+        let watch_updates = Family::default();
+        registry.register(
+            "vcenter_watch_updates",
+            "Objects that vCenter said have changed",
+            watch_updates.clone(),
         );
         let certificate_expiry = Family::default();
         registry.register_with_unit(
@@ -235,6 +271,11 @@ impl Metrics {
             vcenter_seconds,
             vcenter_up,
             vcenter_read,
+            watch_answered,
+            watch_current,
+            watch_machines,
+            watch_fills,
+            watch_updates,
             certificate_expiry,
             vcenters: Mutex::default(),
             store_calls,
@@ -317,6 +358,9 @@ impl Metrics {
             let labels = VcenterNameLabels { vcenter: vcenter.to_owned() };
             self.vcenter_up.remove(&labels);
             self.vcenter_read.remove(&labels);
+            self.watch_answered.remove(&labels);
+            self.watch_current.remove(&labels);
+            self.watch_machines.remove(&labels);
             let labels = CertificateLabels { of: "vcenter", name: vcenter.to_owned() };
             self.certificate_expiry.remove(&labels);
         }
@@ -335,6 +379,33 @@ impl Metrics {
     pub fn vcenter_down(&self, vcenter: &str) {
         let labels = VcenterNameLabels { vcenter: vcenter.to_owned() };
         self.vcenter_up.get_or_create(&labels).set(0);
+    }
+
+    /// Records that the watch of a vCenter was filled with the whole inventory.
+    pub fn watch_filled(&self, vcenter: &str, machines: usize) {
+        let labels = VcenterNameLabels { vcenter: vcenter.to_owned() };
+        self.watch_fills.get_or_create(&labels).inc();
+        self.watch_answered(vcenter, machines);
+    }
+
+    /// Records that vCenter said what has changed, after which the watch has so many machines.
+    pub fn watch_answered(&self, vcenter: &str, machines: usize) {
+        let labels = VcenterNameLabels { vcenter: vcenter.to_owned() };
+        self.watch_current.get_or_create(&labels).set(1);
+        self.watch_answered.get_or_create(&labels).set(unix_seconds(SystemTime::now()));
+        self.watch_machines.get_or_create(&labels).set(i64::try_from(machines).unwrap_or(i64::MAX));
+    }
+
+    /// Counts objects that vCenter said have changed.
+    pub fn watch_updates(&self, vcenter: &str, objects: usize) {
+        let labels = VcenterNameLabels { vcenter: vcenter.to_owned() };
+        self.watch_updates.get_or_create(&labels).inc_by(objects as u64);
+    }
+
+    /// Records that the watch of a vCenter has failed.
+    pub fn watch_failed(&self, vcenter: &str) {
+        let labels = VcenterNameLabels { vcenter: vcenter.to_owned() };
+        self.watch_current.get_or_create(&labels).set(0);
     }
 
     /// Records when a certificate expires: the one that a vCenter shows, or a listener's (`of` is `vcenter` or `listener`).

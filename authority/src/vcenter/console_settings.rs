@@ -4,6 +4,7 @@ use super::machine::VirtualMachine;
 use crate::console_type::Protocol;
 use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 /// `[[vcenter]] console`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +27,19 @@ pub struct EnableVnc {
     pub password: bool,
 }
 
+/// `[[vcenter]] validate`: what a check compares a console's location with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Validation {
+    /// vCenter, asked at each check.
+    #[default]
+    Live,
+    /// What vCenter has said in the last `max_age`. If it has said nothing, vCenter is asked.
+    Watched {
+        /// `watched_max_age`.
+        max_age: Duration,
+    },
+}
+
 /// How a vCenter's consoles are opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConsoleSettings {
@@ -33,6 +47,8 @@ pub struct ConsoleSettings {
     pub preference: Preference,
     /// Whether VNC may be switched on.
     pub enable_vnc: Option<EnableVnc>,
+    /// What a check reads.
+    pub validation: Validation,
 }
 
 impl ConsoleSettings {
@@ -78,9 +94,13 @@ mod tests {
             (Preference::Webmks, "8.0.2", None, webmks, webmks),
         ] {
             let machine = machine_on(version, port);
-            let policy = ConsoleSettings { preference, enable_vnc: None };
+            let policy = ConsoleSettings { preference, ..ConsoleSettings::default() };
             assert_eq!(policy.protocol(&machine), expected, "{preference:?} {version} {port:?}");
-            let policy = ConsoleSettings { preference, enable_vnc: enable_vnc.clone() };
+            let policy = ConsoleSettings {
+                preference,
+                enable_vnc: enable_vnc.clone(),
+                ..ConsoleSettings::default()
+            };
             assert_eq!(
                 policy.protocol(&machine),
                 with_enable_vnc,

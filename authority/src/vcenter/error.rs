@@ -28,6 +28,11 @@ pub enum VcenterError {
     /// More pages than the largest inventory has, or more in them.
     #[error("the reply has more pages or bytes than the largest inventory")]
     Endless,
+    /// The inventory is empty for this account. Every vCenter has folders.
+    #[error(
+        "the account sees nothing of the inventory; it needs the role Read-only on the root folder"
+    )]
+    NothingVisible,
     /// A fault, or a reply that is not a SOAP response to the call.
     #[error(transparent)]
     Soap(#[from] SoapError),
@@ -99,7 +104,7 @@ impl VcenterError {
             Self::TimedOut(_) => "timed_out",
             Self::Status(_) => "http_status",
             Self::TooLarge | Self::Endless => "too_large",
-            Self::Soap(SoapError::Fault(_)) => "fault",
+            Self::Soap(SoapError::Fault(_)) | Self::NothingVisible => "fault",
             Self::Encoded(_) | Self::Soap(SoapError::Malformed(_)) => "malformed",
             Self::TooOld(_)
             | Self::NoCookie

@@ -71,9 +71,14 @@ impl Hypervisors {
         discovered.as_ref()?.get(id).map(|names| names.readable.clone())
     }
 
-    /// Reads the clusters from vCenter. Within [`REDISCOVERY_PAUSE`] of the last attempt, returns the outcome of that
-    /// attempt.
+    /// Reads the clusters from the watch, or from vCenter. The latter not within [`REDISCOVERY_PAUSE`] of the last attempt,
+    /// whose outcome is returned then.
     pub(super) async fn discover(&self, vcenter: &Vcenter) -> Result<(), VcenterError> {
+        if let Some(clusters) = vcenter.watch().clusters() {
+            let uuid = vcenter.instance_uuid().await?;
+            self.keep(vcenter, &clusters, uuid.as_deref());
+            return Ok(());
+        }
         let mut last = self.last_discovery.lock().await;
         if let Some((at, outcome)) = last.as_ref()
             && at.elapsed() < REDISCOVERY_PAUSE
@@ -91,8 +96,14 @@ impl Hypervisors {
         let (clusters, uuid) = reads.await.inspect_err(|error: &VcenterError| {
             warn!(vcenter = service_host, %error, "cannot read the clusters' names");
         })?;
+        self.keep(vcenter, &clusters, uuid.as_deref());
+        Ok(())
+    }
+
+    fn keep(&self, vcenter: &Vcenter, clusters: &[Cluster], uuid: Option<&str>) {
+        let service_host = vcenter.service_host();
         let found: Discovered =
-            clusters.iter().map(|cluster| (cluster.id.clone(), names(cluster, &uuid))).collect();
+            clusters.iter().map(|cluster| (cluster.id.clone(), names(cluster, uuid))).collect();
         let mut discovered = self.discovered();
         if discovered.as_ref() != Some(&found) {
             let clusters: Vec<&str> = found.values().map(|names| names.readable.as_str()).collect();
@@ -100,7 +111,6 @@ impl Hypervisors {
             info!(vcenter = service_host, clusters, "read the clusters' names");
             *discovered = Some(found);
         }
-        Ok(())
     }
 
     fn discovered(&self) -> MutexGuard<'_, Option<Discovered>> {
@@ -114,8 +124,8 @@ impl HypervisorNames {
     }
 }
 
-fn names(cluster: &Cluster, vcenter: &Option<String>) -> HypervisorNames {
+fn names(cluster: &Cluster, vcenter: Option<&str>) -> HypervisorNames {
     let Cluster { id, name } = cluster;
-    let unique = vcenter.as_ref().map(|uuid| format!("{id}.{uuid}"));
+    let unique = vcenter.map(|uuid| format!("{id}.{uuid}"));
     HypervisorNames { readable: format!("{id}({})", decode(name)), unique }
 }

@@ -27,7 +27,7 @@ pub struct Cluster {
 }
 
 impl Vcenter {
-    /// Lists every machine that the account can see, or those below `container`, in vCenter's order. The whole
+    /// Asks vCenter for every machine that the account can see, or those below `container`, in vCenter's order. The whole
     /// listing may take 30 s; a vCenter that stops answering fails after the timeout of one request.
     pub async fn list(
         &self,
@@ -54,8 +54,11 @@ impl Vcenter {
         .await
     }
 
-    /// Lists the hosts, each with its certificate.
+    /// Lists the hosts, each with its certificate. Asks vCenter only while the watch is not current.
     pub async fn hosts(&self) -> Result<Vec<Host>, VcenterError> {
+        if let Some(hosts) = self.watch.hosts() {
+            return Ok(hosts);
+        }
         const KIND: &str = "HostSystem";
         const PATHS: [&str; 3] = [host::NAME, host::VERSION, host::CERTIFICATE];
         let retrieve = |content: &ServiceContent, view: &str| {
@@ -65,8 +68,11 @@ impl Vcenter {
         Ok(objects.iter().flatten().filter_map(Host::of).collect())
     }
 
-    /// Lists the clusters, each with its name in the inventory.
+    /// Lists the clusters, each with its name in the inventory. Asks vCenter only while the watch is not current.
     pub async fn clusters(&self) -> Result<Vec<Cluster>, VcenterError> {
+        if let Some(clusters) = self.watch.clusters() {
+            return Ok(clusters);
+        }
         const KIND: &str = "ClusterComputeResource";
         let retrieve = |content: &ServiceContent, view: &str| {
             soap::retrieve_view(content, view, KIND, &[scope::NAME], PAGE_SIZE)

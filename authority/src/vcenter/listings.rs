@@ -1,4 +1,5 @@
-//! Listings of a vCenter's machines, shared between callers that want one at the same time.
+//! Listings of a vCenter's machines that vCenter is asked for, while its watch is not current. Callers that want one at
+//! the same time share it.
 //!
 //! They serve to find a machine by its name; no console is opened by them. vCenter takes seconds to list an inventory of
 //! ten thousand machines, so one listing runs at a time, however many callers wait.
@@ -13,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-type ListingResult = Result<Arc<[VirtualMachine]>, VcenterError>;
+type ListingResult = Result<Arc<[Arc<VirtualMachine>]>, VcenterError>;
 
 /// The latest listing of each container, and of the whole inventory.
 pub(super) struct Listings {
@@ -66,7 +67,8 @@ impl Listings {
                 let _ = previous.await;
             }
             flag.store(true, Ordering::Relaxed);
-            vcenter.list(container.as_ref()).await.map(Arc::from)
+            let machines = vcenter.list(container.as_ref()).await?;
+            Ok(machines.into_iter().map(Arc::new).collect())
         };
         let result = list.boxed().shared();
         // A task of its own: a caller that stops waiting does not cancel it for the others.

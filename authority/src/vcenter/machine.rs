@@ -3,8 +3,9 @@
 use super::host::{self, Host};
 use super::inventory_name::decode;
 use super::port_holder::{PORT_PATHS, PortHolder, neighbours, own_port};
-use super::property::{EXTRA_CONFIG, HOST, POWER_STATE, VNC_PASSWORD};
+use super::property::{EXTRA_CONFIG, HOST, POWER_STATE, TEMPLATE, VNC_PASSWORD};
 use super::reference::MachineRef;
+use super::scope;
 use super::soap::{Fault, ObjectContent};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -12,12 +13,14 @@ use std::num::NonZeroU16;
 use uuid::Uuid;
 use vncgate_api::Secret;
 
-const NAME: &str = "summary.config.name";
-const INSTANCE_UUID: &str = "summary.config.instanceUuid";
-const CONNECTION_STATE: &str = "runtime.connectionState";
+pub(super) const NAME: &str = "summary.config.name";
+pub(super) const INSTANCE_UUID: &str = "summary.config.instanceUuid";
+pub(super) const CONNECTION_STATE: &str = "runtime.connectionState";
 const VCPUS: &str = "summary.config.numCpu";
 const MEMORY_MIB: &str = "summary.config.memorySizeMB";
 const HOST_PARENT: &str = "parent";
+pub(super) const RESOURCE_POOL: &str = "resourcePool";
+pub(super) const PARENT_VAPP: &str = "parentVApp";
 
 /// The properties that are read of each `VirtualMachine`, but for its VNC options.
 const BASIC_PATHS: [&str; 7] =
@@ -38,6 +41,13 @@ pub(super) fn listed_paths() -> Vec<&'static str> {
 /// The properties that are read of a `VirtualMachine` whose console is to be opened.
 pub(super) fn machine_paths() -> Vec<&'static str> {
     [&BASIC_PATHS[..], &[EXTRA_CONFIG]].concat()
+}
+
+/// The properties of each `VirtualMachine` that are watched. With `every_option`, all of its options are, as when a
+/// console is opened; without, the VNC options in nova's spelling.
+pub(super) fn watched_paths(every_option: bool) -> Vec<&'static str> {
+    let options: &[&str] = if every_option { &[EXTRA_CONFIG] } else { &LISTED_OPTIONS };
+    [&BASIC_PATHS[..], options, &[TEMPLATE, scope::PARENT, RESOURCE_POOL, PARENT_VAPP]].concat()
 }
 
 /// The properties that are read of each `HostSystem`.
@@ -141,7 +151,11 @@ pub struct VirtualMachine {
 pub(super) fn machines(objects: &[ObjectContent]) -> Vec<VirtualMachine> {
     let hosts = hosts(objects);
     let machines = objects.iter().filter(|object| object.kind == "VirtualMachine");
-    machines.filter(|object| !is_deleted(object)).map(|object| read(object, &hosts)).collect()
+    let host_of = |object: &ObjectContent| hosts.get(object.property(HOST)?).copied();
+    machines
+        .filter(|object| !is_deleted(object))
+        .map(|object| read(object, host_of(object)))
+        .collect()
 }
 
 /// These machines out of `objects`, each with its host and, if they were read, its neighbours.
@@ -159,12 +173,13 @@ pub(super) fn machines_by_reference<'a>(
             return None;
         }
         let host = own.property(HOST);
+        let own_host = host.and_then(|id| hosts.get(id)).copied();
         let is_neighbour = |object: &&ObjectContent| {
             // A machine whose host is withheld may be on this host.
             host.is_none() || object.property(HOST).is_none_or(|other| Some(other) == host)
         };
         let neighbours = neighbours(objects.iter().filter(is_neighbour), reference);
-        Some(VirtualMachine { neighbours, ..read(own, &hosts) })
+        Some(VirtualMachine { neighbours, ..read(own, own_host) })
     })
 }
 
@@ -179,10 +194,10 @@ fn is_deleted(object: &ObjectContent) -> bool {
 }
 
 /// Reads a machine as far as vCenter tells of it: a property that is withheld of one must not hide the others.
-fn read(object: &ObjectContent, hosts: &HashMap<&str, &ObjectContent>) -> VirtualMachine {
+/// `host` is the host that it refers to, if that was read.
+pub(super) fn read(object: &ObjectContent, host: Option<&ObjectContent>) -> VirtualMachine {
     let connection_state = object.property(CONNECTION_STATE);
     let power_state = object.property(POWER_STATE).filter(|_| connection_state.is_some());
-    let host = object.property(HOST).and_then(|id| hosts.get(id));
     let mut passwords = object.options(VNC_PASSWORD).map(|(_, password)| password);
     let password = passwords.find(|password| !password.is_empty());
     // For display only, and absent while vCenter cannot reach the host.
@@ -193,7 +208,7 @@ fn read(object: &ObjectContent, hosts: &HashMap<&str, &ObjectContent>) -> Virtua
         instance: object.property(INSTANCE_UUID).and_then(|uuid| uuid.parse().ok()),
         power_state: power_state.and_then(PowerState::parse).unwrap_or(PowerState::Unknown),
         connected: connection_state == Some("connected"),
-        host: host.and_then(|host| Host::of(host)),
+        host: host.and_then(Host::of),
         vnc_port: own_port(object),
         vnc_password: password.map(|password| Secret(password.to_owned())),
         neighbours: Vec::new(),

@@ -1,7 +1,8 @@
 //! vCenter: which virtual machine, on which host, with which console port, right now.
 //!
-//! A [`Vcenter`] is one configured vCenter. Nothing about a machine's console is cached: an answer is as old as its
-//! round trip. Requests that arrive at the same moment share one call (`batch`).
+//! A [`Vcenter`] is one configured vCenter. Unless its configuration says otherwise, nothing that opens a console is
+//! cached: an answer is as old as its round trip. Requests that arrive at the same moment share one call (`batch`). What
+//! vCenter says has changed (`watch`) answers listings and ends consoles.
 //!
 //! | file | job |
 //! |---|---|
@@ -9,6 +10,8 @@
 //! | `lookup` | one machine by its instance UUID |
 //! | `inventory` | listings of machines, hosts and clusters, and which containers a machine is in |
 //! | `inventory_name` | names as vCenter writes them and as people know them |
+//! | [`watch`] | the inventory, kept current by what vCenter says has changed |
+//! | `validation` | what a check reads: vCenter, or the watch |
 //! | `paging` | `RetrievePropertiesEx`, page by page |
 //! | [`machine`], [`host`], [`port_holder`] | what the properties mean |
 //! | `batch` | reads the machines of several requests in one call |
@@ -41,8 +44,10 @@ mod session;
 pub mod soap;
 mod task;
 mod transport;
+mod validation;
 pub mod vcenters;
 pub mod vnc_port;
+pub mod watch;
 pub mod webmks_console;
 mod xml;
 
@@ -58,6 +63,7 @@ use session::SoapClient;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
+use watch::Watch;
 
 /// One configured vCenter.
 pub struct Vcenter {
@@ -66,6 +72,7 @@ pub struct Vcenter {
     timeout: Duration,
     consoles: ConsoleSettings,
     guest_shutdown_timeout: Duration,
+    watch: Watch,
     /// Pending requests for machines' properties, by [`Detail`].
     batches: [Batch; Detail::COUNT],
 }
@@ -81,9 +88,10 @@ impl Vcenter {
         guest_shutdown_timeout: Duration,
         metrics: Arc<Metrics>,
     ) -> Result<Self, reqwest::Error> {
+        let watch = Watch::new(&service_host, consoles.validation, Arc::clone(&metrics));
         let client = SoapClient::new(&service_host, endpoint, metrics)?;
         let batches = std::array::from_fn(|_| Batch::new());
-        Ok(Self { service_host, client, timeout, consoles, guest_shutdown_timeout, batches })
+        Ok(Self { service_host, client, timeout, consoles, guest_shutdown_timeout, watch, batches })
     }
 
     /// The name of this vCenter: what nova calls the service host of a compute service.
@@ -99,6 +107,11 @@ impl Vcenter {
     /// How long a guest has to shut down before its machine is switched off.
     pub fn guest_shutdown_timeout(&self) -> Duration {
         self.guest_shutdown_timeout
+    }
+
+    /// What vCenter says has changed. It is empty unless [`vcenters::VcenterEntry::start_watch`] was called.
+    pub fn watch(&self) -> &Watch {
+        &self.watch
     }
 
     /// Runs several requests within the time limit of one.

@@ -15,7 +15,7 @@ pub(super) const PAGE_SIZE: u32 = 200;
 
 /// Smaller pages for when a page is larger than [`super::RESPONSE_LIMIT`]: a guest may give its machine options of a
 /// mebibyte (`guestinfo`), and must not take its neighbours' consoles by that.
-const SMALLER_PAGES: [u32; 2] = [20, 2];
+pub(super) const SMALLER_PAGES: [u32; 2] = [20, 2];
 
 /// Pages of one request, at most. The largest inventory that one vCenter supports takes some 400.
 const PAGES_MAX: usize = 1_000;
@@ -77,15 +77,15 @@ impl Vcenter {
         result
     }
 
-    /// Creates a view of every object of type `kind` below `container`, or below the root folder. `None` if vCenter has
+    /// Creates a view of every object of these types below `container`, or below the root folder. `None` if vCenter has
     /// no such container.
-    async fn create_view(
+    pub(super) async fn create_view(
         &self,
         container: Option<&ManagedObject>,
-        kind: &str,
+        kinds: &[&str],
     ) -> Result<Option<String>, VcenterError> {
         let request =
-            |content: &ServiceContent| soap::create_container_view(content, container, kind);
+            |content: &ServiceContent| soap::create_container_view(content, container, kinds);
         let view = self.client.call("CreateContainerView", request, soap::read_container_view);
         match self.in_time(self.timeout, view).await {
             Err(error) if error.is_deleted() => Ok(None),
@@ -101,7 +101,7 @@ impl Vcenter {
         kind: &str,
         retrieve: impl Fn(&ServiceContent, &str) -> String,
     ) -> Result<Option<Vec<ObjectContent>>, VcenterError> {
-        let Some(view) = self.create_view(container, kind).await? else { return Ok(None) };
+        let Some(view) = self.create_view(container, &[kind]).await? else { return Ok(None) };
         let mut objects = self.pages(|content| retrieve(content, &view)).await;
         for _ in 1..VIEW_READS {
             // An object was deleted between two pages.
@@ -110,24 +110,23 @@ impl Vcenter {
             }
             objects = self.pages(|content| retrieve(content, &view)).await;
         }
-        let destroyed = self
-            .client
-            .call(
-                "DestroyView",
-                |_| soap::destroy_view(&view),
-                |reply| soap::read_empty(reply, "DestroyViewResponse"),
-            )
-            .await;
-        if let Err(error) = destroyed {
+        self.destroy_view(&view).await;
+        objects.map(Some)
+    }
+
+    /// Destroys a view. A failure is logged only: the view ends with the session.
+    pub(super) async fn destroy_view(&self, view: &str) {
+        let request = |_: &ServiceContent| soap::destroy_view(view);
+        let reply = |reply: &[u8]| soap::read_empty(reply, "DestroyViewResponse");
+        if let Err(error) = self.client.call("DestroyView", request, reply).await {
             let vcenter = self.service_host();
             warn!(vcenter, %error, "cannot destroy a container view; it stays until the session ends");
         }
-        objects.map(Some)
     }
 
     /// Logs the properties that vCenter did not return, with one object for each kind of property. The account usually
     /// lacks a privilege for them.
-    fn warn_of_missing(&self, objects: &[ObjectContent]) {
+    pub(super) fn warn_of_missing<'a>(&self, objects: impl IntoIterator<Item = &'a ObjectContent>) {
         let mut kinds: BTreeMap<(&str, &str), (&str, usize)> = BTreeMap::new();
         for object in objects {
             let odd =

@@ -8,7 +8,9 @@
 //! vSphere takes the keys of options without regard to case and their values as text, so a machine counts as a holder
 //! of its port unless its VNC is surely off, and one whose port cannot be read as a holder of every port.
 
-use super::property::{CHANGE_VERSION, EXTRA_CONFIG, HOST, POWER_STATE, VNC_ENABLED, VNC_PORT};
+use super::property::{
+    CHANGE_VERSION, EXTRA_CONFIG, HOST, POWER_STATE, TEMPLATE, VNC_ENABLED, VNC_PORT,
+};
 use super::reference::MachineRef;
 use super::soap::ObjectContent;
 use std::num::NonZeroU16;
@@ -71,13 +73,18 @@ pub(super) fn own_port(object: &ObjectContent) -> Option<NonZeroU16> {
     first.filter(|_| ports.all(|port| port == first))
 }
 
+/// Does vCenter tell which options a machine has? A configuration may have none.
+pub(super) fn has_options(object: &ObjectContent) -> bool {
+    let has_configuration =
+        [CHANGE_VERSION, TEMPLATE].iter().any(|path| object.property(path).is_some());
+    object.property(EXTRA_CONFIG).is_some()
+        || (has_configuration
+            && !object.missing.iter().any(|(path, _)| path.starts_with(EXTRA_CONFIG)))
+}
+
 /// Every port that a machine may have.
-fn held_ports(object: &ObjectContent) -> Vec<Option<NonZeroU16>> {
-    let is_readable = object.property(EXTRA_CONFIG).is_some()
-        // A configuration without options.
-        || (object.property(CHANGE_VERSION).is_some()
-            && !object.missing.iter().any(|(path, _)| path == EXTRA_CONFIG));
-    if !is_readable {
+pub(super) fn held_ports(object: &ObjectContent) -> Vec<Option<NonZeroU16>> {
+    if !has_options(object) {
         return vec![None];
     }
     let mut switches = values(object, VNC_ENABLED).peekable();

@@ -10,6 +10,8 @@ pub(super) const EXTRA_CONFIG: &str = "config.extraConfig";
 /// A state of the machine's configuration. A change made on condition of it fails if the state is no longer current. It
 /// is there if and only if the configuration is.
 pub(super) const CHANGE_VERSION: &str = "config.changeVersion";
+/// Whether a machine is a template. Like [`CHANGE_VERSION`], it is there if and only if the configuration is.
+pub(super) const TEMPLATE: &str = "config.template";
 /// nova's key for the console port.
 pub(super) const VNC_PORT: &str = "RemoteDisplay.vnc.port";
 /// Switches VNC on or off.

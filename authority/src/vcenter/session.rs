@@ -52,16 +52,27 @@ impl SoapClient {
         request: impl Fn(&ServiceContent) -> String,
         reply: impl Fn(&[u8]) -> Result<T, SoapError>,
     ) -> Result<T, VcenterError> {
+        self.call_that_waits(method, Duration::ZERO, request, reply).await
+    }
+
+    /// The same for a call that vCenter may answer only after `wait`, as it is asked to.
+    pub(super) async fn call_that_waits<T>(
+        &self,
+        method: &'static str,
+        wait: Duration,
+        request: impl Fn(&ServiceContent) -> String,
+        reply: impl Fn(&[u8]) -> Result<T, SoapError>,
+    ) -> Result<T, VcenterError> {
         let transport = &self.shared.transport;
         let session = self.session(None).await?;
-        let first =
-            transport.call(method, Some(&session.cookie), request(&session.content), &reply);
+        let call = |cookie, request| {
+            transport.call_that_waits(method, wait, Some(cookie), request, &reply)
+        };
+        let first = call(&session.cookie, request(&session.content));
         match first.await {
             Err(error) if error.fault() == Some(Fault::NOT_AUTHENTICATED) => {
                 let renewed = self.session(Some(&session)).await?;
-                let request = request(&renewed.content);
-                let (value, _) =
-                    transport.call(method, Some(&renewed.cookie), request, &reply).await?;
+                let (value, _) = call(&renewed.cookie, request(&renewed.content)).await?;
                 Ok(value)
             }
             result => result.map(|(value, _)| value),
@@ -71,6 +82,11 @@ impl SoapClient {
     /// `about.instanceUuid`, which tells vCenters apart.
     pub(super) async fn instance_uuid(&self) -> Result<Option<String>, VcenterError> {
         Ok(self.session(None).await?.content.instance_uuid.clone())
+    }
+
+    /// The identifier of the inventory's root folder.
+    pub(super) async fn root_folder(&self) -> Result<String, VcenterError> {
+        Ok(self.session(None).await?.content.root_folder.clone())
     }
 
     /// Ends the session, if there is one.

@@ -82,7 +82,20 @@ impl Transport {
         request: String,
         reply: impl Fn(&[u8]) -> Result<T, SoapError>,
     ) -> Result<(T, Option<HeaderValue>), VcenterError> {
-        let mut call = Call { transport: self, method, started: Instant::now(), ended: false };
+        self.call_that_waits(method, Duration::ZERO, cookie, request, reply).await
+    }
+
+    /// The same for a call that vCenter may answer only after `wait`, as it is asked to.
+    pub(super) async fn call_that_waits<T>(
+        &self,
+        method: &'static str,
+        wait: Duration,
+        cookie: Option<&HeaderValue>,
+        request: String,
+        reply: impl Fn(&[u8]) -> Result<T, SoapError>,
+    ) -> Result<(T, Option<HeaderValue>), VcenterError> {
+        let started = Instant::now();
+        let mut call = Call { transport: self, method, wait, started, ended: false };
         let span = span!(
             target: TARGET,
             Level::TRACE,
@@ -190,6 +203,8 @@ impl Drop for Transport {
 struct Call<'a> {
     transport: &'a Transport,
     method: &'static str,
+    /// For how long vCenter may be silent without being slow.
+    wait: Duration,
     started: Instant,
     ended: bool,
 }
@@ -215,7 +230,7 @@ impl Call<'_> {
 impl Drop for Call<'_> {
     fn drop(&mut self) {
         // One that is dropped at once says nothing about vCenter: its caller went away.
-        if !self.ended && self.started.elapsed() >= CONNECT_TIMEOUT {
+        if !self.ended && self.started.elapsed() >= self.wait + CONNECT_TIMEOUT {
             self.end(Some(&VcenterError::TimedOut(self.started.elapsed())));
         }
     }

@@ -10,11 +10,11 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
+use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 use uuid::Uuid;
@@ -24,6 +24,8 @@ pub struct VcenterEntry {
     vcenter: Arc<Vcenter>,
     hypervisors: Hypervisors,
     listings: Listings,
+    /// The task that keeps the watch current, once it was started.
+    watching: OnceLock<AbortHandle>,
 }
 
 /// A machine and the vCenter that manages it.
@@ -33,7 +35,7 @@ pub struct LocatedMachine<'a> {
     /// nova's name of the cluster that it runs in, if the name is known.
     pub hypervisor: Option<String>,
     /// The machine.
-    pub machine: VirtualMachine,
+    pub machine: Arc<VirtualMachine>,
 }
 
 /// Why a machine was not located.
@@ -145,7 +147,7 @@ impl Vcenters {
                 if let Some(error @ LocateError::Unavailable { .. }) = failure {
                     warn!(%instance, %error, "another vCenter cannot say whether it has the machine too");
                 }
-                Ok(entry.located(machine))
+                Ok(entry.located(Arc::new(machine)))
             }
         }
     }
@@ -167,8 +169,42 @@ impl Vcenters {
         }
     }
 
+    /// Finds a machine to show it: the same without asking vCenter, if the watches of all vCenters that may have it are
+    /// current.
+    pub async fn locate_to_show(
+        &self,
+        instance: Uuid,
+        scope: &Scope,
+    ) -> Result<LocatedMachine<'_>, LocateError> {
+        let candidates = self.entries().filter(|entry| scope.reaches(entry.vcenter.service_host()));
+        let mut found = Vec::new();
+        for entry in candidates {
+            let service_host = entry.vcenter.service_host();
+            let containers = scope.containers_of(service_host);
+            match entry.vcenter.watch().listed(instance, containers.as_deref()) {
+                Some(Some(machine)) => found.push((entry, machine)),
+                Some(None) => {}
+                None => return self.locate(instance, None, scope).await,
+            }
+        }
+        let mut service_hosts: Vec<String> =
+            found.iter().map(|(entry, _)| entry.vcenter.service_host().to_owned()).collect();
+        match (found.pop(), found.is_empty()) {
+            (None, _) => Err(LocateError::UnknownMachine),
+            (Some((entry, machine)), true) => {
+                entry.name_clusters().await;
+                Ok(entry.located(machine))
+            }
+            (Some(_), false) => {
+                service_hosts.sort_unstable();
+                Err(LocateError::Ambiguous { service_hosts })
+            }
+        }
+    }
+
     /// Lists the machines within `scope` that `wanted` accepts, and the service hosts of the vCenters that gave none, with
-    /// the reason. Reads whole inventories. `wanted` may take long: it runs for one listing at a time, on a thread that
+    /// the reason. Those of one vCenter come in the order of their names and instance UUIDs. Asks vCenter only while its
+    /// watch is not current. `wanted` may take long: it runs for one listing at a time, on a thread that
     /// answers no requests.
     pub async fn list(
         &self,
@@ -199,9 +235,9 @@ impl Vcenters {
     /// The machines of one vCenter's listings that are wanted, each once.
     async fn select(
         &self,
-        listings: Vec<Arc<[VirtualMachine]>>,
+        listings: Vec<Arc<[Arc<VirtualMachine>]>>,
         wanted: Arc<impl Fn(&VirtualMachine) -> bool + Send + Sync + 'static>,
-    ) -> Vec<VirtualMachine> {
+    ) -> Vec<Arc<VirtualMachine>> {
         let turn = Arc::clone(&self.selecting).acquire_owned().await.expect("it is never closed");
         let select = move || {
             let _turn = turn;
@@ -230,8 +266,9 @@ impl Vcenters {
         .await
     }
 
-    /// Ends every session.
+    /// Ends the watches and every session.
     pub async fn logout(&self) {
+        self.entries().for_each(VcenterEntry::stop_watch);
         join_all(self.iter().map(|vcenter| vcenter.logout())).await;
     }
 
@@ -268,7 +305,20 @@ impl VcenterEntry {
     pub fn new(vcenter: Vcenter, hypervisors: Vec<String>) -> Self {
         let vcenter = Arc::new(vcenter);
         let listings = Listings::new(Arc::clone(&vcenter));
-        Self { vcenter, hypervisors: Hypervisors::new(hypervisors), listings }
+        let hypervisors = Hypervisors::new(hypervisors);
+        Self { vcenter, hypervisors, listings, watching: OnceLock::new() }
+    }
+
+    /// Watches the inventory from now on, until the entry is dropped. Needs tokio.
+    pub fn start_watch(&self) {
+        let vcenter = &self.vcenter;
+        self.watching.get_or_init(|| tokio::spawn(Arc::clone(vcenter).follow()).abort_handle());
+    }
+
+    fn stop_watch(&self) {
+        if let Some(watching) = self.watching.get() {
+            watching.abort();
+        }
     }
 
     async fn discover(&self) -> Result<(), VcenterError> {
@@ -316,8 +366,13 @@ impl VcenterEntry {
         Ok(self.hypervisors.is_name_of(name, cluster))
     }
 
-    /// Gets a listing for each of the scope's containers.
-    async fn list(&self, scope: &Scope) -> Result<Vec<Arc<[VirtualMachine]>>, VcenterError> {
+    /// Gets a listing, or one for each of the scope's containers.
+    async fn list(&self, scope: &Scope) -> Result<Vec<Arc<[Arc<VirtualMachine>]>>, VcenterError> {
+        let containers = scope.containers_of(self.vcenter.service_host());
+        if let Some(machines) = self.vcenter.watch().list(containers.as_deref()) {
+            self.name_clusters().await;
+            return Ok(vec![machines]);
+        }
         match scope {
             Scope::Everything => Ok(vec![self.listings.get(None).await?]),
             Scope::Within(containers) => {
@@ -329,13 +384,27 @@ impl VcenterEntry {
         }
     }
 
-    fn located(&self, machine: VirtualMachine) -> LocatedMachine<'_> {
+    /// Has the names of the clusters as the watch has them.
+    async fn name_clusters(&self) {
+        if let Err(error) = self.discover().await {
+            let vcenter = self.vcenter.service_host();
+            warn!(vcenter, %error, "the names of its clusters may be old");
+        }
+    }
+
+    fn located(&self, machine: Arc<VirtualMachine>) -> LocatedMachine<'_> {
         let hypervisor = machine.cluster.as_ref().and_then(|id| self.hypervisors.of_cluster(id));
         LocatedMachine { vcenter: &self.vcenter, hypervisor, machine }
     }
 
     fn unavailable(&self, error: VcenterError) -> LocateError {
         LocateError::Unavailable { service_host: self.vcenter.service_host().to_owned(), error }
+    }
+}
+
+impl Drop for VcenterEntry {
+    fn drop(&mut self) {
+        self.stop_watch();
     }
 }
 
@@ -352,7 +421,7 @@ mod tests {
     async fn listings_are_searched_one_at_a_time_on_a_thread_that_answers_no_requests() {
         static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
         let vcenters = Vcenters::new(Vec::new());
-        let listing: Arc<[VirtualMachine]> = Arc::from([machine_on("6.7.0", Some(5901))]);
+        let listing = Arc::from([Arc::new(machine_on("6.7.0", Some(5901)))]);
         let answering = thread::current().id();
         let wanted = move |_: &VirtualMachine| {
             assert_ne!(thread::current().id(), answering);

@@ -211,6 +211,21 @@ impl Vcsim {
         assert_eq!(answer.status(), 204, "the vCenter knows no machine {vm}");
     }
 
+    /// Makes the version of every watch of the inventory one that the vCenter does not know, as if it had dropped it.
+    pub async fn forget_versions(&self) {
+        let url = format!("http://{}/watches/forget", self.control);
+        let answer = plain_http_client().post(url).send().await.expect("the vCenter answers");
+        assert_eq!(answer.status(), 204, "forget the versions");
+    }
+
+    /// Changes something of so many machines at once.
+    pub async fn change_machines(&self, machines: usize) {
+        let url = format!("http://{}/changes", self.control);
+        let request = plain_http_client().post(url).json(&json!({"machines": machines}));
+        let answer = request.send().await.expect("the vCenter answers");
+        assert_eq!(answer.status(), 204, "change machines");
+    }
+
     /// Moves a running machine to another host (vMotion).
     pub fn migrate(&self, vm: &str, host: IpAddr) {
         self.govc(&["vm.migrate", "-host", &host.to_string(), vm]);
@@ -224,6 +239,16 @@ impl Vcsim {
     /// Powers a machine off.
     pub fn power_off(&self, vm: &str) {
         self.govc(&["vm.power", "-off", vm]);
+    }
+
+    /// Suspends a machine.
+    pub fn suspend(&self, vm: &str) {
+        self.govc(&["vm.power", "-suspend", vm]);
+    }
+
+    /// Moves a machine, or a folder, to the folder of this path.
+    pub fn move_to_folder(&self, object: &str, folder: &str) {
+        self.govc(&["object.mv", object, folder]);
     }
 
     /// Takes a machine out of the inventory.

@@ -7,6 +7,7 @@ use vncgate_test_support::answer::Answer;
 use vncgate_test_support::authority::Config;
 use vncgate_test_support::console_api::HYPERVISOR;
 use vncgate_test_support::vcsim::Vm;
+use vncgate_test_support::wait::until;
 
 #[tokio::test]
 async fn a_console_is_where_vcenter_says() {
@@ -119,22 +120,20 @@ async fn a_machine_without_a_vnc_port_has_no_such_console() {
 async fn machines_are_listed_by_name() {
     let site = Site::shared().await;
     let (vm, _) = site.machine();
-    let listed = site.machines_named(&vm.name).await;
-    assert_eq!(
-        listed.body["vms"],
-        json!([{
-            "name": vm.name,
-            "instance_uuid": vm.instance_uuid,
-            "power_state": "poweredOn",
-            "host": ESXI.to_string(),
-            "console": "vnc",
-        }])
-    );
+    let expected = json!([{
+        "name": vm.name,
+        "instance_uuid": vm.instance_uuid,
+        "power_state": "poweredOn",
+        "host": ESXI.to_string(),
+        "console": "vnc",
+    }]);
+    let listed = async || site.machines_named(&vm.name).await.body["vms"].clone();
+    until("the new machine is listed", async || listed().await == expected).await;
     site.vcenter.power_off(&vm.name);
     site.vcenter.set_extra_config(&vm.name, "RemoteDisplay.vnc.port", "");
-    let listed = site.machines_named(&vm.name).await;
-    assert_eq!(listed.body["vms"][0]["power_state"], "poweredOff");
-    assert_eq!(listed.body["vms"][0]["console"], "webmks");
+    let console = async |console: &str| listed().await[0]["console"] == console;
+    until("its console is another", async || console("webmks").await).await;
+    assert_eq!(listed().await[0]["power_state"], "poweredOff");
     assert_eq!(site.machines_named("no such name").await.body["vms"], json!([]));
 }
 

@@ -12,6 +12,7 @@
 //! | `projects` | callers who see some folders only, and names |
 //! | `power` | machines that are started, stopped and rebooted |
 //! | `targets`, `odd_machines` | where consoles may lead, and machines that vCenter tells little of |
+//! | `watch` | what vCenter says has changed: listings without asking it |
 //! | `command`, `service` | the commands, and the authority as a service |
 
 mod check;
@@ -29,3 +30,4 @@ mod session;
 mod size;
 mod targets;
 mod two_vcenters;
+mod watch;

@@ -4,6 +4,7 @@ use crate::fixture::{ESXI, Site};
 use reqwest::Method;
 use serde_json::{Value, json};
 use vncgate_test_support::answer::Answer;
+use vncgate_test_support::wait::until;
 
 async fn servers(site: &Site) -> Vec<Value> {
     let request = site.authority.request(Method::GET, "/v2.1/servers/detail");
@@ -15,6 +16,7 @@ async fn servers(site: &Site) -> Vec<Value> {
 #[tokio::test]
 async fn one_odd_machine_does_not_take_the_inventory_down() {
     let site = Site::start("odd").await;
+    site.watched(1).await;
     let (good, port, token) = site.machine_and_token().await;
     for path in
         ["runtime.powerState", "runtime.connectionState", "summary.config.name", "runtime.host"]
@@ -22,6 +24,11 @@ async fn one_odd_machine_does_not_take_the_inventory_down() {
         let (odd, _) = site.machine();
         site.vcenter.withhold(&odd.name, &[path]).await;
         let before = site.authority.log().len();
+        let warnings =
+            || site.authority.log()[before..].matches("vCenter withholds a property").count();
+        until("the watch has it", async || warnings() == 1).await;
+        // The whole state is in force by then.
+        site.fresh(&good.name, |server| server.is_some()).await;
         let servers = servers(&site).await;
         let named = |name: &str| servers.iter().find(|server| server["name"] == name);
         assert_eq!(named(&good.name).expect("the good one")["status"], "ACTIVE", "{path}");
@@ -29,8 +36,7 @@ async fn one_odd_machine_does_not_take_the_inventory_down() {
         let status = &id.expect("the odd one")["status"];
         let is_state = path.starts_with("runtime.powerState") || path.contains("connection");
         assert_eq!(*status, if is_state { "UNKNOWN" } else { "ACTIVE" }, "{path}");
-        let log = site.authority.log()[before..].to_owned();
-        assert_eq!(log.matches("vCenter withholds a property").count(), 1, "{path}: {log}");
+        assert_eq!(warnings(), 1, "{path}");
 
         assert_eq!(site.machines_named(&good.name).await.status, 200);
         let issued = site.issue(&odd, json!({"type": "novnc"})).await;

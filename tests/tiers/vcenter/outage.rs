@@ -19,6 +19,8 @@ async fn a_vcenter_that_is_down_is_a_refusal_until_it_is_back() {
     site.status(&token).await.assert_refused(503, "vcenter_unavailable");
     let answer = site.issue(&vm, json!({"type": "novnc"})).await;
     answer.nova_error(503, "serviceUnavailable");
+    let listed = async || site.machines_named(&vm.name).await.status;
+    until("the watch ends with it", async || listed().await == 503).await;
     site.machines_named(&vm.name).await.nova_error(503, "serviceUnavailable");
     assert_eq!(site.readiness().await, 503);
     assert!(site.authority.log().contains("Connection refused"), "{}", site.authority.log());

@@ -109,6 +109,10 @@ async fn a_name_is_shown_and_found_as_people_wrote_it() {
     for name in ["a/b", "50% off", r"back\slash", "%2f"] {
         let (vm, _) = site.machine();
         site.vcenter.govc(&["vm.change", "-vm", &vm.name, "-name", name]);
+        // The listing follows the change within two seconds.
+        let has_old =
+            async || site.machines_named(&vm.name).await.body["vms"][0]["name"] == vm.name;
+        until("the new name is listed", async || !has_old().await).await;
         let listed = site.machines_named(name).await;
         let found = &listed.body["vms"][0];
         if name == "%2f" {

@@ -4,7 +4,7 @@ use crate::fixture::{ESXI, Site};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use vncgate_test_support::vcsim::PASSWORD;
-use vncgate_test_support::wait::until_some;
+use vncgate_test_support::wait::{until, until_some};
 
 #[tokio::test]
 async fn an_ended_session_is_renewed_once_for_all_who_need_it() {
@@ -28,8 +28,10 @@ async fn an_ended_session_is_renewed_for_an_issue_and_for_a_list() {
     site.vcenter.end_sessions();
     assert_eq!(site.issue(&vm, json!({"type": "novnc"})).await.status, 200);
     site.vcenter.end_sessions();
+    // The watch may not have noticed yet.
     assert_eq!(site.machines_named(&vm.name).await.body["vms"][0]["name"], vm.name.as_str());
-    assert_eq!(site.calls("Login", "ok").await, 3);
+    until("the watch logs in", async || site.calls("Login", "ok").await == 3).await;
+    assert_eq!(site.machines_named(&vm.name).await.body["vms"][0]["name"], vm.name.as_str());
 }
 
 #[tokio::test]

@@ -60,11 +60,12 @@ func (t *hostTable) set(name string, changed HostSettings) {
 //   - PUT /machines/{machine}/guest with Guest, and /machines/{machine}/power with PowerSettings → 204;
 //   - PUT /machines/{machine}/instance-uuid with {"uuid": "..."} → 204.
 //
-// A host or machine that is not in the inventory is answered with 404.
+// and what rotation.go and watches.go add. A host or machine that is not in the inventory is answered with 404.
 func (v *VCenter) Handler() http.Handler {
 	mux := http.NewServeMux()
 	v.handleRotation(mux)
 	v.handlePower(mux)
+	v.handleWatches(mux)
 	mux.HandleFunc("PUT /hosts/{host}", func(w http.ResponseWriter, r *http.Request) {
 		var settings HostSettings
 		if !control.Read(w, r, &settings) {

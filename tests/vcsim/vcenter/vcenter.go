@@ -6,6 +6,7 @@
 //   - roles that are enforced, where consoles are concerned (privileges.go);
 //   - power tasks that take a while or fail, guests with VMware Tools and without (power.go);
 //   - properties that are withheld (withheld.go);
+//   - collectors that watch thousands of machines and know which versions are theirs (watches.go);
 //   - a password and a certificate that change while it runs (rotation.go);
 //   - an about.instanceUuid of its own (vcenter.go);
 //   - ReconfigVM_Task and RelocateVM_Task corrected where they differ from vCenter's (reconfigure.go,
@@ -64,6 +65,7 @@ type VCenter struct {
 	hosts    hostTable
 	withheld withheldTable
 	power    powerTable
+	watches  watchTable
 	// The user's password and the listener's certificate in force.
 	password    atomic.Pointer[string]
 	certificate atomic.Pointer[tls.Certificate]

@@ -30,7 +30,7 @@ var overridden = [...]string{
 	"ShutdownGuest",
 }
 
-// overrideMethods redirects methods of virtual machines, and the reading of properties.
+// overrideMethods redirects methods of virtual machines, and the reading and watching of properties.
 func (v *VCenter) overrideMethods() {
 	methods := &virtualMachines{vcenter: v}
 	methods.Self = types.ManagedObjectReference{Type: "VirtualMachineMethods", Value: "vncgate"}
@@ -44,7 +44,9 @@ func (v *VCenter) overrideMethods() {
 		_, isVM := ctx.Map.Get(method.This).(*simulator.VirtualMachine)
 		switch {
 		case method.This.Type == "PropertyCollector" &&
-			(method.Name == "RetrievePropertiesEx" || method.Name == "ContinueRetrievePropertiesEx"):
+			(method.Name == "RetrievePropertiesEx" || method.Name == "ContinueRetrievePropertiesEx" ||
+				method.Name == "CreatePropertyCollector"),
+			method.Name == "CreateContainerView":
 			method.This = collectors.Self
 		case !isVM:
 		case method.Name == "AcquireTicket" && v.options.Hosts != nil,

@@ -3,6 +3,7 @@ package vcenter
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/vmware/govmomi/simulator"
@@ -49,7 +50,10 @@ func (t *withheldTable) withhold(objects []types.ObjectContent) {
 		}
 		var kept []types.DynamicProperty
 		for _, property := range object.PropSet {
-			if !slices.Contains(paths, property.Name) {
+			isWithheld := func(path string) bool {
+				return property.Name == path || strings.HasPrefix(property.Name, path+"[")
+			}
+			if !slices.ContainsFunc(paths, isWithheld) {
 				kept = append(kept, property)
 				continue
 			}
@@ -68,6 +72,7 @@ func (v *VCenter) Withhold(machine string, paths []string) error {
 	for _, entity := range v.registry.All("VirtualMachine") {
 		if entity.Entity().Name == machine {
 			v.withheld.set(entity.Reference(), paths)
+			v.registry.AtomicUpdate(v.context(), entity, nil)
 			return nil
 		}
 	}

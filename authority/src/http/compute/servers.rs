@@ -30,7 +30,7 @@ pub(super) async fn show(
     let rule = "os_compute_api:servers:show";
     let scope = app.authorize(&call.caller, Right::ViewConsole, rule)?;
     let instance: Uuid = id.parse().map_err(|_| ApiError::instance_not_found(&id))?;
-    let located = app.consoles.vcenters().locate(instance, None, scope).await;
+    let located = app.consoles.vcenters().locate_to_show(instance, scope).await;
     let located = located.map_err(|error| ApiError::of_location(&id, &error))?;
     let server = Server::with_id(instance, located, &app.power);
     Ok(Json(json!({"server": server.shown(&call)})))

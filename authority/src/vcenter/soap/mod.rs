@@ -12,6 +12,7 @@
 //! | `retrieve`, `page` | `PropertyCollector`, requests and replies |
 //! | `ticket`, `reconfigure`, `power` | `VirtualMachine` |
 //! | `task` | the tasks that some of its methods end with |
+//! | `updates` | `PropertyCollector`, what has changed |
 //! | `envelope`, `error` | the frame around all of them |
 
 mod envelope;
@@ -24,6 +25,7 @@ mod search;
 mod service;
 mod task;
 mod ticket;
+mod updates;
 mod view;
 
 pub use envelope::SOAP_ACTION;
@@ -44,6 +46,11 @@ pub use service::{
     read_service_content, retrieve_service_content,
 };
 pub use ticket::{Ticket, acquire_ticket, read_ticket};
+pub use updates::{
+    ObjectUpdate, UpdateKind, UpdateSet, create_filter, create_property_collector,
+    destroy_property_collector, read_filter, read_property_collector, read_updates,
+    wait_for_updates,
+};
 pub use view::{create_container_view, destroy_view, read_container_view};
 
 #[cfg(test)]

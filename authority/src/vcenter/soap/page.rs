@@ -27,6 +27,18 @@ impl ObjectContent {
         self.properties.iter().find(|(name, _)| name == path).map(|(_, value)| value.as_str())
     }
 
+    /// Gives back memory that was reserved and not used.
+    pub fn shrink(&mut self) {
+        for (path, text) in self.properties.iter_mut().chain(&mut self.missing) {
+            path.shrink_to_fit();
+            text.shrink_to_fit();
+        }
+        self.properties.shrink_to_fit();
+        self.missing.shrink_to_fit();
+        self.kind.shrink_to_fit();
+        self.id.shrink_to_fit();
+    }
+
     /// The memory that it takes, in bytes.
     pub fn size(&self) -> usize {
         let texts = self.properties.iter().chain(&self.missing);
@@ -52,8 +64,11 @@ impl ObjectContent {
 /// Stands for the fault of a property whose value cannot be read.
 const NO_VALUE: &str = "(a value that cannot be read)";
 
+/// The array of a machine's options.
+pub(super) const OPTIONS: &str = "config.extraConfig";
+
 /// The parts of a keyed path around the key.
-const OPTION_START: &str = r#"config.extraConfig[""#;
+pub(super) const OPTION_START: &str = r#"config.extraConfig[""#;
 const OPTION_END: &str = r#""]"#;
 
 /// The beginning of the keys of the options that are kept of an array. A guest writes up to a mebibyte of its own
@@ -97,11 +112,19 @@ fn page_of(reply: &[u8], response: &'static str) -> Result<Page, SoapError> {
         }
         Ok(page)
     })?;
-    let mut missing = page.objects.iter().flat_map(|object| &object.missing);
+    check_session(&page.objects)?;
+    Ok(page)
+}
+
+/// Returns `NotAuthenticated` if one of the objects has it in place of a property.
+pub(super) fn check_session<'a>(
+    objects: impl IntoIterator<Item = &'a ObjectContent>,
+) -> Result<(), SoapError> {
+    let mut missing = objects.into_iter().flat_map(|object| &object.missing);
     if missing.any(|(_, fault)| fault == Fault::NOT_AUTHENTICATED) {
         return Err(Fault::from_kind(Fault::NOT_AUTHENTICATED, "in place of a property").into());
     }
-    Ok(page)
+    Ok(())
 }
 
 fn object_content(
@@ -115,7 +138,11 @@ fn object_content(
                 object.kind = required(child.attribute("type")?, "type of an object")?;
                 object.id = cursor.text(&child)?;
             }
-            "propSet" => property(cursor, &child, &mut object)?,
+            "propSet" => {
+                if let Some(name) = property(cursor, &child, &mut object)? {
+                    object.missing.push((name, NO_VALUE.to_owned()));
+                }
+            }
             "missingSet" => object.missing.push(missing_property(cursor, &child)?),
             _ => {}
         }
@@ -123,11 +150,12 @@ fn object_content(
     Ok(object)
 }
 
-fn property(
+/// Reads a property (`DynamicProperty`, `PropertyChange`) into `object`. Returns its path if it has no value at all.
+pub(super) fn property(
     cursor: &mut Cursor<'_>,
     parent: &Element<'_>,
     object: &mut ObjectContent,
-) -> Result<(), Malformed> {
+) -> Result<Option<String>, Malformed> {
     let (mut name, mut value) = (None, None);
     while let Some(child) = cursor.child(parent)? {
         match child.name() {
@@ -136,19 +164,20 @@ fn property(
                 while let Some(option) = cursor.child_named(&child, "OptionValue")? {
                     object.properties.extend(kept_option(cursor, &option)?);
                 }
-                value = Some(String::new());
+                value = Some(Some(String::new()));
             }
-            "val" => value = property_value(cursor, &child)?,
+            "val" => value = Some(property_value(cursor, &child)?),
             _ => {}
         }
     }
     let name = required(name, "name of a property")?;
     match value {
-        Some(value) => object.properties.push((name, value)),
+        Some(Some(value)) => object.properties.push((name, value)),
         // One odd value must not hide the other objects of the page.
-        None => object.missing.push((name, NO_VALUE.to_owned())),
+        Some(None) => object.missing.push((name, NO_VALUE.to_owned())),
+        None => return Ok(Some(name)),
     }
-    Ok(())
+    Ok(None)
 }
 
 /// An option as a property with a keyed path, if it is kept.
@@ -233,7 +262,7 @@ fn parse_byte(text: &str) -> Option<u8> {
     text.parse().ok().map(i8::cast_unsigned)
 }
 
-fn missing_property(
+pub(super) fn missing_property(
     cursor: &mut Cursor<'_>,
     parent: &Element<'_>,
 ) -> Result<(String, String), Malformed> {

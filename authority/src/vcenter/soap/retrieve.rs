@@ -136,21 +136,21 @@ fn machine_and_host(machine_paths: &[&str], host_paths: &[&str]) -> String {
 }
 
 /// An `ObjectSpec`: starts at this object and goes on along `traversals`.
-fn object_spec(kind: &str, id: &str, traversals: &str) -> String {
+pub(super) fn object_spec(kind: &str, id: &str, traversals: &str) -> String {
     format!(
         "<objectSet><obj type=\"{kind}\">{}</obj><skip>false</skip>{traversals}</objectSet>",
         escape(id)
     )
 }
 
-fn property_spec(kind: &str, paths: &[&str]) -> String {
+pub(super) fn property_spec(kind: &str, paths: &[&str]) -> String {
     let paths: String =
         paths.iter().map(|path| format!("<pathSet>{}</pathSet>", escape(*path))).collect();
     format!("<propSet><type>{kind}</type>{paths}</propSet>")
 }
 
 /// A `TraversalSpec` from objects of `kind` along `path`, and from there on along `next`.
-fn traversal(name: &str, kind: &str, path: &str, next: &str) -> String {
+pub(super) fn traversal(name: &str, kind: &str, path: &str, next: &str) -> String {
     format!(
         "<selectSet xsi:type=\"TraversalSpec\"><name>{name}</name><type>{kind}</type>\
          <path>{path}</path><skip>false</skip>{next}</selectSet>"

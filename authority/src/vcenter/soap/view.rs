@@ -6,19 +6,20 @@ use super::search::ManagedObject;
 use super::service::ServiceContent;
 use quick_xml::escape::escape;
 
-/// `ViewManager.CreateContainerView` of every object of a type below `container`; without one, below the
+/// `ViewManager.CreateContainerView` of every object of some types below `container`; without one, below the
 /// root folder.
 pub fn create_container_view(
     content: &ServiceContent,
     container: Option<&ManagedObject>,
-    kind: &str,
+    kinds: &[&str],
 ) -> String {
     let (container_kind, id) = match container {
         Some(container) => (container.kind.as_str(), container.id.as_str()),
         None => ("Folder", content.root_folder.as_str()),
     };
+    let types: String = kinds.iter().map(|kind| format!("<type>{kind}</type>")).collect();
     let arguments = format!(
-        "<container type=\"{}\">{}</container><type>{kind}</type><recursive>true</recursive>",
+        "<container type=\"{}\">{}</container>{types}<recursive>true</recursive>",
         escape(container_kind),
         escape(id)
     );

@@ -1,0 +1,403 @@
+//! A vCenter's machines, hosts and containers, as the updates say that they are.
+
+use super::changes::Changes;
+use crate::vcenter::host::{self, Host};
+use crate::vcenter::inventory::Cluster;
+use crate::vcenter::inventory_name::normalize;
+use crate::vcenter::machine::{self, Detail, PARENT_VAPP, RESOURCE_POOL, VirtualMachine};
+use crate::vcenter::port_holder::{has_options, held_ports, neighbours};
+use crate::vcenter::property::HOST;
+use crate::vcenter::reference::MachineRef;
+use crate::vcenter::scope::{self, Container, Locator};
+use crate::vcenter::soap::{ObjectContent, ObjectUpdate, UpdateKind};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use uuid::Uuid;
+
+const MACHINE: &str = "VirtualMachine";
+const HOST_SYSTEM: &str = "HostSystem";
+const CLUSTER: &str = "ClusterComputeResource";
+
+/// The types of objects that are watched. Each includes those that are derived from it: clusters, vApps, datastore clusters.
+pub(super) const KINDS: [&str; 6] =
+    [MACHINE, HOST_SYSTEM, "Folder", "Datacenter", "ComputeResource", "ResourcePool"];
+
+/// The properties of a host that are watched.
+const HOST_PATHS: [&str; 5] =
+    [host::NAME, scope::PARENT, host::VERSION, host::ADDRESSES, host::CERTIFICATE];
+
+/// The properties of a container that are watched.
+const CONTAINER_PATHS: [&str; 2] = [scope::NAME, scope::PARENT];
+
+/// What an object costs beside the properties that are kept of it, in bytes: the machine that is read from them, and its
+/// places in the indexes.
+const OVERHEAD: usize = 1024;
+
+/// The properties that are watched, by type.
+pub(super) fn watched_properties(every_option: bool) -> Vec<(&'static str, Vec<&'static str>)> {
+    let paths = |kind| match kind {
+        MACHINE => machine::watched_paths(every_option),
+        HOST_SYSTEM => HOST_PATHS.to_vec(),
+        _ => CONTAINER_PATHS.to_vec(),
+    };
+    KINDS.map(|kind| (kind, paths(kind))).to_vec()
+}
+
+/// One state of a vCenter's inventory.
+#[derive(Debug)]
+pub(super) struct Inventory {
+    root_folder: String,
+    machines: HashMap<MachineRef, Machine>,
+    /// Hosts and containers, by their identifiers.
+    others: HashMap<String, ObjectContent>,
+    by_name: BTreeMap<NameKey, MachineRef>,
+    by_instance: HashMap<Uuid, Vec<MachineRef>>,
+    /// The machines of each host. Those whose host is withheld have none.
+    by_host: HashMap<Option<String>, HashSet<MachineRef>>,
+    size: usize,
+}
+
+#[derive(Debug)]
+struct Machine {
+    content: ObjectContent,
+    /// What the properties mean.
+    read: Arc<VirtualMachine>,
+}
+
+/// Machines in the order in which nova's API lists them.
+type NameKey = (String, Option<Uuid>, MachineRef);
+
+/// Whether a machine is below a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Membership {
+    Within,
+    Outside,
+    /// vCenter withholds one of the containers above the machine.
+    Unknown,
+}
+
+impl Inventory {
+    /// An empty inventory.
+    pub(super) fn new(root_folder: String) -> Self {
+        Self {
+            root_folder,
+            machines: HashMap::new(),
+            others: HashMap::new(),
+            by_name: BTreeMap::new(),
+            by_instance: HashMap::new(),
+            by_host: HashMap::new(),
+            size: 0,
+        }
+    }
+
+    /// The memory that it takes, in bytes.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
+    pub(super) fn machine_count(&self) -> usize {
+        self.machines.len()
+    }
+
+    /// Everything that vCenter has told.
+    pub(super) fn contents(&self) -> impl Iterator<Item = &ObjectContent> {
+        self.machines.values().map(|machine| &machine.content).chain(self.others.values())
+    }
+
+    /// Applies an update, and notes in `changes` whose consoles it may concern. An update of an object that is not known
+    /// changes nothing.
+    pub(super) fn apply(&mut self, update: ObjectUpdate, changes: &mut Changes) {
+        match update.object.kind.as_str() {
+            MACHINE => self.apply_to_machine(update, changes),
+            HOST_SYSTEM => {
+                let host = update.object.id.clone();
+                self.apply_to_other(update);
+                self.read_machines_of(&host);
+            }
+            _ => {
+                self.apply_to_other(update);
+                // A container was renamed or moved, with the machines below it.
+                changes.add_all();
+            }
+        }
+    }
+
+    fn apply_to_machine(&mut self, update: ObjectUpdate, changes: &mut Changes) {
+        let reference = MachineRef::from(update.object.id.clone());
+        let before = self.remove(&reference);
+        changes.add(before.as_ref().and_then(|before| before.read.instance));
+        let content = match (update.kind, before) {
+            (UpdateKind::Enter, _) => Some(update.object),
+            (UpdateKind::Modify, Some(Machine { mut content, .. })) => {
+                content.modify(update);
+                Some(content)
+            }
+            (UpdateKind::Modify, None) | (UpdateKind::Leave, _) => None,
+        };
+        if let Some(content) = content {
+            changes.add(self.insert(reference.clone(), content));
+            self.add_rivals(&reference, changes);
+        }
+    }
+
+    /// Notes the machines of the same host that have a port of this machine's.
+    fn add_rivals(&self, reference: &MachineRef, changes: &mut Changes) {
+        if changes.is_all() {
+            return;
+        }
+        let Some(machine) = self.machines.get(reference) else { return };
+        let ports = held_ports(&machine.content);
+        for other in self.on_same_host(&machine.content) {
+            let port = other.read.vnc_port;
+            if port.is_some() && ports.contains(&port) {
+                changes.add(other.read.instance);
+            }
+        }
+    }
+
+    fn apply_to_other(&mut self, update: ObjectUpdate) {
+        let id = update.object.id.clone();
+        let before = self.others.remove(&id);
+        self.size -= before.as_ref().map_or(0, |before| before.size() + OVERHEAD);
+        let content = match (update.kind, before) {
+            (UpdateKind::Enter, _) => Some(update.object),
+            (UpdateKind::Modify, Some(mut content)) => {
+                content.modify(update);
+                Some(content)
+            }
+            (UpdateKind::Modify, None) | (UpdateKind::Leave, _) => None,
+        };
+        if let Some(mut content) = content {
+            content.shrink();
+            self.size += content.size() + OVERHEAD;
+            self.others.insert(id, content);
+        }
+    }
+
+    fn read_machines_of(&mut self, host: &str) {
+        let references = self.by_host.get(&Some(host.to_owned())).cloned();
+        for reference in references.into_iter().flatten() {
+            if let Some(machine) = self.remove(&reference) {
+                self.insert(reference, machine.content);
+            }
+        }
+    }
+
+    fn insert(&mut self, reference: MachineRef, mut content: ObjectContent) -> Option<Uuid> {
+        content.shrink();
+        self.size += content.size() + OVERHEAD;
+        let host = content.property(HOST);
+        let read = Arc::new(machine::read(&content, host.and_then(|id| self.others.get(id))));
+        self.by_host.entry(host.map(str::to_owned)).or_default().insert(reference.clone());
+        self.by_name.insert(name_key(&read), reference.clone());
+        let instance = read.instance;
+        if let Some(instance) = instance {
+            self.by_instance.entry(instance).or_default().push(reference.clone());
+        }
+        self.machines.insert(reference, Machine { content, read });
+        instance
+    }
+
+    fn remove(&mut self, reference: &MachineRef) -> Option<Machine> {
+        let machine = self.machines.remove(reference)?;
+        self.size -= machine.content.size() + OVERHEAD;
+        self.by_name.remove(&name_key(&machine.read));
+        if let Some(instance) = machine.read.instance
+            && let Some(references) = self.by_instance.get_mut(&instance)
+        {
+            references.retain(|other| other != reference);
+            if references.is_empty() {
+                self.by_instance.remove(&instance);
+            }
+        }
+        let host = machine.content.property(HOST).map(str::to_owned);
+        if let Some(references) = self.by_host.get_mut(&host) {
+            references.remove(reference);
+            if references.is_empty() {
+                self.by_host.remove(&host);
+            }
+        }
+        Some(machine)
+    }
+
+    /// The machines in the order of their names, and those of one name in that of their instance UUIDs; after `after`, if
+    /// that is given.
+    pub(super) fn in_order(&self) -> impl Iterator<Item = &Arc<VirtualMachine>> {
+        self.by_name.values().filter_map(|reference| Some(&self.machines.get(reference)?.read))
+    }
+
+    /// The same, those alone that are below one of these containers.
+    pub(super) fn within<'a>(
+        &'a self,
+        containers: &'a [Container],
+    ) -> impl Iterator<Item = &'a Arc<VirtualMachine>> {
+        // Many machines are in few folders and pools.
+        let mut known = HashMap::new();
+        let machines = self.by_name.values().filter_map(|reference| self.machines.get(reference));
+        let machines = machines.filter(move |machine| {
+            places(&machine.content).any(|place| {
+                *known.entry(place).or_insert_with(|| {
+                    let path = self.path(place);
+                    containers.iter().any(|container| path.includes(container))
+                })
+            })
+        });
+        machines.map(|machine| &machine.read)
+    }
+
+    /// Is the machine below one of these containers?
+    pub(super) fn membership(
+        &self,
+        reference: &MachineRef,
+        containers: &[Container],
+    ) -> Membership {
+        let Some(machine) = self.machines.get(reference) else { return Membership::Unknown };
+        let paths: Vec<Path<'_>> = places(&machine.content).map(|place| self.path(place)).collect();
+        if paths.iter().any(|path| containers.iter().any(|container| path.includes(container))) {
+            Membership::Within
+        } else if !paths.is_empty() && paths.iter().all(|path| path.is_whole) {
+            Membership::Outside
+        } else {
+            Membership::Unknown
+        }
+    }
+
+    /// The containers from one up to the root folder.
+    fn path<'a>(&'a self, place: &'a str) -> Path<'a> {
+        let (mut ids, mut names) = (Vec::new(), Vec::new());
+        let mut next = place;
+        // The inventory is a tree. The bound keeps a path finite if vCenter returns a loop.
+        while ids.len() <= self.others.len() {
+            ids.push(next);
+            let Some(container) = self.others.get(next) else { break };
+            names.push(normalize(container.property(scope::NAME).unwrap_or_default()));
+            let Some(parent) = container.property(scope::PARENT) else { break };
+            next = parent;
+        }
+        let is_whole = ids.last() == Some(&self.root_folder.as_str());
+        names.reverse();
+        Path { ids, name: names.join("/"), is_whole }
+    }
+
+    /// Every host, each with its certificate and addresses.
+    pub(super) fn hosts(&self) -> Vec<Host> {
+        self.of_kind(HOST_SYSTEM).filter_map(Host::of).collect()
+    }
+
+    /// Every cluster.
+    pub(super) fn clusters(&self) -> Vec<Cluster> {
+        let cluster = |object: &ObjectContent| {
+            let name = object.property(scope::NAME)?.to_owned();
+            Some(Cluster { id: object.id.clone(), name })
+        };
+        self.of_kind(CLUSTER).filter_map(cluster).collect()
+    }
+
+    fn of_kind(&self, kind: &str) -> impl Iterator<Item = &ObjectContent> {
+        self.others.values().filter(move |object| object.kind == kind)
+    }
+
+    /// The machine with this instance UUID. Of several, the one with the reference by which it was last known, or the one
+    /// with the lowest.
+    pub(super) fn machine(
+        &self,
+        instance: Uuid,
+        reference: Option<&MachineRef>,
+    ) -> Option<&Arc<VirtualMachine>> {
+        let references = self.by_instance.get(&instance)?;
+        let known = references.iter().find(|other| Some(*other) == reference);
+        Some(&self.machines.get(known.or_else(|| references.iter().min())?)?.read)
+    }
+
+    /// The same with what is read before its console is opened.
+    pub(super) fn machine_with(
+        &self,
+        instance: Uuid,
+        reference: &MachineRef,
+        detail: Detail,
+    ) -> Option<VirtualMachine> {
+        let machine = self.machine(instance, Some(reference))?;
+        let mut machine = VirtualMachine::clone(machine);
+        if detail == Detail::Vnc {
+            let own = &self.machines.get(&machine.reference)?.content;
+            let others = self.on_same_host(own).map(|other| &other.content);
+            machine.neighbours = neighbours(others, &machine.reference);
+        }
+        Some(machine)
+    }
+
+    /// The console of the machine with this instance UUID, as far as vCenter tells of it.
+    pub(super) fn console(&self, instance: Uuid, reference: &MachineRef) -> Option<WatchedConsole> {
+        let machine = self.machine(instance, Some(reference))?;
+        let Machine { content, read } = self.machines.get(&machine.reference)?;
+        let vnc_port = has_options(content).then_some(read.vnc_port);
+        let is_shared = read.vnc_port.is_some()
+            && content.property(HOST).is_some()
+            && self.on_same_host(content).any(|other| {
+                other.read.reference != read.reference
+                    && other.read.power_state == machine::PowerState::On
+                    && other.content.property(HOST) == content.property(HOST)
+                    && held_ports(&other.content).contains(&read.vnc_port)
+            });
+        Some(WatchedConsole { machine: Arc::clone(read), vnc_port, is_shared })
+    }
+
+    /// Does vCenter have an object of this reference, whatever is known of it?
+    pub(super) fn has(&self, reference: &MachineRef) -> bool {
+        self.machines.contains_key(reference)
+    }
+
+    /// The machines that are, or may be, on the host of this machine, itself included.
+    fn on_same_host<'a>(&'a self, machine: &ObjectContent) -> impl Iterator<Item = &'a Machine> {
+        let host = machine.property(HOST).map(str::to_owned);
+        let on_host = |host| self.by_host.get(host).into_iter().flatten();
+        // A machine whose host is withheld may be on any.
+        let unknown = (host.is_some()).then_some(&None);
+        let references: Vec<_> =
+            on_host(&host).chain(unknown.into_iter().flat_map(on_host)).collect();
+        references.into_iter().filter_map(|reference| self.machines.get(reference))
+    }
+}
+
+/// A machine's console as the watch sees it.
+#[derive(Clone, Debug)]
+pub struct WatchedConsole {
+    /// The machine.
+    pub machine: Arc<VirtualMachine>,
+    /// The machine's VNC port, if it has one. `None` if vCenter withholds the machine's options.
+    pub vnc_port: Option<Option<NonZeroU16>>,
+    /// Whether another machine that runs on the same host surely has that port too.
+    pub is_shared: bool,
+}
+
+/// Containers from one up to the root folder.
+struct Path<'a> {
+    ids: Vec<&'a str>,
+    name: String,
+    /// Whether it reaches the root folder.
+    is_whole: bool,
+}
+
+impl Path<'_> {
+    fn includes(&self, container: &Container) -> bool {
+        match &container.locator {
+            Locator::Reference(id) => self.ids.contains(&id.as_str()),
+            Locator::Path(path) => self
+                .name
+                .strip_prefix(path.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+        }
+    }
+}
+
+/// The containers that a machine is directly in.
+fn places(machine: &ObjectContent) -> impl Iterator<Item = &str> {
+    [scope::PARENT, RESOURCE_POOL, PARENT_VAPP]
+        .into_iter()
+        .filter_map(|path| machine.property(path))
+}
+
+fn name_key(machine: &VirtualMachine) -> NameKey {
+    (machine.name.clone(), machine.instance, machine.reference.clone())
+}
