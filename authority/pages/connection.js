@@ -24,12 +24,14 @@ const NOT_RFB = "the console does not speak RFB";
  *
  * @param {HTMLElement} screen where noVNC puts its canvas
  * @param {string} token
+ * @param {string[]} subprotocols further ones to offer
  * @param {AbortSignal} signal closes the console
  * @param {(rfb: RFB) => void} onConnected
  * @returns {Promise<End>}
  */
-export function openConsole(screen, token, signal, onConnected) {
-    const socket = new WebSocket(websockifyUrl(), ["binary", TOKEN_SUBPROTOCOL + token]);
+export function openConsole(screen, token, subprotocols, signal, onConnected) {
+    const offered = ["binary", TOKEN_SUBPROTOCOL + token, ...subprotocols];
+    const socket = new WebSocket(websockifyUrl(), offered);
     let upgraded = false;
     let connected = false;
     /** @type {End | null} What the server or noVNC said before the end. */

@@ -65,6 +65,18 @@ const REASONS = {
         retry: "auto",
     },
 
+    link_in_use: {
+        summary: "This console link is in use in another browser.",
+        advice: "Open the console again from where you got the link. If you opened this link nowhere else, tell your "
+            + "administrator: somebody else may have it.",
+        retry: "manual",
+    },
+
+    page_not_encrypted: {
+        summary: "This console link needs an encrypted page.",
+        advice: "Open the link with https:// in place of http://, or tell your administrator.",
+        retry: "never",
+    },
     no_token: {
         summary: "The address of this page has no console link in it.",
         advice: "Open the console from your portal, or copy the whole link, with all that follows the # sign.",

@@ -1,5 +1,6 @@
 // A console session as the person sees it: check, connect, and connect again after a drop.
 
+import { browserSubprotocol } from "./browser.js";
 import { openConsole } from "./connection.js";
 import { originRefusal } from "./origin.js";
 import { reasonOf } from "./reasons.js";
@@ -81,8 +82,16 @@ export async function runSession(token, screen, signal, show) {
             return CLOSED_BY_USER;
         }
         tell({ phase: "connecting" });
+        const subprotocols = [];
+        if (vm?.tokenUse === "same-browser") {
+            const subprotocol = await browserSubprotocol(vm.bound);
+            if (subprotocol === null) {
+                return { code: "page_not_encrypted", detail: "" };
+            }
+            subprotocols.push(subprotocol);
+        }
         openedAt = Infinity;
-        const end = await openConsole(screen, token, signal, onConnected);
+        const end = await openConsole(screen, token, subprotocols, signal, onConnected);
         if (performance.now() - openedAt >= STABLE_MS) {
             attempt = 0;
         }

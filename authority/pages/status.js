@@ -3,9 +3,14 @@
 /**
  * @typedef {import("./reasons.js").End} End
  * @typedef {{name: string, powerState: string | null, expiresAt: Date, singleUse: boolean,
- *            origin: string | null | undefined}} Vm `powerState` is null when it is not known now; `singleUse`:
- *     the first console uses the token up; `origin`: see origin.js
+ *            tokenUse: string | undefined, bound: boolean, access: string | undefined,
+ *            clipboard: boolean | undefined, origin: string | null | undefined}} Vm `powerState` is null when it is
+ *     not known now; `singleUse`: the first console uses the token up; `tokenUse`: "reusable", "once" or
+ *     "same-browser", and `bound`: this browser has used it; `access`: "control" or "view"; `clipboard`: whether
+ *     one may be sent; `origin`: see origin.js
  */
+
+import { browserDigest } from "./browser.js";
 
 // Longer than the authority waits for vCenter, after which it answers `vcenter_unavailable` itself.
 const STATUS_TIMEOUT_MS = 20_000;
@@ -28,9 +33,15 @@ export async function askStatus(token, signal) {
     if (signal.aborted) {
         cancel();
     }
+    /** @type {Record<string, string>} */
+    const headers = { Authorization: `Bearer ${token}` };
+    const digest = await browserDigest();
+    if (digest !== null) {
+        headers["Vncgate-Browser-Digest"] = digest;
+    }
     /** @type {RequestInit} */
     const options = {
-        headers: { Authorization: `Bearer ${token}` },
+        headers,
         cache: "no-store",
         credentials: "omit",
         redirect: "error",
@@ -65,8 +76,10 @@ function parseStatus(response, body) {
     }
     if (response.ok && typeof answer?.name === "string") {
         const { name, power_state: powerState, expires_at: expiresAt, origin } = answer;
-        const singleUse = answer.single_use === true;
-        return { vm: { name, powerState, expiresAt: new Date(expiresAt), singleUse, origin } };
+        const { token_use: tokenUse, access, clipboard } = answer;
+        const [singleUse, bound] = [answer.single_use === true, answer.bound === true];
+        const link = { expiresAt: new Date(expiresAt), singleUse, tokenUse, bound, access, clipboard };
+        return { vm: { name, powerState, origin, ...link } };
     }
     if (typeof answer?.code === "string") {
         return refusal(answer.code, answer.message ?? "");

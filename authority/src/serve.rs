@@ -30,7 +30,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 /// How long requests in progress at SIGTERM may take to finish. The slowest useful request, an issue that has to log in
 /// first, takes a few seconds; supervisors send SIGKILL after 10 s (Docker) or 30 s (Kubernetes).
@@ -47,6 +47,9 @@ const HOST_CERTIFICATES_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// How often the certificates that other replicas have admitted are looked for in the token store. A session whose
 /// certificate is new waits for it: see [`crate::host_certificates`].
 const HOST_CERTIFICATES_LOOK: Duration = Duration::from_millis(100);
+
+/// How often to look whether tokens are for one browser since the last reload.
+const KEEP_LOOK: Duration = Duration::from_secs(20);
 
 /// Serves with the configuration of this file until SIGTERM or SIGINT, then drains. Reloads the file at SIGHUP.
 pub async fn run(path: &Path) -> Result<(), ServeError> {
@@ -137,6 +140,18 @@ pub async fn run(path: &Path) -> Result<(), ServeError> {
             host_certificates.look().await;
         }
     });
+    let keep = draining.run_until_cancelled(async {
+        loop {
+            let interval = app().consoles.keep_interval();
+            tokio::time::sleep(interval.unwrap_or(KEEP_LOOK)).await;
+            let app = app();
+            let live = app.sessions.live();
+            let tokens = live.iter().filter_map(|session| session.description.token_id);
+            if let Err(error) = app.consoles.keep_bound(tokens).await {
+                warn!(%error, "the tokens of open consoles are not kept for their browsers now");
+            }
+        }
+    });
     // Until the internal listener has stopped: workers report of sessions while the public one drains.
     let sessions = Arc::clone(&app().sessions);
     let sessions = stop_internal.run_until_cancelled(sessions.run());
@@ -151,6 +166,7 @@ pub async fn run(path: &Path) -> Result<(), ServeError> {
         discovery,
         refresh,
         look,
+        keep,
         sessions
     );
     app().consoles.vcenters().logout().await;

@@ -186,6 +186,8 @@ pub enum RefusalCode {
     TokenInvalid,
     /// `403`: vCenter's account lacks the privilege to open the console. The message names it.
     PermissionDenied,
+    /// `403`: the token is for one browser, and another one used it first.
+    LinkInUse,
     /// `409`: the virtual machine's console is no longer at the host and port that the token was
     /// issued for (vMotion, or a changed `RemoteDisplay.vnc.port`). A new token is needed.
     ConsoleMoved,
@@ -207,9 +209,10 @@ pub enum RefusalCode {
 
 impl RefusalCode {
     /// Every code, for tables and tests.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::TokenInvalid,
         Self::PermissionDenied,
+        Self::LinkInUse,
         Self::ConsoleMoved,
         Self::ConsoleUnavailable,
         Self::TooManyAttempts,
@@ -223,7 +226,7 @@ impl RefusalCode {
     /// The HTTP status that goes with the code.
     pub const fn status(self) -> u16 {
         match self {
-            Self::TokenInvalid | Self::PermissionDenied => 403,
+            Self::TokenInvalid | Self::PermissionDenied | Self::LinkInUse => 403,
             Self::ConsoleMoved | Self::ConsoleUnavailable => 409,
             Self::TooManyAttempts => 429,
             Self::VcenterRefused => 502,
@@ -239,6 +242,7 @@ impl RefusalCode {
         match self {
             Self::TokenInvalid => "token_invalid",
             Self::PermissionDenied => "permission_denied",
+            Self::LinkInUse => "link_in_use",
             Self::ConsoleMoved => "console_moved",
             Self::ConsoleUnavailable => "console_unavailable",
             Self::TooManyAttempts => "too_many_attempts",

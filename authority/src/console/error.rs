@@ -61,6 +61,12 @@ pub enum CheckError {
         "the token restricts what its user may do, and the gateway's filter is of a version that does not enforce it"
     )]
     AccessNotEnforced,
+    /// The token is for the browser that used it first, and this one does not show what it has to.
+    #[error("the token is for one browser, and the request does not show which it is")]
+    BrowserUnknown,
+    /// The token is another browser's.
+    #[error("the token is in use in another browser")]
+    UsedElsewhere,
     /// The machine was moved out of the folders and resource pools that the token's issuer could see.
     #[error(
         "the machine is no longer in a folder or resource pool of the project that the token was issued for"

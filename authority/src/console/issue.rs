@@ -113,6 +113,7 @@ impl Consoles {
             access: request.access,
             clipboard: request.clipboard,
             label: request.label.clone(),
+            browser: None,
             issued_at,
             expires_at: issued_at + ttl,
         };

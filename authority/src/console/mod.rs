@@ -18,11 +18,13 @@
 //! | `local` | a console of one of this site's vCenters |
 //! | `remote_site` | a console of another site, and what other sites ask this one |
 //! | `allowed_targets` | which addresses and ports a console may lead to |
+//! | `browser` | is this the browser that the token is for? |
 //! | `location` | is the console still where the token was issued for? |
 //! | `recent_ticket_failures` | why the last ticket was refused |
 //! | `settings`, `error` | what the configuration decides; every reason for a refusal |
 
 mod allowed_targets;
+mod browser;
 pub mod check;
 mod error;
 pub mod issue;

@@ -3,9 +3,10 @@
 use super::Consoles;
 use super::error::CheckError;
 use super::owner::{ResolvedToken, TokenUse};
+use super::settings::TokenUsage;
 use crate::console_type::Protocol;
 use crate::sites::MachineStatus;
-use crate::tokens::Record;
+use crate::tokens::{BrowserDigest, Record};
 use crate::vcenter::machine::PowerState;
 use crate::vcenter::scope::Scope;
 use crate::vcenter::vcenters::LocateError;
@@ -27,6 +28,8 @@ pub struct TokenStatus {
     pub protocol: Protocol,
     /// When the token expires.
     pub expires_at: SystemTime,
+    /// Whether the token is bound to this browser.
+    pub bound: bool,
     /// What the user may do.
     pub access: Access,
     /// Whether the user may send a clipboard.
@@ -36,12 +39,31 @@ pub struct TokenStatus {
 impl Consoles {
     /// Answers what [`Self::check`] would answer, without consuming the token, acquiring a ticket or returning the
     /// target. If a check was refused a ticket a moment ago, that refusal is the answer.
-    pub async fn status(&self, shown: &str) -> TokenUse<TokenStatus> {
+    /// `browser` is the SHA-256 of the browser's secret, if it has one.
+    pub async fn status(
+        &self,
+        shown: &str,
+        browser: Option<BrowserDigest>,
+    ) -> TokenUse<TokenStatus> {
         self.use_shown(shown, |token| async move {
+            let bound = match (self.settings.token_use, token.record.browser) {
+                (TokenUsage::SameBrowser { .. }, Some(own)) if browser == Some(own) => true,
+                (TokenUsage::SameBrowser { .. }, Some(_)) => return Err(CheckError::UsedElsewhere),
+                _ => false,
+            };
             let MachineStatus { name, power_state } = token.machine_status().await?;
             let Record { instance, expires_at, access, clipboard, .. } = *token.record;
             let protocol = token.record.protocol();
-            Ok(TokenStatus { name, instance, power_state, protocol, expires_at, access, clipboard })
+            Ok(TokenStatus {
+                name,
+                instance,
+                power_state,
+                protocol,
+                expires_at,
+                bound,
+                access,
+                clipboard,
+            })
         })
         .await
     }

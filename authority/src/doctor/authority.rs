@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use vncgate_api::{Access, CHECK_PATH, CheckRequest, Grant, Refusal, RefusalCode};
+use vncgate_api::{Access, BrowserProof, CHECK_PATH, CheckRequest, Grant, Refusal, RefusalCode};
 
 /// How long the running authority may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -109,7 +109,7 @@ impl RunningAuthority {
             client_address: Cow::Borrowed(""),
             request_id: Cow::Borrowed(CALLER),
             enforces_access: true,
-            browser: None,
+            browser: Some(BrowserProof::Secret(Cow::Borrowed(CALLER))),
         };
         let request = self.http.post(format!("{}{CHECK_PATH}", self.origin)).json(&request);
         let response = request.send().await.map_err(http_client::explain)?;

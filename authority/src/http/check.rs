@@ -42,10 +42,9 @@ async fn check(State(app): State<Arc<App>>, body: Body) -> Response {
         app.metrics.check(refused.0.code.as_str(), started.elapsed());
         return refused.into_response();
     }
-    let TokenUse { token, record, outcome } = app
-        .consoles
-        .check(&request.token, Visit { enforces_access: request.enforces_access })
-        .await;
+    let visit =
+        Visit { enforces_access: request.enforces_access, browser: request.browser.clone() };
+    let TokenUse { token, record, outcome } = app.consoles.check(&request.token, visit).await;
     let fields = TokenFields::of(token, record.as_deref());
     let origin = OriginFields::of_check(&request);
     match outcome {

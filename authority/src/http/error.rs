@@ -402,6 +402,15 @@ impl From<&CheckError> for RefusalResponse {
                 "This link restricts what you may do, and the gateway is too old to hold you to it. Tell your \
                  administrator.",
             ),
+            CheckError::BrowserUnknown => (
+                RefusalCode::PermissionDenied,
+                "This link opens in the gateway's own page only, which tells its browser from others.",
+            ),
+            CheckError::UsedElsewhere => (
+                RefusalCode::LinkInUse,
+                "This link is in use in another browser. If that is not you, tell your administrator; ask for a link of \
+                 your own.",
+            ),
             CheckError::TokenInvalid => (
                 RefusalCode::TokenInvalid,
                 "This console link is unknown, has expired or was used already. Ask for a new one.",

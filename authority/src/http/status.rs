@@ -26,6 +26,9 @@ use vncgate_api::{Access, RefusalCode};
 /// The longest host with a port that is repeated to the page: a DNS name of 253 characters (RFC 1035, 2.3.4).
 const HOST_LEN_MAX: usize = 253 + ":65535".len();
 
+/// The SHA-256 of the browser's secret, of a page that has one.
+const BROWSER_DIGEST: &str = "vncgate-browser-digest";
+
 /// `GET /console/status`, with `Authorization: Bearer TOKEN`.
 pub fn routes() -> Router<Arc<App>> {
     Router::new().route("/console/status", get(status))
@@ -43,6 +46,8 @@ struct StatusResponse {
     single_use: bool,
     /// How often the token may be used, and from where: `reusable`, `once` or `same-browser`.
     token_use: &'static str,
+    /// Whether the token is this browser's, of a token for one browser.
+    bound: bool,
     /// What the user may do: `control` or `view`.
     access: Access,
     /// Whether the user may send a clipboard.
@@ -64,9 +69,10 @@ async fn read_status(
             "There is no console token in the request. Open the link that you were given.";
         RefusalResponse::new(RefusalCode::TokenInvalid, message)
     })?;
+    let browser = headers.get(BROWSER_DIGEST).and_then(|digest| digest.to_str().ok()?.parse().ok());
     let client = client(headers);
     app.throttle.admit(client, "status")?;
-    let TokenUse { token, record, outcome } = app.consoles.status(token).await;
+    let TokenUse { token, record, outcome } = app.consoles.status(token, browser).await;
     let status = outcome.map_err(|error| {
         if matches!(error, CheckError::TokenInvalid) {
             app.throttle.unknown_token(client);
@@ -85,6 +91,7 @@ async fn read_status(
         expires_at: humantime::format_rfc3339_seconds(status.expires_at).to_string(),
         single_use: app.consoles.token_use() == TokenUsage::Once,
         token_use: app.consoles.token_use().as_str(),
+        bound: status.bound,
         access: status.access,
         clipboard: status.clipboard && status.access == Access::Control,
         origin: own_origin(headers),

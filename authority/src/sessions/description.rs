@@ -141,6 +141,7 @@ mod tests {
             access: vncgate_api::Access::Control,
             clipboard: true,
             label: None,
+            browser: None,
             issued_at: SystemTime::UNIX_EPOCH,
             expires_at: SystemTime::UNIX_EPOCH,
         }

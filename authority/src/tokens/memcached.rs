@@ -31,10 +31,10 @@ pub(crate) use failure::{ATTEMPTS, Failure};
 use super::record::Record;
 use super::remote::{Remote, Server};
 use super::store::{
-    LimitReached, PutError, SHARED_TEXT_LIFETIME, SharedText, StoreUnavailable,
+    Binding, LimitReached, PutError, SHARED_TEXT_LIFETIME, SharedText, StoreUnavailable,
     TOKENS_PER_INSTANCE, TokenLimits, TokenStore, dropped_for,
 };
-use super::token::TokenHash;
+use super::token::{BrowserDigest, TokenHash};
 use crate::telemetry::Metrics;
 use async_trait::async_trait;
 use connection::{ConnectionError, Item};
@@ -131,6 +131,19 @@ impl TokenStore for MemcachedStore {
             (client, taken)
         };
         self.run("take", exchange).await
+    }
+
+    async fn bind(
+        &self,
+        token: TokenHash,
+        browser: BrowserDigest,
+        keep: Duration,
+    ) -> Result<Binding, StoreUnavailable> {
+        let exchange = move |mut client| async move {
+            let bound = bind(&mut client, token, browser, whole_seconds(keep)).await;
+            (client, bound)
+        };
+        self.run("bind", exchange).await
     }
 
     async fn list(&self, instance: Uuid) -> Result<Vec<(TokenHash, Record)>, StoreUnavailable> {
@@ -241,6 +254,40 @@ async fn take(client: &mut Connection, token: TokenHash) -> Result<Option<Record
     Ok(Some(found.record))
 }
 
+/// Writes the browser into the record of a good token that has none, and lets token and list live for `keep` seconds at
+/// least. The record is written only if it is still the one that was read, so that one browser gets the token and no token
+/// comes back that was revoked meanwhile.
+async fn bind(
+    client: &mut Connection,
+    token: TokenHash,
+    browser: BrowserDigest,
+    keep: u64,
+) -> Result<Binding, Failure> {
+    for _ in 0..ATTEMPTS {
+        client.begin();
+        let Some(found) = find(client, token).await? else { return Ok(Binding::Unknown) };
+        if found.record.browser.is_some_and(|other| other != browser) {
+            return Ok(Binding::Elsewhere);
+        }
+        let instance = found.record.instance;
+        let Some(list) = List::read(client, instance).await? else { return Ok(Binding::Unknown) };
+        if list.seconds_left < keep {
+            let lines: String = list.tokens.iter().map(|token| format!("{token}\n")).collect();
+            let unchanged = Condition::Unchanged(list.cas);
+            if !client.set(&instance_key(instance), &lines, unchanged, keep).await? {
+                continue;
+            }
+        }
+        let record = Record { browser: Some(browser), ..found.record };
+        let seconds = found.seconds_left.max(keep);
+        let unchanged = Condition::Unchanged(found.cas);
+        if client.set(&token_key(token), &record.to_json(), unchanged, seconds).await? {
+            return Ok(Binding::Bound);
+        }
+    }
+    Err(Failure::Contended)
+}
+
 /// Counts a token no more that has ended. That it has ended holds although its count cannot be changed, which is right
 /// again when the token would have expired.
 async fn uncount_ended(client: &mut Connection, record: &Record) -> Result<(), Failure> {
@@ -331,6 +378,7 @@ async fn replace_shared(
 struct Found {
     record: Record,
     cas: u64,
+    seconds_left: u64,
 }
 
 /// Finds the record of a good token. The record is read again last: it is the first thing to go when the token is taken,
@@ -343,7 +391,8 @@ async fn find(client: &mut Connection, token: TokenHash) -> Result<Option<Found>
     let [Some(list), Some(now)] = items.as_slice() else { return Ok(None) };
     let list = List::parse(list).ok_or(Failure::Foreign)?;
     let good = now.cas == item.cas && list.tokens.contains(&token);
-    Ok(good.then_some(Found { record, cas: item.cas }))
+    let seconds_left = now.seconds_left.ok_or(Failure::Foreign)?;
+    Ok(good.then_some(Found { record, cas: item.cas, seconds_left }))
 }
 
 fn record(item: &Item) -> Result<Record, Failure> {

@@ -2,10 +2,10 @@
 
 use super::record::Record;
 use super::store::{
-    Limit, LimitReached, PutError, SharedText, StoreUnavailable, TOKENS_PER_INSTANCE, TokenLimits,
-    TokenStore, dropped_for,
+    Binding, Limit, LimitReached, PutError, SharedText, StoreUnavailable, TOKENS_PER_INSTANCE,
+    TokenLimits, TokenStore, dropped_for,
 };
-use super::token::TokenHash;
+use super::token::{BrowserDigest, TokenHash};
 use async_trait::async_trait;
 use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroUsize;
@@ -53,6 +53,15 @@ impl TokenStore for MemoryStore {
         let mut tokens = self.tokens();
         let live = tokens.live(&token).is_some();
         Ok(tokens.remove(&token).filter(|_| live).map(|entry| entry.record))
+    }
+
+    async fn bind(
+        &self,
+        token: TokenHash,
+        browser: BrowserDigest,
+        keep: Duration,
+    ) -> Result<Binding, StoreUnavailable> {
+        Ok(self.tokens().bind(token, browser, keep))
     }
 
     async fn list(&self, instance: Uuid) -> Result<Vec<(TokenHash, Record)>, StoreUnavailable> {
@@ -167,14 +176,32 @@ impl Tokens {
                 self.remove(&dropped);
             }
         }
+        self.insert(token, record, expires);
+        Ok(())
+    }
+
+    fn insert(&mut self, token: TokenHash, record: Record, expires: Instant) {
         self.by_expiry.insert((expires, token));
-        self.by_instance.entry(instance).or_default().push(token);
+        self.by_instance.entry(record.instance).or_default().push(token);
         self.by_caller.entry(record.caller.clone()).or_default().insert((expires, token));
         if let Some(project) = record.project.clone() {
             self.by_project.entry(project).or_default().insert((expires, token));
         }
         self.by_hash.insert(token, Entry { record, expires });
-        Ok(())
+    }
+
+    fn bind(&mut self, token: TokenHash, browser: BrowserDigest, keep: Duration) -> Binding {
+        match self.live(&token).map(|entry| entry.record.browser) {
+            None => return Binding::Unknown,
+            Some(Some(other)) if other != browser => return Binding::Elsewhere,
+            Some(_) => {}
+        }
+        let Some(Entry { mut record, expires }) = self.remove(&token) else {
+            return Binding::Unknown;
+        };
+        record.browser = Some(browser);
+        self.insert(token, record, expires.max(Instant::now() + keep));
+        Binding::Bound
     }
 
     fn remove(&mut self, token: &TokenHash) -> Option<Entry> {

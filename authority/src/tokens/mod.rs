@@ -21,7 +21,7 @@ pub use memory::MemoryStore;
 pub use record::Record;
 pub use redis::{RedisAddress, RedisLogin, RedisServer, RedisStore, RedisTopology};
 pub use store::{
-    Limit, LimitReached, PutError, SHARED_TEXT_LIFETIME, SharedText, StoreUnavailable,
+    Binding, Limit, LimitReached, PutError, SHARED_TEXT_LIFETIME, SharedText, StoreUnavailable,
     TOKENS_PER_INSTANCE, TokenLimits, TokenStore,
 };
-pub use token::{Token, TokenHash};
+pub use token::{BrowserDigest, Token, TokenHash};

@@ -1,5 +1,6 @@
 //! What a token was issued for, and how stores on the network write that down.
 
+use super::token::BrowserDigest;
 use crate::console_type::{ConsoleType, Protocol};
 use crate::vcenter::reference::{HostRef, MachineRef};
 use crate::vcenter::scope::Container;
@@ -64,6 +65,9 @@ pub struct Record {
     /// For whom or what the token is, in its issuer's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
+    /// The browser that used the token first, where it alone may use it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub browser: Option<BrowserDigest>,
     /// When the token was issued, for people.
     pub issued_at: SystemTime,
     /// When the token expires, for people. The store goes by its own clock.
@@ -170,6 +174,7 @@ mod tests {
             access: Access::Control,
             clipboard: true,
             label: None,
+            browser: None,
             issued_at: SystemTime::UNIX_EPOCH,
             expires_at: SystemTime::UNIX_EPOCH + Duration::from_millis(600_001),
         }

@@ -33,10 +33,10 @@ pub use server::{RedisLogin, RedisServer, RedisTopology};
 use super::record::Record;
 use super::remote::{Remote, Server};
 use super::store::{
-    Limit, LimitReached, PutError, SHARED_TEXT_LIFETIME, SharedText, StoreUnavailable,
+    Binding, Limit, LimitReached, PutError, SHARED_TEXT_LIFETIME, SharedText, StoreUnavailable,
     TOKENS_PER_INSTANCE, TokenLimits, TokenStore,
 };
-use super::token::TokenHash;
+use super::token::{BrowserDigest, TokenHash};
 use crate::telemetry::Metrics;
 use ::redis::{FromRedisValue, Script, ScriptInvocation, pipe};
 use async_trait::async_trait;
@@ -142,6 +142,21 @@ local list = ARGV[2] .. decoded.instance
 if redis.call('LREM', list, 0, ARGV[1]) == 0 then return nil end
 return record";
 
+/// Returns 1 if the token is this browser's, which is written into its record, 2 if it is another's, and 0 if there is none.
+/// The record is changed as text: cjson would write an empty list as an object.
+const BIND: &str = r#"
+local record = redis.call('GET', KEYS[1])
+if not record then return 0 end
+local decoded, keep = cjson.decode(record), tonumber(ARGV[4])
+local list = ARGV[2] .. decoded.instance
+if not redis.call('LPOS', list, ARGV[1]) then return 0 end
+if decoded.browser and decoded.browser ~= ARGV[3] then return 2 end
+local ttl = math.max(redis.call('PTTL', KEYS[1]), keep)
+if not decoded.browser then record = '{"browser":"' .. ARGV[3] .. '",' .. string.sub(record, 2) end
+redis.call('SET', KEYS[1], record, 'PX', ttl)
+redis.call('PEXPIRE', list, math.max(redis.call('PTTL', list), ttl))
+return 1"#;
+
 /// Returns hash, record, hash, record, and so on.
 const LIST: &str = r"
 local found = {}
@@ -192,6 +207,7 @@ pub struct RedisStore {
     put: Script,
     get: Script,
     take: Script,
+    bind: Script,
     list: Script,
     revoke: Script,
     read_shared: Script,
@@ -213,6 +229,7 @@ impl RedisStore {
             put: Script::new(&with_prelude(PUT)),
             get: Script::new(GET),
             take: Script::new(&with_prelude(TAKE)),
+            bind: Script::new(BIND),
             list: Script::new(LIST),
             revoke: Script::new(&with_prelude(REVOKE)),
             read_shared: Script::new(READ_SHARED),
@@ -356,6 +373,23 @@ impl TokenStore for RedisStore {
         script.arg(token.to_string()).arg(self.instance_keys());
         let record: Option<String> = self.run_replicated("take", &script).await?;
         Ok(record.map(|record| Record::from_json(record.as_bytes())).transpose()?)
+    }
+
+    async fn bind(
+        &self,
+        token: TokenHash,
+        browser: BrowserDigest,
+        keep: Duration,
+    ) -> Result<Binding, StoreUnavailable> {
+        let mut script = self.bind.key(self.token_key(token));
+        script.arg(token.to_string()).arg(self.instance_keys());
+        script.arg(browser.to_string()).arg(keep.as_millis().to_string());
+        let bound: u8 = self.run_replicated("bind", &script).await?;
+        Ok(match bound {
+            0 => Binding::Unknown,
+            1 => Binding::Bound,
+            _ => Binding::Elsewhere,
+        })
     }
 
     async fn list(&self, instance: Uuid) -> Result<Vec<(TokenHash, Record)>, StoreUnavailable> {

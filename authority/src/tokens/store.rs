@@ -1,7 +1,7 @@
 //! What every store of tokens does.
 
 use super::record::Record;
-use super::token::TokenHash;
+use super::token::{BrowserDigest, TokenHash};
 use crate::text::printable;
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
@@ -118,6 +118,17 @@ pub(super) fn dropped_for<'a>(
     tokens.into_iter().find(|(_, holder)| holder == most).map(|(token, _)| token)
 }
 
+/// What became of a token that a browser uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// The token is this browser's.
+    Bound,
+    /// The token is another browser's.
+    Elsewhere,
+    /// There is no such token, or no longer.
+    Unknown,
+}
+
 /// Stores tokens. Each method is atomic: of two replicas that take one token, one gets it.
 #[async_trait]
 pub trait TokenStore: Send + Sync {
@@ -138,6 +149,15 @@ pub trait TokenStore: Send + Sync {
     /// Removes an unexpired token and returns what it was issued for. A token can be taken once: a single-use
     /// token at its check, any token when it is revoked.
     async fn take(&self, token: TokenHash) -> Result<Option<Record>, StoreUnavailable>;
+
+    /// Binds an unexpired token to a browser if it is not bound, and lets a token that is bound to this browser live for
+    /// `keep` from now at least. Of several browsers one gets it, and keeps it.
+    async fn bind(
+        &self,
+        token: TokenHash,
+        browser: BrowserDigest,
+        keep: Duration,
+    ) -> Result<Binding, StoreUnavailable>;
 
     /// Lists the unexpired tokens of a machine, oldest first.
     async fn list(&self, instance: Uuid) -> Result<Vec<(TokenHash, Record)>, StoreUnavailable>;

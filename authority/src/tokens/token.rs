@@ -58,6 +58,34 @@ impl FromStr for TokenHash {
     }
 }
 
+/// The SHA-256 of the secret by which a page tells its browser from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct BrowserDigest(#[serde(with = "hex::serde")] [u8; 32]);
+
+impl BrowserDigest {
+    /// Hashes a secret as it was shown.
+    pub fn of(secret: &str) -> Self {
+        Self(Sha256::digest(secret).into())
+    }
+}
+
+impl FromStr for BrowserDigest {
+    type Err = hex::FromHexError;
+
+    /// Reads 64 hexadecimal digits.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes)?;
+        Ok(Self(bytes))
+    }
+}
+
+impl fmt::Display for BrowserDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -39,6 +39,8 @@ pub enum Refusal {
     TokenMissing,
     /// The token has a form that is never issued.
     TokenMalformed,
+    /// What tells the browser from others is there twice, or has a form that no page makes.
+    BrowserMalformed,
     /// The page's link carries its token in an encoded fragment, so that no page is at this path.
     LinkEncoded,
     /// The client, token or machine already has as many sessions on this worker as it may have.
@@ -64,7 +66,7 @@ impl Refusal {
             Self::MethodNotGet => 405,
             Self::PathTooLong => 414,
             Self::WebSocketVersion => 426,
-            Self::WebSocketKey | Self::Subprotocol => 400,
+            Self::WebSocketKey | Self::Subprotocol | Self::BrowserMalformed => 400,
             Self::Host | Self::Origin | Self::TokenMissing | Self::TokenMalformed => 403,
             Self::LinkEncoded => 404,
             Self::SessionLimit(_) => 429,
@@ -87,6 +89,7 @@ impl Refusal {
             Self::Origin => "origin",
             Self::TokenMissing => "token_missing",
             Self::TokenMalformed => RefusalCode::TokenInvalid.as_str(),
+            Self::BrowserMalformed => "browser_malformed",
             Self::LinkEncoded => "link_encoded",
             Self::SessionLimit(_) => "session_limit",
             Self::Authority(refusal) => refusal.code.as_str(),
@@ -110,6 +113,7 @@ impl Refusal {
             Self::Origin => "This page may not open consoles here.",
             Self::TokenMissing => "There is no console token in this request.",
             Self::TokenMalformed => "This console token is not valid.",
+            Self::BrowserMalformed => "What tells this browser from others cannot be read.",
             Self::LinkEncoded => {
                 "This link is broken: its \"#\" was encoded as \"%23\". Open it with \"#\" in that place, or ask for a new one."
             }
@@ -178,6 +182,7 @@ mod tests {
             Refusal::Origin,
             Refusal::TokenMissing,
             Refusal::TokenMalformed,
+            Refusal::BrowserMalformed,
             Refusal::LinkEncoded,
             Refusal::SessionLimit(SessionLimit::Client),
             Refusal::SessionLimit(SessionLimit::Token),

@@ -18,6 +18,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::Origin,
         Refusal::TokenMissing,
         Refusal::TokenMalformed,
+        Refusal::BrowserMalformed,
         Refusal::LinkEncoded,
         Refusal::SessionLimit(SessionLimit::Client),
         Refusal::AuthorityUnavailable,
@@ -45,6 +46,7 @@ fn refusals() -> Vec<Refusal> {
         | Refusal::Origin
         | Refusal::TokenMissing
         | Refusal::TokenMalformed
+        | Refusal::BrowserMalformed
         | Refusal::LinkEncoded
         | Refusal::SessionLimit(_)
         | Refusal::Authority(_)

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::time::sleep;
 use uuid::Uuid;
+use vncgate_api::Access;
 use vncgate_authority::tokens::{
-    Limit, LimitReached, PutError, Record, SharedText, TOKENS_PER_INSTANCE, TokenLimits, TokenStore,
+    Binding, BrowserDigest, Limit, LimitReached, PutError, Record, SharedText, TOKENS_PER_INSTANCE,
+    TokenLimits, TokenStore,
 };
 use vncgate_authority::vcenter::scope::{Container, ContainerKind, Locator};
 
@@ -37,6 +39,8 @@ on_every_store! {
     a_token_lives_for_its_time_by_the_store_s_clock
     a_token_that_was_taken_is_gone_for_all
     of_many_who_take_a_token_one_gets_it
+    of_many_browsers_one_gets_the_token_and_keeps_it
+    a_bound_token_outlives_its_own_time_and_no_revocation
     a_machine_s_tokens_are_listed_oldest_first
     revoking_a_machine_s_tokens_leaves_none_of_them
     no_token_is_lost_when_many_are_issued_at_once
@@ -106,6 +110,58 @@ async fn of_many_who_take_a_token_one_gets_it(Replicas { one, other }: Replicas)
         let taken = join_all(takers).await.into_iter().filter(|got| *got.as_ref().unwrap());
         assert_eq!(taken.count(), 1);
     }
+}
+
+async fn of_many_browsers_one_gets_the_token_and_keeps_it(Replicas { one, other }: Replicas) {
+    let instance = Uuid::new_v4();
+    let containers = Some(Vec::new());
+    let record = Record { containers, access: Access::View, ..record(instance) };
+    let token = token();
+    one.put(token, record.clone(), TTL, LIMITS).await.unwrap();
+    let browsers = (0..30).map(|number| {
+        let store = Arc::clone(if number % 2 == 0 { &one } else { &other });
+        let browser = BrowserDigest::of(&number.to_string());
+        tokio::spawn(async move { (browser, store.bind(token, browser, TTL).await.unwrap()) })
+    });
+    let mut winners = Vec::new();
+    for browser in join_all(browsers).await {
+        match browser.unwrap() {
+            (browser, Binding::Bound) => winners.push(browser),
+            (_, bound) => assert_eq!(bound, Binding::Elsewhere),
+        }
+    }
+    let [winner] = winners[..] else { panic!("{winners:?}") };
+    for store in [&one, &other] {
+        let expected = Record { browser: Some(winner), ..record.clone() };
+        assert_eq!(store.get(token).await.unwrap(), Some(expected));
+        assert_eq!(store.bind(token, winner, TTL).await.unwrap(), Binding::Bound);
+        let thief = BrowserDigest::of("thief");
+        assert_eq!(store.bind(token, thief, TTL).await.unwrap(), Binding::Elsewhere);
+    }
+    assert_eq!(listed(&*other, instance).await, [token]);
+}
+
+async fn a_bound_token_outlives_its_own_time_and_no_revocation(Replicas { one, other }: Replicas) {
+    const SHORT: Duration = Duration::from_secs(2);
+    let (instance, browser) = (Uuid::new_v4(), BrowserDigest::of("own"));
+    let (bound, unbound, late, revoked) = (token(), token(), token(), token());
+    for token in [bound, unbound, late, revoked] {
+        one.put(token, record(instance), SHORT, LIMITS).await.unwrap();
+    }
+    assert_eq!(other.bind(bound, browser, TTL).await.unwrap(), Binding::Bound);
+    assert_eq!(other.bind(late, browser, Duration::from_millis(1)).await.unwrap(), Binding::Bound);
+    assert!(other.take(revoked).await.unwrap().is_some());
+    assert_eq!(one.bind(revoked, browser, TTL).await.unwrap(), Binding::Unknown);
+    sleep(SHORT + Duration::from_millis(100)).await;
+    for store in [&one, &other] {
+        assert!(knows(&**store, bound).await);
+        assert!(!knows(&**store, unbound).await && !knows(&**store, late).await);
+        assert_eq!(store.bind(late, browser, TTL).await.unwrap(), Binding::Unknown);
+    }
+    assert_eq!(listed(&*one, instance).await, [bound]);
+    assert_eq!(other.revoke(instance).await.unwrap(), 1);
+    assert_eq!(one.bind(bound, browser, TTL).await.unwrap(), Binding::Unknown);
+    assert!(!knows(&*one, bound).await && !knows(&*other, bound).await);
 }
 
 async fn a_machine_s_tokens_are_listed_oldest_first(Replicas { one, other }: Replicas) {

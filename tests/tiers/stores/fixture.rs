@@ -148,6 +148,7 @@ pub(crate) fn record(instance: Uuid) -> Record {
         access: vncgate_api::Access::Control,
         clipboard: true,
         label: None,
+        browser: None,
         issued_at: SystemTime::UNIX_EPOCH,
         expires_at: SystemTime::UNIX_EPOCH,
     }

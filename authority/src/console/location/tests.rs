@@ -50,6 +50,7 @@ fn record() -> Record {
         access: vncgate_api::Access::Control,
         clipboard: true,
         label: None,
+        browser: None,
         issued_at: SystemTime::now(),
         expires_at: SystemTime::UNIX_EPOCH,
     }

@@ -137,6 +137,8 @@ pub(super) async fn show_token(
         match error {
             CheckError::TokenInvalid
             | CheckError::AccessNotEnforced
+            | CheckError::BrowserUnknown
+            | CheckError::UsedElsewhere
             | CheckError::UnknownOwner(_)
             | CheckError::OutOfScope
             | CheckError::OtherVcenter { .. }

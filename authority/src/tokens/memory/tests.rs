@@ -35,6 +35,7 @@ fn record(instance: u128) -> Record {
         access: vncgate_api::Access::Control,
         clipboard: true,
         label: None,
+        browser: None,
         issued_at: SystemTime::UNIX_EPOCH,
         expires_at: SystemTime::UNIX_EPOCH,
     }

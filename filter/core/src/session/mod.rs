@@ -19,9 +19,9 @@ use crate::relay::{Relay, Relayed};
 use crate::trace_context::trace_context;
 use crate::traffic::Activity;
 use crate::tunnel::Tunnel;
-use crate::upgrade::{self, Handshake, HttpVersion, Upgrade};
+use crate::upgrade::{self, Browser, Handshake, HttpVersion, Upgrade};
 use std::net::SocketAddr;
-use vncgate_api::{CheckRequest, Grant, Target};
+use vncgate_api::{BrowserProof, CheckRequest, Grant, Target};
 
 /// Envoy's `response.code_details` when no route to consoles was found: the refusals of the router and of the filter
 /// `vncgate_guard`, and the answer of a route that leads to no cluster.
@@ -118,12 +118,15 @@ impl Session {
                     client_address: request.client_address.into(),
                     request_id: request.headers.first("x-request-id").unwrap_or_default().into(),
                     enforces_access: true,
-                    browser: None,
+                    browser: upgrade.browser.as_ref().map(|browser| match browser {
+                        Browser::Digest(digest) => BrowserProof::Digest(digest.into()),
+                        Browser::Secret(secret) => BrowserProof::Secret(secret.into()),
+                    }),
                 })?;
                 Ok((upgrade, body))
             });
         match checked {
-            Ok((Upgrade { token, handshake, path }, body)) => {
+            Ok((Upgrade { token, handshake, path, .. }, body)) => {
                 self.state = State::Checking(handshake);
                 let trace = trace_context(request.headers);
                 OnRequest::Check { body, path, token, trace }

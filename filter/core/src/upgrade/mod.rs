@@ -12,7 +12,11 @@ use crate::refusal::Refusal;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use sha1::{Digest as _, Sha1};
-pub use token::{SUBPROTOCOL, TOKEN_LEN_MAX, TOKEN_SUBPROTOCOL_PREFIX};
+use token::Subprotocols;
+pub use token::{
+    BROWSER_DIGEST_SUBPROTOCOL_PREFIX, BROWSER_SECRET_SUBPROTOCOL_PREFIX, Browser, SUBPROTOCOL,
+    TOKEN_LEN_MAX, TOKEN_SUBPROTOCOL_PREFIX,
+};
 
 /// Longest `:path` of an upgrade, in bytes. A path and a token take less than 200; a tenth of
 /// Envoy's default limit for all headers is plenty.
@@ -36,6 +40,8 @@ pub enum HttpVersion {
 pub struct Upgrade {
     /// The console token. A password, hence no `Debug`.
     pub token: String,
+    /// What tells the browser from others that have the same token, if its page says it.
+    pub browser: Option<Browser>,
     /// What to answer once the console is connected.
     pub handshake: Handshake,
     /// The request's path without the token, for the access log.
@@ -90,16 +96,16 @@ pub fn read(
     if !is_origin_allowed(headers, config) {
         return Err(Refusal::Origin);
     }
-    let (subprotocol, subprotocol_token) = token::read_subprotocols(headers)?;
+    let Subprotocols { answer: subprotocol, token, browser } = token::read_subprotocols(headers)?;
     let (path, query_token) = token::split_query(path);
-    let token = subprotocol_token
+    let token = token
         .or(query_token)
         .or_else(|| token::read_cookie(headers, &config.cookie_name))
         .ok_or(Refusal::TokenMissing)?;
     if !token::is_token(&token) {
         return Err(Refusal::TokenMalformed);
     }
-    Ok(Upgrade { token, handshake: Handshake { accept, subprotocol }, path })
+    Ok(Upgrade { token, browser, handshake: Handshake { accept, subprotocol }, path })
 }
 
 /// RFC 6455 4.2.2: base64 of SHA-1 over key and GUID; the key must decode to 16 bytes (4.2.1).

@@ -227,3 +227,31 @@ fn upgrades_for_other_hosts_pass_only_if_the_configuration_says_so() {
         }
     }
 }
+
+#[test]
+fn a_browser_shows_itself_once_and_in_its_form() {
+    let read_browser = |offered: &str| {
+        let offered = format!("binary, vncgate.token.t, {offered}");
+        let headers = request(&[("sec-websocket-protocol", &offered)]);
+        read(&headers, HttpVersion::Http1, &config()).map(|upgrade| upgrade.browser)
+    };
+    let secret = Browser::Secret("s".repeat(64));
+    let digest = Browser::Digest("d".repeat(64));
+    let (own, first) = (
+        format!("vncgate.browser-secret.{}", "s".repeat(64)),
+        format!("vncgate.browser-digest.{}", "d".repeat(64)),
+    );
+    assert!(read_browser("other") == Ok(None));
+    assert!(read_browser(&own) == Ok(Some(secret)));
+    assert!(read_browser(&first) == Ok(Some(digest)));
+    for wrong in [
+        format!("{own}, {own}"),
+        format!("{own}, {first}"),
+        "vncgate.browser-secret.".to_owned(),
+        "vncgate.browser-digest.a b".to_owned(),
+        format!("vncgate.browser-secret.{}", "s".repeat(TOKEN_LEN_MAX + 1)),
+    ] {
+        let refused = read_browser(&wrong).err();
+        assert_eq!(refused, Some(Refusal::BrowserMalformed), "{wrong}");
+    }
+}

@@ -12,14 +12,38 @@ pub const SUBPROTOCOL: &str = "binary";
 /// A subprotocol that carries the token: `vncgate.token.TOKEN`. Unlike a query it appears in no URL.
 pub const TOKEN_SUBPROTOCOL_PREFIX: &str = "vncgate.token.";
 
-/// Reads the subprotocols that the browser offers. Returns the one to answer, and the token if one carries it.
+/// A subprotocol that carries the SHA-256 of the page's secret, at its first connect.
+pub const BROWSER_DIGEST_SUBPROTOCOL_PREFIX: &str = "vncgate.browser-digest.";
+
+/// A subprotocol that carries the page's secret, at each later one.
+pub const BROWSER_SECRET_SUBPROTOCOL_PREFIX: &str = "vncgate.browser-secret.";
+
+/// What a browser's subprotocols say.
+#[derive(Default)]
+pub(super) struct Subprotocols {
+    /// The one to answer.
+    pub(super) answer: Option<&'static str>,
+    pub(super) token: Option<String>,
+    pub(super) browser: Option<Browser>,
+}
+
+/// What tells a browser from others that have the same token; see [`vncgate_api::BrowserProof`]. A password, hence no
+/// `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Browser {
+    /// The SHA-256 of its secret.
+    Digest(String),
+    /// Its secret.
+    Secret(String),
+}
+
+/// Reads the subprotocols that the browser offers.
 ///
 /// # Errors
 ///
-/// [`Refusal::Subprotocol`] if some are offered and `binary` is not among them.
-pub(super) fn read_subprotocols(
-    headers: &Headers,
-) -> Result<(Option<&'static str>, Option<String>), Refusal> {
+/// [`Refusal::Subprotocol`] if some are offered and `binary` is not among them. [`Refusal::BrowserMalformed`] if what
+/// tells the browser from others is there twice, or has a form that no page makes.
+pub(super) fn read_subprotocols(headers: &Headers) -> Result<Subprotocols, Refusal> {
     let mut offered = headers
         .all("sec-websocket-protocol")
         .flat_map(|value| value.split(','))
@@ -27,20 +51,39 @@ pub(super) fn read_subprotocols(
         .filter(|name| !name.is_empty())
         .peekable();
     if offered.peek().is_none() {
-        return Ok((None, None));
+        return Ok(Subprotocols::default());
     }
     let mut binary = false;
     let mut token = None;
+    let mut browser = None;
     for name in offered {
         if name == SUBPROTOCOL {
             binary = true;
         } else if let Some(carried) = name.strip_prefix(TOKEN_SUBPROTOCOL_PREFIX) {
             token = Some(carried.to_owned());
+        } else if let Some(shown) = read_browser(name) {
+            let is_first = browser.replace(shown?).is_none();
+            if !is_first {
+                return Err(Refusal::BrowserMalformed);
+            }
         }
     }
     // A browser fails a WebSocket whose server picks none of the offered subprotocols, and shows no reason.
     // A refusal before that can give one.
-    if binary { Ok((Some(SUBPROTOCOL), token)) } else { Err(Refusal::Subprotocol) }
+    if !binary {
+        return Err(Refusal::Subprotocol);
+    }
+    Ok(Subprotocols { answer: Some(SUBPROTOCOL), token, browser })
+}
+
+/// Reads what tells the browser from others. `None`: the subprotocol is another.
+fn read_browser(name: &str) -> Option<Result<Browser, Refusal>> {
+    let (text, browser): (_, fn(String) -> Browser) =
+        match name.strip_prefix(BROWSER_DIGEST_SUBPROTOCOL_PREFIX) {
+            Some(text) => (text, Browser::Digest),
+            None => (name.strip_prefix(BROWSER_SECRET_SUBPROTOCOL_PREFIX)?, Browser::Secret),
+        };
+    Some(if is_token(text) { Ok(browser(text.to_owned())) } else { Err(Refusal::BrowserMalformed) })
 }
 
 /// Splits the `token` parameters off a path. Returns the rest and the last token, which is the one that

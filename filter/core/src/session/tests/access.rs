@@ -200,17 +200,18 @@ impl Webmks {
     fn browser(&mut self, wire: &[u8]) -> Vec<u8> {
         let read = |at: usize, len: usize| Ok::<_, ()>(wire[at..at + len].to_vec());
         let relayed = self.session.relay_browser_bytes(wire.len(), read).unwrap();
-        let mut passed = relayed.instead.unwrap();
+        let passed = relayed.instead.unwrap();
         self.carry_out(relayed.outputs);
         let mut payload = Vec::new();
-        crate::websocket::Reframer::default().reframe(
-            &std::mem::take(&mut passed),
+        let (_, read) = crate::websocket::Reframer::default().reframe(
+            &passed,
             |piece| {
                 payload.append(piece);
                 Ok(())
             },
             |_| true,
         );
+        assert_eq!(read, Ok(()), "it is framed as a browser frames it");
         payload
     }
 }
