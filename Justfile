@@ -161,20 +161,20 @@ test-envoy-gateway *names: build _vcsim _envoy-gateway _filter-image (_envoy env
     @{{ counted }} envoy-gateway cargo test --no-fail-fast {{ isolated }} --package vncgate-tiers --test envoy_gateway -- --test-threads 1 {{ names }}
 
 # Images and chart in a Kubernetes cluster of its own: consoles through its pods, upgrades, what an operator gets wrong
-test-kubernetes *names: build images _vcsim _cluster _istio _envoy-gateway _prometheus-operator (_envoy envoy) (_debian "redis-server busybox-static qemu-user-static")
+test-kubernetes *names: build images _vcsim _cluster _istio _envoy-gateway _prometheus-operator (_envoy envoy) (_debian "redis-server busybox-static curl qemu-user-static")
     @CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$PWD/tests/setup/isolated-node" \
         {{ counted }} kubernetes cargo test --no-fail-fast --package vncgate-tiers --test kubernetes -- {{ names }}
 
 # What enforces NetworkPolicies in the tests' cluster.
-_network-policies:
-    @tests/setup/go-module kube-network-policies/kube-network-policies sigs.k8s.io/kube-network-policies@v0.8.0 sigs.k8s.io/kube-network-policies/cmd "-ldflags=-s -w"
+_kube-router: (_debian "ipset")
+    @tests/setup/go-module kube-router/kube-router github.com/cloudnativelabs/kube-router/v2@v2.1.0 github.com/cloudnativelabs/kube-router/v2/cmd/kube-router "-ldflags=-s -w"
 
 # The CRDs of the Prometheus operator, from its Go module.
 _prometheus-operator:
     @mkdir -p .cache/prometheus-operator
     @[ -e .cache/prometheus-operator/module/go.mod ] || ln -sfn "$(go mod download -json github.com/prometheus-operator/prometheus-operator@v0.85.0 | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')" .cache/prometheus-operator/module
 
-_cluster: _etcd (_kubernetes "kube-apiserver") (_kubernetes "kube-controller-manager") (_kubernetes "kube-scheduler") (_kubernetes "kubelet") (_kubernetes "kube-proxy") _containerd _coredns _crane _kubectl _network-policies
+_cluster: _etcd (_kubernetes "kube-apiserver") (_kubernetes "kube-controller-manager") (_kubernetes "kube-scheduler") (_kubernetes "kubelet") (_kubernetes "kube-proxy") _containerd _coredns _crane _kubectl _kube-router
 
 # The holes that this kind of proxy has had, each tried on the whole gateway
 test-security: build _vcsim (_envoy envoy)

@@ -1,5 +1,5 @@
-//! A whole Kubernetes cluster of one node: etcd, API server, controllers, scheduler, kubelet, containerd, kube-proxy, DNS
-//! and a registry of images.
+//! A whole Kubernetes cluster of one node: etcd, API server, controllers, scheduler, kubelet, containerd, kube-proxy,
+//! kube-router for NetworkPolicies, DNS and a registry of images.
 //!
 //! It runs in the namespaces that `tests/setup/isolated-node` makes, and has fixed addresses there. The parts are
 //! processes of the test; what they start in pods ends with the namespaces.
@@ -31,36 +31,6 @@ const SERVICES: &str = "10.96.0.0/16";
 const REGISTRY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
 
 const BUSYBOX: &str = "127.0.0.1:5000/busybox:1";
-
-/// What enforces NetworkPolicies on the node. It may read what the role `view` may.
-const NETWORK_POLICIES: &str = "
-apiVersion: v1
-kind: ServiceAccount
-metadata: { name: kube-network-policies, namespace: kube-system }
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: { name: kube-network-policies }
-roleRef: { apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: view }
-subjects: [{ kind: ServiceAccount, name: kube-network-policies, namespace: kube-system }]
----
-apiVersion: apps/v1
-kind: DaemonSet
-metadata: { name: kube-network-policies, namespace: kube-system }
-spec:
-  selector: { matchLabels: { app: kube-network-policies } }
-  template:
-    metadata: { labels: { app: kube-network-policies } }
-    spec:
-      hostNetwork: true
-      serviceAccountName: kube-network-policies
-      containers:
-        - name: kube-network-policies
-          image: IMAGE
-          command: [/kube-network-policies, --hostname-override=node, --disable-nri]
-          securityContext: { privileged: true }
-          readinessProbe: { httpGet: { port: 9080, path: /metrics }, periodSeconds: 1 }
-";
 
 /// How long the cluster may take to start or change something, on a machine that may be busy with a build.
 pub const CLUSTER_LIMIT: Duration = Duration::from_secs(120);
@@ -106,6 +76,7 @@ impl Cluster {
         let scheduler = starting.scheduler();
         let proxy = starting.proxy();
         let dns = starting.dns();
+        let policies = starting.network_policies();
         kubelet
             .ready(async || {
                 let node = api.json(&["get", "node", "node"]).ok()?;
@@ -119,8 +90,17 @@ impl Cluster {
             api.succeeds(&account).then_some(())
         })
         .await;
-        let _parts =
-            vec![kubelet, containerd, proxy, scheduler, controllers, dns, api_server, etcd];
+        let _parts = vec![
+            kubelet,
+            policies,
+            containerd,
+            proxy,
+            scheduler,
+            controllers,
+            dns,
+            api_server,
+            etcd,
+        ];
         Self { run: run.clone(), kubeconfig, registry, _parts }
     }
 
@@ -185,24 +165,6 @@ impl Cluster {
     /// Puts an image, an OCI layout, into the registry of the cluster. Returns its name there.
     pub fn push(&self, layout: &Path, name: &str) -> String {
         self.registry.push(layout, name)
-    }
-
-    /// Has NetworkPolicies enforced from now on, by the implementation of Kubernetes' SIG Network.
-    pub async fn enforce_policies(&self) {
-        let program =
-            cached("kube-network-policies/kube-network-policies", "./justw _network-policies");
-        let layer = self.run.path("kube-network-policies.tar");
-        let folder = program.parent().expect("its folder");
-        let mut tar = Command::new("tar");
-        tar.arg("-cf").arg(&layer).arg("-C").arg(folder).arg("kube-network-policies");
-        run_to_end(&mut tar);
-        let image = self.registry.pack(&layer, "kube-network-policies:1");
-        self.registry.mutate(&image, &["--set-platform", "linux/amd64"]);
-        self.apply(&NETWORK_POLICIES.replace("IMAGE", &image));
-        let rollout = ["rollout", "status", "daemonset", "kube-network-policies"];
-        self.kubectl(
-            &[&["--namespace", "kube-system"], &rollout[..], &["--timeout=120s"]].concat(),
-        );
     }
 
     /// Deletes a namespace with all in it, and waits until it is gone.
@@ -341,6 +303,16 @@ conntrack: {{ maxPerCore: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s 
         command.arg("--config").arg(self.run.write("proxy.yaml", config));
         command.args(["--hostname-override", "node"]);
         self.start("kube-proxy", &mut command)
+    }
+
+    /// What enforces NetworkPolicies: kube-router, as a firewall only.
+    fn network_policies(&self) -> Process {
+        let mut command = Command::new(cached("kube-router/kube-router", "./justw _kube-router"));
+        command.args(["--run-firewall=true", "--run-router=false", "--run-service-proxy=false"]);
+        command.arg("--kubeconfig").arg(self.kubeconfig);
+        command.args(["--hostname-override", "node", "--enable-ipv6=false"]);
+        command.args(["--service-cluster-ip-range", SERVICES, "--health-port", "20244"]);
+        self.start("kube-router", &mut command)
     }
 
     fn containerd(&self) -> Process {

@@ -9,5 +9,6 @@ mod consoles;
 mod fixture;
 mod gateways;
 mod images;
+mod policy;
 mod release;
 mod values;

@@ -81,35 +81,3 @@ async fn the_api_server_knows_every_field_of_the_chart() {
         assert!(said.contains(kind), "{said}");
     }
 }
-
-/// No network plugin is here that would enforce the policy: what the API server takes is looked at.
-#[tokio::test]
-async fn the_policy_lets_the_gateway_alone_reach_the_internal_listener() {
-    let vncgate = Installation::prepare("policy").await;
-    let manifests = vncgate.release("template", &json!({}), &[]).expect("helm renders the chart");
-    vncgate.site.cluster.validate("policy", &manifests).expect("every object is valid");
-    let policy = manifests.split("\n---\n").find(|it| it.contains("kind: NetworkPolicy"));
-    let policy =
-        policy.expect("a policy").replacen("metadata:", "metadata:\n  namespace: policy", 1);
-    vncgate.site.cluster.apply(&policy);
-    let policy = vncgate.site.cluster.get(&["--namespace", "policy", "networkpolicy", "vncgate"]);
-    let selected = &policy["spec"]["podSelector"]["matchLabels"];
-    assert_eq!(selected["app.kubernetes.io/component"], "authority");
-    let rules = policy["spec"]["ingress"].as_array().expect("rules");
-    let from = |port: &str| {
-        let mut rules = rules.iter().filter(|rule| {
-            let ports = rule["ports"].as_array().expect("ports");
-            ports.iter().any(|it| it["port"] == port)
-        });
-        let rule = rules.next().map(|rule| rule["from"].clone());
-        assert!(rules.next().is_none(), "one rule for {port}");
-        rule
-    };
-    let gateway = json!([{
-        "podSelector": {"matchLabels": {"app": "envoy"}},
-        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "policy-gateway"}},
-    }]);
-    assert_eq!(from("internal"), Some(gateway));
-    assert_eq!(from("public"), Some(Value::Null), "callers in the cluster show a token");
-    assert_eq!(from("metrics"), None, "nobody has been named");
-}
