@@ -140,7 +140,14 @@ fn check_rights(
     projects: &HashMap<String, Scope>,
 ) -> Result<(), (&'static str, String)> {
     let caller = token.caller();
-    let rights = [Right::ViewConsole, Right::ReadToken, Right::RevokeToken, Right::Power];
+    let rights = [
+        Right::ViewConsole,
+        Right::ReadToken,
+        Right::RevokeToken,
+        Right::Power,
+        Right::SeeSessions,
+        Right::EndSessions,
+    ];
     if token.roles.is_empty() {
         return Ok(());
     }
@@ -197,6 +204,8 @@ fn read_policy(mut section: Section<'_>) -> Option<Policy> {
     let read_token = read_roles(&mut section, "read_token", &[ADMIN]);
     let revoke_token = read_roles(&mut section, "revoke_token", &[ADMIN]);
     let power = read_roles(&mut section, "power", &[]);
+    let see_sessions = read_roles(&mut section, "see_sessions", &[ADMIN]);
+    let end_sessions = read_roles(&mut section, "end_sessions", &[ADMIN]);
     let every_project = read_roles(&mut section, "every_project", &[ADMIN]);
     let every_project_domains =
         section.has("every_project_domains").then(|| section.strings("every_project_domains"));
@@ -213,6 +222,8 @@ fn read_policy(mut section: Section<'_>) -> Option<Policy> {
         read_token: read_token?,
         revoke_token: revoke_token?,
         power: power?,
+        see_sessions: see_sessions?,
+        end_sessions: end_sessions?,
         every_project: every_project?,
         every_project_domains: match every_project_domains {
             Some(read) => Some(read?),

@@ -19,7 +19,10 @@ const DEFAULT_RECONNECT_FOR: Duration = Duration::from_secs(5 * 60);
 /// A browser that connects again asks the gateway within a minute.
 const LEAST_RECONNECT_FOR: Duration = Duration::from_secs(60);
 
-pub(super) fn read_console(mut section: Section<'_>) -> (Option<IssueSettings>, Option<PathBuf>) {
+/// Reads how tokens are issued, whether revoking one ends its sessions, and the folder of further pages.
+pub(super) fn read_console(
+    mut section: Section<'_>,
+) -> (Option<IssueSettings>, Option<bool>, Option<PathBuf>) {
     if !section.has("novnc_url") && !section.has("xvpvnc_url") {
         section.problem(
             "novnc_url",
@@ -43,6 +46,7 @@ pub(super) fn read_console(mut section: Section<'_>) -> (Option<IssueSettings>, 
                       secret for their browser";
         section.problem("token_use", reason);
     }
+    let revoke_ends_sessions = section.boolean_or("revoke_ends_sessions", true);
     let web = section.file("web");
     if let Some(web) = &web {
         const WHERE: &str = "(Debian's package novnc has the pages in /usr/share/novnc)";
@@ -64,7 +68,7 @@ pub(super) fn read_console(mut section: Section<'_>) -> (Option<IssueSettings>, 
             allowed_targets: allowed_targets?,
         })
     };
-    (settings(), web)
+    (settings(), revoke_ends_sessions, web)
 }
 
 /// Reads `token_use`, or `single_use`, which it replaces: `true` is `"once"`.

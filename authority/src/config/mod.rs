@@ -60,6 +60,8 @@ pub struct Config {
     pub metrics: ListenerConfig,
     /// `[console]`: which consoles are offered and how.
     pub consoles: IssueSettings,
+    /// `[console] revoke_ends_sessions`.
+    pub revoke_ends_sessions: bool,
     /// `[console] web`: a folder of noVNC pages to serve besides our own.
     pub web: Option<PathBuf>,
     /// `[tokens]`: where tokens are kept.
@@ -109,7 +111,7 @@ impl Config {
 /// Reads every section. Returns `None` only if it noted a problem.
 fn read(mut root: Section<'_>, fixed: FixedTables) -> Option<Config> {
     let Listen { public, internal, metrics, peer } = read_listen(root.section("listen"));
-    let (consoles, web) = read_console(root.section("console"));
+    let (consoles, revoke_ends_sessions, web) = read_console(root.section("console"));
     let tokens = read_tokens(root.section("tokens"));
     let limits = read_limits(root.section("limits"));
     let shared_store = !matches!(tokens, Some(TokensConfig::Memory { .. }));
@@ -139,6 +141,7 @@ fn read(mut root: Section<'_>, fixed: FixedTables) -> Option<Config> {
         internal: internal?,
         metrics: metrics?,
         consoles: consoles?,
+        revoke_ends_sessions: revoke_ends_sessions?,
         web,
         tokens: tokens?,
         limits: limits?,

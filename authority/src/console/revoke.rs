@@ -19,7 +19,7 @@ impl Consoles {
     }
 
     /// Revokes a token, if its machine is within `scope`, and returns what it was issued for. `None` if there is no such
-    /// token. Consoles that it has opened stay open.
+    /// token. What it has opened is the register's matter ([`crate::sessions`]).
     pub async fn revoke(
         &self,
         token: TokenHash,
@@ -38,7 +38,7 @@ impl Consoles {
 
     /// Checks that a machine of one vCenter, or of any, is within `scope`. Asks no vCenter for a caller that may see everything: such a caller can
     /// revoke the tokens of a machine that was deleted, or whose vCenter is down.
-    pub(super) async fn locate_within(
+    pub async fn locate_within(
         &self,
         instance: Uuid,
         service_host: Option<&str>,

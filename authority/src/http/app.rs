@@ -23,6 +23,8 @@ pub struct App {
     pub sessions: Arc<Sessions>,
     /// Switches machines on and off.
     pub power: Arc<Power>,
+    /// Whether the sessions of a token end when it is revoked.
+    pub revoke_ends_sessions: bool,
     /// Identifies the callers of the console API.
     pub identity: Identity,
     /// What callers may do.

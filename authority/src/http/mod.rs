@@ -1,6 +1,6 @@
 //! The authority's four HTTP listeners: public, internal, metrics, peer.
 //!
-//! - [`public`]: the console API ([`compute`], [`machines`], [`tokens`]), the console page ([`pages`]) and its requests
+//! - [`public`]: the console API ([`compute`], [`machines`], [`sessions`], [`tokens`]), the console page ([`pages`]) and its requests
 //!   for the [`status`] of a token. Envoy routes browsers and callers to it.
 //! - [`internal`]: the [`check`] API and the [`session_reports`] for the filter, the [`discovery`] of ESXi hosts' certificates for Envoy itself, and
 //!   [`health`] for Envoy's health checks. It asks for no password and belongs on a loopback address or a Unix socket.
@@ -29,6 +29,7 @@ pub mod metrics;
 pub mod pages;
 pub mod server;
 pub mod session_reports;
+pub mod sessions;
 pub mod sites;
 pub mod status;
 #[cfg(test)]
@@ -67,6 +68,7 @@ pub fn public(app: Arc<App>, web: Option<&Path>) -> Router {
     let api = Router::new()
         .merge(compute::routes(&app))
         .merge(machines::routes())
+        .merge(sessions::routes())
         .merge(tokens::routes())
         .layer(from_fn_with_state(Arc::clone(&app), limit_calls));
     let status = status::routes().layer(from_fn_with_state(Arc::clone(&app), limit_status));

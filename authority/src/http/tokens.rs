@@ -7,6 +7,7 @@ use super::app::App;
 use super::audit::{CallerFields, OriginFields, TokenFields, log_token};
 use super::compute::{ConsoleOptions, ConsoleRequest, Object, issue, json_body};
 use super::error::ApiError;
+use super::sessions::{end_of_machine, end_of_token};
 use crate::console::RevokeError;
 use crate::console::issue::Issued;
 use crate::console_type::{ConsoleType, Protocol};
@@ -135,10 +136,15 @@ async fn revoke(
             log_token!(
                 info, fields, origin, "token revoked"; revoked_by = by.id, revoked_by_user = by.user,
             );
+            end_of_token(&app, scope, &caller, token).await?;
             Ok(StatusCode::NO_CONTENT)
         }
-        // Machines of another project, and their tokens, are reported as not found.
-        Ok(None) => Err(not_found()),
+        // It has expired or was used up, and what it has opened may be open still. Machines of another project, and their
+        // tokens, are reported as not found.
+        Ok(None) => match end_of_token(&app, scope, &caller, token).await? {
+            0 => Err(not_found()),
+            _ => Ok(StatusCode::NO_CONTENT),
+        },
         Err(error) => match api_error(&id, &error) {
             ApiError::Nova { status: StatusCode::NOT_FOUND, .. } => Err(not_found()),
             other => Err(other),
@@ -157,6 +163,7 @@ async fn revoke_all(
     let revoked = revoked.map_err(|error| api_error(&uuid, &error))?;
     let CallerFields { id, user, .. } = CallerFields::of(&caller);
     info!(%instance, revoked, revoked_by = id, revoked_by_user = user, "tokens revoked");
+    end_of_machine(&app, scope, &caller, instance).await?;
     Ok(Json(json!({"revoked": revoked})))
 }
 

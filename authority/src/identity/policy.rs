@@ -19,6 +19,10 @@ pub enum Right {
     RevokeToken,
     /// Switch machines on and off.
     Power,
+    /// See which consoles are open, and whose they are.
+    SeeSessions,
+    /// End open consoles.
+    EndSessions,
 }
 
 /// Which roles grant which rights, from the configuration.
@@ -34,6 +38,10 @@ pub struct Policy {
     pub revoke_token: Roles,
     /// Roles with [`Right::Power`].
     pub power: Roles,
+    /// Roles with [`Right::SeeSessions`].
+    pub see_sessions: Roles,
+    /// Roles with [`Right::EndSessions`].
+    pub end_sessions: Roles,
     /// Roles that are not confined to the machines of the caller's project.
     pub every_project: Roles,
     /// The domains in whose projects a Keystone role of `every_project` counts, by identifier or name. `None` for every
@@ -80,6 +88,8 @@ impl Policy {
             Right::ReadToken => &self.read_token,
             Right::RevokeToken => &self.revoke_token,
             Right::Power => &self.power,
+            Right::SeeSessions => &self.see_sessions,
+            Right::EndSessions => &self.end_sessions,
         };
         caller.roles.any_of(roles)
     }
@@ -138,6 +148,8 @@ mod tests {
             read_token: Roles::from_iter(["admin"]),
             revoke_token: Roles::from_iter(["admin"]),
             power: Roles::from_iter(["operator"]),
+            see_sessions: Roles::from_iter(["admin"]),
+            end_sessions: Roles::from_iter(["admin"]),
             every_project: Roles::from_iter(["admin"]),
             every_project_domains: None,
             projects: HashMap::from([("a".to_owned(), tenant_a())]),
@@ -183,7 +195,15 @@ mod tests {
         assert!(policy.allows(&member, Right::OpenConsole));
         assert!(!policy.allows(&member, Right::ReadToken));
         assert!(!policy.allows(&member, Right::RevokeToken));
-        for right in [Right::OpenConsole, Right::ReadToken, Right::RevokeToken] {
+        assert!(!policy.allows(&member, Right::SeeSessions));
+        assert!(!policy.allows(&member, Right::EndSessions));
+        for right in [
+            Right::OpenConsole,
+            Right::ReadToken,
+            Right::RevokeToken,
+            Right::SeeSessions,
+            Right::EndSessions,
+        ] {
             assert!(policy.allows(&caller(&["ADMIN"], None), right));
             assert!(!policy.allows(&caller(&[], Some("a")), right));
         }

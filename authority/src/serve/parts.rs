@@ -122,6 +122,7 @@ impl Parts {
             consoles,
             sessions: Arc::clone(sessions),
             power: Arc::clone(power),
+            revoke_ends_sessions: config.revoke_ends_sessions,
             identity,
             policy,
             throttle,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use uuid::Uuid;
+use vncgate_api::Access;
 
 /// Longest description, in bytes. The gateway keeps it for as long as the session is open. All but the names that the
 /// configuration or Keystone have for callers and projects is bounded; with these it has some 600 bytes.
@@ -55,6 +56,11 @@ pub struct Description {
     /// The token that opened it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_id: Option<TokenHash>,
+    /// What the user may do.
+    pub access: Access,
+    /// What the link is for, in the words of the one who asked for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<Box<str>>,
     /// The browser's address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<Box<str>>,
@@ -89,6 +95,8 @@ impl Description {
             project: record.project.as_deref().map(Box::from),
             confined: record.containers.is_some(),
             token_id: token,
+            access: record.access,
+            label: record.label.as_ref().map(name),
             client: (!client.is_empty()).then(|| name(&client.to_owned())),
             target: Some(target),
             must_end_at: None,
@@ -138,9 +146,9 @@ mod tests {
             user: Some("alice@Default".to_owned()),
             machine_name: Some("web-1".to_owned()),
             containers: Some(Vec::new()),
-            access: vncgate_api::Access::Control,
-            clipboard: true,
-            label: None,
+            access: Access::View,
+            clipboard: false,
+            label: Some("for the auditor".to_owned()),
             browser: None,
             issued_at: SystemTime::UNIX_EPOCH,
             expires_at: SystemTime::UNIX_EPOCH,

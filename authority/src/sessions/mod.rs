@@ -12,6 +12,7 @@
 //! | [`description`](Description) | what a session was granted for, as a text that the gateway keeps |
 //! | `register` | what the entries of the journal say, applied one after the other |
 //! | `journal` | the entries, what a store does with them, and the journal of one authority alone |
+//! | `log` | lines that tell who opened what, and why it ended |
 //! | `redis`, `memcached` | journals of several authorities, on the connections of the token store |
 //!
 //! The register is as true as its workers: a store that loses the journal, or an authority that starts, has all of them
@@ -20,6 +21,7 @@
 
 mod description;
 mod journal;
+mod log;
 mod memcached;
 mod redis;
 mod register;
@@ -35,8 +37,9 @@ pub use session::{
 };
 
 use crate::telemetry::Metrics;
-use crate::tokens::StoreUnavailable;
+use crate::tokens::{StoreUnavailable, TokenHash};
 use journal::{Ended, Entry, Identified, Opened, Report};
+use log::log;
 use register::{Now, Register};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -132,6 +135,13 @@ impl Sessions {
     /// The live sessions whose tokens were issued to this caller ([`Description::caller`]).
     pub fn of_caller(&self, caller: &str) -> Vec<Arc<Session>> {
         self.register().of_caller(caller)
+    }
+
+    /// The live sessions that this token has opened.
+    pub fn of_token(&self, token: TokenHash) -> Vec<Arc<Session>> {
+        let mut sessions = self.live();
+        sessions.retain(|session| session.description.token_id == Some(token));
+        sessions
     }
 
     /// Has a session end, wherever its worker reports. Returns `false` if it is not live. It is live until its worker says
@@ -328,6 +338,9 @@ impl Sessions {
                 (&change, &session.ending, reported_here)
             {
                 self.metrics.session_order(reason.code.as_str());
+            }
+            if reported_here {
+                log(&session, &change);
             }
             let event = SessionEvent { session, change, reported_here };
             subscribers.retain(|subscriber| subscriber.send(event.clone()).is_ok());

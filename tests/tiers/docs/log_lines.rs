@@ -8,7 +8,7 @@ use syn::visit::{self, Visit};
 use vncgate_test_support::workspace::checkout;
 
 /// `tracing`'s macros, and the authority's own on top of them.
-const MACROS: [&str; 6] = ["trace", "debug", "info", "warn", "error", "log_token"];
+const MACROS: [&str; 7] = ["trace", "debug", "info", "warn", "error", "log_token", "log_session"];
 
 /// A use of one of these macros.
 struct LogLine {
@@ -24,10 +24,10 @@ impl LogLine {
         message.map_or("", |message| message.trim_matches('"'))
     }
 
-    /// The tokens of each field. In `log_token!` the fields follow the message.
+    /// The tokens of each field. In the authority's own macros the fields follow the message.
     fn fields(&self) -> impl Iterator<Item = &[String]> {
         let fields = match self.tokens.iter().position(|token| token == ";") {
-            Some(end) if self.macro_name == "log_token" => &self.tokens[end + 1..],
+            Some(end) if self.macro_name.starts_with("log_") => &self.tokens[end + 1..],
             _ => &self.tokens[..],
         };
         fields.split(|token| token == ",").filter(|field| !field.is_empty())
@@ -94,37 +94,51 @@ fn no_field_of_a_log_line_is_a_debug_value() {
     }
 }
 
-/// The fields that every line about a token has, as the macro adds them.
-fn fields_of_a_token() -> BTreeSet<String> {
-    let source = text("authority/src/http/audit.rs");
-    let (_, body) = source.split_once("tracing::$level!(").expect("the macro's line");
-    let (body, _) = body.split_once("$message").expect("the macro's message");
+/// The fields that every line about a token, or about a session, has, as the macro adds them.
+fn common_fields(source: &str, begin: &str) -> BTreeSet<String> {
+    let source = text(source);
+    let (_, body) = source.split_once(begin).expect("the macro's line");
+    let (body, _) = body.split_once("$message\n").expect("the macro's message");
     body.lines()
         .filter_map(|line| line.trim().split_once(" = "))
         .map(|(name, _)| name.into())
         .collect()
 }
 
+fn fields_of_a_token() -> BTreeSet<String> {
+    common_fields("authority/src/http/audit.rs", "tracing::$level!(")
+}
+
+fn fields_of_a_session() -> BTreeSet<String> {
+    common_fields("authority/src/sessions/log.rs", "info!(")
+}
+
 #[test]
-fn operations_has_each_line_about_a_token_with_its_fields() {
+fn operations_has_each_line_about_a_token_and_a_session_with_its_fields() {
     let page = text("docs/operations.md");
-    let mut documented = BTreeMap::new();
-    for row in rows(below(&page, "### Lines about a token")) {
-        let line = code_spans(row[0]).next().expect("a line's message").to_owned();
-        documented.insert(line, code_spans(row[2]).map(str::to_owned).collect::<BTreeSet<_>>());
+    for (heading, macro_name) in
+        [("### Lines about a token", "log_token"), ("### Lines about a session", "log_session")]
+    {
+        let mut documented = BTreeMap::new();
+        for row in rows(below(&page, heading)) {
+            let line = code_spans(row[0]).next().expect("a line's message").to_owned();
+            documented.insert(line, code_spans(row[2]).map(str::to_owned).collect());
+        }
+        let mut written = BTreeMap::<String, BTreeSet<String>>::new();
+        for line in log_lines().iter().filter(|line| line.macro_name == macro_name) {
+            written.insert(line.message().to_owned(), line.field_names());
+        }
+        assert!(written.len() > 2, "{written:?}");
+        assert_eq!(documented, written, "the lines of docs/operations.md, and those of the code");
     }
-    let mut written = BTreeMap::new();
-    for line in log_lines().iter().filter(|line| line.macro_name == "log_token") {
-        written.insert(line.message().to_owned(), line.field_names());
-    }
-    assert!(written.len() > 6, "{written:?}");
-    assert_eq!(documented, written, "the lines of docs/operations.md, and those of the code");
     let common: BTreeSet<String> = rows(below(&page, "### Fields"))
         .iter()
         .flat_map(|row| code_spans(row[0]))
         .map(str::to_owned)
         .collect();
-    let missing: Vec<_> = fields_of_a_token().difference(&common).cloned().collect();
+    let fields =
+        fields_of_a_token().union(&fields_of_a_session()).cloned().collect::<BTreeSet<_>>();
+    let missing: Vec<_> = fields.difference(&common).cloned().collect();
     assert_eq!(missing, Vec::<String>::new(), "fields without a row in docs/operations.md");
 }
 
