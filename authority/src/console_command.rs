@@ -22,7 +22,7 @@ const TIMEOUT: Duration = Duration::from_secs(45);
 const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
 
 /// Most characters of a server's text that are printed at one place: a name has at most 80, a message some hundred.
-const PRINTED_LIMIT: usize = 500;
+pub(crate) const PRINTED_LIMIT: usize = 500;
 
 /// Longest console URL, in bytes. Browsers take some thousand.
 const URL_LIMIT: usize = 2048;
@@ -32,9 +32,9 @@ const LISTED_MACHINES: usize = 20;
 
 /// A running authority, and the API token to show it.
 pub struct Authority {
-    url: Url,
+    pub(crate) url: Url,
     api_token: SecretString,
-    http: reqwest::Client,
+    pub(crate) http: reqwest::Client,
 }
 
 /// Why there is no console URL.
@@ -69,6 +69,12 @@ pub enum ConsoleCommandError {
     /// Names need not be unique in vCenter.
     #[error("several virtual machines are named {0:?}; use the instance UUID:{1}")]
     AmbiguousName(String, String),
+    /// No open session has an identifier that begins like this.
+    #[error("no session {0:?} is open")]
+    UnknownSession(String),
+    /// Several sessions have.
+    #[error("several sessions begin with {0:?}; use more characters of the one's identifier")]
+    AmbiguousSession(String),
     /// vCenter has no instance UUID for the machine.
     #[error("the virtual machine {0:?} has no instance UUID")]
     NoInstanceUuid(String),
@@ -183,10 +189,18 @@ impl Authority {
         }
     }
 
-    async fn send<T: DeserializeOwned>(
+    pub(crate) async fn send<T: DeserializeOwned>(
         &self,
         request: RequestBuilder,
     ) -> Result<T, ConsoleCommandError> {
+        Ok(self.send_for_status(request).await?.1)
+    }
+
+    /// The same, with the status. Without a body the response is `null`.
+    pub(crate) async fn send_for_status<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+    ) -> Result<(StatusCode, T), ConsoleCommandError> {
         let unreachable = |error: reqwest::Error| {
             let error = error.without_url();
             let reason = error.source().map_or_else(|| error.to_string(), innermost);
@@ -210,10 +224,15 @@ impl Authority {
         if status == StatusCode::UNAUTHORIZED {
             return Err(ConsoleCommandError::Unauthorized);
         }
-        let body: Value =
-            serde_json::from_slice(&body).map_err(|_| foreign(format!("HTTP {status}")))?;
+        let body: Value = match body.is_empty() && status.is_success() {
+            true => Value::Null,
+            false => {
+                serde_json::from_slice(&body).map_err(|_| foreign(format!("HTTP {status}")))?
+            }
+        };
         if status.is_success() {
-            return serde_json::from_value(body).map_err(|error| foreign(error.to_string()));
+            let body = serde_json::from_value(body).map_err(|error| foreign(error.to_string()))?;
+            return Ok((status, body));
         }
         // nova's errors: one key, with a message below it.
         let message =
@@ -223,7 +242,7 @@ impl Authority {
         Err(ConsoleCommandError::Refused { status: status.as_u16(), message })
     }
 
-    fn at(&self, path: &str) -> String {
+    pub(crate) fn at(&self, path: &str) -> String {
         format!("{}/{path}", self.url.as_str().trim_end_matches('/'))
     }
 }

@@ -21,7 +21,7 @@
 //!
 //! | module | job |
 //! |---|---|
-//! | [`serve`], [`console_command`], [`doctor`] | what the commands `serve`, `console`, `doctor` and `check-config` do |
+//! | [`serve`], [`console_command`], [`sessions_command`], [`doctor`] | what the commands `serve`, `console`, `sessions`, `doctor` and `check-config` do |
 //! | [`supervisor`] | tells systemd that the service is ready, alive or stopping |
 //! | [`config`] | the TOML file, checked as a whole |
 //! | [`http`] | four listeners, a router for each API, errors as responses |
@@ -58,6 +58,7 @@ pub mod power;
 pub mod resolver;
 pub mod serve;
 pub mod sessions;
+pub mod sessions_command;
 pub mod sites;
 pub mod supervisor;
 pub mod telemetry;

@@ -3,10 +3,10 @@
 use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
 use std::error::Error;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use url::Url;
 use vncgate_api::Access;
 use vncgate_authority::config::Config;
@@ -15,6 +15,7 @@ use vncgate_authority::doctor::authority::ClientCertificate;
 use vncgate_authority::doctor::{self, Extent, Report, Severity};
 use vncgate_authority::identity::api_token;
 use vncgate_authority::serve::{self, ServeError};
+use vncgate_authority::sessions_command::{self, SessionFilter};
 use vncgate_authority::text;
 use vncgate_authority::tls::Trust;
 
@@ -24,6 +25,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// `EX_USAGE` of sysexits.h: the configuration is wrong, and a restart does not help.
 const EXIT_BAD_CONFIGURATION: u8 = 64;
+
+/// How often `sessions --watch` prints.
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Moves the cursor to the first line and erases what is below (ECMA-48: CUP, ED).
+const CLEAR_SCREEN: &str = "\u{1b}[H\u{1b}[J";
 
 /// Largest file of an API token, in bytes: Keystone's longest tokens have a few thousand.
 const API_TOKEN_LIMIT: u64 = 64 * 1024;
@@ -44,6 +51,10 @@ Examples:
   # Open a console by name or by instance UUID
   export VNCGATE_API_TOKEN=...
   xdg-open \"$(vncgate-authority console web-1)\"
+
+  # See who is at which console, and end a session
+  vncgate-authority sessions
+  vncgate-authority sessions end 5d93eed6 --reason \"maintenance at 14:00\"
 
   # Make a link by which a guest can watch for two hours
   vncgate-authority console web-1 --view --ttl 2h --label \"vendor, ticket 4711\"
@@ -68,6 +79,25 @@ enum Command {
     Doctor(DoctorArguments),
     /// Print the URL of a new console. The URL is good for one machine and for the configured time.
     Console(ConsoleArguments),
+    /// List the consoles that are open, or end one.
+    ///
+    /// Without a command it prints a table. LAST is how long ago the browser sent something, TO BROWSER what the console
+    /// sent. All gateways whose authorities share a token store are in it.
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "\
+Examples:
+  # Who is at which console?
+  vncgate-authority sessions
+  vncgate-authority sessions --machine web-1 --watch
+
+  # End one, by the first characters of its SESSION, and tell its user why
+  vncgate-authority sessions end 5d93eed6 --reason \"maintenance at 14:00\"
+
+  # The machines with an open console, for a script
+  vncgate-authority sessions --json | jq -r '.[].machine' | sort -u"
+    )]
+    Sessions(SessionsArguments),
     /// Print a new random API token and the configuration for it.
     ApiToken {
         /// Name of the caller that gets the token. It appears in the log with each console.
@@ -121,15 +151,8 @@ struct DoctorArguments {
 struct ConsoleArguments {
     /// The virtual machine's instance UUID or name.
     vm: String,
-    /// Where the console API is: the authority's public listener, or Envoy in front of it.
-    #[arg(long, env = "VNCGATE_URL", default_value = "http://127.0.0.1:6082")]
-    url: Url,
-    /// A file with the API token. Without it, VNCGATE_API_TOKEN holds the token itself.
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
-    /// PEM certificates to trust for an https URL, in place of the system's.
-    #[arg(long, value_name = "FILE", env = "VNCGATE_CA_FILE")]
-    ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    authority: AuthorityArguments,
     /// The type of console.
     #[arg(long = "type", value_parser = ["novnc", "xvpvnc"], default_value = "novnc")]
     console_type: String,
@@ -145,6 +168,60 @@ struct ConsoleArguments {
     /// How long the link is good, such as 2h. Without it, the configured time.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     ttl: Option<Duration>,
+}
+
+#[derive(Args)]
+struct AuthorityArguments {
+    /// Where the console API is: the authority's public listener, or Envoy in front of it.
+    #[arg(long, env = "VNCGATE_URL", default_value = "http://127.0.0.1:6082")]
+    url: Url,
+    /// A file with the API token. Without it, VNCGATE_API_TOKEN holds the token itself.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// PEM certificates to trust for an https URL, in place of the system's.
+    #[arg(long, value_name = "FILE", env = "VNCGATE_CA_FILE")]
+    ca_file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct SessionsArguments {
+    #[command(subcommand)]
+    command: Option<SessionsCommand>,
+    #[command(flatten)]
+    authority: AuthorityArguments,
+    /// Only those of this virtual machine: its instance UUID or exact name.
+    #[arg(long, value_name = "NAME")]
+    machine: Option<String>,
+    /// Only those that this caller requested: api_token:NAME, a Keystone user's name (alice@Default) or
+    /// keystone:IDENTIFIER.
+    #[arg(long)]
+    caller: Option<String>,
+    /// Only those of this project's callers, by its identifier.
+    #[arg(long)]
+    project: Option<String>,
+    /// Only those of browsers at this IP address.
+    #[arg(long, value_name = "ADDRESS")]
+    client: Option<String>,
+    /// Print a JSON array with all that is known of each session.
+    #[arg(long)]
+    json: bool,
+    /// Print it again every two seconds until Ctrl-C.
+    #[arg(long)]
+    watch: bool,
+}
+
+#[derive(Subcommand)]
+enum SessionsCommand {
+    /// End a session. Its user is told who ended it and why.
+    End {
+        /// The session's identifier, or the first characters of it.
+        session: String,
+        /// Why, in words for its user: one line of at most 100 bytes.
+        #[arg(long)]
+        reason: Option<String>,
+        #[command(flatten)]
+        authority: AuthorityArguments,
+    },
 }
 
 fn main() -> ExitCode {
@@ -208,6 +285,7 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
             }
         }
         Command::Console(console) => println!("{}", runtime()?.block_on(console.url())?),
+        Command::Sessions(sessions) => runtime()?.block_on(sessions.run())?,
         Command::ApiToken { name } => {
             let (token, sha256) = api_token::generate()?;
             println!("# For {name}, to send as X-Auth-Token. It is shown this once:\n{token}\n");
@@ -229,8 +307,6 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
 
 impl ConsoleArguments {
     async fn url(&self) -> Result<String, Box<dyn Error>> {
-        let trust = self.ca_file.clone().map_or(Trust::System, Trust::CaFile);
-        let authority = Authority::new(self.url.clone(), self.api_token()?, trust)?;
         let request = ConsoleRequest {
             console_type: self.console_type.clone(),
             access: self.view.then_some(Access::View),
@@ -238,7 +314,46 @@ impl ConsoleArguments {
             label: self.label.clone(),
             ttl_seconds: self.ttl.map(|ttl| ttl.as_secs()),
         };
-        Ok(authority.console(&self.vm, &request).await?)
+        Ok(self.authority.connect()?.console(&self.vm, &request).await?)
+    }
+}
+
+impl SessionsArguments {
+    async fn run(self) -> Result<(), Box<dyn Error>> {
+        if let Some(SessionsCommand::End { session, reason, authority }) = self.command {
+            let outcome = authority.connect()?.end_session(&session, reason.as_deref()).await?;
+            println!("{outcome}");
+            return Ok(());
+        }
+        let authority = self.authority.connect()?;
+        let filter = SessionFilter {
+            machine: self.machine,
+            caller: self.caller,
+            project: self.project,
+            client: self.client,
+        };
+        loop {
+            let sessions = authority.sessions(&filter).await?;
+            let shown = match self.json {
+                true => serde_json::to_string(&sessions)?,
+                false => sessions_command::table(&sessions, SystemTime::now()),
+            };
+            if self.watch && !self.json && io::stdout().is_terminal() {
+                print!("{CLEAR_SCREEN}");
+            }
+            println!("{shown}");
+            if !self.watch {
+                return Ok(());
+            }
+            tokio::time::sleep(WATCH_INTERVAL).await;
+        }
+    }
+}
+
+impl AuthorityArguments {
+    fn connect(&self) -> Result<Authority, Box<dyn Error>> {
+        let trust = self.ca_file.clone().map_or(Trust::System, Trust::CaFile);
+        Ok(Authority::new(self.url.clone(), self.api_token()?, trust)?)
     }
 
     fn api_token(&self) -> Result<SecretString, String> {
