@@ -152,6 +152,16 @@ pub async fn run(path: &Path) -> Result<(), ServeError> {
             }
         }
     });
+    let changes = stop_internal.run_until_cancelled(async {
+        let mut reloaded = current.clone();
+        loop {
+            let app = app();
+            tokio::select! {
+                () = app.consoles.end_with_their_machines(&app.sessions, &app.policy) => {}
+                Ok(()) = reloaded.changed() => {}
+            }
+        }
+    });
     // Until the internal listener has stopped: workers report of sessions while the public one drains.
     let sessions = Arc::clone(&app().sessions);
     let sessions = stop_internal.run_until_cancelled(sessions.run());
@@ -167,6 +177,7 @@ pub async fn run(path: &Path) -> Result<(), ServeError> {
         refresh,
         look,
         keep,
+        changes,
         sessions
     );
     app().consoles.vcenters().logout().await;

@@ -14,6 +14,7 @@
 //!
 //! | file | job |
 //! |---|---|
+//! | `changed_machines` | ends open consoles whose machines have changed in vCenter |
 //! | `owner` | token → record and owner, and what an owner can be asked |
 //! | `local` | a console of one of this site's vCenters |
 //! | `remote_site` | a console of another site, and what other sites ask this one |
@@ -25,6 +26,7 @@
 
 mod allowed_targets;
 mod browser;
+mod changed_machines;
 pub mod check;
 mod error;
 pub mod issue;

@@ -2,7 +2,7 @@
 
 use super::host::{self, Host};
 use super::inventory_name::decode;
-use super::port_holder::{PORT_PATHS, PortHolder, neighbours, own_port};
+use super::port_holder::{PORT_PATHS, PortHolder, has_options, neighbours, own_port};
 use super::property::{EXTRA_CONFIG, HOST, POWER_STATE, TEMPLATE, VNC_PASSWORD};
 use super::reference::MachineRef;
 use super::scope;
@@ -135,6 +135,8 @@ pub struct VirtualMachine {
     /// `RemoteDisplay.vnc.port`, unless `RemoteDisplay.vnc.enabled` says that VNC is off. nova and the
     /// tools that set a port by hand do not always set `enabled`; without it the port counts.
     pub vnc_port: Option<NonZeroU16>,
+    /// Whether vCenter tells the machine's options. Otherwise the port is not known.
+    pub has_options: bool,
     /// `RemoteDisplay.vnc.password`, unless it was read in a listing.
     pub vnc_password: Option<Secret>,
     /// The VNC ports of its host's other machines, if [`Detail::Vnc`] was read.
@@ -210,6 +212,7 @@ pub(super) fn read(object: &ObjectContent, host: Option<&ObjectContent>) -> Virt
         connected: connection_state == Some("connected"),
         host: host.and_then(Host::of),
         vnc_port: own_port(object),
+        has_options: has_options(object),
         vnc_password: password.map(|password| Secret(password.to_owned())),
         neighbours: Vec::new(),
         cluster: host.and_then(|host| host.property(HOST_PARENT)).map(str::to_owned),
@@ -219,4 +222,4 @@ pub(super) fn read(object: &ObjectContent, host: Option<&ObjectContent>) -> Virt
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

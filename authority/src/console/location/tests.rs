@@ -24,6 +24,7 @@ fn machine() -> VirtualMachine {
         connected: true,
         host: host("esx-1"),
         vnc_port: NonZeroU16::new(5901),
+        has_options: true,
         vnc_password: None,
         neighbours: Vec::new(),
         cluster: None,

@@ -60,6 +60,7 @@ fn a_machine_has_its_host() {
                 addresses: vec!["192.0.2.5".parse().unwrap(), "2001:db8::5".parse().unwrap()],
             }),
             vnc_port: NonZeroU16::new(5901),
+            has_options: true,
             vnc_password: None,
             neighbours: Vec::new(),
             cluster: Some("domain-c7".to_owned()),

@@ -5,13 +5,12 @@ use crate::vcenter::host::{self, Host};
 use crate::vcenter::inventory::Cluster;
 use crate::vcenter::inventory_name::normalize;
 use crate::vcenter::machine::{self, Detail, PARENT_VAPP, RESOURCE_POOL, VirtualMachine};
-use crate::vcenter::port_holder::{has_options, held_ports, neighbours};
+use crate::vcenter::port_holder::{held_ports, neighbours};
 use crate::vcenter::property::HOST;
 use crate::vcenter::reference::MachineRef;
 use crate::vcenter::scope::{self, Container, Locator};
 use crate::vcenter::soap::{ObjectContent, ObjectUpdate, UpdateKind};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::num::NonZeroU16;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -327,22 +326,6 @@ impl Inventory {
         Some(machine)
     }
 
-    /// The console of the machine with this instance UUID, as far as vCenter tells of it.
-    pub(super) fn console(&self, instance: Uuid, reference: &MachineRef) -> Option<WatchedConsole> {
-        let machine = self.machine(instance, Some(reference))?;
-        let Machine { content, read } = self.machines.get(&machine.reference)?;
-        let vnc_port = has_options(content).then_some(read.vnc_port);
-        let is_shared = read.vnc_port.is_some()
-            && content.property(HOST).is_some()
-            && self.on_same_host(content).any(|other| {
-                other.read.reference != read.reference
-                    && other.read.power_state == machine::PowerState::On
-                    && other.content.property(HOST) == content.property(HOST)
-                    && held_ports(&other.content).contains(&read.vnc_port)
-            });
-        Some(WatchedConsole { machine: Arc::clone(read), vnc_port, is_shared })
-    }
-
     /// Does vCenter have an object of this reference, whatever is known of it?
     pub(super) fn has(&self, reference: &MachineRef) -> bool {
         self.machines.contains_key(reference)
@@ -358,17 +341,6 @@ impl Inventory {
             on_host(&host).chain(unknown.into_iter().flat_map(on_host)).collect();
         references.into_iter().filter_map(|reference| self.machines.get(reference))
     }
-}
-
-/// A machine's console as the watch sees it.
-#[derive(Clone, Debug)]
-pub struct WatchedConsole {
-    /// The machine.
-    pub machine: Arc<VirtualMachine>,
-    /// The machine's VNC port, if it has one. `None` if vCenter withholds the machine's options.
-    pub vnc_port: Option<Option<NonZeroU16>>,
-    /// Whether another machine that runs on the same host surely has that port too.
-    pub is_shared: bool,
 }
 
 /// Containers from one up to the root folder.

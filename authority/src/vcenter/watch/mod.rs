@@ -19,7 +19,6 @@ mod follow;
 mod inventory;
 
 pub use changes::Changes;
-pub use inventory::WatchedConsole;
 
 use super::console_settings::Validation;
 use super::error::VcenterError;
@@ -113,19 +112,29 @@ impl Watch {
         self.changes.take().await
     }
 
-    /// The console of a machine now. The outer `None`: the watch is not current, or cannot tell which machine it is. The
-    /// inner: vCenter shows no such machine.
-    pub fn console(
+    /// Has [`Self::changes`] return these machines again.
+    pub fn look_again(&self, machines: impl IntoIterator<Item = Uuid>) {
+        let mut changes = Changes::Nothing;
+        machines.into_iter().for_each(|machine| changes.add(Some(machine)));
+        self.changes.add(changes);
+    }
+
+    /// A machine as it is now, with its neighbours' ports. The outer `None`: the watch is not current, or cannot tell which
+    /// machine it is. The inner: vCenter shows no such machine.
+    pub fn machine_now(
         &self,
         instance: Uuid,
         reference: &MachineRef,
-    ) -> Option<Option<WatchedConsole>> {
-        self.read(|inventory| match inventory.console(instance, reference) {
-            Some(console) => Some(Some(console)),
-            // Its instance UUID may be withheld.
-            None if inventory.has(reference) => None,
-            None => Some(None),
-        })?
+    ) -> Option<Option<VirtualMachine>> {
+        let machine = |inventory: &Inventory| {
+            match inventory.machine_with(instance, reference, Detail::Vnc) {
+                Some(machine) => Some(Some(machine)),
+                // Its instance UUID may be withheld.
+                None if inventory.has(reference) => None,
+                None => Some(None),
+            }
+        };
+        self.read(machine)?
     }
 
     /// Is a machine, surely, below none of these containers?
