@@ -246,12 +246,16 @@ async fn put(
 
 /// Removes a good token. Of concurrent callers, one gets its record.
 async fn take(client: &mut Connection, token: TokenHash) -> Result<Option<Record>, Failure> {
-    let Some(found) = find(client, token).await? else { return Ok(None) };
-    if !client.delete(&token_key(token), found.cas).await? {
-        return Ok(None);
+    // A record that was not deleted was taken by another, or bound to a browser meanwhile.
+    for _ in 0..ATTEMPTS {
+        client.begin();
+        let Some(found) = find(client, token).await? else { return Ok(None) };
+        if client.delete(&token_key(token), found.cas).await? {
+            uncount_ended(client, &found.record).await?;
+            return Ok(Some(found.record));
+        }
     }
-    uncount_ended(client, &found.record).await?;
-    Ok(Some(found.record))
+    Err(Failure::Contended)
 }
 
 /// Writes the browser into the record of a good token that has none, and lets token and list live for `keep` seconds at
@@ -382,17 +386,26 @@ struct Found {
 }
 
 /// Finds the record of a good token. The record is read again last: it is the first thing to go when the token is taken,
-/// and is gone when a revocation answers.
+/// and is gone when a revocation answers. One that has changed meanwhile was bound to a browser, and is read anew.
 async fn find(client: &mut Connection, token: TokenHash) -> Result<Option<Found>, Failure> {
     let key = token_key(token);
-    let Some(item) = client.get(&key).await? else { return Ok(None) };
-    let record = record(&item)?;
-    let items = client.get_all(&[instance_key(record.instance), key]).await?;
-    let [Some(list), Some(now)] = items.as_slice() else { return Ok(None) };
-    let list = List::parse(list).ok_or(Failure::Foreign)?;
-    let good = now.cas == item.cas && list.tokens.contains(&token);
-    let seconds_left = now.seconds_left.ok_or(Failure::Foreign)?;
-    Ok(good.then_some(Found { record, cas: item.cas, seconds_left }))
+    let mut item = client.get(&key).await?;
+    for _ in 0..ATTEMPTS {
+        let Some(read) = item else { return Ok(None) };
+        let record = record(&read)?;
+        let mut items = client.get_all(&[instance_key(record.instance), key.clone()]).await?;
+        let (now, list) = (items.pop().flatten(), items.pop().flatten());
+        let (Some(now), Some(list)) = (now, list) else { return Ok(None) };
+        if now.cas != read.cas {
+            item = Some(now);
+            continue;
+        }
+        let list = List::parse(&list).ok_or(Failure::Foreign)?;
+        let seconds_left = now.seconds_left.ok_or(Failure::Foreign)?;
+        let good = list.tokens.contains(&token);
+        return Ok(good.then_some(Found { record, cas: now.cas, seconds_left }));
+    }
+    Err(Failure::Contended)
 }
 
 fn record(item: &Item) -> Result<Record, Failure> {
