@@ -52,7 +52,7 @@ const VERSION_FRAME_LEN: usize = VERSION_FRAME_HEADER.len() + VERSION_LEN;
 pub struct Relay {
     /// Reads what the browser sends. `None`: everything passes unread.
     reading: Option<Box<Reading>>,
-    /// The Close of an order, which waits for the end of the console's frame (RFC 6455 5.4).
+    /// A Close of ours, which waits for the end of the console's frame (RFC 6455 5.4).
     waiting_close: Option<Vec<u8>>,
     /// A Close of ours was sent, and the stream ends with the wake-up.
     ending: bool,
@@ -83,11 +83,11 @@ struct Reading {
     console_version: Vec<u8>,
 }
 
-/// What to do with bytes of the browser.
+/// What to do with bytes of the browser that do not pass as they are.
 #[derive(Debug, Default)]
 pub struct Relayed {
-    /// What goes to the console in their place. `None`: they pass as they are.
-    pub instead: Option<Vec<u8>>,
+    /// What goes to the console in their place.
+    pub bytes: Vec<u8>,
     /// What else to do.
     pub outputs: Outputs,
 }
@@ -120,7 +120,8 @@ impl Relay {
         self.reading.as_mut().is_some_and(|reading| reading.messages.take_new_input())
     }
 
-    /// Handles `len` bytes from the browser. `read` returns those at an offset, at most so many.
+    /// Handles `len` bytes from the browser. `read` returns those at an offset, at most so many. `None`: they pass as they
+    /// are.
     ///
     /// # Errors
     ///
@@ -129,24 +130,25 @@ impl Relay {
         &mut self,
         len: usize,
         mut read: impl FnMut(usize, usize) -> Result<Vec<u8>, E>,
-    ) -> Result<Relayed, E> {
+    ) -> Result<Option<Box<Relayed>>, E> {
         self.silent_ticks = 0;
         self.pinged = false;
         self.waiting_ticks = 0;
         if self.ending || self.waiting_close.is_some() {
-            return Ok(Relayed { instead: Some(Vec::new()), outputs: Outputs::default() });
+            return Ok(Some(Box::default()));
         }
         let relayed = if self.reading.is_some() {
-            self.reframe(&read(0, len)?)
+            Some(Box::new(self.reframe(&read(0, len)?)))
         } else if self.unanswered == 0 && self.withheld.is_empty() {
             self.from_browser.follow(len, read)?;
-            Relayed::default()
+            None
         } else {
             let mut bytes = std::mem::take(&mut self.withheld);
             bytes.extend(read(0, len)?);
-            Relayed { instead: Some(self.take_out_pongs(&bytes)), outputs: Outputs::default() }
+            let bytes = self.take_out_pongs(&bytes);
+            Some(Box::new(Relayed { bytes, outputs: Outputs::default() }))
         };
-        self.bytes.add_from_browser(relayed.instead.as_ref().map_or(len, Vec::len));
+        self.bytes.add_from_browser(relayed.as_ref().map_or(len, |relayed| relayed.bytes.len()));
         if self.browser_has_closed() {
             self.cause.get_or_insert(EndCause::BrowserClosed);
         }
@@ -164,7 +166,7 @@ impl Relay {
         let Reading { reframer, messages, console_version } = &mut **reading;
         let has_version = console_version.len() == VERSION_FRAME_LEN;
         let unanswered = &mut self.unanswered;
-        let (passing, outcome) = reframer.reframe(
+        let (bytes, outcome) = reframer.reframe(
             bytes,
             |payload| {
                 if messages.restricts() && !has_version {
@@ -180,30 +182,13 @@ impl Relay {
                 !is_ours
             },
         );
-        let mut relayed = Relayed { instead: Some(passing), outputs: Outputs::default() };
-        if let Err(failure) = outcome {
-            relayed.outputs = self.end(failure);
-        }
-        relayed
-    }
-
-    /// Ends the session with a Close, or without one where none can be sent now.
-    fn end(&mut self, (code, why): Failure) -> Outputs {
         let mut outputs = Outputs::default();
-        self.cause.get_or_insert(EndCause::BrowserProtocolError);
-        if self.response_body == Hold::Held
-            && self.from_console.is_at_boundary()
-            && !self.from_console.has_closed()
-        {
-            outputs.to_browser.append = close_frame(Some(code), &why);
-            outputs.to_browser.resume = true;
-            outputs.wake_up = true;
-            self.ending = true;
-        } else {
-            outputs.reset = true;
+        if let Err((code, why)) = outcome {
+            self.cause.get_or_insert(EndCause::BrowserProtocolError);
+            outputs = self.close(close_frame(Some(code), &why));
+            outputs.failure = Some(why);
         }
-        outputs.failure = Some(why);
-        outputs
+        Relayed { bytes, outputs }
     }
 
     /// Reads the console's first frame. Returns why the session has to end if what the browser's bytes mean is not known then.
@@ -333,12 +318,17 @@ impl Relay {
 
     /// Handles the authority's order to end the session with this Close. Does nothing if it is ending by one of ours.
     pub fn end_by_order(&mut self, code: u16, reason: &str) -> Outputs {
-        let mut outputs = Outputs::default();
         if self.ending || self.waiting_close.is_some() {
-            return outputs;
+            return Outputs::default();
         }
         self.cause.get_or_insert(EndCause::Ordered);
-        self.waiting_close = Some(ordered_close_frame(code, reason));
+        self.close(ordered_close_frame(code, reason))
+    }
+
+    /// Ends the session with this Close.
+    fn close(&mut self, close: Vec<u8>) -> Outputs {
+        let mut outputs = Outputs::default();
+        self.waiting_close = Some(close);
         match self.response_body {
             // There is no way to send a Close.
             Hold::NotYet => outputs.reset = true,
@@ -468,7 +458,7 @@ mod tests {
     fn browser(relay: &mut Relay, bytes: &[u8]) -> Vec<u8> {
         let read = |at: usize, len: usize| Ok::<_, Infallible>(bytes[at..at + len].to_vec());
         let relayed = relay.handle_browser_bytes(bytes.len(), read).unwrap();
-        relayed.instead.unwrap_or_else(|| bytes.to_vec())
+        relayed.map_or_else(|| bytes.to_vec(), |relayed| relayed.bytes)
     }
 
     fn server(relay: &mut Relay, bytes: &[u8], end: bool) -> Outputs {

@@ -23,7 +23,6 @@ use vncgate_filter_core::end::EndCause;
 use vncgate_filter_core::headers::is_for_browser_only;
 use vncgate_filter_core::outputs::Outputs;
 use vncgate_filter_core::refusal::Refusal;
-use vncgate_filter_core::relay::Relayed;
 use vncgate_filter_core::session::{OnRequest, OnResponse, Request, Session};
 use vncgate_filter_core::session_limits::SessionPermit;
 use vncgate_filter_core::upgrade::{self, HttpVersion};
@@ -227,12 +226,13 @@ impl Stream {
         let body = BufferType::HttpRequestBody;
         let read = |start, len| hostcalls::read_buffer_at(body, start, len);
         let relayed = self.session.step(|session| Some(session.relay_browser_bytes(len, read)));
-        let outputs = relayed.unwrap_or(Ok(Relayed::default())).and_then(|relayed| {
-            if let Some(bytes) = &relayed.instead {
-                hostcalls::replace_buffer(body, bytes)?;
+        let outputs = match relayed.unwrap_or(Ok(None)) {
+            Ok(None) => Ok(Outputs::default()),
+            Ok(Some(relayed)) => {
+                hostcalls::replace_buffer(body, &relayed.bytes).map(|()| relayed.outputs)
             }
-            Ok(relayed.outputs)
-        });
+            Err(error) => Err(error),
+        };
         self.carry_out(outputs, Event::RequestBody)
     }
 

@@ -221,12 +221,12 @@ impl Session {
         &mut self,
         len: usize,
         read: impl FnMut(usize, usize) -> Result<Vec<u8>, E>,
-    ) -> Result<Relayed, E> {
+    ) -> Result<Option<Box<Relayed>>, E> {
         match &mut self.state {
             State::Relaying(_, _, relay) | State::Relayed(relay) => {
                 relay.handle_browser_bytes(len, read)
             }
-            _ => Ok(Relayed::default()),
+            _ => Ok(None),
         }
     }
 

@@ -200,8 +200,8 @@ impl Webmks {
     fn browser(&mut self, wire: &[u8]) -> Vec<u8> {
         let read = |at: usize, len: usize| Ok::<_, ()>(wire[at..at + len].to_vec());
         let relayed = self.session.relay_browser_bytes(wire.len(), read).unwrap();
-        let passed = relayed.instead.unwrap();
-        self.carry_out(relayed.outputs);
+        let Relayed { bytes: passed, outputs } = *relayed.unwrap();
+        self.carry_out(outputs);
         let mut payload = Vec::new();
         let (_, read) = crate::websocket::Reframer::default().reframe(
             &passed,
