@@ -22,22 +22,26 @@ export class Tally {
         return this.counts.size === 0;
     }
 
-    /** Each different one once, in the order of the text: `é (U+00E9), U+001B (3 times)`. */
-    toString() {
-        const all = Array.from(this.counts, ([character, count]) => nameOf(character, count));
-        const more = all.length > NAMED_MAX ? ` and ${all.length - NAMED_MAX} others` : "";
+    /**
+     * Each different one once, in the order of the text: `é (U+00E9), U+001B (3 times)`.
+     *
+     * @param {(count: number) => string} times words for "so many times"
+     * @param {(count: number) => string} others words for "and so many others"
+     */
+    list(times, others) {
+        const all = Array.from(this.counts, ([character, count]) => nameOf(character, count > 1 ? times(count) : ""));
+        const more = all.length > NAMED_MAX ? ` ${others(all.length - NAMED_MAX)}` : "";
         return all.slice(0, NAMED_MAX).join(", ") + more;
     }
 }
 
 /**
  * @param {string} character
- * @param {number} count
+ * @param {string} times
  */
-function nameOf(character, count) {
+function nameOf(character, times) {
     const point = /** @type {number} */ (character.codePointAt(0));
     const number = `U+${point.toString(16).toUpperCase().padStart(4, "0")}`;
-    const times = count > 1 ? `${count} times` : "";
     if (NOT_SHOWN.test(character)) {
         return times ? `${number} (${times})` : number;
     }

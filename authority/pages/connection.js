@@ -1,6 +1,7 @@
 // One connection: a WebSocket to the gateway and an RFB session (RFC 6143) on it.
 
 import RFB from "./novnc/core/rfb.js";
+import { orderedEnd } from "./reasons.js";
 
 /** @typedef {import("./reasons.js").End} End */
 
@@ -67,7 +68,7 @@ export function openConsole(screen, token, subprotocols, signal, onConnected) {
             clearTimeout(deadline);
             signal.removeEventListener("abort", close);
             const detail = closed?.reason ?? "";
-            resolve(failure ?? { code: endCode(upgraded, connected, closed, clean), detail });
+            resolve(failure ?? orderedEnd(detail) ?? { code: endCode(upgraded, connected, closed, clean), detail });
         });
     });
 }

@@ -1,31 +1,58 @@
 // The page: shows the state of the session and handles its buttons. README.md tells the whole path.
 
 import { element, onClick } from "./element.js";
+import { Keyboard } from "./keyboard.js";
+import { fillKeyBar, showHeld } from "./keys.js";
+import { duration, hasText, say, speak, spokenLanguage, translate } from "./language.js";
+import { loadLayout } from "./layout.js";
 import { readLink } from "./link.js";
-import { setPasteSession, showPasteDialog, wirePasteDialog } from "./paste.js";
+import { allowClipboard, noteClipboard, setPasteGuest, showPasteDialog, wirePasteDialog } from "./paste.js";
 import { reasonOf } from "./reasons.js";
+import { measureRoundTrips } from "./round_trip.js";
+import { WakeLock, applyScreenSettings, ringBell, savePicture, toggleFullScreen } from "./screen.js";
 import { runSession } from "./session.js";
+import { Settings, askOperator } from "./settings.js";
+import { showSettings, wireSettingsDialog } from "./settings_dialog.js";
+import { wireSoftKeyboard } from "./soft_keyboard.js";
 
 /**
  * @typedef {import("./novnc/core/rfb.js").default} RFB
+ * @typedef {import("./layout.js").Layout} Layout
  * @typedef {import("./session.js").State} State
+ * @typedef {import("./typing.js").Speed} Speed
  */
 
-/** @type {Record<string, string>} */
-const POWER_STATES = { poweredOn: "powered on", poweredOff: "powered off", suspended: "suspended" };
+// How long before its end the page says that a session may not last.
+const WARNING_S = 120;
 
 const link = readLink();
+const operator = await askOperator();
+const settings = new Settings(link.settings, operator);
+await speakAsSet();
 
+/** @type {State | null} what the page shows */
+let shown = null;
 /** @type {RFB | null} noVNC's session while connected. */
 let rfb = null;
-let fit = link.fit;
+/** @type {Layout | null} the guest's, once its table has arrived. */
+let layout = null;
 let viewOnly = link.viewOnly;
 let abort = new AbortController(); // ends the session
+let measuring = new AbortController(); // ends the measuring of round trips
+let guestClipboard = "";
+let lastInput = 0; // when the person last did something at the screen
+const keyboard = new Keyboard(() => showHeld(keyboard));
+const wakeLock = new WakeLock();
 
+showOperator();
 wireButtons();
 leaveScreenByCtrlAlt();
+noteInput();
+applyTheme();
 // A link pasted over this one changes the fragment alone, which loads nothing.
 addEventListener("hashchange", () => location.reload());
+addEventListener("beforeunload", askBeforeClosing);
+setInterval(showSessionEnd, 1000);
 connect();
 
 function connect() {
@@ -45,29 +72,53 @@ function connect() {
 
 /** @param {State} state */
 function show(state) {
+    shown = state;
     const ended = state.phase === "ended";
     const session = state.phase === "connected" ? state.rfb : null;
-    const gained = session !== null && rfb === null;
+    const before = rfb;
     rfb = session;
 
     document.body.dataset.reason = reasonIn(state)?.code ?? "";
     showMachine(state);
     showPhase(state.phase);
     showNotice(state);
-    applyOptions();
+    showSessionEnd();
     const hopeless = ended && state.reason.retry === "never";
     element("reconnect").hidden = hopeless;
     const connection = element("connection", HTMLButtonElement);
     connection.disabled = hopeless;
-    connection.textContent = ended ? "Reconnect" : "Disconnect";
-    setPasteSession(session);
-    if (session !== null && gained) {
-        session.background = "transparent";
-        session.focus({ preventScroll: true });
+    connection.textContent = say(ended ? "reconnect" : "disconnect");
+    if (session !== before) {
+        keyboard.detach();
+        setGuestClipboard("");
+        measuring.abort();
     }
+    if (session !== null && session !== before) {
+        start(session);
+    }
+    wakeLock.want(session !== null);
+    applySettings();
     if (ended && document.activeElement === document.body) {
         element("reconnect").focus();
     }
+}
+
+/** @param {RFB} session */
+function start(session) {
+    session.background = "transparent";
+    keyboard.attach(session);
+    session.addEventListener("bell", () => settings.get("bell") === "yes" && ringBell());
+    session.addEventListener("clipboard", ({ detail: { text } }) => {
+        noteClipboard();
+        setGuestClipboard(text);
+    });
+    session.focus({ preventScroll: true });
+    const own = new AbortController();
+    measuring = own;
+    element("round-trip").textContent = "";
+    measureRoundTrips(own.signal, (ms) => {
+        element("round-trip").textContent = ms === null ? say("no_round_trip") : say("round_trip", { ms });
+    });
 }
 
 /** @param {State} state */
@@ -80,27 +131,25 @@ function showMachine({ vm, opened }) {
     if (vm === null) {
         return;
     }
-    document.title = `${vm.name} – console`;
+    if (settings.machine !== vm.instance) {
+        settings.machine = vm.instance;
+        loadGuestLayout();
+    }
+    document.title = say("title", { name: vm.name });
     element("name").textContent = vm.name;
     element("name").title = vm.name;
-    element("screen").setAttribute("aria-label", `Screen of ${vm.name}`);
-    element("power").textContent = POWER_STATES[vm.powerState ?? ""] ?? "";
-    const time = vm.expiresAt.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-    element("validity").textContent = vm.singleUse
-        ? opened ? "This link is used up." : `This link can open the console once, until ${time}.`
-        : `This link can open the console until ${time}.`;
+    element("screen").setAttribute("aria-label", say("screen_of", { name: vm.name }));
+    const power = `power.${vm.powerState}`;
+    element("power").textContent = hasText(power) ? say(power) : "";
+    const time = vm.expiresAt.toLocaleTimeString(spokenLanguage(), { hour: "2-digit", minute: "2-digit" });
+    const validity = vm.singleUse ? opened ? "link_is_used_up" : "link_opens_once" : "link_opens";
+    element("validity").textContent = say(validity, { time });
 }
 
 /** @param {State["phase"]} phase */
 function showPhase(phase) {
-    const texts = {
-        connecting: "Connecting",
-        connected: "Connected",
-        waiting: "Waiting to reconnect",
-        ended: "Not connected",
-    };
     element("state").dataset.phase = phase;
-    element("state").textContent = texts[phase];
+    element("state").textContent = say(`phase.${phase}`);
 }
 
 /** @param {State} state */
@@ -110,46 +159,146 @@ function showNotice(state) {
     if (reason === undefined) {
         return;
     }
-    const heading = state.opened ? "The console has ended" : "The console cannot be opened";
-    element("notice-heading").textContent = heading;
-    element("notice-summary").textContent = reason.summary;
-    element("notice-advice").textContent = reason.advice;
+    const { code, detail } = reason;
+    const known = hasText(`reason.${code}`) ? code : "unknown";
+    element("notice-heading").textContent = say(state.opened ? "notice_ended" : "notice_not_opened");
+    element("notice-summary").textContent = say(`reason.${known}`);
+    const advice = say(`advice.${known}`, { detail });
+    element("notice-advice").textContent = advice;
     element("notice-retry").hidden = state.phase !== "waiting";
     element("notice-retry").textContent = state.phase === "waiting"
-        ? `Trying again in ${state.retry.seconds} s (attempt ${state.retry.attempt} of ${state.retry.of}).`
+        ? say("notice_retry", { time: duration(state.retry.seconds), attempt: state.retry.attempt, of: state.retry.of })
         : "";
-    const detail = reason.detail ? `: ${reason.detail}` : "";
-    element("notice-code").textContent = reason.code + detail;
+    element("notice-code").textContent = detail === "" || advice.includes(detail) ? code : `${code}: ${detail}`;
 }
 
-function applyOptions() {
-    if (rfb !== null) {
-        rfb.scaleViewport = fit;
-        rfb.viewOnly = viewOnly;
+// Says in time that the session may not last, and counts down.
+function showSessionEnd() {
+    let left = Infinity;
+    if (shown?.phase === "connected" && shown.vm !== null) {
+        const { sessionSeconds, idleSeconds } = shown.vm;
+        const since = (/** @type {number} */ time) => (Date.now() - time) / 1000;
+        const started = shown.since.getTime();
+        const ends = Math.min(sessionSeconds - since(started), idleSeconds - since(Math.max(lastInput, started)));
+        left = Math.max(0, Math.ceil(ends));
     }
-    const mayType = rfb !== null && !viewOnly;
-    element("ctrl-alt-del", HTMLButtonElement).disabled = !mayType;
-    element("paste", HTMLButtonElement).disabled = !mayType;
-    element("fit").setAttribute("aria-pressed", String(fit));
-    element("view-only").setAttribute("aria-pressed", String(viewOnly));
+    element("session-end").hidden = left > WARNING_S;
+    if (left <= WARNING_S) {
+        element("session-end").textContent = say("session_ends", { time: duration(left) });
+    }
+}
+
+function applySettings() {
+    const restricted = shown?.vm?.viewOnly === true;
+    if (rfb !== null) {
+        applyScreenSettings(rfb, settings);
+        rfb.viewOnly = viewOnly || restricted;
+    }
+    const mayType = rfb !== null && !viewOnly && !restricted;
+    for (const id of ["ctrl-alt-del", "keys", "paste"]) {
+        element(id, HTMLButtonElement).disabled = !mayType;
+    }
+    element("picture", HTMLButtonElement).disabled = rfb === null;
+    element("drag", HTMLButtonElement).disabled = rfb === null || settings.get("resize") === "scale";
+    element("drag").setAttribute("aria-pressed", String(rfb?.dragViewport === true));
+    element("key-bar").hidden = !mayType || element("keys").getAttribute("aria-expanded") !== "true";
+    element("fit").setAttribute("aria-pressed", String(settings.get("resize") === "scale"));
+    element("fit", HTMLButtonElement).disabled = settings.isLocked("resize");
+    element("view-only").setAttribute("aria-pressed", String(viewOnly || restricted));
+    element("view-only", HTMLButtonElement).disabled = restricted;
+    element("access").hidden = !restricted;
+    allowClipboard(shown?.vm?.clipboard !== false);
+    setPasteGuest(rfb === null || layout === null
+        ? null : { rfb, layout, speed: /** @type {Speed} */ (settings.get("speed")) });
+}
+
+async function loadGuestLayout() {
+    const name = settings.get("layout");
+    try {
+        await keyboard.sendPlaces(settings.get("keyboard") === "positions");
+        const loaded = await loadLayout(name);
+        if (settings.get("layout") === name) {
+            layout = loaded;
+        }
+        element("layout-problem").hidden = true;
+    } catch {
+        // Offline: the layout of before stays, and the page says so.
+        element("layout-problem").hidden = false;
+    }
+    applySettings();
+}
+
+function applyTheme() {
+    document.documentElement.dataset.theme = settings.get("theme");
+}
+
+async function speakAsSet() {
+    const language = settings.get("language");
+    await speak(language === "auto" ? navigator.languages : [language]);
+}
+
+function showOperator() {
+    if (operator.title !== null) {
+        element("operator").textContent = operator.title;
+        element("operator").hidden = false;
+    }
+    if (operator.logo) {
+        const logo = element("logo", HTMLImageElement);
+        logo.src = "console/logo";
+        logo.alt = operator.title ?? "";
+        logo.hidden = false;
+    }
+    for (const button of document.querySelectorAll("header .tools button")) {
+        const name = button.id.replaceAll("-", "_");
+        if (button instanceof HTMLElement && button.id !== "connection") {
+            button.hidden = operator.buttons !== null && !operator.buttons.includes(name);
+        }
+    }
+}
+
+/** @param {string} text */
+function setGuestClipboard(text) {
+    guestClipboard = text;
+    element("copy").hidden = text === "" || !navigator.clipboard?.writeText;
 }
 
 // --- What the person does
 
 function wireButtons() {
+    fillKeyBar(keyboard);
+    wireSoftKeyboard(() => rfb, () => layout);
+    wirePasteDialog();
+    wireSettingsDialog(settings, whenSettingChanged);
     onClick("ctrl-alt-del", () => {
         rfb?.sendCtrlAltDel();
         rfb?.focus();
     });
+    onClick("keys", () => {
+        const open = element("keys").getAttribute("aria-expanded") !== "true";
+        element("keys").setAttribute("aria-expanded", String(open));
+        keyboard.releaseAll();
+        applySettings();
+    });
     onClick("fit", () => {
-        fit = !fit;
-        applyOptions();
+        settings.set("resize", settings.get("resize") === "scale" ? "off" : "scale");
+        applySettings();
+    });
+    onClick("drag", () => {
+        if (rfb !== null) {
+            rfb.dragViewport = !rfb.dragViewport;
+            applySettings();
+        }
     });
     onClick("view-only", () => {
         viewOnly = !viewOnly;
-        applyOptions();
+        applySettings();
     });
-    onClick("full-screen", toggleFullScreen);
+    onClick("full-screen", async () => {
+        await toggleFullScreen();
+        rfb?.focus();
+    });
+    onClick("picture", () => rfb !== null && savePicture(rfb, shown?.vm?.name ?? "console"));
+    onClick("copy", copyGuestClipboard);
     onClick("connection", () => {
         if (element("state").dataset.phase === "ended") {
             connect();
@@ -159,23 +308,58 @@ function wireButtons() {
     });
     onClick("reconnect", connect);
     onClick("paste", showPasteDialog);
-    wirePasteDialog();
     // Safari has full screen since 16.4, and not on an iPhone.
-    element("full-screen").hidden = !document.fullscreenEnabled;
+    element("full-screen").hidden ||= !document.fullscreenEnabled;
     document.addEventListener("fullscreenchange", () => {
         element("full-screen").setAttribute("aria-pressed", String(document.fullscreenElement !== null));
     });
 }
 
-async function toggleFullScreen() {
-    if (document.fullscreenElement !== null) {
-        await document.exitFullscreen();
-        return;
+/** @param {import("./settings.js").Name} name */
+async function whenSettingChanged(name) {
+    switch (name) {
+        case "language":
+            await speakAsSet();
+            translate(document);
+            showSettings(settings);
+            if (shown !== null) {
+                show(shown);
+            }
+            break;
+        case "layout":
+        case "keyboard":
+            await loadGuestLayout();
+            break;
+        case "theme":
+            applyTheme();
+            break;
+        default:
+            applySettings();
     }
-    await document.documentElement.requestFullscreen();
-    // Alt+Tab, Ctrl+W and Esc reach the machine as well, in browsers that can; holding Esc still leaves.
-    await navigator.keyboard?.lock();
+}
+
+async function copyGuestClipboard() {
+    try {
+        await navigator.clipboard.writeText(guestClipboard);
+        setGuestClipboard("");
+    } catch {
+        element("copy").textContent = say("clipboard_refused");
+    }
     rfb?.focus();
+}
+
+/** @param {BeforeUnloadEvent} event */
+function askBeforeClosing(event) {
+    if (rfb !== null && settings.get("ask_before_closing") === "yes") {
+        event.preventDefault();
+        event.returnValue = true; // browsers of before 2023
+    }
+}
+
+function noteInput() {
+    for (const event of ["keydown", "pointermove", "pointerdown", "wheel"]) {
+        element("screen").addEventListener(event, () => { lastInput = Date.now(); }, { capture: true, passive: true });
+    }
 }
 
 // While the screen has the focus every key goes to the machine, Tab too. VMware's own consoles let go at

@@ -11,8 +11,8 @@ const TOKEN = /^[\w-]{1,128}$/;
  * opened in the same tab has an entry of its own. The browser has written the whole link into its history
  * before any script runs, and a script cannot take it out (README.md).
  *
- * @returns {{token: string | null, viewOnly: boolean, fit: boolean}} `token` is null when the link has
- *     none or one that cannot be a token.
+ * @returns {{token: string | null, viewOnly: boolean, settings: Record<string, string>}} `token` is null when the
+ *     link has none or one that cannot be a token; `settings` are for settings.js
  */
 export function readLink() {
     const fragment = new URLSearchParams(location.hash.slice(1));
@@ -27,6 +27,6 @@ export function readLink() {
     return {
         token: TOKEN.test(token) ? token : null,
         viewOnly: fragment.get("view_only") === "true",
-        fit: fragment.get("resize") !== "off",
+        settings: Object.fromEntries(fragment),
     };
 }

@@ -1,80 +1,126 @@
 // The dialog "Paste text": says what of a text cannot be sent before any of it is, and how far the typing is.
 
 import { clipboardLosses, setClipboard } from "./clipboard.js";
-import { element, onClick } from "./element.js";
-import { surveyTyping, typeText, typingTime } from "./typing.js";
+import { closeDialog, element, onClick, showDialog } from "./element.js";
+import { duration, say } from "./language.js";
+import { hasExtendedClipboard } from "./server.js";
+import { layoutName } from "./settings_dialog.js";
+import { surveyTyping, typeText, typingSeconds } from "./typing.js";
 
-/** @typedef {import("./novnc/core/rfb.js").default} RFB */
+/**
+ * @typedef {import("./novnc/core/rfb.js").default} RFB
+ * @typedef {import("./layout.js").Layout} Layout
+ * @typedef {import("./typing.js").Speed} Speed
+ * @typedef {{rfb: RFB, layout: Layout, speed: Speed}} Guest where text goes
+ */
 
-// Firefox before 98 and Safari before 15.4 have no dialogs. There it is a box over the page.
-const dialog = /** @type {HTMLElement & Partial<HTMLDialogElement>} */ (element("paste-dialog"));
 const box = element("paste-text", HTMLTextAreaElement);
 const typeButton = element("paste-type", HTMLButtonElement);
 const clipboardButton = element("paste-clipboard", HTMLButtonElement);
 
-/** @type {RFB | null} */
-let rfb = null;
+/** @type {Guest | null} */
+let guest = null;
 /** @type {AbortController | null} stops the typing that is under way. */
 let typing = null;
 /** @type {"type" | "clipboard" | null} the way of which the losses are shown, and may be accepted. */
 let warnedOf = null;
+let guestHasClipboard = false;
+let clipboardAllowed = true;
 
 export function wirePasteDialog() {
     onClick("paste-type", () => typing === null ? type() : typing.abort());
     onClick("paste-clipboard", toClipboard);
-    onClick("paste-close", close);
-    box.addEventListener("input", () => {
-        warn(null, []);
-        write("paste-progress", sizeOf(box.value));
-    });
-    dialog.addEventListener("close", whenClosed);
+    onClick("paste-close", () => closeDialog("paste-dialog"));
+    onClick("paste-read", readClipboard);
+    box.addEventListener("input", whenTextChanged);
+    element("paste-dialog").addEventListener("close", whenClosed);
+    // Safari and Chromium ask the person; Firefox before 125 cannot.
+    element("paste-read").hidden = !navigator.clipboard?.readText;
 }
 
 export function showPasteDialog() {
-    if (dialog.showModal) {
-        dialog.showModal();
-    } else {
-        dialog.setAttribute("open", "");
-    }
+    showDialog("paste-dialog");
+    showButtons();
     box.focus();
 }
 
 /**
  * Where text goes from now on.
  *
- * @param {RFB | null} session null: nowhere, the console is not connected
+ * @param {Guest | null} next null: nowhere, the console is not connected
  */
-export function setPasteSession(session) {
-    const changed = (session === null) !== (rfb === null);
-    rfb = session;
-    if (session === null) {
+export function setPasteGuest(next) {
+    const changed = next?.rfb !== guest?.rfb;
+    guest = next;
+    if (next === null) {
         typing?.abort();
         // What was not sent stays here.
         if (box.value === "") {
-            close();
+            closeDialog("paste-dialog");
         }
     }
-    if (changed && typing === null && box.value !== "") {
-        write("paste-progress", session === null ? "The console is not connected." : sizeOf(box.value));
+    if (changed) {
+        guestHasClipboard = false;
+    }
+    if (typing === null && box.value !== "") {
+        write("paste-progress", next === null ? say("paste_not_connected") : sizeOf(box.value));
     }
     showButtons();
 }
 
+/** The server has sent its clipboard, so it has one. */
+export function noteClipboard() {
+    guestHasClipboard = true;
+    showButtons();
+}
+
+/**
+ * Whether the gateway passes text for the machine's clipboard on.
+ *
+ * @param {boolean} allowed
+ */
+export function allowClipboard(allowed) {
+    clipboardAllowed = allowed;
+    showButtons();
+}
+
+function whenTextChanged() {
+    warn(null, "");
+    write("paste-progress", sizeOf(box.value));
+}
+
+async function readClipboard() {
+    try {
+        box.value = await navigator.clipboard.readText();
+        whenTextChanged();
+    } catch {
+        // Refused by the person, the browser or the page around this one.
+        warn(null, say("clipboard_refused"));
+    }
+    box.focus();
+}
+
 async function type() {
-    if (rfb === null) {
+    if (guest === null) {
         return;
     }
-    const { presses, losses } = surveyTyping(box.value);
+    const { rfb, layout, speed } = guest;
+    // Letters and their accents in one character, as a keyboard types them.
+    box.value = box.value.normalize("NFC");
+    const { characters, presses, foreign, keyless } = surveyTyping(rfb, layout, box.value);
+    const losses = [
+        foreign.empty ? "" : say("paste_foreign", { layout: layoutName(layout.name), characters: listOf(foreign) }),
+        keyless.empty ? "" : say("paste_keyless", { characters: listOf(keyless) }),
+    ].filter(Boolean).join(" ");
     if (!accepted("type", losses)) {
         return;
     }
     const own = new AbortController();
     typing = own;
     showButtons();
-    const of = presses.toLocaleString("en");
-    const { typed, rest } = await typeText(rfb, box.value, own.signal, (soFar) => {
-        const left = typingTime(presses - soFar);
-        write("paste-progress", `Typed ${soFar.toLocaleString("en")} of ${of} key presses; ${left} left.`);
+    const { typed, rest } = await typeText(rfb, layout, speed, box.value, own.signal, (soFar, pressed) => {
+        const time = duration(typingSeconds(presses - pressed, speed));
+        write("paste-progress", say("paste_progress", { typed: soFar, of: characters, time }));
     });
     if (typing !== own) {
         return; // the dialog was closed meanwhile
@@ -82,20 +128,29 @@ async function type() {
     typing = null;
     showButtons();
     if (rest === "") {
-        close();
+        closeDialog("paste-dialog");
         return;
     }
     box.value = rest;
-    const why = rfb === null ? " because the console is no longer connected" : "";
-    const stopped = `Stopped after ${typed.toLocaleString("en")} of ${of} key presses${why}.`;
-    write("paste-progress", `${stopped} What was not typed is still above.`);
+    const stopped = guest === null ? "paste_cut_off" : "paste_stopped";
+    write("paste-progress", say(stopped, { typed, of: characters }));
 }
 
 function toClipboard() {
-    if (rfb !== null && accepted("clipboard", clipboardLosses(rfb, box.value))) {
-        setClipboard(rfb, box.value);
-        close();
+    if (guest === null) {
+        return;
     }
+    const { lost, extended } = clipboardLosses(guest.rfb, box.value);
+    const words = extended ? "clipboard_no_text" : "clipboard_latin1";
+    if (accepted("clipboard", lost.empty ? "" : say(words, { characters: listOf(lost) }))) {
+        setClipboard(guest.rfb, box.value);
+        closeDialog("paste-dialog");
+    }
+}
+
+/** @param {import("./characters.js").Tally} tally */
+function listOf(tally) {
+    return tally.list((count) => say("times", { count }), (count) => say("and_others", { count }));
 }
 
 /**
@@ -103,50 +158,45 @@ function toClipboard() {
  * pressing the button again.
  *
  * @param {"type" | "clipboard"} way
- * @param {string[]} losses
+ * @param {string} losses
  */
 function accepted(way, losses) {
-    const ask = losses.length > 0 && warnedOf !== way;
-    warn(ask ? way : null, ask ? losses : []);
+    const ask = losses !== "" && warnedOf !== way;
+    warn(ask ? way : null, ask ? losses : "");
     return !ask;
 }
 
 /**
  * @param {"type" | "clipboard" | null} way
- * @param {string[]} losses
+ * @param {string} losses
  */
 function warn(way, losses) {
     warnedOf = way;
-    write("paste-warning", losses.join(" "));
+    write("paste-warning", losses);
     showButtons();
 }
 
 function showButtons() {
     const busy = typing !== null;
     box.readOnly = busy;
-    typeButton.disabled = rfb === null;
-    clipboardButton.disabled = rfb === null || busy;
-    typeButton.textContent = busy ? "Stop" : warnedOf === "type" ? "Type anyway" : "Type";
-    clipboardButton.textContent = warnedOf === "clipboard" ? "Set anyway" : "Set clipboard";
+    typeButton.disabled = guest === null;
+    write("paste-hint", guest === null ? "" : say("paste_hint", { layout: layoutName(guest.layout.name) }));
+    clipboardButton.disabled = guest === null || busy;
+    const known = guest !== null && (guestHasClipboard || hasExtendedClipboard(guest.rfb));
+    clipboardButton.hidden = !known || !clipboardAllowed;
+    element("paste-read", HTMLButtonElement).disabled = busy;
+    typeButton.textContent = say(busy ? "paste_stop" : warnedOf === "type" ? "paste_type_anyway" : "paste_type");
+    clipboardButton.textContent = say(warnedOf === "clipboard" ? "paste_set_anyway" : "paste_set");
 }
 
 /** @param {string} text */
 function sizeOf(text) {
-    const { presses } = surveyTyping(text);
-    if (presses === 0) {
+    if (guest === null || text === "") {
         return "";
     }
-    const keys = presses === 1 ? "1 key press" : `${presses.toLocaleString("en")} key presses`;
-    return `To type: ${keys}, ${typingTime(presses)}.`;
-}
-
-function close() {
-    if (dialog.close) {
-        dialog.close();
-    } else if (dialog.hasAttribute("open")) {
-        dialog.removeAttribute("open");
-        whenClosed();
-    }
+    const { rfb, layout, speed } = guest;
+    const { characters, presses } = surveyTyping(rfb, layout, text);
+    return say("paste_size", { characters, time: duration(typingSeconds(presses, speed)) });
 }
 
 function whenClosed() {
@@ -155,8 +205,8 @@ function whenClosed() {
     // It may have been a password.
     box.value = "";
     write("paste-progress", "");
-    warn(null, []);
-    rfb?.focus();
+    warn(null, "");
+    guest?.rfb.focus();
 }
 
 /**

@@ -1,7 +1,6 @@
 // A console session as the person sees it: check, connect, and connect again after a drop.
 
 import { browserSubprotocol } from "./browser.js";
-import { openConsole } from "./connection.js";
 import { originRefusal } from "./origin.js";
 import { reasonOf } from "./reasons.js";
 import { askStatus } from "./status.js";
@@ -15,7 +14,7 @@ import { askStatus } from "./status.js";
  *
  * What the page is to show. `opened`: this session has shown the console before.
  * @typedef {{vm: Vm | null, opened: boolean} & Phase} State
- * @typedef {{phase: "connecting"} | {phase: "connected", rfb: RFB} |
+ * @typedef {{phase: "connecting"} | {phase: "connected", rfb: RFB, since: Date} |
  *           {phase: "waiting", reason: Reason, retry: Retry} | {phase: "ended", reason: Reason}} Phase
  */
 
@@ -78,6 +77,11 @@ export async function runSession(token, screen, signal, show) {
         if (refused) {
             return refused;
         }
+        // With noVNC, for which the page does not wait before it shows anything.
+        const connection = await import("./connection.js").catch((error) => String(error));
+        if (typeof connection === "string") {
+            return { code: "page_not_started", detail: connection };
+        }
         if (signal.aborted) {
             return CLOSED_BY_USER;
         }
@@ -91,12 +95,15 @@ export async function runSession(token, screen, signal, show) {
             subprotocols.push(subprotocol);
         }
         openedAt = Infinity;
-        const end = await openConsole(screen, token, subprotocols, signal, onConnected);
+        const end = await connection.openConsole(screen, token, subprotocols, signal, onConnected);
         if (performance.now() - openedAt >= STABLE_MS) {
             attempt = 0;
         }
         // Only the authority knows whether the machine was powered off, moved, or the link ran out.
         const refusal = await checkToken(token);
+        if (end.ordered) {
+            return { ...end, final: refusal?.code === "token_invalid" };
+        }
         if (refusal?.code === "token_invalid" && vm?.singleUse) {
             return { code: "link_used_up", detail: end.code };
         }
@@ -136,7 +143,7 @@ export async function runSession(token, screen, signal, show) {
     function onConnected(rfb) {
         openedAt = performance.now();
         opened = true;
-        tell({ phase: "connected", rfb });
+        tell({ phase: "connected", rfb, since: new Date() });
     }
 }
 

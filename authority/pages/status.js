@@ -2,12 +2,13 @@
 
 /**
  * @typedef {import("./reasons.js").End} End
- * @typedef {{name: string, powerState: string | null, expiresAt: Date, singleUse: boolean,
- *            tokenUse: string | undefined, bound: boolean, access: string | undefined,
- *            clipboard: boolean | undefined, origin: string | null | undefined}} Vm `powerState` is null when it is
- *     not known now; `singleUse`: the first console uses the token up; `tokenUse`: "reusable", "once" or
- *     "same-browser", and `bound`: this browser has used it; `access`: "control" or "view"; `clipboard`: whether
- *     one may be sent; `origin`: see origin.js
+ * @typedef {{name: string, instance: string, powerState: string | null, expiresAt: Date, singleUse: boolean,
+ *            tokenUse: string | undefined, bound: boolean, viewOnly: boolean, clipboard: boolean,
+ *            origin: string | null | undefined, sessionSeconds: number, idleSeconds: number}} Vm `powerState` is null
+ *     when it is not known now; `singleUse`: the first console uses the token up; `tokenUse`: "reusable", "once" or
+ *     "same-browser", and `bound`: this browser has used it; `viewOnly`: the gateway passes no keys and no pointer on;
+ *     `clipboard`: it passes text for the machine's clipboard on; `origin`: see origin.js; `sessionSeconds`: how long a
+ *     session may last; `idleSeconds`: how long without keys and pointer
  */
 
 import { browserDigest } from "./browser.js";
@@ -75,11 +76,23 @@ function parseStatus(response, body) {
         return refusal(code, `HTTP status ${response.status}`);
     }
     if (response.ok && typeof answer?.name === "string") {
-        const { name, power_state: powerState, expires_at: expiresAt, origin } = answer;
-        const { token_use: tokenUse, access, clipboard } = answer;
-        const [singleUse, bound] = [answer.single_use === true, answer.bound === true];
-        const link = { expiresAt: new Date(expiresAt), singleUse, tokenUse, bound, access, clipboard };
-        return { vm: { name, powerState, origin, ...link } };
+        const { name, instance, power_state: powerState, expires_at: expiresAt, origin } = answer;
+        return {
+            vm: {
+                name,
+                instance,
+                powerState,
+                expiresAt: new Date(expiresAt),
+                singleUse: answer.single_use === true,
+                tokenUse: answer.token_use,
+                bound: answer.bound === true,
+                origin,
+                viewOnly: answer.access === "view",
+                clipboard: answer.clipboard !== false,
+                sessionSeconds: answer.session_seconds ?? Infinity,
+                idleSeconds: answer.session_idle_seconds ?? Infinity,
+            },
+        };
     }
     if (typeof answer?.code === "string") {
         return refusal(answer.code, answer.message ?? "");

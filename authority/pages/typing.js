@@ -3,20 +3,21 @@
 import { Tally } from "./characters.js";
 import KeyTable from "./novnc/core/input/keysym.js";
 import keysyms from "./novnc/core/input/keysymdef.js";
+import { takesScanCodes } from "./server.js";
 
-/** @typedef {import("./novnc/core/rfb.js").default} RFB */
+/**
+ * @typedef {import("./novnc/core/rfb.js").default} RFB
+ * @typedef {import("./layout.js").Layout} Layout
+ */
 
 // A console's keyboard buffer is as small as 16 events (PS/2) and drops what comes too fast. A guest that
-// polls its keyboard at 50 Hz keeps up with this.
-const KEY_INTERVAL_MS = 25;
+// polls its keyboard at 50 Hz keeps up with "normal", one that is starting or swapping with "slow".
+const KEY_INTERVAL_MS = { slow: 100, normal: 25, fast: 8 };
 
-// How many key presses one report of the progress covers.
+/** @typedef {keyof typeof KEY_INTERVAL_MS} Speed */
+
+// How many characters one report of the progress covers.
 const PROGRESS_STEP = 20;
-
-// The server of an ESXi host takes a keysym for a key, not for a character: Shift has to be held for these.
-const SHIFTED_ON_US_KEYBOARD = /^[A-Z~!@#$%^&*()_+{}|:"<>?]$/;
-
-const ON_US_KEYBOARD = /^[\n\t\x20-\x7e]$/;
 
 // Control characters, and surrogates without their other half.
 const WITHOUT_KEY = /^[\p{Cc}\p{Cs}]$/u;
@@ -24,60 +25,61 @@ const WITHOUT_KEY = /^[\p{Cc}\p{Cs}]$/u;
 /**
  * What typing a text takes, and what of it cannot be typed.
  *
+ * @param {RFB} rfb
+ * @param {Layout} layout
  * @param {string} text
- * @returns {{presses: number, losses: string[]}} how many key presses, and sentences with the characters that
- *     will or may not arrive
+ * @returns {{characters: number, presses: number, foreign: Tally, keyless: Tally}} how many characters are typed
+ *     and how many keys are pressed for that; those that the layout does not have, which may not arrive; those
+ *     that have no key, which are left out
  */
-export function surveyTyping(text) {
+export function surveyTyping(rfb, layout, text) {
+    const scanCodes = takesScanCodes(rfb);
+    let characters = 0;
     let presses = 0;
     const foreign = new Tally();
     const keyless = new Tally();
     for (const { character } of charactersOf(text)) {
-        if (hasKey(character)) {
-            presses += 1;
-            if (!ON_US_KEYBOARD.test(character)) {
-                foreign.add(character);
-            }
-        } else {
+        if (!hasKey(character)) {
             keyless.add(character);
+            continue;
+        }
+        characters += 1;
+        presses += pressesOf(layout, character, scanCodes);
+        if (!hasKeys(layout, character, scanCodes)) {
+            foreign.add(character);
         }
     }
-    const losses = [];
-    if (!foreign.empty) {
-        losses.push(`These are not on a US keyboard and may not arrive: ${foreign}.`);
-    }
-    if (!keyless.empty) {
-        losses.push(`These have no key and are left out: ${keyless}.`);
-    }
-    return { presses, losses };
+    return { characters, presses, foreign, keyless };
 }
 
 /**
- * How long so many key presses take, in words.
+ * How many seconds so many key presses take.
  *
  * @param {number} presses
+ * @param {Speed} speed
  */
-export function typingTime(presses) {
-    const seconds = Math.ceil(presses * KEY_INTERVAL_MS / 1000);
-    if (seconds < 90) {
-        return seconds === 1 ? "about a second" : `about ${seconds} seconds`;
-    }
-    return `about ${Math.ceil(seconds / 60)} minutes`;
+export function typingSeconds(presses, speed) {
+    return Math.ceil(presses * KEY_INTERVAL_MS[speed] / 1000);
 }
 
 /**
- * Types `text` into the console as on a US keyboard. Line ends become Return, tabs Tab; other control
- * characters are left out.
+ * Types `text` into a guest with this layout. Line ends become Return, tabs Tab; other control characters are left
+ * out.
  *
  * @param {RFB} rfb
+ * @param {Layout} layout
+ * @param {Speed} speed
  * @param {string} text of any length
  * @param {AbortSignal} signal stops the typing
- * @param {(typed: number) => void} onProgress gets the number of key presses so far, now and then
- * @returns {Promise<{typed: number, rest: string}>} how many key presses, and what is left of the text: nothing,
+ * @param {(characters: number, presses: number) => void} onProgress gets the number of characters and of key
+ *     presses so far, now and then
+ * @returns {Promise<{typed: number, rest: string}>} how many characters, and what is left of the text: nothing,
  *     unless the typing was stopped
  */
-export async function typeText(rfb, text, signal, onProgress) {
+export async function typeText(rfb, layout, speed, text, signal, onProgress) {
+    const scanCodes = takesScanCodes(rfb);
     let typed = 0;
+    let pressed = 0;
     for (const { character, start } of charactersOf(text)) {
         // In "view only" noVNC sends no keys, and does not say so.
         if (signal.aborted || rfb.viewOnly) {
@@ -86,41 +88,78 @@ export async function typeText(rfb, text, signal, onProgress) {
         if (!hasKey(character)) {
             continue;
         }
-        press(rfb, character);
+        typeCharacter(rfb, layout, character);
+        const presses = pressesOf(layout, character, scanCodes);
         typed += 1;
+        pressed += presses;
         if (typed % PROGRESS_STEP === 0) {
-            onProgress(typed);
+            onProgress(typed, pressed);
         }
-        await new Promise((resolve) => setTimeout(resolve, KEY_INTERVAL_MS));
+        await new Promise((resolve) => setTimeout(resolve, presses * KEY_INTERVAL_MS[speed]));
     }
     return { typed, rest: "" };
 }
 
 /**
+ * Presses the keys of one character: those of the layout, or else the keysym, which some servers can type.
+ *
  * @param {RFB} rfb
+ * @param {Layout} layout
  * @param {string} character
  */
-function press(rfb, character) {
-    const shift = SHIFTED_ON_US_KEYBOARD.test(character);
-    if (shift) {
-        rfb.sendKey(KeyTable.XK_Shift_L, "ShiftLeft", true);
-    }
-    rfb.sendKey(keysymOf(character), null);
-    if (shift) {
-        rfb.sendKey(KeyTable.XK_Shift_L, "ShiftLeft", false);
+export function typeCharacter(rfb, layout, character) {
+    const strokes = layout.strokesOf(character, takesScanCodes(rfb));
+    if (character === "\n" || character === "\r") {
+        rfb.sendKey(KeyTable.XK_Return, "Enter");
+    } else if (character === "\t") {
+        rfb.sendKey(KeyTable.XK_Tab, "Tab");
+    } else if (strokes === null) {
+        rfb.sendKey(keysyms.lookup(/** @type {number} */ (character.codePointAt(0))), null);
+    } else {
+        for (const stroke of strokes) {
+            press(rfb, layout, stroke);
+        }
     }
 }
 
-/** @param {string} character */
-function keysymOf(character) {
-    switch (character) {
-        case "\n":
-            return KeyTable.XK_Return;
-        case "\t":
-            return KeyTable.XK_Tab;
-        default:
-            return keysyms.lookup(/** @type {number} */ (character.codePointAt(0)));
-    }
+/**
+ * @param {RFB} rfb
+ * @param {Layout} layout
+ * @param {import("./layout.js").Stroke} stroke
+ */
+function press(rfb, layout, stroke) {
+    /** @param {boolean} down */
+    const modifiers = (down) => {
+        // The server of an ESXi host takes a keysym for a key, not for a character, so Shift has to be held.
+        if (stroke.shift) {
+            rfb.sendKey(KeyTable.XK_Shift_L, "ShiftLeft", down);
+        }
+        if (stroke.altGr) {
+            rfb.sendKey(KeyTable.XK_Alt_R, "AltRight", down);
+        }
+    };
+    modifiers(true);
+    rfb.sendKey(layout.keysymOf(stroke), stroke.code);
+    modifiers(false);
+}
+
+/**
+ * @param {Layout} layout
+ * @param {string} character
+ * @param {boolean} scanCodes
+ */
+function pressesOf(layout, character, scanCodes) {
+    const strokes = layout.strokesOf(character, scanCodes);
+    return strokes?.reduce((sum, { shift, altGr }) => sum + 1 + Number(shift) + Number(altGr), 0) ?? 1;
+}
+
+/**
+ * @param {Layout} layout
+ * @param {string} character
+ * @param {boolean} scanCodes
+ */
+function hasKeys(layout, character, scanCodes) {
+    return character === "\n" || character === "\t" || layout.strokesOf(character, scanCodes) !== null;
 }
 
 /** @param {string} character */

@@ -42,7 +42,10 @@ const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-p
 #[include = "*.html"]
 #[include = "*.css"]
 #[include = "*.js"]
-#[exclude = "*/*"]
+#[include = "layouts/*.json"]
+#[include = "languages/*.json"]
+#[exclude = "node_modules/*"]
+#[exclude = "package*"]
 struct Page;
 
 /// noVNC.
@@ -69,6 +72,16 @@ pub fn routes(web: Option<&Path>) -> Router {
             own.fallback_service(files)
         }
     }
+}
+
+/// Whether the page has a table of a guest's keyboard layout.
+pub fn has_layout(name: &str) -> bool {
+    Page::get(&format!("layouts/{name}.json")).is_some()
+}
+
+/// Whether the page speaks a language.
+pub fn has_language(name: &str) -> bool {
+    Page::get(&format!("languages/{name}.json")).is_some()
 }
 
 async fn novnc(headers: HeaderMap, UrlPath(path): UrlPath<String>) -> Response {
@@ -129,7 +142,7 @@ fn file(request: &HeaderMap, name: &str, embedded: Option<EmbeddedFile>) -> Resp
     }
 }
 
-async fn with_own_policy(request: Request, next: Next) -> Response {
+pub(super) async fn with_own_policy(request: Request, next: Next) -> Response {
     with_policy(OWN_POLICY, next.run(request).await)
 }
 

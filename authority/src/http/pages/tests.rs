@@ -2,6 +2,7 @@ use crate::http::testing::{TestResponse, app, get, send};
 use crate::http::{internal, public};
 use axum::http::StatusCode;
 use axum::http::header::IF_NONE_MATCH;
+use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
@@ -14,9 +15,13 @@ async fn page(path: &str) -> TestResponse {
 /// A code without words would be shown in those of the authority alone.
 #[tokio::test]
 async fn the_page_has_words_for_every_refusal() {
-    let words = String::from_utf8(page("/reasons.js").await.body).unwrap();
+    let reasons = String::from_utf8(page("/reasons.js").await.body).unwrap();
+    let words: Value = serde_json::from_slice(&page("/languages/en.json").await.body).unwrap();
     for code in RefusalCode::ALL {
-        assert!(words.contains(&format!("\n    {}: {{\n", code.as_str())), "{code:?}");
+        assert!(reasons.contains(&format!("\n    {}: \"", code.as_str())), "{code:?}");
+        for of in ["reason", "advice"] {
+            assert!(words.get(format!("{of}.{}", code.as_str())).is_some(), "{of} of {code:?}");
+        }
     }
 }
 
@@ -26,6 +31,8 @@ async fn the_page_and_novnc_come_with_a_policy() {
         ("/console.html", "text/html"),
         ("/console.css", "text/css"),
         ("/console.js", "text/javascript"),
+        ("/layouts/tr-q.json", "application/json"),
+        ("/languages/en.json", "application/json"),
         ("/novnc/core/rfb.js", "text/javascript"),
         ("/novnc/vendor/pako/lib/zlib/inflate.js", "text/javascript"),
     ] {
@@ -60,6 +67,7 @@ async fn nothing_else_is_served() {
     for path in [
         "/package.json",
         "/README.md",
+        "/layouts/generate",
         "/node_modules/@novnc/novnc/core/rfb.js",
         "/novnc/package.json",
         "/novnc/core/",
