@@ -6,7 +6,7 @@ pub use vga::TextScreen;
 
 use crate::gateway::Gateway;
 use crate::process::{Process, Run};
-use crate::wait::{LIMIT, until};
+use crate::wait::{LIMIT, until, until_within};
 use crate::workspace::{checkout, free_address};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use fantoccini::wd::{Capabilities, WebDriverCompatibleCommand};
@@ -105,6 +105,22 @@ impl Browser {
         self.client.execute(body, Vec::new()).await.expect("run a script in the page")
     }
 
+    /// Runs the body of an asynchronous function with arguments, and returns what it returns.
+    pub async fn script_with(&self, body: &str, arguments: Vec<Value>) -> Value {
+        let body = format!("return (async function () {{ {body} }}).apply(null, arguments)");
+        self.client.execute(&body, arguments).await.expect("run a script in the page")
+    }
+
+    /// Chooses a value of a list.
+    pub async fn choose(&self, id: &str, value: &str) {
+        let body = "const list = document.getElementById(arguments[0]);
+             list.value = arguments[1];
+             list.dispatchEvent(new Event('change'));
+             return list.value === arguments[1];";
+        let chosen = self.script_with(body, vec![id.into(), value.into()]).await;
+        assert_eq!(chosen, true, "#{id} has no {value}");
+    }
+
     /// Sends a command of the DevTools protocol to the tab and returns its answer.
     pub async fn devtools(&self, command: &str, parameters: Value) -> Value {
         let command = DevTools(json!({"cmd": command, "params": parameters}));
@@ -160,6 +176,12 @@ impl Browser {
     /// Waits until a script of the page returns `true`.
     pub async fn page_shows(&self, what: &str, script: &str) {
         until(what, async || self.script(script).await == true).await;
+    }
+
+    /// The same, for what takes longer than [`LIMIT`].
+    pub async fn page_shows_within(&self, what: &str, limit: Duration, script: &str) {
+        let shown = async || (self.script(script).await == true).then_some(());
+        until_within(what, limit, shown).await;
     }
 
     /// What the page and the browser have written to the JavaScript console since the last call: errors,

@@ -3,6 +3,7 @@
 use crate::fixture::{Desk, TYPED_ROW, phase, shows_banner};
 use crate::vnc_script::{RFB_SESSION, VncScript};
 use vncgate_test_support::browser::TextScreen;
+use vncgate_test_support::screen::RFB_VERSION;
 use vncgate_test_support::wait::until;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -29,9 +30,13 @@ async fn pasted_text_arrives_as_keys() {
         .await;
 }
 
+/// The server sends its clipboard (ServerCutText), so it has one.
+const CLIPBOARD: &[&[u8]] =
+    &[RFB_VERSION, RFB_SESSION[1], RFB_SESSION[2], RFB_SESSION[3], b"\x03\0\0\0\0\0\0\x01."];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn pasted_text_may_go_to_the_clipboard() {
-    let server = VncScript::start(RFB_SESSION).await;
+    let server = VncScript::start(CLIPBOARD).await;
     let desk = Desk::at("browser-clipboard", server.address()).await;
     let browser = &desk.browser;
     browser.open(&desk.console.url).await;
@@ -39,6 +44,8 @@ async fn pasted_text_may_go_to_the_clipboard() {
 
     browser.click("paste").await;
     browser.type_keys("from the clipboard").await;
+    let offered = "return !document.getElementById('paste-clipboard').hidden";
+    browser.page_shows("the machine's clipboard", offered).await;
     browser.click("paste-clipboard").await;
     // RFC 6143, 7.5.6: ClientCutText.
     let message = b"\x06\0\0\0\0\0\0\x12from the clipboard";

@@ -2,6 +2,7 @@
 
 use crate::fixture::{Desk, phase};
 use crate::vnc_script::{RFB_SESSION, VncScript};
+use serde_json::json;
 use std::time::Duration;
 use vncgate_test_support::screen::RFB_VERSION;
 use vncgate_test_support::wait::{until, until_within};
@@ -9,10 +10,10 @@ use vncgate_test_support::wait::{until, until_within};
 /// For 6,000 key presses at the pace of [`QUICK`].
 const TYPING_LIMIT: Duration = Duration::from_secs(240);
 
-/// The page leaves 25 ms to a console between two keys. A script that listens needs none.
+/// The page leaves 25 ms to a console after each key, and so 50 ms after one with Shift. A script that listens needs none.
 const QUICK: &str = "
     const wait = window.setTimeout;
-    window.setTimeout = (then, ms, ...rest) => wait(then, ms === 25 ? 0 : ms, ...rest);
+    window.setTimeout = (then, ms, ...rest) => wait(then, ms === 25 || ms === 50 ? 0 : ms, ...rest);
 ";
 
 /// What the page sends before its first message: its version, the security type, and whether it shares.
@@ -25,12 +26,9 @@ async fn a_paste_of_6000_characters_is_typed_whole() {
     let text = lines(6000);
     browser.click("paste").await;
     browser.insert_text(&text).await;
-    assert_eq!(
-        browser.text("paste-progress").await,
-        "To type: 6,000 key presses, about 3 minutes."
-    );
+    assert_eq!(browser.text("paste-progress").await, "To type: 6,000 characters, 3 minutes.");
     browser.click("paste-type").await;
-    let progress = "return /^Typed [0-9,]+ of 6,000 key presses; .+ left\\.$/\
+    let progress = "return /^Typed [0-9,]+ of 6,000 characters; .+ left\\.$/\
                         .test(document.getElementById('paste-progress').textContent)";
     browser.page_shows("the progress", progress).await;
     browser.keep_screenshot("paste-progress").await;
@@ -54,7 +52,7 @@ async fn typing_that_is_stopped_leaves_the_rest() {
 
     // By the person, then by the end of the connection.
     for (stop, told) in [
-        ("paste-type", "key presses. What was not typed"),
+        ("paste-type", "characters. What was not typed"),
         ("connection", "no longer connected. What was not typed"),
     ] {
         let before = typed(&server.heard()).len();
@@ -85,7 +83,7 @@ async fn characters_that_cannot_be_typed_are_named_before_any_is() {
     browser.click("paste-type").await;
     assert_eq!(
         browser.text("paste-warning").await,
-        "These are not on a US keyboard and may not arrive: \u{ef} (U+00EF), \
+        "These are not on the keyboard \u{201c}American English (us)\u{201d} and may not arrive: \u{ef} (U+00EF), \
          \u{20ac} (U+20AC, 2 times), \u{1f600} (U+1F600). \
          These have no key and are left out: U+001B."
     );
@@ -104,12 +102,100 @@ async fn characters_that_cannot_be_typed_are_named_before_any_is() {
     until("the keys", async || typed(&server.heard()) == sent).await;
 }
 
+const HAS_CLIPBOARD: &str = "return !document.getElementById('paste-clipboard').hidden";
+
+/// A server with a clipboard of RFC 6143, 7.6.4: it sends ServerCutText.
+const CLIPBOARD: &[&[u8]] =
+    &[RFB_VERSION, RFB_SESSION[1], RFB_SESSION[2], RFB_SESSION[3], b"\x03\0\0\0\0\0\0\x08of guest"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clipboard_that_the_server_does_not_have_is_not_offered() {
+    let (desk, _server) = connected("browser-no-clipboard", RFB_SESSION, "").await;
+    let browser = &desk.browser;
+    browser.click("paste").await;
+    assert_eq!(browser.text("paste-clipboard").await, "");
+    assert_eq!(browser.text("copy").await, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_guest_s_clipboard_reaches_the_browser_s_by_a_click() {
+    let (desk, _server) = connected("browser-copy", CLIPBOARD, "").await;
+    let browser = &desk.browser;
+    let copied = "return !document.getElementById('copy').hidden";
+    browser.page_shows("a button for the guest's clipboard", copied).await;
+    let grant = json!({"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]});
+    browser.devtools("Browser.grantPermissions", grant).await;
+    browser.click("copy").await;
+    browser.page_shows("no button", "return document.getElementById('copy').hidden").await;
+
+    // And from the browser's clipboard into the dialog.
+    browser.click("paste").await;
+    browser.click("paste-read").await;
+    let read = "return document.getElementById('paste-text').value === 'of guest'";
+    browser.page_shows("the clipboard's text", read).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clipboard_that_the_browser_refuses_is_explained() {
+    let refuse = "navigator.clipboard.readText = () => Promise.reject(new DOMException('', 'NotAllowedError'));";
+    let (desk, _server) = connected("browser-clipboard-refused", RFB_SESSION, refuse).await;
+    let browser = &desk.browser;
+    browser.click("paste").await;
+    browser.click("paste-read").await;
+    let told =
+        "return document.getElementById('paste-warning').textContent.includes('does not allow')";
+    browser.page_shows("why there is no text", told).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_megabyte_of_text_is_counted_and_begun() {
+    let (desk, server) = connected("browser-megabyte", RFB_SESSION, "").await;
+    let browser = &desk.browser;
+    browser.click("paste").await;
+    let fill = "const box = document.getElementById('paste-text');
+         box.value = 'a'.repeat(1024 * 1024);
+         box.dispatchEvent(new Event('input'));
+         return document.getElementById('paste-progress').textContent";
+    assert_eq!(browser.script(fill).await, "To type: 1,048,576 characters, 437 minutes.");
+    browser.click("paste-type").await;
+    until("some keys", async || typed(&server.heard()).len() > 20).await;
+    browser.click("paste-type").await;
+    let rest = "const rest = document.getElementById('paste-text').value.length;
+         return rest > 1000000 && rest < 1024 * 1024";
+    browser.page_shows("the rest", rest).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accents_apart_from_their_letters_are_typed_with_them() {
+    let (desk, server) = connected("browser-combining", RFB_SESSION, "").await;
+    let browser = &desk.browser;
+    browser.choose("setting-layout", "fr").await;
+    browser.click("paste").await;
+    // e and U+0301, which a French keyboard has as one key; one without a letter of its own; half a pair.
+    let fill = "const box = document.getElementById('paste-text');
+         box.value = 'e\\u0301 q\\u0301 \\ud83d';
+         box.dispatchEvent(new Event('input'));";
+    browser.script(fill).await;
+    browser.click("paste-type").await;
+    let warning = "return document.getElementById('paste-warning').textContent";
+    let warning = browser.script(warning).await;
+    assert_eq!(
+        warning,
+        "These are not on the keyboard \u{201c}French (France) (fr)\u{201d} and may not arrive: U+0301. \
+         These have no key and are left out: U+D83D."
+    );
+    browser.click("paste-type").await;
+    // The keys of é, blank, a (q on a French keyboard) at their places on a US one.
+    until("the keys", async || typed(&server.heard()) == "2 a\u{301} ").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn characters_that_the_clipboard_does_not_know_are_named_before_it_is_set() {
-    let (desk, server) = connected("browser-latin1", RFB_SESSION, "").await;
+    let (desk, server) = connected("browser-latin1", CLIPBOARD, "").await;
     let browser = &desk.browser;
     browser.click("paste").await;
     browser.insert_text("na\u{ef}ve \u{20ac}5").await;
+    browser.page_shows("a clipboard", HAS_CLIPBOARD).await;
     browser.click("paste-clipboard").await;
     assert_eq!(
         browser.text("paste-warning").await,

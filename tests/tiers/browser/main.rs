@@ -15,15 +15,21 @@
 //! | `history` | what the browser's history keeps of a link |
 //! | `origin` | a balancer that drops the port or the scheme |
 //! | `long_paste` | pasted text is sent whole, or the page says what it cannot send |
+//! | `languages` | the page speaks the person's language |
+//! | `layouts` | guests with other keyboards than a US one |
 //! | `old_browsers` | the oldest versions that noVNC supports |
+//! | `phone` | touch, a soft keyboard, a narrow screen |
 
 mod controls;
 mod ends;
 mod fixture;
 mod history;
+mod languages;
+mod layouts;
 mod long_paste;
 mod old_browsers;
 mod origin;
+mod phone;
 mod refusals;
 mod screens;
 mod token;

@@ -3,6 +3,7 @@
 use crate::process::{Process, Run};
 use crate::workspace::cached;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::Command;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -10,12 +11,17 @@ use tokio::net::TcpStream;
 /// The port of VNC display 0; QEMU is told displays, not ports.
 const FIRST_VNC_PORT: u16 = 5900;
 
+/// The boot sectors of the guests, in the cache.
+const SCREEN: &str = "guest/boot.img";
+const SCAN_CODES: &str = "guest/scan_codes.img";
+
 /// A running guest. Its screen is 720x400 pixels: a banner in blue (`#0000aa`), 48 pixels high, and below
 /// it what was typed, in grey on black, from pixel row 64 on.
 #[derive(Debug)]
 pub struct Qemu {
     _process: Process,
     address: SocketAddr,
+    debug_console: PathBuf,
 }
 
 impl Qemu {
@@ -39,39 +45,63 @@ impl Qemu {
     ///
     /// When QEMU is not installed, naming the recipe that installs it.
     pub async fn start(run: &Run, address: SocketAddr) -> Self {
-        Self::boot(run, address, None).await
+        Self::boot(run, address, SCREEN, &[], "").await
+    }
+
+    /// Boots the guest of `tests/guest/scan_codes.S`, which has no screen and tells the scan codes that it gets. With a
+    /// `layout`, one of QEMU's keymaps, the VNC server knows keys by their keysyms on that keyboard alone, as an ESXi
+    /// host does; without, it takes scan codes.
+    pub async fn start_scan_codes(run: &Run, address: SocketAddr, layout: Option<&str>) -> Self {
+        let layout: Vec<&str> = layout.into_iter().flat_map(|layout| ["-k", layout]).collect();
+        // How long QEMU waits after each event of a VNC client; 10 ms unless told otherwise.
+        Self::boot(run, address, SCAN_CODES, &layout, ",key-delay-ms=2").await
+    }
+
+    /// What a guest of [`Self::start_scan_codes`] has got from its keyboard, in scan codes of set 1.
+    ///
+    /// # Panics
+    ///
+    /// For another guest, which has no such file.
+    pub fn scan_codes(&self) -> Vec<u8> {
+        std::fs::read(&self.debug_console).expect("the guest's scan codes")
     }
 
     /// The same with VNC authentication (RFC 6143, 7.2.2). Only the first eight characters of the
     /// password count.
     pub async fn start_with_password(run: &Run, address: SocketAddr, password: &str) -> Self {
-        Self::boot(run, address, Some(password)).await
+        let secret = format!("secret,id=vnc,data={password}");
+        Self::boot(run, address, SCREEN, &["-object", &secret], ",password-secret=vnc").await
     }
 
-    async fn boot(run: &Run, address: SocketAddr, password: Option<&str>) -> Self {
+    async fn boot(
+        run: &Run,
+        address: SocketAddr,
+        sector: &str,
+        arguments: &[&str],
+        vnc: &str,
+    ) -> Self {
         assert!(Self::is_installed(), "{} is missing: run `./justw setup`", Self::PROGRAM);
         let display = address.port().checked_sub(FIRST_VNC_PORT).expect("a VNC port");
-        let sector = cached("guest/boot.img", "./justw setup");
+        let sector = cached(sector, "./justw setup");
+        let debug_console = run.path(&format!("qemu-{}.debugcon", address.port()));
         let mut command = Command::new(Self::PROGRAM);
         command
             .args(["-nodefaults", "-display", "none", "-vga", "std", "-m", "8"])
+            .args(arguments)
+            .arg("-debugcon")
+            .arg(format!("file:{}", debug_console.display()))
             // The sector itself is never written: several guests boot from it.
             .arg("-drive")
             .arg(format!("file={},format=raw,if=ide,snapshot=on", sector.display()));
         // Viewers share the screen, as those of an ESXi host do.
-        let mut vnc = format!("{}:{display},share=force-shared", address.ip());
-        if let Some(password) = password {
-            command.arg("-object").arg(format!("secret,id=vnc,data={password}"));
-            vnc.push_str(",password-secret=vnc");
-        }
-        command.arg("-vnc").arg(vnc);
+        command.arg("-vnc").arg(format!("{}:{display},share=force-shared{vnc}", address.ip()));
         let mut process = Process::start(run, &format!("qemu-{}", address.port()), &command);
         process
             .ready(async || {
                 greeting(address).await.ok().filter(|greeting| greeting == super::RFB_VERSION)
             })
             .await;
-        Self { _process: process, address }
+        Self { _process: process, address, debug_console }
     }
 
     /// Where its VNC server listens.
