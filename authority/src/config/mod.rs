@@ -11,6 +11,7 @@ mod fixed;
 mod limits;
 mod listen;
 mod log;
+mod page;
 mod section;
 mod sites;
 mod strings;
@@ -29,6 +30,7 @@ pub use vcenter::VcenterConfig;
 
 use crate::console::IssueSettings;
 use crate::http::listener::ListenerConfig;
+use crate::http::page_settings::PageSettings;
 use crate::telemetry::LogConfig;
 use crate::text::read_file;
 use crate::traces::TracesConfig;
@@ -37,6 +39,7 @@ use console::read_console;
 use limits::read_limits;
 use listen::{Listen, read_listen};
 use log::read_log;
+use page::read_page;
 use section::{Problems, Section};
 use sites::read_sites;
 use std::path::{Path, PathBuf};
@@ -64,6 +67,8 @@ pub struct Config {
     pub revoke_ends_sessions: bool,
     /// `[console] web`: a folder of noVNC pages to serve besides our own.
     pub web: Option<PathBuf>,
+    /// `[page]`: the console page as the operator wants it.
+    pub page: PageSettings,
     /// `[tokens]`: where tokens are kept.
     pub tokens: TokensConfig,
     /// `[limits]`: how much one client may cost the others.
@@ -112,6 +117,7 @@ impl Config {
 fn read(mut root: Section<'_>, fixed: FixedTables) -> Option<Config> {
     let Listen { public, internal, metrics, peer } = read_listen(root.section("listen"));
     let (consoles, revoke_ends_sessions, web) = read_console(root.section("console"));
+    let page = read_page(root.section("page"));
     let tokens = read_tokens(root.section("tokens"));
     let limits = read_limits(root.section("limits"));
     let shared_store = !matches!(tokens, Some(TokensConfig::Memory { .. }));
@@ -143,6 +149,7 @@ fn read(mut root: Section<'_>, fixed: FixedTables) -> Option<Config> {
         consoles: consoles?,
         revoke_ends_sessions: revoke_ends_sessions?,
         web,
+        page,
         tokens: tokens?,
         limits: limits?,
         pins_hosts: pins_hosts?,

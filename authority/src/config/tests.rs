@@ -111,6 +111,7 @@ fn the_shipped_example_explains_a_configuration_that_works() {
     let web = folder.path().join("web");
     fs::create_dir(&web).unwrap();
     fs::write(web.join("vnc.html"), "a page").unwrap();
+    fs::write(folder.path().join("logo.svg"), "<svg/>").unwrap();
     let all = all.replace("/usr/share/novnc", web.to_str().unwrap());
     let problems = Config::parse(&all, folder.path()).map(|_| ()).unwrap_err();
     let unknown: Vec<_> =
@@ -994,4 +995,41 @@ fn a_listener_with_tls_has_files_that_fit() {
     assert_eq!(problems, ["listen.public_tls.client_names: has no use without client_ca_file"]);
     let both = TLS.replace("peer.crt", "absent").replace("'ca.pem'", "'absent'");
     assert_eq!(folder.problems(&format!("{both}{LEAST}")).len(), 2, "each at once");
+}
+
+#[test]
+fn the_page_is_as_the_operator_wants_it() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("logo.png"), b"\x89PNG").unwrap();
+    fs::write(folder.path().join("huge.svg"), vec![b' '; 256 * 1024 + 1]).unwrap();
+    fs::write(folder.path().join("password"), "secret").unwrap();
+    let least = LEAST.lines().filter(|line| !line.starts_with("ca_file"));
+    let least: String = least.map(|line| format!("{line}\n")).collect();
+    let page = |page: &str| Config::parse(&format!("{least}\n[page]\n{page}"), folder.path());
+
+    let settings = page(
+        "title = 'Example Cloud'\nlogo = 'logo.png'\nbuttons = ['paste']\nlayout = 'tr-q'\nlocked = ['layout']",
+    );
+    let settings = settings.unwrap().page;
+    assert_eq!(settings.title.as_deref(), Some("Example Cloud"));
+    assert_eq!(settings.logo.unwrap().content_type, "image/png");
+    assert_eq!(settings.buttons.unwrap(), ["paste"]);
+    assert_eq!(settings.defaults["layout"], "tr-q");
+    assert_eq!(settings.locked, ["layout"]);
+
+    for (wrong, problem) in [
+        ("layout = 'dvorak'", "page.layout: the page has no table of the layout \"dvorak\""),
+        ("layout = '../languages/en'", "page.layout: the page has no table"),
+        ("language = 'tlh'", "page.language: the page does not speak \"tlh\""),
+        ("keyboard = 'de'", "page.keyboard: must be one of keysyms, positions, not \"de\""),
+        ("resize = 'big'", "page.resize: must be one of scale, off, remote, not \"big\""),
+        ("buttons = ['power']", "page.buttons: \"power\" is none of ctrl_alt_del, "),
+        ("locked = ['title']", "page.locked: \"title\" is none of language, "),
+        ("logo = 'none.svg'", "page.logo: "),
+        ("logo = 'logo.gif'", "page.logo: must be a file whose name ends with"),
+        ("logo = 'huge.svg'", "page.logo: is larger than 256 KiB"),
+    ] {
+        let problems = page(wrong).map(|_| ()).unwrap_err();
+        assert!(problems[0].starts_with(problem), "{wrong}: {problems:?}");
+    }
 }

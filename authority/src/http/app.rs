@@ -2,6 +2,7 @@
 
 use super::audit::CallerFields;
 use super::error::ApiError;
+use super::page_settings::PageSettings;
 use crate::concurrency::Concurrency;
 use crate::console::Consoles;
 use crate::identity::policy::{Policy, Right};
@@ -33,6 +34,8 @@ pub struct App {
     pub throttle: Throttle,
     /// Bounds the requests that are answered at the same time.
     pub concurrency: Concurrency,
+    /// `[page]`.
+    pub page: PageSettings,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Cancelled when the process drains, or when the next configuration replaces this one: [`super::health`] reports "not

@@ -1,6 +1,7 @@
 //! What the tests of the routers share.
 
 use super::app::App;
+use super::page_settings::PageSettings;
 use crate::concurrency::Concurrency;
 use crate::console::{AllowedTargets, Consoles, IssueSettings, PageUrl, TokenUsage};
 use crate::host_certificates::HostCertificates;
@@ -128,6 +129,7 @@ fn build(roles: &[&str], project: Option<&str>, pins_hosts: bool) -> Arc<App> {
         policy,
         throttle,
         concurrency,
+        page: PageSettings::default(),
         metrics,
         draining,
     })

@@ -127,6 +127,7 @@ impl Parts {
             policy,
             throttle,
             concurrency,
+            page: config.page,
             metrics: Arc::clone(metrics),
             draining: draining.child_token(),
         });

@@ -84,6 +84,8 @@ const READERS: &[(&str, &[&str])] = &[
     ("read_server_tls", &["listen.internal_tls", "listen.public_tls", "listen.metrics_tls"]),
     ("read_console", &["console"]),
     ("read_allowed_targets", &["console"]),
+    ("read_page", &["page"]),
+    ("read_logo", &["page"]),
     ("read_tokens", &["tokens"]),
     ("read_memory", &["tokens"]),
     ("read_memcached", &["tokens"]),
