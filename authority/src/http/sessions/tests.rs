@@ -38,7 +38,7 @@ fn description(number: u128) -> Description {
         console_type: Some(ConsoleType::Novnc),
         caller: format!("keystone:{number}").into(),
         user: Some(format!("user-{number}@Default").into()),
-        project: Some((if number % 2 == 0 { "even" } else { "odd" }).into()),
+        project: Some((if number.is_multiple_of(2) { "even" } else { "odd" }).into()),
         token_id: Some(TokenHash::of(&number.to_string())),
         client: Some(format!("203.0.113.{number}").into()),
         target: Some("10.0.0.5:5901".parse().unwrap()),

@@ -200,7 +200,7 @@ fn an_order_is_repeated_until_the_session_has_ended_and_the_first_reason_counts(
         reason: "ended_by_operator: An operator ended this session.".to_owned(),
     };
     let told = tested.told(WORKER);
-    assert_eq!(told.orders, [expected.clone()]);
+    assert_eq!(told.orders, std::slice::from_ref(&expected));
     let told = tested.told(WORKER);
     assert_eq!(told.orders, [], "not at once: the worker is at it");
     assert_eq!(told.repeat_at, Some(tested.now.instant + ORDER_REPEATED));

@@ -87,7 +87,8 @@ fn filter(
 #[test]
 fn each_message_passes_or_does_not_at_every_split() {
     let all = every_message();
-    let stream = |keep: &dyn Fn(&(Vec<u8>, bool, bool)) -> bool| -> Vec<u8> {
+    type Message = (Vec<u8>, bool, bool);
+    let stream = |keep: &dyn Fn(&Message) -> bool| -> Vec<u8> {
         let messages = all.iter().filter(|message| keep(message));
         [1].into_iter().chain(messages.flat_map(|message| message.0.clone())).collect()
     };
