@@ -27,7 +27,7 @@ impl Reporting {
             *current = cluster.into();
         }
         // A name for people. Without it the reports are as good.
-        let gateway = hostcalls::read_property("node\0id").unwrap_or_default();
+        let gateway = hostcalls::read_property("xds\0node\0id").unwrap_or_default();
         self.with(|reports| reports.set_gateway(gateway));
     }
 

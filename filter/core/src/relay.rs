@@ -440,6 +440,7 @@ fn may_become_our_pong(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use std::convert::Infallible;
 
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -592,5 +593,92 @@ mod tests {
         let outputs = server(&mut relay, b"\x82\x04abcd", true);
         assert!(!outputs.to_browser.hold);
         assert_eq!(tick(&mut relay).0, 0);
+    }
+
+    /// What Envoy holds for the browser, and what it has sent.
+    #[derive(Default)]
+    struct Browser {
+        held: Vec<u8>,
+        sent: Vec<u8>,
+    }
+
+    impl Browser {
+        fn carry_out(&mut self, outputs: Outputs) -> Outputs {
+            if outputs.to_browser.discard {
+                self.held.clear();
+            }
+            self.held.extend(&outputs.to_browser.append);
+            if outputs.to_browser.resume {
+                self.sent.append(&mut self.held);
+            }
+            outputs
+        }
+
+        fn receives(&mut self, relay: &mut Relay, chunk: &[u8]) {
+            self.held.extend(chunk);
+            let held = self.held.clone();
+            self.carry_out(server(relay, &held, false));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_close_of_an_order_stands_between_two_frames(
+            lens in prop::collection::vec(0_usize..300, 1..6),
+            cuts in prop::collection::vec(1_usize..200, 1..40),
+            ordered_at in 0_usize..40,
+            wake_up_at in 0_usize..3,
+        ) {
+            let frames: Vec<Vec<u8>> = lens.iter().map(|len| match len {
+                0..126 => [&[0x82, *len as u8][..], &vec![7; *len]].concat(),
+                _ => [&[0x82, 126][..], &(*len as u16).to_be_bytes(), &vec![7; *len]].concat(),
+            }).collect();
+            let stream = frames.concat();
+            let close = ordered_close_frame(1001, "x: y");
+            let (mut relay, mut browser) = (Relay::default(), Browser::default());
+            let (mut at, mut reset, mut woken) = (0, false, true);
+            for (step, cut) in cuts.iter().enumerate() {
+                let chunk = &stream[at..(at + cut).min(stream.len())];
+                at += chunk.len();
+                if !chunk.is_empty() {
+                    browser.receives(&mut relay, chunk);
+                    woken = false;
+                }
+                if step == ordered_at {
+                    let outputs = browser.carry_out(relay.end_by_order(1001, "x: y"));
+                    reset |= outputs.reset;
+                }
+                if step >= wake_up_at && !woken {
+                    browser.carry_out(relay.handle_wake_up());
+                    woken = true;
+                }
+                prop_assert!(!reset, "the console has begun");
+                let ended = browser.sent.strip_suffix(&close[..]);
+                let passed = ended.unwrap_or(&browser.sent);
+                prop_assert!(stream.starts_with(passed));
+                if ended.is_some() {
+                    let ends = frames.iter().scan(0, |end, it| { *end += it.len(); Some(*end) });
+                    prop_assert!(ends.into_iter().any(|end| end == passed.len()));
+                    prop_assert_eq!(relay.cause(), Some(EndCause::Ordered));
+                    prop_assert_eq!(relay.bytes().to_browser, passed.len() as u64);
+                    break;
+                }
+                prop_assert!(step < ordered_at || !relay.from_console.is_at_boundary() || !woken);
+            }
+        }
+    }
+
+    #[test]
+    fn an_order_after_a_close_of_the_console_or_the_browser_resets() {
+        let by_console = held(b"\x88\x02\x03\xe8");
+        let mut by_browser = held(b"\x82\x01x");
+        browser(&mut by_browser, &masked(8, b"\x03\xe8"));
+        for (mut relay, cause) in
+            [(by_console, EndCause::ConsoleClosed), (by_browser, EndCause::BrowserClosed)]
+        {
+            let outputs = relay.end_by_order(1001, "x: y");
+            assert!(outputs.reset && outputs.to_browser.append.is_empty());
+            assert_eq!(relay.cause(), Some(cause));
+        }
     }
 }

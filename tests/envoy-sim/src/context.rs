@@ -262,7 +262,7 @@ impl State {
     pub(crate) fn property(&mut self, path: &[u8]) -> Result<Vec<u8>, Status> {
         let path = dotted(path);
         // What belongs to no stream.
-        if path == "node.id" {
+        if path == "xds.node.id" {
             return Ok(NODE_ID.into());
         }
         let stream = self.stream().ok_or(Status::NotFound)?;

@@ -87,6 +87,11 @@ impl Host {
         Some(calls.remove(first).1)
     }
 
+    /// Changes whether calls to a cluster go out.
+    pub fn set_health(&self, cluster: &str, health: ClusterHealth) {
+        self.manager().state().clusters.insert(cluster.to_owned(), health);
+    }
+
     /// Lets time pass, or none. Announces to the filter what it has put into queues, and fires its timer
     /// whenever that is due.
     pub fn advance(&self, time: Duration) {

@@ -26,7 +26,7 @@
 //! - [`consoles`]: all of a gateway but its Envoy.
 //!
 //! Beside them, [`scripted`]: an authority, the gateway's own or another site's, that does what the real one
-//! never does.
+//! never does; [`reports`]: what it is told of open sessions.
 //!
 //! Below them: [`wait`] (time limits), [`process`] (children that cannot outlive the tests), [`certificate`] (one CA for each
 //! run), [`workspace`] (where built and downloaded things are), [`template`]
@@ -56,6 +56,7 @@ pub mod keystone;
 pub mod listener;
 pub mod process;
 pub mod registry;
+pub mod reports;
 pub mod rfb_script;
 pub mod screen;
 pub mod scripted;

@@ -4,6 +4,7 @@
 
 use crate::certificate::Identity;
 use crate::envoy::Envoy;
+use crate::reports::Reports;
 use crate::screen::TcpServer;
 use crate::websocket::UpgradeResponse;
 use serde_json::{Value, json};
@@ -11,6 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio_rustls::TlsAcceptor;
+use vncgate_api::SESSIONS_PATH;
 
 /// What to do with a request.
 #[derive(Clone, Debug)]
@@ -34,6 +36,17 @@ impl Script {
         });
         Self::Answer(200, grant)
     }
+
+    /// The same of a session with this id, which an authority with a register describes.
+    pub fn session(id: &str, address: SocketAddr) -> Self {
+        let Self::Answer(status, mut grant) = Self::grant(address) else {
+            unreachable!("a grant is an answer")
+        };
+        grant["session"] = id.into();
+        grant["instance"] = id.into();
+        grant["description"] = format!("{{\"who\": \"{id}\"}}").into();
+        Self::Answer(status, grant)
+    }
 }
 
 /// A token of the right form; a scripted authority takes any.
@@ -42,6 +55,8 @@ pub const TOKEN: &str = "11111111-2222-4333-8444-555555555555";
 /// A running scripted authority.
 #[derive(Debug)]
 pub struct ScriptedAuthority {
+    /// What it is told of open sessions.
+    pub reports: Reports,
     server: TcpServer,
     script: Arc<Mutex<Script>>,
     requests: Arc<Mutex<Vec<Request>>>,
@@ -70,22 +85,25 @@ impl ScriptedAuthority {
     async fn start_with(script: Script, tls: Option<TlsAcceptor>) -> Self {
         let shared = (Arc::new(Mutex::new(script)), Arc::<Mutex<Vec<Request>>>::default());
         let (script, requests) = shared.clone();
+        let reports = Reports::default();
+        let taken = reports.clone();
         let server = TcpServer::start(IpAddr::V4(Ipv4Addr::LOCALHOST), move |connection| {
             let (tls, (script, requests)) = (tls.clone(), shared.clone());
+            let reports = taken.clone();
             async move {
                 // The client may close its connection at any time, the first when it does not trust the
                 // certificate.
                 let _ = match tls {
-                    None => serve(connection, &script, &requests).await,
+                    None => serve(connection, &script, &requests, &reports).await,
                     Some(tls) => match tls.accept(connection).await {
-                        Ok(connection) => serve(connection, &script, &requests).await,
+                        Ok(connection) => serve(connection, &script, &requests, &reports).await,
                         Err(error) => Err(error),
                     },
                 };
             }
         })
         .await;
-        Self { server, script, requests }
+        Self { reports, server, script, requests }
     }
 
     /// Where it listens.
@@ -143,12 +161,29 @@ async fn serve(
     connection: impl AsyncRead + AsyncWrite + Unpin,
     script: &Mutex<Script>,
     requests: &Mutex<Vec<Request>>,
+    reports: &Reports,
 ) -> std::io::Result<()> {
     let mut connection = BufReader::new(connection);
     while let Some((head, body)) = read_request(&mut connection).await? {
         if ["/healthz", "/v2.1"].iter().any(|path| head.starts_with(&format!("GET {path} "))) {
             // Envoy looks whether it is there.
             connection.write_all(b"HTTP/1.1 200 Scripted\r\ncontent-length: 0\r\n\r\n").await?;
+            continue;
+        }
+        if head.starts_with(&format!("POST {SESSIONS_PATH} ")) {
+            if reports.is_endless() {
+                connection.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
+                while reports.is_endless() {
+                    connection.write_all(&[b' '; 64 * 1024]).await?;
+                }
+                return Ok(());
+            }
+            let Some((status, body)) = reports.answer(serde_json::from_slice(&body)?).await else {
+                return Ok(());
+            };
+            let head =
+                format!("HTTP/1.1 {status} Scripted\r\ncontent-length: {}\r\n\r\n", body.len());
+            connection.write_all(&[head.as_bytes(), &body].concat()).await?;
             continue;
         }
         let request = Request { head, question: serde_json::from_slice(&body)? };

@@ -1,18 +1,24 @@
 //! What the filter may cost at most. The figures are the same on every machine. A change that needs more raises
 //! the budget here and says why.
 
+use crate::sessions::{described, described_with};
 use crate::story::*;
 use crate::webmks;
+use std::time::Duration;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
-use vncgate_envoy_sim::{Callback, Host, built_filter_path};
+use vncgate_api::SESSIONS_PATH;
+use vncgate_envoy_sim::{CallAnswer, Callback, Host, built_filter_path};
 
 /// Size of the module in bytes, with a tenth to spare. Every worker of Envoy compiles the module when it starts and
 /// after a trap, and opens no console meanwhile.
-const MODULE_LEN_MAX: u64 = 415_000;
+const MODULE_LEN_MAX: u64 = 560_000;
 
-/// The module's memory for an open session, in bytes; it grows by pages of 64 KiB. Envoy's own objects
-/// are some fifty times that.
+/// The module's memory for an open session, in bytes, beside the authority's description of it; it grows by pages of
+/// 64 KiB. Envoy's own objects are some fifty times that.
 const SESSION_MEMORY_MAX: usize = 1024;
+
+/// Length of the authority's description of a session, in bytes, with names of an ordinary length.
+const DESCRIPTION_LEN: usize = 600;
 
 /// RFC 6143 7.5.4: the key `a`, pressed.
 const KEY_EVENT: [u8; 8] = [4, 1, 0, 0, 0, 0, 0, 0x61];
@@ -97,7 +103,43 @@ fn a_webmks_console_costs_what_it_did() {
     browser.upstream_sends(&screen);
     assert_within(&host, &[budget("proxy_on_response_body", 2, 1_240)]);
     browser.client_sends(&frame(OpCode::Data(Data::Binary), &KEY_EVENT));
-    assert_within(&host, &[budget("proxy_on_request_body", 1, 1_365)]);
+    assert_within(&host, &[budget("proxy_on_request_body", 1, 1_700)]);
+}
+
+#[test]
+fn reports_cost_little() {
+    let host = host();
+    let _first = greeted(&host);
+    host.take_callbacks();
+    // Beside what every session costs: a session that is reported has the tick come sooner.
+    let (browser, call) = asked(&host, upgrade());
+    host.answer(&call, described(&grant()));
+    host.take_callbacks();
+    browser.upstream_responds(connected());
+    assert_within(&host, &[budget("proxy_on_response_headers", 11, 9_000)]);
+    // A worker asks for its name, reports, and has a call held.
+    host.advance(Duration::from_millis(50));
+    assert_within(&host, &[budget("proxy_on_tick", 3, 8_000)]);
+    for _ in 0..2 {
+        let call = host.take_call_to(SESSIONS_PATH).expect("a report");
+        host.take_callbacks();
+        let reply = r#"{"worker":"0190f3a2-7a6e-7b1c-a8f1-2d1f6b1c9e55","restart":false}"#;
+        host.answer(&call, CallAnswer::json(200, reply));
+        let callbacks = host.take_callbacks();
+        let counts = callbacks[0].counts();
+        assert!(counts.host_calls <= 5 && counts.fuel < 35_000, "{counts:?}");
+    }
+    // Its tick, after which nothing happens until sessions are looked at.
+    host.advance(Duration::from_secs(5));
+    assert!(host.take_callbacks().len() <= 1);
+    browser.client_disconnects();
+    let callbacks = host.take_callbacks();
+    let log = callbacks.iter().find(|callback| callback.function == "proxy_on_log");
+    let counts = log.expect("a callback").counts();
+    assert!(counts.host_calls == 3 && counts.fuel < 3_000, "{counts:?}");
+    let done = callbacks.iter().find(|callback| callback.function == "proxy_on_done");
+    let counts = done.expect("a callback").counts();
+    assert!(counts.host_calls == 3 && counts.fuel < 8_000, "{counts:?}");
 }
 
 #[test]
@@ -108,10 +150,25 @@ fn an_open_session_takes_little_memory() {
         r#"{"authority": {"cluster": "vncgate_authority_internal"}, "sessions_per_client": 10000,
             "sessions_per_token": 10000, "sessions_per_machine": 10000}"#,
     );
-    let warm: Vec<_> = (0..100).map(|_| greeted(&host)).collect();
+    // Memory of reports is not counted: some are always under way.
+    let open_one = || {
+        let (browser, call) = asked(&host, upgrade());
+        host.answer(&call, described_with(&grant(), &"d".repeat(DESCRIPTION_LEN)));
+        browser.upstream_responds(connected());
+        browser.upstream_sends(b"RFB 003.008\n");
+        wake(&host, &browser);
+        while let Some(call) = host.take_call_to(SESSIONS_PATH) {
+            let reply = r#"{"worker":"0190f3a2-7a6e-7b1c-a8f1-2d1f6b1c9e55","restart":false}"#;
+            host.answer(&call, CallAnswer::json(200, reply));
+        }
+        browser
+    };
+    let warm: Vec<_> = (0..100).map(|_| open_one()).collect();
     let before = host.memory_size();
-    let open: Vec<_> = (0..SESSIONS).map(|_| greeted(&host)).collect();
+    let open: Vec<_> = (0..SESSIONS).map(|_| open_one()).collect();
     let each = (host.memory_size() - before) / SESSIONS;
-    assert!(each <= SESSION_MEMORY_MAX, "{each} bytes, and {SESSION_MEMORY_MAX} are allowed");
+    let most = SESSION_MEMORY_MAX + DESCRIPTION_LEN;
+    eprintln!("{each} bytes for each session");
+    assert!(each <= most, "{each} bytes, and {most} are allowed");
     drop((warm, open));
 }

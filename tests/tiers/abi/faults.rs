@@ -1,6 +1,7 @@
 //! A host whose calls fail. Envoy refuses calls for various reasons, and new versions may add more. The
 //! filter must neither trap, nor let a request past the authority, nor corrupt a byte stream.
 
+use crate::sessions::described;
 use crate::story::{
     TARGET, assert_sound, configured, connected, frame, grant, greeted, read_messages, refusal,
     upgrade,
@@ -8,6 +9,7 @@ use crate::story::{
 use std::time::Duration;
 use tungstenite::Message;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+use vncgate_api::SESSIONS_PATH;
 use vncgate_envoy_sim::{CallAnswer, Fault, Host, Setup, Status, Stream, built_filter};
 
 /// Bytes that the console sends in [`a_session`].
@@ -19,6 +21,10 @@ const FROM_BROWSER: [&[u8]; 3] = [b"RFB 003.008\n", b"\x01", b"\x01"];
 /// Enough time for a silent browser to be sent a Ping. It is short, because a timer that can no longer be
 /// set may go on firing each millisecond.
 const PING_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The authority's answer to each report.
+const REPLY: &str = r#"{"worker": "w", "orders":
+    [{"order": "end", "session": "another", "code": 1001, "reason": "x"}]}"#;
 
 /// The ways in which a session ends.
 const ENDS: [fn(&Stream) -> Vec<u8>; 3] = [leave, close, end_of_console];
@@ -58,6 +64,13 @@ fn a_session(host: &Host, answer: CallAnswer, end: impl Fn(&Stream) -> Vec<u8>) 
             to_browser.extend(browser.client_received());
         }
         host.advance(PING_INTERVAL);
+        // A name for the worker, its report, and its poll, which brings an order for another session.
+        for _ in 0..3 {
+            if let Some(call) = host.take_call_to(SESSIONS_PATH) {
+                host.answer(&call, CallAnswer::json(200, REPLY));
+            }
+        }
+        to_browser.extend(browser.client_received());
         to_browser.extend(end(&browser));
         host.advance(Duration::ZERO);
     }
@@ -124,14 +137,14 @@ fn fail_every_call(lasting: bool, run: impl Fn(&Host) -> Witness) {
 #[test]
 fn one_failing_call_of_a_session_does_no_harm() {
     for end in ENDS {
-        fail_every_call(false, |host| a_session(host, grant(), end));
+        fail_every_call(false, |host| a_session(host, described(&grant()), end));
     }
 }
 
 #[test]
 fn a_host_that_keeps_failing_does_no_harm() {
     for end in ENDS {
-        fail_every_call(true, |host| a_session(host, grant(), end));
+        fail_every_call(true, |host| a_session(host, described(&grant()), end));
     }
 }
 
@@ -155,7 +168,7 @@ fn a_session_after_a_failure_is_a_whole_one() {
     for nth in 0..60 {
         let host = host();
         host.inject(Fault { nth, status: Status::InternalFailure, lasting: false });
-        a_session(&host, grant(), leave);
+        a_session(&host, described(&grant()), leave);
         host.mend();
         let browser = greeted(&host);
         assert_eq!(browser.client_sends(&frame(OpCode::Data(Data::Binary), b"on")), b"on");

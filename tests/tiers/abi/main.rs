@@ -8,6 +8,7 @@
 //! | `tunnel` | frames and bytes once a console is open |
 //! | `login` | a console with a password |
 //! | `webmks` | a console that is a WebSocket already |
+//! | `sessions` | what the authority is told of open sessions, and its orders |
 //! | `versions` | answers of an authority of another version |
 //! | `clients` | how many sessions one client has |
 //! | `budget` | what the filter may cost at most |
@@ -22,6 +23,7 @@ mod faults;
 mod login;
 mod refusals;
 mod session;
+mod sessions;
 mod story;
 mod tunnel;
 mod versions;

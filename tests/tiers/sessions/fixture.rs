@@ -25,3 +25,8 @@ pub(crate) async fn session(gateway: &Gateway) -> (WebSocket, TcpStream) {
     assert_eq!(next(&mut browser).await, Message::binary(RFB_VERSION.as_slice()));
     (browser, console.accept().await)
 }
+
+/// The id of a session that no other test has.
+pub(crate) fn next_id() -> String {
+    uuid::Uuid::new_v4().to_string()
+}

@@ -7,6 +7,8 @@
 //! | module | what it shows |
 //! |---|---|
 //! | `consoles` | consoles open, and are on two workers |
+//! | `reports` | what the gateway reports, its orders, and an authority that misbehaves |
 
 mod consoles;
 mod fixture;
+mod reports;
