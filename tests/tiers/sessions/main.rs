@@ -6,9 +6,11 @@
 //!
 //! | module | what it shows |
 //! |---|---|
+//! | `changes` | a console ends when vCenter changes its machine |
 //! | `consoles` | consoles open, and are on two workers |
 //! | `reports` | what the gateway reports, its orders, and an authority that misbehaves |
 
+mod changes;
 mod consoles;
 mod fixture;
 mod reports;

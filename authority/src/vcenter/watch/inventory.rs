@@ -326,9 +326,9 @@ impl Inventory {
         Some(machine)
     }
 
-    /// Does vCenter have an object of this reference, whatever is known of it?
-    pub(super) fn has(&self, reference: &MachineRef) -> bool {
-        self.machines.contains_key(reference)
+    /// Does vCenter have a machine of this reference whose instance UUID it withholds?
+    pub(super) fn is_nameless(&self, reference: &MachineRef) -> bool {
+        self.machines.get(reference).is_some_and(|machine| machine.read.instance.is_none())
     }
 
     /// The machines that are, or may be, on the host of this machine, itself included.

@@ -126,13 +126,14 @@ impl Watch {
         instance: Uuid,
         reference: &MachineRef,
     ) -> Option<Option<VirtualMachine>> {
-        let machine = |inventory: &Inventory| {
-            match inventory.machine_with(instance, reference, Detail::Vnc) {
-                Some(machine) => Some(Some(machine)),
-                // Its instance UUID may be withheld.
-                None if inventory.has(reference) => None,
-                None => Some(None),
-            }
+        let machine = |inventory: &Inventory| match inventory.machine_with(
+            instance,
+            reference,
+            Detail::Vnc,
+        ) {
+            Some(machine) => Some(Some(machine)),
+            None if inventory.is_nameless(reference) => None,
+            None => Some(None),
         };
         self.read(machine)?
     }
@@ -281,3 +282,6 @@ impl Watch {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;
