@@ -177,6 +177,13 @@ impl Vcsim {
         self.set_machine(vm, "power", &settings).await;
     }
 
+    /// Changes what vCenter has for a picture of a machine's screen: `answer`, repeated until it has `bytes`, or a picture if
+    /// it is empty, after this time.
+    pub async fn set_screen(&self, vm: &str, answer: &str, bytes: usize, takes: Duration) {
+        let settings = json!({"answer": answer, "bytes": bytes, "takes_ms": takes.as_millis()});
+        self.set_machine(vm, "screen", &settings).await;
+    }
+
     async fn set_machine(&self, vm: &str, what: &str, value: &Value) {
         let url = format!("http://{}/machines/{vm}/{what}", self.control);
         let answer = plain_http_client().put(url).json(value).send().await;

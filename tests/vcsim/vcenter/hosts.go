@@ -58,6 +58,7 @@ func (t *hostTable) set(name string, changed HostSettings) {
 //   - POST /hosts/{host}/machines with {"count": N} → 201 and N Machines;
 //   - PUT /machines/{machine}/withheld with {"paths": [...]} → 204;
 //   - PUT /machines/{machine}/guest with Guest, and /machines/{machine}/power with PowerSettings → 204;
+//   - PUT /machines/{machine}/screen with ScreenSettings → 204;
 //   - PUT /machines/{machine}/instance-uuid with {"uuid": "..."} → 204.
 //
 // and what rotation.go and watches.go add. A host or machine that is not in the inventory is answered with 404.
@@ -66,6 +67,7 @@ func (v *VCenter) Handler() http.Handler {
 	v.handleRotation(mux)
 	v.handlePower(mux)
 	v.handleWatches(mux)
+	v.handleScreens(mux)
 	mux.HandleFunc("PUT /hosts/{host}", func(w http.ResponseWriter, r *http.Request) {
 		var settings HostSettings
 		if !control.Read(w, r, &settings) {

@@ -39,16 +39,24 @@ func (v *VCenter) AddMachines(host string, count int) ([]Machine, error) {
 // SetInstanceUUID gives the virtual machine of that name the instance UUID of another vCenter's machine, as a copy of
 // its files has.
 func (v *VCenter) SetInstanceUUID(machine, uuid string) error {
+	vm, err := v.machineNamed(machine)
+	if err != nil {
+		return err
+	}
+	v.registry.AtomicUpdate(v.context(), vm, []types.PropertyChange{
+		{Name: "config.instanceUuid", Val: uuid},
+		{Name: "summary.config.instanceUuid", Val: uuid},
+	})
+	return nil
+}
+
+func (v *VCenter) machineNamed(name string) (*simulator.VirtualMachine, error) {
 	for _, entity := range v.registry.All("VirtualMachine") {
-		if vm, ok := entity.(*simulator.VirtualMachine); ok && vm.Name == machine {
-			v.registry.AtomicUpdate(v.context(), vm, []types.PropertyChange{
-				{Name: "config.instanceUuid", Val: uuid},
-				{Name: "summary.config.instanceUuid", Val: uuid},
-			})
-			return nil
+		if vm, ok := entity.(*simulator.VirtualMachine); ok && vm.Name == name {
+			return vm, nil
 		}
 	}
-	return fmt.Errorf("no virtual machine %q in the inventory", machine)
+	return nil, fmt.Errorf("no virtual machine %q in the inventory", name)
 }
 
 func (v *VCenter) addMachine(host *simulator.HostSystem, name string, port int) (Machine, error) {

@@ -1,7 +1,6 @@
 package vcenter
 
 import (
-	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -53,9 +52,9 @@ func (p *powerTable) get(vm types.ManagedObjectReference) (PowerSettings, bool) 
 
 // SetGuest says what runs in the machine of that name.
 func (v *VCenter) SetGuest(machine string, guest Guest) error {
-	vm := v.findMachine(machine)
-	if vm == nil {
-		return fmt.Errorf("no virtual machine %q in the inventory", machine)
+	vm, err := v.machineNamed(machine)
+	if err != nil {
+		return err
 	}
 	status := types.VirtualMachineToolsRunningStatusGuestToolsNotRunning
 	if guest.ToolsRunning {
@@ -72,22 +71,13 @@ func (v *VCenter) SetGuest(machine string, guest Guest) error {
 
 // SetPower changes what the next power tasks of the machine of that name do.
 func (v *VCenter) SetPower(machine string, settings PowerSettings) error {
-	vm := v.findMachine(machine)
-	if vm == nil {
-		return fmt.Errorf("no virtual machine %q in the inventory", machine)
+	vm, err := v.machineNamed(machine)
+	if err != nil {
+		return err
 	}
 	v.power.mu.Lock()
 	defer v.power.mu.Unlock()
 	v.power.settings[vm.Self] = settings
-	return nil
-}
-
-func (v *VCenter) findMachine(name string) *simulator.VirtualMachine {
-	for _, entity := range v.registry.All("VirtualMachine") {
-		if vm, ok := entity.(*simulator.VirtualMachine); ok && vm.Name == name {
-			return vm
-		}
-	}
 	return nil
 }
 

@@ -3,8 +3,9 @@
 //   - VirtualMachine.AcquireTicket for WebMKS consoles, on hosts that package hostd stands in for
 //     (tickets.go);
 //   - hosts of different versions and certificates (hosts.go), and thousands of machines (machines.go);
-//   - roles that are enforced, where consoles are concerned (privileges.go);
+//   - roles that are enforced, where consoles are concerned (privileges.go), and answers about them (authorization.go);
 //   - power tasks that take a while or fail, guests with VMware Tools and without (power.go);
+//   - pictures of screens (screen.go);
 //   - properties that are withheld (withheld.go);
 //   - collectors that watch thousands of machines and know which versions are theirs (watches.go);
 //   - a password and a certificate that change while it runs (rotation.go);
@@ -66,6 +67,7 @@ type VCenter struct {
 	withheld withheldTable
 	power    powerTable
 	watches  watchTable
+	screens  screenTable
 	// The user's password and the listener's certificate in force.
 	password    atomic.Pointer[string]
 	certificate atomic.Pointer[tls.Certificate]
@@ -98,6 +100,7 @@ func Start(options Options) (*VCenter, error) {
 
 	vcenter := &VCenter{options: options, model: model, registry: model.Map()}
 	vcenter.power.settings = make(map[types.ManagedObjectReference]PowerSettings)
+	vcenter.screens.settings = make(map[types.ManagedObjectReference]ScreenSettings)
 	vcenter.power.stubborn = make(map[types.ManagedObjectReference]bool)
 	vcenter.overrideMethods()
 	if err := vcenter.SetHost(templateHost, HostSettings{Version: hostVersion}); err != nil {
@@ -106,6 +109,7 @@ func Start(options Options) (*VCenter, error) {
 
 	model.Service.TLS = vcenter.rotate()
 	model.Service.Listen = &url.URL{Host: options.Listen, User: options.Login}
+	model.Service.HandleFunc("/screen", vcenter.serveScreen)
 	vcenter.server = model.Service.NewServer()
 	return vcenter, nil
 }

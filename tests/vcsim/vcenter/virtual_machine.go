@@ -30,7 +30,8 @@ var overridden = [...]string{
 	"ShutdownGuest",
 }
 
-// overrideMethods redirects methods of virtual machines, and the reading and watching of properties.
+// overrideMethods redirects methods of virtual machines, the reading and watching of properties, and questions about
+// privileges.
 func (v *VCenter) overrideMethods() {
 	methods := &virtualMachines{vcenter: v}
 	methods.Self = types.ManagedObjectReference{Type: "VirtualMachineMethods", Value: "vncgate"}
@@ -38,6 +39,9 @@ func (v *VCenter) overrideMethods() {
 	collectors := &propertyCollectors{vcenter: v}
 	collectors.Self = types.ManagedObjectReference{Type: "PropertyCollectorMethods", Value: "vncgate"}
 	v.registry.Put(collectors)
+	authorization := &authorizationManagers{}
+	authorization.Self = types.ManagedObjectReference{Type: "AuthorizationManagerMethods", Value: "vncgate"}
+	v.registry.Put(authorization)
 	v.registry.Handler = func(
 		ctx *simulator.Context, method *simulator.Method,
 	) (mo.Reference, types.BaseMethodFault) {
@@ -48,6 +52,8 @@ func (v *VCenter) overrideMethods() {
 				method.Name == "CreatePropertyCollector"),
 			method.Name == "CreateContainerView":
 			method.This = collectors.Self
+		case method.Name == "HasUserPrivilegeOnEntities":
+			method.This = authorization.Self
 		case !isVM:
 		case method.Name == "AcquireTicket" && v.options.Hosts != nil,
 			slices.Contains(overridden[:], method.Name):
