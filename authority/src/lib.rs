@@ -27,7 +27,7 @@
 //! | [`http`] | four listeners, a router for each API, errors as responses |
 //! | [`console`] | the use cases: issue a token, check it, tell its status, revoke it |
 //! | [`sessions`] | the register of live sessions |
-//! | [`power`] | the use case: switch a machine on or off |
+//! | [`power`], [`screenshots`] | the use cases: switch a machine on or off, and see what it shows |
 //! | [`sites`] | the authorities of other sites |
 //! | [`host_certificates`] | which ESXi hosts Envoy accepts |
 //! | [`tokens`] | stores of what tokens were issued for |
@@ -56,6 +56,7 @@ pub mod identity;
 pub mod password;
 pub mod power;
 pub mod resolver;
+pub mod screenshots;
 pub mod serve;
 pub mod sessions;
 pub mod sessions_command;

@@ -14,8 +14,8 @@ use std::time::Duration;
 use url::Url;
 use vncgate_api::Access;
 
-/// Default of most lists of roles: the administrator of nova's policies. What needs more privileges in vCenter has no role by
-/// default.
+/// Default of most lists of roles: the administrator of nova's policies. What needs more privileges in vCenter, or shows a
+/// screen without a session, has no role by default.
 const ADMIN: &str = "admin";
 
 /// Default of `[auth.keystone] user_domain` and `project_domain`: Keystone's own.
@@ -147,6 +147,7 @@ fn check_rights(
         Right::Power,
         Right::SeeSessions,
         Right::EndSessions,
+        Right::Screenshot,
     ];
     if token.roles.is_empty() {
         return Ok(());
@@ -206,6 +207,7 @@ fn read_policy(mut section: Section<'_>) -> Option<Policy> {
     let power = read_roles(&mut section, "power", &[]);
     let see_sessions = read_roles(&mut section, "see_sessions", &[ADMIN]);
     let end_sessions = read_roles(&mut section, "end_sessions", &[ADMIN]);
+    let screenshot = read_roles(&mut section, "screenshot", &[]);
     let every_project = read_roles(&mut section, "every_project", &[ADMIN]);
     let every_project_domains =
         section.has("every_project_domains").then(|| section.strings("every_project_domains"));
@@ -224,6 +226,7 @@ fn read_policy(mut section: Section<'_>) -> Option<Policy> {
         power: power?,
         see_sessions: see_sessions?,
         end_sessions: end_sessions?,
+        screenshot: screenshot?,
         every_project: every_project?,
         every_project_domains: match every_project_domains {
             Some(read) => Some(read?),

@@ -8,6 +8,7 @@ use crate::console::Consoles;
 use crate::identity::policy::{Policy, Right};
 use crate::identity::{Caller, Identity};
 use crate::power::Power;
+use crate::screenshots::Screenshots;
 use crate::sessions::Sessions;
 use crate::telemetry::Metrics;
 use crate::throttle::Throttle;
@@ -26,6 +27,8 @@ pub struct App {
     pub power: Arc<Power>,
     /// Whether the sessions of a token end when it is revoked.
     pub revoke_ends_sessions: bool,
+    /// Has what machines show, as pictures.
+    pub screenshots: Arc<Screenshots>,
     /// Identifies the callers of the console API.
     pub identity: Identity,
     /// What callers may do.

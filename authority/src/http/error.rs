@@ -7,11 +7,13 @@ use crate::console::issue::IssueRequest;
 use crate::console::{CheckError, ConsoleUnavailable, IssueError, TOKEN_TTL_MIN, TicketError};
 use crate::host_certificates::HostCertificateError;
 use crate::power::{PowerChange, PowerError};
+use crate::screenshots::ScreenshotError;
 use crate::sites::SiteError;
 use crate::throttle::Throttled;
 use crate::tokens::{Limit, LimitReached, PutError};
 use crate::vcenter::VcenterError;
 use crate::vcenter::machine::PowerState;
+use crate::vcenter::screen;
 use crate::vcenter::soap::Fault;
 use crate::vcenter::vcenters::LocateError;
 use crate::vcenter::vnc_port::VncPortError;
@@ -28,6 +30,9 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
 /// When a caller that met too many changes of machines' power may try again: a machine is on or off within seconds.
 const POWER_RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// When a caller that asked for too many pictures may ask again: they are kept for a second.
+const SCREENSHOT_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// An error of the console API.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,6 +133,11 @@ impl ApiError {
         Self::item_not_found(format!("Instance {id} could not be found."))
     }
 
+    /// nova's `InstanceNotReady`.
+    pub fn not_ready(id: &str) -> Self {
+        Self::conflict(format!("Instance {id} is not ready"))
+    }
+
     /// nova has the call, and machines of a vCenter do not have what it is about.
     pub fn unsupported() -> Self {
         let message = "The requested functionality is not supported.";
@@ -184,9 +194,7 @@ impl ApiError {
                      console.allowed_networks has it."
                 ))
             }
-            IssueError::Unavailable(_) => {
-                Self::conflict(format!("Instance {instance} is not ready"))
-            }
+            IssueError::Unavailable(_) => Self::not_ready(&instance.to_string()),
             IssueError::VncPort(error) => Self::of_port(&instance.to_string(), error),
             IssueError::OtherHost { claimed, .. } => {
                 Self::conflict(format!("Instance {instance} is not on host {claimed}."))
@@ -245,7 +253,7 @@ impl ApiError {
             PowerError::State(PowerState::On) => in_state("vm_state", "active"),
             PowerError::State(PowerState::Suspended) => in_state("vm_state", "suspended"),
             PowerError::State(_) => in_state("vm_state", "stopped"),
-            PowerError::NotReady => Self::conflict(format!("Instance {id} is not ready")),
+            PowerError::NotReady => Self::not_ready(id),
             PowerError::UnderWay(other) => in_state("task_state", other.task_state()),
             PowerError::Busy => {
                 let throttled = Throttled { retry_after: POWER_RETRY_AFTER };
@@ -269,6 +277,38 @@ impl ApiError {
                 (None, _) => Self::of_vcenter(error),
             },
             PowerError::Abandoned => Self::unavailable("The authority restarts. Try again later."),
+        }
+    }
+
+    /// Maps the reason why there is no picture of a machine's screen. `id` is the caller's name for the machine.
+    pub fn of_screenshot(id: &str, error: &ScreenshotError) -> Self {
+        let [console, screenshot] = screen::PRIVILEGES;
+        match error {
+            ScreenshotError::Busy => {
+                let throttled = Throttled { retry_after: SCREENSHOT_RETRY_AFTER };
+                let message = "Pictures of too many instances are being made.";
+                Self::TooManyRequests { throttled, message }
+            }
+            ScreenshotError::Vcenter(error) => match error {
+                VcenterError::NoPicture | VcenterError::TooLarge | VcenterError::Status(_) => {
+                    let message = format!("vCenter has no picture of instance {id}: {error}.");
+                    Self::nova(StatusCode::BAD_GATEWAY, "computeFault", message)
+                }
+                error if error.missing_privilege().is_some() => {
+                    let message = format!(
+                        "vCenter does not show the screen of instance {id}: its account for consoles lacks \
+                         the privilege {console} or {screenshot}."
+                    );
+                    Self::nova(StatusCode::FORBIDDEN, "forbidden", message)
+                }
+                error if error.fault() == Some(Fault::MANAGED_OBJECT_NOT_FOUND) => {
+                    Self::instance_not_found(id)
+                }
+                error => Self::of_vcenter(error),
+            },
+            ScreenshotError::Abandoned => {
+                Self::unavailable("The authority restarts. Try again later.")
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! The authority's four HTTP listeners: public, internal, metrics, peer.
 //!
-//! - [`public`]: the console API ([`compute`], [`machines`], [`sessions`], [`tokens`]), the console page ([`pages`]), its requests for
+//! - [`public`]: the console API ([`compute`], [`machines`], [`screenshot`], [`sessions`], [`tokens`]), the console page ([`pages`]), its requests for
 //!   the [`status`] of a token and for what the operator has set ([`page_settings`]). Envoy routes browsers and callers to it.
 //! - [`internal`]: the [`check`] API and the [`session_reports`] for the filter, the [`discovery`] of ESXi hosts' certificates for Envoy itself, and
 //!   [`health`] for Envoy's health checks. It asks for no password and belongs on a loopback address or a Unix socket.
@@ -28,6 +28,7 @@ pub mod machines;
 pub mod metrics;
 pub mod page_settings;
 pub mod pages;
+pub mod screenshot;
 pub mod server;
 pub mod session_reports;
 pub mod sessions;
@@ -70,6 +71,7 @@ pub fn public(app: Arc<App>, web: Option<&Path>) -> Router {
         .merge(compute::routes(&app))
         .merge(machines::routes())
         .merge(sessions::routes())
+        .merge(screenshot::routes())
         .merge(tokens::routes())
         .layer(from_fn_with_state(Arc::clone(&app), limit_calls));
     let status = status::routes().layer(from_fn_with_state(Arc::clone(&app), limit_status));

@@ -23,6 +23,8 @@ pub enum Right {
     SeeSessions,
     /// End open consoles.
     EndSessions,
+    /// See what machines show, as pictures.
+    Screenshot,
 }
 
 /// Which roles grant which rights, from the configuration.
@@ -42,6 +44,8 @@ pub struct Policy {
     pub see_sessions: Roles,
     /// Roles with [`Right::EndSessions`].
     pub end_sessions: Roles,
+    /// Roles with [`Right::Screenshot`].
+    pub screenshot: Roles,
     /// Roles that are not confined to the machines of the caller's project.
     pub every_project: Roles,
     /// The domains in whose projects a Keystone role of `every_project` counts, by identifier or name. `None` for every
@@ -90,6 +94,7 @@ impl Policy {
             Right::Power => &self.power,
             Right::SeeSessions => &self.see_sessions,
             Right::EndSessions => &self.end_sessions,
+            Right::Screenshot => &self.screenshot,
         };
         caller.roles.any_of(roles)
     }
@@ -150,6 +155,7 @@ mod tests {
             power: Roles::from_iter(["operator"]),
             see_sessions: Roles::from_iter(["admin"]),
             end_sessions: Roles::from_iter(["admin"]),
+            screenshot: Roles::from_iter(["operator"]),
             every_project: Roles::from_iter(["admin"]),
             every_project_domains: None,
             projects: HashMap::from([("a".to_owned(), tenant_a())]),

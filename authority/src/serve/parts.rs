@@ -15,6 +15,7 @@ use crate::identity::Identity;
 use crate::identity::api_token::ApiTokens;
 use crate::identity::keystone::{Keystone, KeystoneConfig};
 use crate::power::Power;
+use crate::screenshots::Screenshots;
 use crate::sessions::Sessions;
 use crate::telemetry::Metrics;
 use crate::throttle::Throttle;
@@ -32,6 +33,7 @@ struct Lasting {
     store: Arc<dyn TokenStore>,
     sessions: Arc<Sessions>,
     power: Arc<Power>,
+    screenshots: Arc<Screenshots>,
     draining: CancellationToken,
     fixed: FixedTables,
 }
@@ -63,8 +65,9 @@ impl Parts {
     ) -> Result<Self, ServeError> {
         let Stores { tokens: store, sessions } = config.tokens.clone().build(&metrics);
         let sessions = Arc::new(Sessions::new(sessions, Arc::clone(&metrics)));
-        let (power, fixed) = (Arc::default(), config.fixed.clone());
-        let lasting = Lasting { metrics, store, sessions, power, draining, fixed };
+        let (power, screenshots) = (Arc::default(), Arc::default());
+        let fixed = config.fixed.clone();
+        let lasting = Lasting { metrics, store, sessions, power, screenshots, draining, fixed };
         Self::build(config, lasting, None).await
     }
 
@@ -83,7 +86,7 @@ impl Parts {
         lasting: Lasting,
         previous: Option<&Self>,
     ) -> Result<Self, ServeError> {
-        let Lasting { metrics, store, sessions, power, draining, .. } = &lasting;
+        let Lasting { metrics, store, sessions, power, screenshots, draining, .. } = &lasting;
         let AuthConfig { api_tokens, keystone, policy } = config.auth;
         let vcenters = build_vcenters(config.vcenters, metrics, previous)?;
         let sites = config.sites.map(|sites| sites.build(metrics)).transpose();
@@ -123,6 +126,7 @@ impl Parts {
             sessions: Arc::clone(sessions),
             power: Arc::clone(power),
             revoke_ends_sessions: config.revoke_ends_sessions,
+            screenshots: Arc::clone(screenshots),
             identity,
             policy,
             throttle,

@@ -39,6 +39,9 @@ pub enum VcenterError {
     /// The reply is compressed although no encoding was asked for.
     #[error("the reply has the content encoding {0}, which the request does not accept")]
     Encoded(String),
+    /// What came in place of a picture of a machine's screen.
+    #[error("what it sent is no PNG picture")]
+    NoPicture,
     /// The vCenter is older than those that are supported.
     #[error("its API has version {0}; vCenter 6.5 is the oldest that is supported")]
     TooOld(String),
@@ -105,7 +108,7 @@ impl VcenterError {
             Self::Status(_) => "http_status",
             Self::TooLarge | Self::Endless => "too_large",
             Self::Soap(SoapError::Fault(_)) | Self::NothingVisible => "fault",
-            Self::Encoded(_) | Self::Soap(SoapError::Malformed(_)) => "malformed",
+            Self::Encoded(_) | Self::NoPicture | Self::Soap(SoapError::Malformed(_)) => "malformed",
             Self::TooOld(_)
             | Self::NoCookie
             | Self::Password(_)

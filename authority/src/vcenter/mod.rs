@@ -19,6 +19,7 @@
 //! | [`vnc_port`] | VNC ports: checked, and allocated where VNC is off |
 //! | [`webmks_console`] | where the holder of a ticket connects |
 //! | `power`, `task` | switches machines on and off, and waits for vCenter's tasks |
+//! | [`screen`] | what a machine shows, as a picture |
 //! | [`vcenters`] | all configured vCenters, and which of them to ask |
 //! | `hypervisors` | the names of a vCenter's clusters, by which callers may name the vCenter |
 //! | `listings` | listings that callers share |
@@ -40,6 +41,7 @@ mod power;
 mod property;
 pub mod reference;
 pub mod scope;
+pub mod screen;
 mod session;
 pub mod soap;
 mod task;

@@ -79,6 +79,19 @@ impl SoapClient {
         }
     }
 
+    /// Reads what a machine shows, as vCenter's web server has it for the session of the SOAP API.
+    pub(super) async fn screen(&self, machine: &str) -> Result<Vec<u8>, VcenterError> {
+        let transport = &self.shared.transport;
+        let session = self.session(None).await?;
+        match transport.screen(&session.cookie, machine).await {
+            Err(error) if error.fault() == Some(Fault::NOT_AUTHENTICATED) => {
+                let renewed = self.session(Some(&session)).await?;
+                transport.screen(&renewed.cookie, machine).await
+            }
+            result => result,
+        }
+    }
+
     /// `about.instanceUuid`, which tells vCenters apart.
     pub(super) async fn instance_uuid(&self) -> Result<Option<String>, VcenterError> {
         Ok(self.session(None).await?.content.instance_uuid.clone())

@@ -94,8 +94,49 @@ impl Transport {
         request: String,
         reply: impl Fn(&[u8]) -> Result<T, SoapError>,
     ) -> Result<(T, Option<HeaderValue>), VcenterError> {
+        self.measured(method, wait, async {
+            let (body, cookie) = self.post(cookie, Bytes::from(request)).await?;
+            Ok((reply(&body)?, cookie))
+        })
+        .await
+    }
+
+    /// Reads `/screen` of vCenter's web server, with what SOAP would have answered for its statuses. The metrics count it as
+    /// `Screen`.
+    pub(super) async fn screen(
+        &self,
+        cookie: &HeaderValue,
+        machine: &str,
+    ) -> Result<Vec<u8>, VcenterError> {
+        let mut url = self.endpoint.url.clone();
+        url.set_path("/screen");
+        url.query_pairs_mut().clear().append_pair("id", machine);
+        self.measured("Screen", Duration::ZERO, async {
+            let request = self.http.get(url).header(COOKIE, cookie);
+            let request = request.header(ACCEPT_ENCODING, IDENTITY);
+            let response = request.send().await.map_err(unreachable)?;
+            self.read_certificate(&response);
+            let kind = match response.status() {
+                StatusCode::OK => return read_body(response).await,
+                StatusCode::UNAUTHORIZED => Fault::NOT_AUTHENTICATED,
+                StatusCode::FORBIDDEN => Fault::NO_PERMISSION,
+                StatusCode::NOT_FOUND => Fault::MANAGED_OBJECT_NOT_FOUND,
+                status => return Err(VcenterError::Status(status)),
+            };
+            Err(SoapError::Fault(Fault::from_kind(kind, "as the status of /screen")).into())
+        })
+        .await
+    }
+
+    /// Makes a call that the metrics count and the traces have as `method`. vCenter may take `wait` for its answer.
+    async fn measured<T>(
+        &self,
+        method: &'static str,
+        wait: Duration,
+        call: impl Future<Output = Result<T, VcenterError>>,
+    ) -> Result<T, VcenterError> {
         let started = Instant::now();
-        let mut call = Call { transport: self, method, wait, started, ended: false };
+        let mut measured = Call { transport: self, method, wait, started, ended: false };
         let span = span!(
             target: TARGET,
             Level::TRACE,
@@ -105,16 +146,10 @@ impl Transport {
             vcenter = self.service_host,
             outcome = Empty,
         );
-        let posted = self.post(cookie, Bytes::from(request)).instrument(span.clone()).await;
-        let result = match posted {
-            Ok((body, cookie)) => {
-                reply(&body).map(|value| (value, cookie)).map_err(VcenterError::from)
-            }
-            Err(error) => Err(error),
-        };
+        let result = call.instrument(span.clone()).await;
         let outcome = result.as_ref().map_or_else(VcenterError::outcome, |_| "ok");
         span.record("outcome", outcome);
-        call.end(result.as_ref().err());
+        measured.end(result.as_ref().err());
         result
     }
 
@@ -184,13 +219,16 @@ impl Transport {
             return Err(PostError::Other(VcenterError::Encoded(encoding)));
         }
         let cookie = response.headers().get_all(SET_COOKIE).iter().find_map(session_cookie);
-        let body = http_client::read_body(response, RESPONSE_LIMIT).await;
-        let body = body.map_err(|error| match error {
-            ResponseBodyError::Broken(error) => unreachable(error),
-            ResponseBodyError::TooLarge => VcenterError::TooLarge,
-        });
-        Ok((body.map_err(PostError::Other)?, cookie))
+        Ok((read_body(response).await.map_err(PostError::Other)?, cookie))
     }
+}
+
+async fn read_body(response: reqwest::Response) -> Result<Vec<u8>, VcenterError> {
+    let body = http_client::read_body(response, RESPONSE_LIMIT).await;
+    body.map_err(|error| match error {
+        ResponseBodyError::Broken(error) => unreachable(error),
+        ResponseBodyError::TooLarge => VcenterError::TooLarge,
+    })
 }
 
 impl Drop for Transport {

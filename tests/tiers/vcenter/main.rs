@@ -11,6 +11,7 @@
 //! | `size` | SOAP calls do not grow with the inventory |
 //! | `projects` | callers who see some folders only, and names |
 //! | `power` | machines that are started, stopped and rebooted |
+//! | `screenshot` | pictures of what machines show |
 //! | `targets`, `odd_machines` | where consoles may lead, and machines that vCenter tells little of |
 //! | `watch` | what vCenter says has changed: listings without asking it |
 //! | `command`, `service` | the commands, and the authority as a service |
@@ -25,6 +26,7 @@ mod odd_machines;
 mod outage;
 mod power;
 mod projects;
+mod screenshot;
 mod service;
 mod session;
 mod size;

@@ -1,0 +1,175 @@
+//! Pictures of what machines show, and who gets none.
+
+use crate::fixture::Site;
+use futures_util::future::join_all;
+use reqwest::{Method, Response};
+use std::time::Duration;
+use tokio::sync::OnceCell;
+use tokio::time::sleep;
+use vncgate_test_support::answer::Answer;
+use vncgate_test_support::authority::new_api_token;
+use vncgate_test_support::certificate::plain_http_client;
+use vncgate_test_support::vcsim::Vm;
+
+/// The signature of a PNG file.
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
+
+/// Longer than a picture is shared.
+const LONGER: Duration = Duration::from_millis(1_200);
+
+/// A site whose administrators may see screens.
+async fn site() -> &'static Site {
+    static SITE: OnceCell<Site> = OnceCell::const_new();
+    SITE.get_or_init(|| {
+        Site::start_with("screenshot", |config, _, _| {
+            config.with("#screenshot = []", "screenshot = [\"admin\"]")
+        })
+    })
+    .await
+}
+
+async fn picture(site: &Site, vm: &Vm) -> Response {
+    let path = format!("/v1/instances/{}/screenshot", vm.instance_uuid);
+    let request = site.authority.request(Method::GET, &path);
+    request.send().await.expect("the API answers")
+}
+
+async fn pictures_of_vcenter(site: &Site) -> u64 {
+    site.calls_by_method().await.get("Screen").copied().unwrap_or(0)
+}
+
+#[tokio::test]
+async fn a_picture_is_png_that_no_cache_keeps_and_no_browser_takes_for_a_page() {
+    let site = site().await;
+    let (vm, _) = site.machine();
+    let (other, _) = site.machine();
+    let shown = picture(site, &vm).await;
+    assert_eq!(shown.status(), 200);
+    for (name, value) in [
+        ("content-type", "image/png"),
+        ("cache-control", "no-store"),
+        ("x-content-type-options", "nosniff"),
+        ("content-security-policy", "default-src 'none'; sandbox; frame-ancestors 'none'"),
+        ("cross-origin-resource-policy", "same-origin"),
+    ] {
+        assert_eq!(shown.headers()[name], value, "{name}");
+    }
+    let shown = shown.bytes().await.expect("a picture");
+    assert!(shown.starts_with(PNG), "{shown:?}");
+    let other = picture(site, &other).await.bytes().await.expect("a picture");
+    assert_ne!(shown, other, "each machine has its own");
+    let log = site.authority.log();
+    let line =
+        log.lines().find(|line| line.contains("screenshot shown") && line.contains(&vm.name));
+    let line = line.expect("a log line");
+    assert!(
+        line.contains("caller=\"api_token:portal\"") && line.contains(&vm.instance_uuid),
+        "{line}"
+    );
+}
+
+#[tokio::test]
+async fn a_picture_is_shared_for_a_second() {
+    // The only test here that counts, so it has a vCenter of its own.
+    let site = Site::start_with("screenshot-shared", |config, _, _| {
+        config.with("#screenshot = []", "screenshot = [\"admin\"]")
+    })
+    .await;
+    let (vm, _) = site.machine();
+    site.vcenter.set_screen(&vm.name, "", 0, Duration::from_millis(300)).await;
+    let many = join_all((0..20).map(|_| picture(&site, &vm))).await;
+    assert!(many.iter().all(|shown| shown.status() == 200));
+    assert_eq!(pictures_of_vcenter(&site).await, 1);
+    sleep(LONGER).await;
+    assert_eq!(picture(&site, &vm).await.status(), 200);
+    assert_eq!(pictures_of_vcenter(&site).await, 2);
+
+    // The caller who asked first stops waiting, and the others get theirs.
+    sleep(LONGER).await;
+    site.vcenter.set_screen(&vm.name, "", 0, Duration::from_millis(900)).await;
+    let path = format!("/v1/instances/{}/screenshot", vm.instance_uuid);
+    let first = site.authority.request(Method::GET, &path).timeout(Duration::from_millis(400));
+    let first = tokio::spawn(first.send());
+    sleep(Duration::from_millis(200)).await;
+    assert_eq!(picture(&site, &vm).await.status(), 200);
+    assert!(first.await.expect("no panic").is_err_and(|error| error.is_timeout()));
+    assert_eq!(pictures_of_vcenter(&site).await, 3);
+}
+
+#[tokio::test]
+async fn what_is_no_picture_is_not_passed_on() {
+    let site = site().await;
+    let page = "<script>alert(1)</script>";
+    let png = "\u{fffd}PNG\r\n";
+    for (answer, bytes) in [(page, 0), (png, 0), ("x", 5 * 1024 * 1024)] {
+        let (vm, _) = site.machine();
+        site.vcenter.set_screen(&vm.name, answer, bytes, Duration::ZERO).await;
+        let refused = Answer::of(picture(site, &vm).await).await;
+        let told = refused.nova_error(502, "computeFault");
+        assert!(told.starts_with("vCenter has no picture of instance "), "{told}");
+        assert!(!refused.body.to_string().contains("alert"), "{}", refused.body);
+    }
+}
+
+#[tokio::test]
+async fn a_machine_that_is_off_and_a_screen_that_may_not_be_seen_have_no_picture() {
+    let site = site().await;
+    let (off, _) = site.machine();
+    site.vcenter.power_off(&off.name);
+    let refused = Answer::of(picture(site, &off).await).await;
+    let told = format!("Instance {} is not ready", off.instance_uuid);
+    assert_eq!(refused.nova_error(409, "conflictingRequest"), told);
+
+    let (hidden, _) = site.machine();
+    site.vcenter.restrict(&hidden.name, &["VirtualMachine.Interact.ConsoleInteract"]);
+    let refused = Answer::of(picture(site, &hidden).await).await;
+    let told = refused.nova_error(403, "forbidden");
+    assert!(told.contains("VirtualMachine.Interact.CreateScreenshot"), "{told}");
+
+    for unknown in ["no-uuid".to_owned(), uuid::Uuid::nil().to_string()] {
+        let vm = Vm { instance_uuid: unknown, ..off.clone() };
+        Answer::of(picture(site, &vm).await).await.nova_error(404, "itemNotFound");
+    }
+}
+
+#[tokio::test]
+async fn an_ended_session_is_renewed_for_a_picture() {
+    let site = Site::start_with("screenshot-session", |config, _, _| {
+        config.with("#screenshot = []", "screenshot = [\"admin\"]")
+    })
+    .await;
+    let (vm, _) = site.machine();
+    assert_eq!(picture(&site, &vm).await.status(), 200);
+    sleep(LONGER).await;
+    assert!(site.vcenter.end_sessions() > 0);
+    assert_eq!(picture(&site, &vm).await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_picture_is_for_callers_with_the_right_and_of_their_own_machines() {
+    let (token, sha256) = new_api_token("tenant");
+    let block = format!(
+        "[[auth.api_token]]\nname = \"tenant\"\nsha256 = \"{sha256}\"\nroles = [\"viewer\"]\n\
+         project = \"tenant\"\n\n[[auth.project]]\nid = \"tenant\"\nvcenter = \"vcenter-a\"\n\
+         folders = [\"/DC0/vm/tenant-a\"]\n"
+    );
+    let site = Site::start_with("screenshot-right", |config, _, _| {
+        config
+            .with("#screenshot = []", "screenshot = [\"viewer\"]")
+            .with("\n[log]\n", &format!("\n{block}\n[log]\n"))
+    })
+    .await;
+    site.vcenter.govc(&["folder.create", "/DC0/vm/tenant-a"]);
+    let (own, _) = site.machine();
+    let (other, _) = site.machine();
+    site.vcenter.govc(&["object.mv", &format!("/DC0/vm/{}", own.name), "/DC0/vm/tenant-a"]);
+    let refused = Answer::of(picture(&site, &own).await).await;
+    let told = refused.nova_error(403, "forbidden");
+    assert_eq!(told, "Policy doesn't allow screenshot to be performed.");
+    for (vm, status) in [(&own, 200), (&other, 404)] {
+        let path = format!("/v1/instances/{}/screenshot", vm.instance_uuid);
+        let url = format!("http://{}{path}", site.authority.config().public());
+        let request = plain_http_client().get(url).header("X-Auth-Token", &token);
+        assert_eq!(request.send().await.expect("an answer").status(), status);
+    }
+}
