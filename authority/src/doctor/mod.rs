@@ -60,6 +60,7 @@ pub async fn try_online(
     let shared_store = !matches!(config.tokens, TokensConfig::Memory { .. });
     let store = config.tokens.build(&metrics).tokens;
     services::try_vcenters(&vcenters, report).await;
+    services::try_privileges(&vcenters, &config.auth.policy, report).await;
     services::try_store(&*store, report).await;
     if let Some(keystone) = config.auth.keystone {
         let keystone = Keystone::new(keystone, Arc::clone(&metrics))?;

@@ -2,10 +2,14 @@
 
 use super::report::Report;
 use crate::identity::keystone::{Keystone, KeystoneError};
+use crate::identity::policy::Policy;
 use crate::resolver::Resolver;
 use crate::sites::{SiteError, SiteRequest, Sites};
 use crate::tokens::{StoreUnavailable, TokenHash, TokenStore};
 use crate::vcenter::Vcenter;
+use crate::vcenter::machine::VirtualMachine;
+use crate::vcenter::privileges::{POWER, SCREENSHOT};
+use crate::vcenter::scope::Scope;
 use crate::vcenter::vcenters::Vcenters;
 use std::time::{Duration, SystemTime};
 use uuid::Uuid;
@@ -19,6 +23,10 @@ const UNKNOWN_TOKEN: &str = "vncgate-doctor";
 
 /// Hosts whose names are resolved, at most.
 const RESOLVED_HOSTS: usize = 1000;
+
+/// Machines of one vCenter on which the account's privileges are asked for, at most. Roles are given on folders, so that
+/// those of a few machines are those of most.
+const ASKED_MACHINES: usize = 50;
 
 /// Logs in to each vCenter, compares its clock, lists its hosts and resolves their names.
 pub async fn try_vcenters(vcenters: &Vcenters, report: &mut Report) {
@@ -74,6 +82,68 @@ async fn try_vcenter(vcenter: &Vcenter, report: &mut Report) {
             },
             "give the account the role Read-only on the hosts and the folders above them",
         ),
+    }
+}
+
+/// Asks each vCenter whether its account has what the rights of the policy need, on some of its machines.
+pub async fn try_privileges(vcenters: &Vcenters, policy: &Policy, report: &mut Report) {
+    for (right, roles, privileges) in
+        [("power", &policy.power, &POWER[..]), ("screenshot", &policy.screenshot, &SCREENSHOT[..])]
+    {
+        if roles.is_empty() {
+            continue;
+        }
+        // A vCenter that lists none has its finding already.
+        let (located, _) = vcenters.list(&Scope::Everything, |_| true).await;
+        for vcenter in vcenters.iter() {
+            let name = vcenter.service_host();
+            let own = located.iter().filter(|located| located.vcenter.service_host() == name);
+            let own: Vec<_> = own.map(|located| &*located.machine).take(ASKED_MACHINES).collect();
+            if !own.is_empty() {
+                try_privileges_of(vcenter, &own, right, privileges, report).await;
+            }
+        }
+    }
+}
+
+async fn try_privileges_of(
+    vcenter: &Vcenter,
+    machines: &[&VirtualMachine],
+    right: &str,
+    privileges: &[&str],
+    report: &mut Report,
+) {
+    let name = vcenter.service_host();
+    let references: Vec<_> = machines.iter().map(|machine| machine.reference.clone()).collect();
+    let missing = match vcenter.missing_privileges(&references, privileges).await {
+        Ok(missing) => missing,
+        Err(error) => {
+            report.untried(
+                "vcenter_privileges",
+                format!("{name} does not tell the account's privileges: {error}"),
+                "compare the account's role with docs/vsphere.md",
+            );
+            return;
+        }
+    };
+    if missing.is_empty() {
+        report.good("vcenter_privileges", format!("{name}: the account may do what {right} needs"));
+    }
+    for privilege in privileges {
+        let lacking = missing.iter().filter(|(_, lacking)| lacking == privilege);
+        let lacking: Vec<_> = lacking.map(|(machine, _)| machine).collect();
+        let Some(first) = lacking.first() else { continue };
+        let first = machines.iter().find(|machine| machine.reference == **first);
+        let first = first.map_or("a machine", |machine| &machine.name);
+        report.problem(
+            "vcenter_privileges",
+            format!(
+                "{name}: for the right {right}, the account lacks {privilege} on {} of {} machines, such as {first}",
+                lacking.len(),
+                machines.len()
+            ),
+            "give the account that privilege on the machines or the folders above them, or take the right out of [auth.policy]",
+        );
     }
 }
 

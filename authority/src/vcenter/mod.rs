@@ -18,6 +18,7 @@
 //! | [`console_settings`] | which protocol a machine's console has |
 //! | [`vnc_port`] | VNC ports: checked, and allocated where VNC is off |
 //! | [`webmks_console`] | where the holder of a ticket connects |
+//! | [`privileges`] | what the account lacks |
 //! | `power`, `task` | switches machines on and off, and waits for vCenter's tasks |
 //! | [`screen`] | what a machine shows, as a picture |
 //! | [`vcenters`] | all configured vCenters, and which of them to ask |
@@ -38,6 +39,7 @@ pub mod machine;
 mod paging;
 pub mod port_holder;
 mod power;
+pub mod privileges;
 mod property;
 pub mod reference;
 pub mod scope;

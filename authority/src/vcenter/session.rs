@@ -102,6 +102,11 @@ impl SoapClient {
         Ok(self.session(None).await?.content.root_folder.clone())
     }
 
+    /// The account's name.
+    pub(super) fn username(&self) -> &str {
+        &self.shared.transport.endpoint.username
+    }
+
     /// Ends the session, if there is one.
     pub(super) async fn logout(&self) {
         self.shared.logout().await;

@@ -41,6 +41,7 @@ fn read(reply: &[u8]) {
         soap::read_continued_page(reply).err(),
         soap::read_reconfigure_vm(reply).err(),
         soap::PowerTask::PowerOn.read(reply).err(),
+        soap::read_missing_privileges(reply).err(),
         soap::read_ticket(reply).err(),
     ];
     let read = results.iter().filter(|result| result.is_none()).count();
@@ -83,6 +84,7 @@ fn text_of(element: Node<'_, '_>) -> String {
 /// A text stays the text that it was and becomes no element, whatever it contains.
 fn write(text: &str) {
     let content = ServiceContent {
+        authorization_manager: None,
         root_folder: text.to_owned(),
         property_collector: text.to_owned(),
         search_index: text.to_owned(),

@@ -3,13 +3,15 @@
 use crate::fixture::Site;
 use futures_util::future::join_all;
 use reqwest::{Method, Response};
+use std::process::Command;
 use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio::time::sleep;
 use vncgate_test_support::answer::Answer;
-use vncgate_test_support::authority::new_api_token;
+use vncgate_test_support::authority::{CONFIG_FILE, new_api_token};
 use vncgate_test_support::certificate::plain_http_client;
 use vncgate_test_support::vcsim::Vm;
+use vncgate_test_support::workspace::authority;
 
 /// The signature of a PNG file.
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
@@ -172,4 +174,42 @@ async fn a_picture_is_for_callers_with_the_right_and_of_their_own_machines() {
         let request = plain_http_client().get(url).header("X-Auth-Token", &token);
         assert_eq!(request.send().await.expect("an answer").status(), status);
     }
+}
+
+#[tokio::test]
+async fn check_config_names_the_privileges_that_rights_lack() {
+    let site = Site::start_with("privileges", |config, _, _| {
+        config
+            .with("#power = []", "power = [\"admin\"]")
+            .with("#screenshot = []", "screenshot = [\"admin\"]")
+    })
+    .await;
+    let (whole, _) = site.machine();
+    let (other, _) = site.machine();
+    let check = || {
+        let mut command = Command::new(authority());
+        command.args(["check-config", "--online", "--config"]).arg(site.run.path(CONFIG_FILE));
+        let output = command.output().expect("run the authority");
+        let said = String::from_utf8(output.stderr).expect("text");
+        said + &String::from_utf8(output.stdout).expect("text")
+    };
+    assert!(!check().contains("lacks"), "{}", check());
+    site.vcenter.restrict(
+        &other.name,
+        &["VirtualMachine.Interact.ConsoleInteract", "VirtualMachine.Interact.PowerOff"],
+    );
+    let said = check();
+    for (right, privilege) in [
+        ("power", "VirtualMachine.Interact.PowerOn"),
+        ("power", "VirtualMachine.Interact.Reset"),
+        ("screenshot", "VirtualMachine.Interact.CreateScreenshot"),
+    ] {
+        let found = format!(
+            "vcenter-a: for the right {right}, the account lacks {privilege} on 1 of 2 machines, such as {}",
+            other.name
+        );
+        assert!(said.contains(&found), "{found} in {said}");
+    }
+    assert_eq!(said.matches("the account lacks").count(), 3, "{said}");
+    assert!(!said.contains(&whole.name), "{said}");
 }

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `service` | `ServiceInstance`, `SessionManager` |
 //! | `search` | `SearchIndex` |
+//! | `authorization` | `AuthorizationManager` |
 //! | `view` | `ViewManager`, `ContainerView` |
 //! | `retrieve`, `page` | `PropertyCollector`, requests and replies |
 //! | `ticket`, `reconfigure`, `power` | `VirtualMachine` |
@@ -15,6 +16,7 @@
 //! | `updates` | `PropertyCollector`, what has changed |
 //! | `envelope`, `error` | the frame around all of them |
 
+mod authorization;
 mod envelope;
 mod error;
 mod page;
@@ -28,6 +30,7 @@ mod ticket;
 mod updates;
 mod view;
 
+pub use authorization::{has_user_privilege_on_entities, read_missing_privileges};
 pub use envelope::SOAP_ACTION;
 pub use error::{Fault, SoapError};
 pub use page::{ObjectContent, Page, read_continued_page, read_page};

@@ -19,6 +19,8 @@ pub struct ServiceContent {
     pub session_manager: String,
     /// Serves `CreateContainerView`. A standalone ESXi host has one as well.
     pub view_manager: String,
+    /// Serves `HasUserPrivilegeOnEntities`. A standalone ESXi host need not have one.
+    pub authorization_manager: Option<String>,
     /// Product, version and build, for the log.
     pub full_name: String,
     /// `about.apiVersion`, such as `8.0.3.0`.
@@ -59,6 +61,7 @@ pub fn read_service_content(reply: &[u8]) -> Result<ServiceContent, SoapError> {
         let mut content = [const { None }; 5];
         let mut full_name = String::new();
         let (mut api_version, mut instance_uuid) = (None, None);
+        let mut authorization_manager = None;
         while let Some(child) = cursor.child(&value)? {
             let slot = match child.name() {
                 "rootFolder" => 0,
@@ -66,6 +69,10 @@ pub fn read_service_content(reply: &[u8]) -> Result<ServiceContent, SoapError> {
                 "searchIndex" => 2,
                 "sessionManager" => 3,
                 "viewManager" => 4,
+                "authorizationManager" => {
+                    authorization_manager = Some(cursor.text(&child)?);
+                    continue;
+                }
                 "about" => {
                     while let Some(about) = cursor.child(&child)? {
                         match about.name() {
@@ -89,6 +96,7 @@ pub fn read_service_content(reply: &[u8]) -> Result<ServiceContent, SoapError> {
             search_index: required(search_index, "searchIndex")?,
             session_manager: required(session_manager, "sessionManager")?,
             view_manager: required(view_manager, "viewManager")?,
+            authorization_manager,
             full_name,
             api_version,
             instance_uuid,

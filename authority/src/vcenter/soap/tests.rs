@@ -20,6 +20,7 @@ fn envelope(body: &str) -> Vec<u8> {
 
 fn content() -> ServiceContent {
     ServiceContent {
+        authorization_manager: Some("AuthorizationManager".to_owned()),
         root_folder: "group-d1".to_owned(),
         property_collector: "propertyCollector".to_owned(),
         search_index: "SearchIndex".to_owned(),
