@@ -44,7 +44,7 @@ demo: build _vcsim _guest (_envoy envoy)
     cargo run --quiet --package vncgate-test-support --bin demo
 
 # Install all that building and testing need
-setup: (_debian "qemu-system-x86 chromium chromium-driver novnc memcached redis-server nginx") _wasm-target _pages _vcsim _openstack _horizon _guest _cargo-deny (_envoy envoy)
+setup: (_debian "qemu-system-x86 chromium chromium-driver novnc memcached redis-server nginx") _wasm-target _pages _vcsim _openstack _horizon _openstack-plugin _ruff _guest _cargo-deny (_envoy envoy)
 
 # Build what is shipped: the filter (WebAssembly) and the authority
 build: _wasm-target _pages
@@ -84,8 +84,8 @@ _release-check version:
     @deploy/release/build check {{ version }}
 
 # Run every tier of tests
-test: lint dependencies test-unit test-tree test-docs test-abi test-envoy test-vcenter test-openstack test-horizon test-webmks test-stores test-sites test-sessions test-operations test-packages test-istio test-envoy-gateway test-kubernetes test-security test-browser test-fuzz
-    @{{ counted }} --total unit tree docs abi envoy vcenter openstack horizon simulator webmks stores sites sessions operations packages istio envoy-gateway kubernetes security browser fuzz
+test: lint dependencies test-unit test-tree test-docs test-abi test-envoy test-vcenter test-openstack test-plugin test-horizon test-webmks test-stores test-sites test-sessions test-operations test-packages test-istio test-envoy-gateway test-kubernetes test-security test-browser test-fuzz
+    @{{ counted }} --total unit tree docs abi envoy vcenter openstack plugin horizon simulator webmks stores sites sessions operations packages istio envoy-gateway kubernetes security browser fuzz
 
 # Unit and property tests beside the code
 test-unit: _pages
@@ -120,12 +120,17 @@ test-vcenter: build _vcsim
     @{{ counted }} vcenter cargo test --no-fail-fast --package vncgate-tiers --test vcenter
 
 # OpenStack's own clients and a real Keystone
-test-openstack: build _vcsim _openstack _guest (_envoy envoy) (_debian "qemu-system-x86 chromium chromium-driver")
+test-openstack: build _vcsim _openstack _openstack-plugin _guest (_envoy envoy) (_debian "qemu-system-x86 chromium chromium-driver")
     @{{ counted }} openstack cargo test --no-fail-fast --package vncgate-tiers --test openstack
 
 # An unmodified Horizon, and OpenStack's clients of today and of an older release
-test-horizon: build _vcsim _openstack _horizon _guest (_envoy envoy) (_debian "qemu-system-x86 chromium chromium-driver")
+test-horizon: build _vcsim _openstack _horizon _openstack-plugin _guest (_envoy envoy) (_debian "qemu-system-x86 chromium chromium-driver")
     @{{ counted }} horizon cargo test --no-fail-fast --package vncgate-tiers --test horizon
+
+# The plugin of Horizon and the extension of novaclient, in Horizon's own test base
+test-plugin: _openstack _horizon _openstack-plugin
+    @PYTHONSAFEPATH=1 PYTHONPATH=.cache/vncgate-openstack:openstack:.cache/horizon:.cache/openstack PYTHONDONTWRITEBYTECODE=1 \
+        PYTHONWARNINGS=ignore DJANGO_SETTINGS_MODULE=plugin_tests.settings {{ counted }} plugin python3 -m django test plugin_tests
 
 # Consoles of ESXi 7 and later, VNC that is switched on and VNC passwords, and the simulated hosts for all that
 test-webmks: build _vcsim _guest (_envoy envoy) (_debian "qemu-system-x86")
@@ -226,12 +231,13 @@ layouts: _layouts
     authority/pages/layouts/generate authority/pages/layouts
 
 # Format the code
-fmt:
+fmt: _ruff
     cargo fmt --all
     gofmt -w tests/vcsim
+    .cache/ruff/bin/ruff format --no-cache openstack
 
 # Check formatting, types and documentation, and run the linters; a warning is an error
-lint: _wasm-target _pages _page-types
+lint: _wasm-target _pages _page-types _ruff
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- --deny warnings
     cargo clippy {{ wasm_filter }} -- --deny warnings
@@ -240,6 +246,8 @@ lint: _wasm-target _pages _page-types
     @unformatted=$(gofmt -l tests/vcsim) && [ -z "$unformatted" ] || { echo "gofmt: $unformatted"; exit 1; }
     go vet -C tests/vcsim ./...
     tests/pages/node_modules/.bin/tsc --project tests/pages
+    .cache/ruff/bin/ruff format --no-cache --check openstack
+    .cache/ruff/bin/ruff check --no-cache openstack
 
 # Check the licences and sources of all dependencies, and that nothing is shipped in two versions
 dependencies: _cargo-deny
@@ -313,6 +321,14 @@ _openstack:
 # Horizon, beside Keystone.
 _horizon: _openstack
     @tests/setup/horizon
+
+# The wheel of openstack/, installed for tests.
+_openstack-plugin:
+    @tests/setup/openstack-plugin
+
+# Formats and lints Python; a wheel from PyPI that carries it as a plain executable.
+_ruff:
+    @tests/setup/python ruff ruff==0.17.5
 
 # The vCenter simulator and its client, from govmomi's Go module; Go's build cache makes this quick.
 _vcsim:
