@@ -41,8 +41,8 @@ impl Vcenter {
                     None => return Ok(self.warn_of_empty(container)),
                 },
             };
-            let paths = listed_paths();
             let retrieve = |content: &ServiceContent, view: &str| {
+                let paths = listed_paths(content.api_version.as_deref());
                 soap::retrieve_machines_in_view(content, view, &paths, HOST_PATHS, PAGE_SIZE)
             };
             match (self.view(object.as_ref(), "VirtualMachine", retrieve).await?, container) {
@@ -91,12 +91,17 @@ impl Vcenter {
         machine: &MachineRef,
         mut containers: impl Iterator<Item = &'a Container>,
     ) -> Result<bool, VcenterError> {
+        let ancestors = self.ancestors(machine).await?;
+        Ok(containers.any(|container| ancestors.include(container)))
+    }
+
+    /// Reads a machine's folders and resource pools. Takes one round trip.
+    pub(super) async fn ancestors(&self, machine: &MachineRef) -> Result<Ancestors, VcenterError> {
         const PATHS: [&str; 2] = [scope::NAME, scope::PARENT];
         let machine = machine.as_str();
         let ancestors =
             self.pages(|content| soap::retrieve_ancestors(content, machine, &PATHS, PAGE_SIZE));
-        let ancestors = Ancestors::new(self.in_time(self.timeout, ancestors).await?);
-        Ok(containers.any(|container| ancestors.include(container)))
+        Ok(Ancestors::new(self.in_time(self.timeout, ancestors).await?))
     }
 
     /// `about.instanceUuid`, which tells vCenters apart.

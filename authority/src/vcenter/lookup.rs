@@ -98,10 +98,11 @@ impl Vcenter {
         machines: &[MachineRef],
         detail: Detail,
     ) -> Result<Vec<MachineResult>, VcenterError> {
-        let (paths, host_paths) = (machine::machine_paths(), detail.host_paths());
+        let host_paths = detail.host_paths();
         let neighbour_paths = detail.neighbour_paths();
         let request = |content: &ServiceContent, page_size| {
             let ids = machines.iter().map(MachineRef::as_str);
+            let paths = machine::machine_paths(content.api_version.as_deref());
             soap::retrieve_machines(content, ids, &paths, &host_paths, neighbour_paths, page_size)
         };
         let objects = self.pages_that_fit(request).await?;

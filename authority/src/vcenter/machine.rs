@@ -7,9 +7,11 @@ use super::property::{EXTRA_CONFIG, HOST, POWER_STATE, TEMPLATE, VNC_PASSWORD};
 use super::reference::MachineRef;
 use super::scope;
 use super::soap::{Fault, ObjectContent};
+use super::time;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::num::NonZeroU16;
+use std::time::SystemTime;
 use uuid::Uuid;
 use vncgate_api::Secret;
 
@@ -18,13 +20,23 @@ pub(super) const INSTANCE_UUID: &str = "summary.config.instanceUuid";
 pub(super) const CONNECTION_STATE: &str = "runtime.connectionState";
 const VCPUS: &str = "summary.config.numCpu";
 const MEMORY_MIB: &str = "summary.config.memorySizeMB";
+const MODIFIED: &str = "config.modified";
+const CREATED: &str = "config.createDate";
 const HOST_PARENT: &str = "parent";
 pub(super) const RESOURCE_POOL: &str = "resourcePool";
 pub(super) const PARENT_VAPP: &str = "parentVApp";
 
-/// The properties that are read of each `VirtualMachine`, but for its VNC options.
-const BASIC_PATHS: [&str; 7] =
-    [NAME, INSTANCE_UUID, POWER_STATE, CONNECTION_STATE, HOST, VCPUS, MEMORY_MIB];
+/// The properties that are read of each `VirtualMachine`, but for [`created_path`] and its VNC options.
+const BASIC_PATHS: [&str; 8] =
+    [NAME, INSTANCE_UUID, POWER_STATE, CONNECTION_STATE, HOST, VCPUS, MEMORY_MIB, MODIFIED];
+
+/// The property with the time at which a `VirtualMachine` was created. vSphere has it since API version 6.7; an older
+/// vCenter refuses a call that reads it.
+fn created_path(api_version: Option<&str>) -> Option<&'static str> {
+    let mut numbers = api_version?.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
+    let version = (numbers.next()?, numbers.next().unwrap_or(0));
+    (version >= (6, 7)).then_some(CREATED)
+}
 
 /// The VNC options in a listing, in nova's spelling. All options of ten thousand machines would be a hundred
 /// megabytes, and no console is opened by a listing.
@@ -33,21 +45,25 @@ const LISTED_OPTIONS: [&str; 2] = [
     r#"config.extraConfig["RemoteDisplay.vnc.enabled"]"#,
 ];
 
-/// The properties that are read of each `VirtualMachine` of a listing.
-pub(super) fn listed_paths() -> Vec<&'static str> {
-    [&BASIC_PATHS[..], &LISTED_OPTIONS].concat()
+/// The properties that are read of each `VirtualMachine` of a listing, from a vCenter with this API version.
+pub(super) fn listed_paths(api_version: Option<&str>) -> Vec<&'static str> {
+    [&BASIC_PATHS[..], created_path(api_version).as_slice(), &LISTED_OPTIONS].concat()
 }
 
-/// The properties that are read of a `VirtualMachine` whose console is to be opened.
-pub(super) fn machine_paths() -> Vec<&'static str> {
-    [&BASIC_PATHS[..], &[EXTRA_CONFIG]].concat()
+/// The same of a `VirtualMachine` whose console is to be opened.
+pub(super) fn machine_paths(api_version: Option<&str>) -> Vec<&'static str> {
+    [&BASIC_PATHS[..], created_path(api_version).as_slice(), &[EXTRA_CONFIG]].concat()
 }
 
 /// The properties of each `VirtualMachine` that are watched. With `every_option`, all of its options are, as when a
 /// console is opened; without, the VNC options in nova's spelling.
-pub(super) fn watched_paths(every_option: bool) -> Vec<&'static str> {
+pub(super) fn watched_paths(
+    every_option: bool,
+    api_version: Option<&str>,
+) -> Vec<&'static str> {
     let options: &[&str] = if every_option { &[EXTRA_CONFIG] } else { &LISTED_OPTIONS };
-    [&BASIC_PATHS[..], options, &[TEMPLATE, scope::PARENT, RESOURCE_POOL, PARENT_VAPP]].concat()
+    let created = created_path(api_version);
+    [&BASIC_PATHS[..], created.as_slice(), options, &[TEMPLATE, scope::PARENT, RESOURCE_POOL, PARENT_VAPP]].concat()
 }
 
 /// The properties that are read of each `HostSystem`.
@@ -147,6 +163,10 @@ pub struct VirtualMachine {
     pub vcpus: u32,
     /// Memory in MiB.
     pub memory_mib: u32,
+    /// When it was created, if its vCenter has API version 6.7 or later.
+    pub created: Option<SystemTime>,
+    /// When its configuration was last changed. Some hosts do not keep this time.
+    pub modified: Option<SystemTime>,
 }
 
 /// The machines among `objects`, each with the host it refers to.
@@ -204,6 +224,7 @@ pub(super) fn read(object: &ObjectContent, host: Option<&ObjectContent>) -> Virt
     let password = passwords.find(|password| !password.is_empty());
     // For display only, and absent while vCenter cannot reach the host.
     let number = |path| object.property(path).and_then(|text| text.parse().ok()).unwrap_or(0);
+    let time = |path| object.property(path).and_then(time::parse);
     VirtualMachine {
         reference: MachineRef::from(object.id.clone()),
         name: decode(object.property(NAME).unwrap_or(&object.id)),
@@ -218,6 +239,8 @@ pub(super) fn read(object: &ObjectContent, host: Option<&ObjectContent>) -> Virt
         cluster: host.and_then(|host| host.property(HOST_PARENT)).map(str::to_owned),
         vcpus: number(VCPUS),
         memory_mib: number(MEMORY_MIB),
+        created: time(CREATED),
+        modified: time(MODIFIED),
     }
 }
 

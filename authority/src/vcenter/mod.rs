@@ -25,6 +25,7 @@
 //! | `hypervisors` | the names of a vCenter's clusters, by which callers may name the vCenter |
 //! | `listings` | listings that callers share |
 //! | [`scope`] | the part of the inventories that a caller may see |
+//! | `time` | times as vSphere writes them |
 
 mod batch;
 pub mod console_settings;
@@ -47,6 +48,7 @@ pub mod screen;
 mod session;
 pub mod soap;
 mod task;
+mod time;
 mod transport;
 mod validation;
 pub mod vcenters;

@@ -5,7 +5,7 @@ use super::error::VcenterError;
 use super::hypervisors::Hypervisors;
 use super::listings::Listings;
 use super::machine::VirtualMachine;
-use super::scope::Scope;
+use super::scope::{Container, Scope};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
@@ -230,6 +230,26 @@ impl Vcenters {
             }
         }
         (located, failed)
+    }
+
+    /// The first of these parts of the inventories that has a machine, by its key. Takes one round trip to the machine's
+    /// vCenter, if one of the parts is there.
+    pub async fn part_of<'s, K>(
+        &self,
+        located: &LocatedMachine<'_>,
+        parts: impl Iterator<Item = (K, &'s Scope)>,
+    ) -> Result<Option<K>, VcenterError> {
+        let service_host = located.vcenter.service_host();
+        let parts: Vec<_> = parts
+            .filter_map(|(key, part)| Some((key, part.containers_of(service_host)?)))
+            .filter(|(_, containers)| !containers.is_empty())
+            .collect();
+        if parts.is_empty() {
+            return Ok(None);
+        }
+        let ancestors = located.vcenter.ancestors(&located.machine.reference).await?;
+        let has = |containers: &[Container]| containers.iter().any(|own| ancestors.include(own));
+        Ok(parts.into_iter().find(|(_, containers)| has(containers)).map(|(key, _)| key))
     }
 
     /// The machines of one vCenter's listings that are wanted, each once.

@@ -30,6 +30,8 @@ fn machine() -> VirtualMachine {
         cluster: None,
         vcpus: 1,
         memory_mib: 1024,
+        created: None,
+        modified: None,
     }
 }
 

@@ -66,6 +66,8 @@ fn a_machine_has_its_host() {
             cluster: Some("domain-c7".to_owned()),
             vcpus: 2,
             memory_mib: 4096,
+            created: None,
+            modified: None,
         }
     );
     let elsewhere = machine_with(&[(HOST, "host-30")]);
@@ -87,7 +89,9 @@ fn a_password_is_read_and_not_shown() {
     assert!(!format!("{machine:?}").contains("s3cret"));
     assert_eq!(machine_with(&[(VNC_PASSWORD, "")]).vnc_password, None);
     assert!(
-        !listed_paths().iter().any(|path| path.contains(VNC_PASSWORD) || *path == EXTRA_CONFIG)
+        !listed_paths(Some("8.0.3.0"))
+            .iter()
+            .any(|path| path.contains(VNC_PASSWORD) || *path == EXTRA_CONFIG)
     );
 }
 
@@ -207,4 +211,24 @@ fn an_odd_machine_is_shown_as_far_as_it_is_known_and_a_deleted_one_is_left_out()
         found.iter().map(|machine| (machine.name.as_str(), machine.power_state)).collect();
     assert_eq!(shown, [("web-1", PowerState::On), ("vm-2", PowerState::Unknown)]);
     assert_eq!(named(&objects, "vm-3"), None);
+}
+
+#[test]
+fn the_time_of_creation_is_read_from_a_vcenter_that_has_it() {
+    for (version, has) in [
+        (Some("6.5"), false),
+        (Some("6.7"), true),
+        (Some("6.7.3"), true),
+        (Some("7.0.0.0"), true),
+        (Some("10.0"), true),
+        (Some("vCenter"), false),
+        (None, false),
+    ] {
+        for paths in [listed_paths(version), machine_paths(version)] {
+            assert_eq!(paths.contains(&CREATED), has, "{version:?}");
+        }
+    }
+    let machine = machine_with(&[(CREATED, "2026-11-27T06:00:00.5+02:00")]);
+    let created = humantime::parse_rfc3339("2026-11-27T04:00:00.5Z").unwrap();
+    assert_eq!((machine.created, machine.modified), (Some(created), None));
 }

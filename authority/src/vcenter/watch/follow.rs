@@ -104,10 +104,13 @@ impl Vcenter {
         page_size: u32,
     ) -> Result<Infallible, VcenterError> {
         let begun = Instant::now();
-        let properties = watched_properties(self.watch.has_every_option());
-        let properties: Vec<_> =
-            properties.iter().map(|(kind, paths)| (*kind, &paths[..])).collect();
-        let request = |_: &ServiceContent| soap::create_filter(collector, view, &properties);
+        let request = |content: &ServiceContent| {
+            let version = content.api_version.as_deref();
+            let properties = watched_properties(self.watch.has_every_option(), version);
+            let properties: Vec<_> =
+                properties.iter().map(|(kind, paths)| (*kind, &paths[..])).collect();
+            soap::create_filter(collector, view, &properties)
+        };
         let filter = self.client.call("CreateFilter", request, soap::read_filter);
         self.in_time(self.timeout, filter).await?;
 

@@ -33,10 +33,13 @@ const CONTAINER_PATHS: [&str; 2] = [scope::NAME, scope::PARENT];
 /// places in the indexes.
 const OVERHEAD: usize = 1024;
 
-/// The properties that are watched, by type.
-pub(super) fn watched_properties(every_option: bool) -> Vec<(&'static str, Vec<&'static str>)> {
+/// The properties that are watched, by type, in a vCenter with this API version.
+pub(super) fn watched_properties(
+    every_option: bool,
+    api_version: Option<&str>,
+) -> Vec<(&'static str, Vec<&'static str>)> {
     let paths = |kind| match kind {
-        MACHINE => machine::watched_paths(every_option),
+        MACHINE => machine::watched_paths(every_option, api_version),
         HOST_SYSTEM => HOST_PATHS.to_vec(),
         _ => CONTAINER_PATHS.to_vec(),
     };
