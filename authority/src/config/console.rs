@@ -3,6 +3,7 @@
 use super::section::Section;
 use super::values::{parse_networks, parse_ports};
 use crate::console::{AllowedTargets, IssueSettings, PageUrl, TOKEN_TTL_MIN, TokenUsage};
+use crate::http::pages::EmbedOrigin;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,10 +20,12 @@ const DEFAULT_RECONNECT_FOR: Duration = Duration::from_secs(5 * 60);
 /// A browser that connects again asks the gateway within a minute.
 const LEAST_RECONNECT_FOR: Duration = Duration::from_secs(60);
 
-/// Reads how tokens are issued, whether revoking one ends its sessions, and the folder of further pages.
-pub(super) fn read_console(
-    mut section: Section<'_>,
-) -> (Option<IssueSettings>, Option<bool>, Option<PathBuf>) {
+/// How tokens are issued, whether revoking one ends its sessions, the folder of further pages, and the sites that may
+/// show pages in a frame.
+type ConsoleSection =
+    (Option<IssueSettings>, Option<bool>, Option<PathBuf>, Option<Vec<EmbedOrigin>>);
+
+pub(super) fn read_console(mut section: Section<'_>) -> ConsoleSection {
     if !section.has("novnc_url") && !section.has("xvpvnc_url") {
         section.problem(
             "novnc_url",
@@ -56,6 +59,7 @@ pub(super) fn read_console(
             Err(_) => section.problem("web", format!("is not a folder that can be read {WHERE}")),
         }
     }
+    let embed_origins = section.each_parsed("embed_origins", EmbedOrigin::parse);
     let allowed_targets = read_allowed_targets(&mut section);
     section.end();
     let settings = || {
@@ -68,7 +72,7 @@ pub(super) fn read_console(
             allowed_targets: allowed_targets?,
         })
     };
-    (settings(), revoke_ends_sessions, web)
+    (settings(), revoke_ends_sessions, web, embed_origins)
 }
 
 /// Reads `token_use`, or `single_use`, which it replaces: `true` is `"once"`.

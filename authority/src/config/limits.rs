@@ -1,8 +1,10 @@
 //! `[limits]`: how much one client may cost the others.
 
 use super::section::Section;
+use super::values::parse_networks;
 use crate::throttle::ThrottleConfig;
 use crate::tokens::TokenLimits;
+use ipnet::IpNet;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
@@ -41,6 +43,8 @@ pub struct LimitsConfig {
     pub tokens: TokenLimits,
     /// Requests of one client, and of one caller, that are answered at the same time.
     pub concurrent_requests: NonZeroUsize,
+    /// The addresses of portals, each of which sends many callers' requests.
+    pub portals: Vec<IpNet>,
 }
 
 pub(super) fn read_limits(mut section: Section<'_>) -> Option<LimitsConfig> {
@@ -57,6 +61,8 @@ pub(super) fn read_limits(mut section: Section<'_>) -> Option<LimitsConfig> {
         DEFAULT_CONCURRENT_REQUESTS,
         1..=MOST_CONCURRENT_REQUESTS,
     );
+    let portals = section.strings("portals");
+    let portals = portals.and_then(|texts| section.ok("portals", parse_networks(&texts)));
     section.end();
     let (unknown_tokens, window) = (u32::try_from(unknown_tokens?).ok()?, window?);
     let throttle = NonZeroU32::new(unknown_tokens)
@@ -64,5 +70,6 @@ pub(super) fn read_limits(mut section: Section<'_>) -> Option<LimitsConfig> {
     let number = |number: i64| NonZeroUsize::new(usize::try_from(number).ok()?);
     let tokens =
         TokenLimits { per_caller: number(per_caller?)?, per_project: number(per_project?)? };
-    Some(LimitsConfig { throttle, tokens, concurrent_requests: number(concurrent_requests?)? })
+    let concurrent_requests = number(concurrent_requests?)?;
+    Some(LimitsConfig { throttle, tokens, concurrent_requests, portals: portals? })
 }

@@ -31,6 +31,7 @@ pub use vcenter::VcenterConfig;
 use crate::console::IssueSettings;
 use crate::http::listener::ListenerConfig;
 use crate::http::page_settings::PageSettings;
+use crate::http::pages::EmbedOrigin;
 use crate::telemetry::LogConfig;
 use crate::text::read_file;
 use crate::traces::TracesConfig;
@@ -69,6 +70,8 @@ pub struct Config {
     pub web: Option<PathBuf>,
     /// `[page]`: the console page as the operator wants it.
     pub page: PageSettings,
+    /// `[console] embed_origins`: the sites that may show pages in a frame.
+    pub embed_origins: Vec<EmbedOrigin>,
     /// `[tokens]`: where tokens are kept.
     pub tokens: TokensConfig,
     /// `[limits]`: how much one client may cost the others.
@@ -116,7 +119,7 @@ impl Config {
 /// Reads every section. Returns `None` only if it noted a problem.
 fn read(mut root: Section<'_>, fixed: FixedTables) -> Option<Config> {
     let Listen { public, internal, metrics, peer } = read_listen(root.section("listen"));
-    let (consoles, revoke_ends_sessions, web) = read_console(root.section("console"));
+    let (consoles, revoke_ends_sessions, web, embed_origins) = read_console(root.section("console"));
     let page = read_page(root.section("page"));
     let tokens = read_tokens(root.section("tokens"));
     let limits = read_limits(root.section("limits"));
@@ -150,6 +153,7 @@ fn read(mut root: Section<'_>, fixed: FixedTables) -> Option<Config> {
         revoke_ends_sessions: revoke_ends_sessions?,
         web,
         page,
+        embed_origins: embed_origins?,
         tokens: tokens?,
         limits: limits?,
         pins_hosts: pins_hosts?,

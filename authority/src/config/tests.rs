@@ -1033,3 +1033,31 @@ fn the_page_is_as_the_operator_wants_it() {
         assert!(problems[0].starts_with(problem), "{wrong}: {problems:?}");
     }
 }
+
+#[test]
+fn frames_and_portals_are_for_those_that_are_named() {
+    let folder = Folder::new();
+    let with = |console: &str, limits: &str| {
+        let text = LEAST.replace("[console]\n", &format!("[console]\n{console}\n"));
+        folder.parse(&format!("{text}\n[limits]\n{limits}"))
+    };
+    let config = with("", "").unwrap();
+    assert!(config.embed_origins.is_empty() && config.limits.portals.is_empty());
+    let config = with(
+        "embed_origins = ['https://dashboard.example.com', 'http://127.0.0.1:8080']",
+        "portals = ['192.0.2.20', '2001:db8::/64']",
+    );
+    let config = config.unwrap();
+    let origins: Vec<String> = config.embed_origins.iter().map(ToString::to_string).collect();
+    assert_eq!(origins, ["https://dashboard.example.com", "http://127.0.0.1:8080"]);
+    assert_eq!(config.limits.portals.len(), 2);
+
+    for origin in ["*", "https://*.example.com", "https://a.example/horizon", "https://a.example;"]
+    {
+        let problems = with(&format!("embed_origins = ['{origin}']"), "portals = ['horizon']");
+        let problems = problems.map(|_| ()).unwrap_err();
+        let told = "console.embed_origins: must be an origin such as https://dashboard.example.com";
+        assert!(problems[0].starts_with(told), "{problems:?}");
+        assert!(problems[1].starts_with("limits.portals: must be networks"), "{problems:?}");
+    }
+}

@@ -3,6 +3,8 @@
 use super::audit::CallerFields;
 use super::error::ApiError;
 use super::page_settings::PageSettings;
+use super::pages::EmbedOrigin;
+use super::portals::Portals;
 use crate::concurrency::Concurrency;
 use crate::console::Consoles;
 use crate::identity::policy::{Policy, Right};
@@ -39,6 +41,10 @@ pub struct App {
     pub concurrency: Concurrency,
     /// `[page]`.
     pub page: PageSettings,
+    /// The addresses from which many callers' requests come.
+    pub portals: Portals,
+    /// The sites that may show the console page in a frame.
+    pub embed_origins: Vec<EmbedOrigin>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Cancelled when the process drains, or when the next configuration replaces this one: [`super::health`] reports "not

@@ -36,7 +36,7 @@ impl FromRequestParts<Arc<App>> for Caller {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
         let shown = parts.headers.get("x-auth-token").and_then(|token| token.to_str().ok());
         let shown = shown.unwrap_or_default().trim();
-        let client = client(&parts.headers);
+        let client = app.portals.client(&parts.headers);
         app.throttle.admit(client, "console").map_err(ApiError::rate_limited)?;
         match app.identity.identify(shown).await {
             Ok(Some(caller)) => {

@@ -102,6 +102,11 @@ impl ApiError {
         Self::nova(StatusCode::FORBIDDEN, "forbidden", message)
     }
 
+    /// The caller is known but may not do that, for a reason that is not a policy's.
+    pub fn forbidden_because(message: impl Into<String>) -> Self {
+        Self::nova(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
     /// The API has no such path, or not in this version.
     pub fn not_found() -> Self {
         Self::item_not_found("The resource could not be found.")

@@ -11,6 +11,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use std::sync::Arc;
+use vncgate_api::Client;
 
 /// Admits a request of the console API, unless too many of its client are being answered.
 pub(super) async fn limit_calls(
@@ -18,7 +19,8 @@ pub(super) async fn limit_calls(
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    answer(&app, "console", request, next).await.map_err(ApiError::busy)
+    let client = app.portals.client(request.headers());
+    answer(&app, "console", client, request, next).await.map_err(ApiError::busy)
 }
 
 /// The same for the status API.
@@ -27,17 +29,19 @@ pub(super) async fn limit_status(
     request: Request,
     next: Next,
 ) -> Result<Response, RefusalResponse> {
-    answer(&app, "status", request, next).await.map_err(RefusalResponse::busy)
+    let client = client(request.headers());
+    answer(&app, "status", client, request, next).await.map_err(RefusalResponse::busy)
 }
 
 async fn answer(
     app: &App,
     api: &'static str,
+    client: Option<Client>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, Throttled> {
     let permits = Permits::default();
-    if let Some(client) = client(request.headers()) {
+    if let Some(client) = client {
         let permit = app.concurrency.enter(Source::Client(client));
         permits.keep(permit.inspect_err(|_| app.metrics.throttled(api))?);
     }
@@ -50,7 +54,9 @@ async fn answer(
 #[cfg(test)]
 mod tests {
     use crate::http::public;
-    use crate::http::testing::{API_TOKEN, CONCURRENT_REQUESTS, INSTANCE, app, get, send};
+    use crate::http::testing::{
+        API_TOKEN, CONCURRENT_REQUESTS, INSTANCE, UNKNOWN_TOKENS, app, get, send,
+    };
     use axum::body::{Body, Bytes};
     use axum::http::{Request, StatusCode};
     use futures_util::stream;
@@ -119,5 +125,40 @@ mod tests {
         stalled.abort();
         assert!(stalled.await.is_err());
         assert_eq!(app.concurrency.sources(), 0);
+    }
+
+    /// Horizon's users come from its one address. Of 500 of them whose tokens had expired, the first 300 shut it out.
+    #[tokio::test]
+    async fn people_behind_a_portal_do_not_shut_each_other_out() {
+        let app = app();
+        let call = async |address: &str, forwarded: Option<String>, token: &str| {
+            let request = Request::get("/v2.1/servers?limit=x")
+                .header("X-Envoy-External-Address", address)
+                .header("X-Auth-Token", token);
+            let request = match forwarded {
+                Some(forwarded) => {
+                    request.header("Forwarded", format!("for={forwarded};by=horizon"))
+                }
+                None => request,
+            };
+            send(public(app.clone(), None), request.body(Body::empty()).unwrap()).await.status
+        };
+        let person = |number: usize| Some(format!("198.51.{}.{}", number / 250, number % 250));
+        let (refused, unknown) = (StatusCode::TOO_MANY_REQUESTS, StatusCode::UNAUTHORIZED);
+        for number in 0..500 {
+            assert_eq!(call("192.0.2.20", None, "expired").await, unknown);
+            assert_eq!(call("192.0.2.20", person(number), "expired").await, unknown);
+        }
+        // The query is wrong, and that is told to a caller who is known.
+        assert_eq!(call("192.0.2.20", None, API_TOKEN).await, StatusCode::BAD_REQUEST);
+        // One person behind it is one client, and so is everybody who is no portal, whatever they forward.
+        for address in ["192.0.2.20", "192.0.2.21"] {
+            let one = |_| person(501);
+            for number in 0..UNKNOWN_TOKENS.get() as usize {
+                let forwarded = if address == "192.0.2.20" { one(number) } else { person(number) };
+                assert_eq!(call(address, forwarded, "wrong").await, unknown);
+            }
+            assert_eq!(call(address, person(501), API_TOKEN).await, refused, "{address}");
+        }
     }
 }

@@ -9,7 +9,7 @@
 //!
 //! All are plain routers, so that tests call them without a socket. A [`listener`] accepts connections, and [`server`]
 //! serves a router on it. Each has its share of the process's [`descriptors`]. Handlers get the [`app`], and `caller` tells
-//! them who sent a request. `audit` has the fields of the lines that tell who opened what. [`error`] alone turns errors
+//! them who sent a request, [`portals`] for whose limits it counts. `audit` has the fields of the lines that tell who opened what. [`error`] alone turns errors
 //! into responses.
 
 pub mod app;
@@ -28,6 +28,7 @@ pub mod machines;
 pub mod metrics;
 pub mod page_settings;
 pub mod pages;
+pub mod portals;
 pub mod screenshot;
 pub mod server;
 pub mod session_reports;
@@ -67,6 +68,7 @@ where
 
 /// Console API and pages. `web` is a folder of further pages, served below `/`.
 pub fn public(app: Arc<App>, web: Option<&Path>) -> Router {
+    let embed_origins = app.embed_origins.clone();
     let api = Router::new()
         .merge(compute::routes(&app))
         .merge(machines::routes())
@@ -76,7 +78,7 @@ pub fn public(app: Arc<App>, web: Option<&Path>) -> Router {
         .layer(from_fn_with_state(Arc::clone(&app), limit_calls));
     let status = status::routes().layer(from_fn_with_state(Arc::clone(&app), limit_status));
     bounded(
-        api.merge(status).merge(page_settings::routes()).with_state(app).merge(pages::routes(web)),
+        api.merge(status).merge(page_settings::routes()).with_state(app).merge(pages::routes(web, &embed_origins)),
     )
 }
 

@@ -1,7 +1,11 @@
 //! The console page and noVNC's library, embedded in this binary, and optionally a folder of other noVNC pages.
 //!
 //! The Content-Security-Policy of every page lets it load from and connect to its own origin only, whatever its
-//! URL's parameters say (CVE-2017-18635), and forbids framing.
+//! URL's parameters say (CVE-2017-18635), and forbids framing but by the sites of [`EmbedOrigin`].
+
+mod embedding;
+
+pub use embedding::EmbedOrigin;
 
 use axum::Router;
 use axum::extract::{Path as UrlPath, Request, State};
@@ -10,7 +14,7 @@ use axum::http::header::{
     X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, get_service};
 use percent_encoding::percent_decode_str;
@@ -55,14 +59,15 @@ struct Page;
 #[include = "vendor/*"]
 struct Novnc;
 
-/// `/console.html` and what it loads, `/novnc/…`, and the files of the folder `web`.
-pub fn routes(web: Option<&Path>) -> Router {
+/// `/console.html` and what it loads, `/novnc/…`, and the files of the folder `web`. Pages of `embed_origins` may show them
+/// in a frame.
+pub fn routes(web: Option<&Path>, embed_origins: &[EmbedOrigin]) -> Router {
     let page = |name: String| get(async move |headers| file(&headers, &name, Page::get(&name)));
     let pages = Page::iter().fold(Router::new(), |router, name| {
         router.route(&format!("/{name}"), page(name.into_owned()))
     });
     let own = pages.route("/novnc/{*path}", get(novnc)).layer(from_fn(with_own_policy));
-    match web {
+    let all = match web {
         None => own,
         Some(web) => {
             let web: Arc<Path> = web.into();
@@ -71,7 +76,12 @@ pub fn routes(web: Option<&Path>) -> Router {
                 .layer(from_fn(with_stock_policy));
             own.fallback_service(files)
         }
-    }
+    };
+    let directive: Arc<str> = embedding::frame_ancestors(embed_origins).into();
+    all.layer(map_response(move |response| {
+        let directive = Arc::clone(&directive);
+        async move { embedding::allow(&directive, response) }
+    }))
 }
 
 /// Whether the page has a table of a guest's keyboard layout.

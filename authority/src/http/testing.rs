@@ -2,6 +2,7 @@
 
 use super::app::App;
 use super::page_settings::PageSettings;
+use super::portals::Portals;
 use crate::concurrency::Concurrency;
 use crate::console::{AllowedTargets, Consoles, IssueSettings, PageUrl, TokenUsage};
 use crate::host_certificates::HostCertificates;
@@ -36,6 +37,8 @@ pub(super) const API_TOKEN: &str = "the portal's API token";
 pub(super) const UNKNOWN_TOKENS: NonZeroU32 = NonZeroU32::new(3).expect("it is not zero");
 /// How many requests of one client, and of one caller, are answered at the same time.
 pub(super) const CONCURRENT_REQUESTS: NonZeroUsize = NonZeroUsize::new(2).expect("it is not zero");
+/// Where a portal's requests come from.
+pub(super) const PORTAL_NETWORK: &str = "192.0.2.20/32";
 pub(super) const INSTANCE: &str = "5d93eed6-a1b7-5668-903c-b43c7c81d44c";
 
 /// An authority with one caller, one page for noVNC, and a vCenter that refuses connections: nothing can
@@ -132,6 +135,8 @@ fn build(roles: &[&str], project: Option<&str>, pins_hosts: bool) -> Arc<App> {
         throttle,
         concurrency,
         page: PageSettings::default(),
+        portals: Portals::new(vec![PORTAL_NETWORK.parse().unwrap()]),
+        embed_origins: Vec::new(),
         metrics,
         draining,
     })

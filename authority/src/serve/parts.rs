@@ -11,6 +11,7 @@ use crate::console::Consoles;
 use crate::host_certificates::HostCertificates;
 use crate::http;
 use crate::http::app::App;
+use crate::http::portals::Portals;
 use crate::identity::Identity;
 use crate::identity::api_token::ApiTokens;
 use crate::identity::keystone::{Keystone, KeystoneConfig};
@@ -132,6 +133,8 @@ impl Parts {
             throttle,
             concurrency,
             page: config.page,
+            portals: Portals::new(limits.portals),
+            embed_origins: config.embed_origins,
             metrics: Arc::clone(metrics),
             draining: draining.child_token(),
         });

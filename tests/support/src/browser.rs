@@ -39,8 +39,13 @@ impl Browser {
     ///
     /// Chromium is our child and not `chromedriver`'s, so that it cannot outlive the tests.
     pub async fn start(gateway: &Gateway) -> Self {
+        Self::start_with(gateway, PROFILE).await
+    }
+
+    /// The same beside others of the same gateway, with a profile in a folder of its own.
+    pub async fn start_with(gateway: &Gateway, profile: &str) -> Self {
         let run = &gateway.run;
-        let (chromium, debugger) = start_chromium(run).await;
+        let (chromium, debugger) = start_chromium(run, profile).await;
         let (chromedriver, webdriver) = start_chromedriver(run).await;
         let mut capabilities = Capabilities::new();
         capabilities.insert(
@@ -92,6 +97,16 @@ impl Browser {
     pub async fn type_keys(&self, text: &str) {
         let focused = self.client.active_element().await.expect("a focused element");
         focused.send_keys(text).await.expect("type");
+    }
+
+    /// Looks at the page in the only frame of the page from now on, as [`Self::script`] and others do.
+    pub async fn enter_frame(&self) {
+        self.client.clone().enter_frame(0).await.expect("a frame in the page");
+    }
+
+    /// Looks at the page itself again.
+    pub async fn leave_frame(&self) {
+        self.client.clone().enter_parent_frame().await.expect("the page around the frame");
     }
 
     /// The text that a person sees in the element with this `id`; empty when it is hidden.
@@ -242,7 +257,7 @@ impl WebDriverCompatibleCommand for DevTools {
     }
 }
 
-async fn start_chromium(run: &Run) -> (Process, SocketAddr) {
+async fn start_chromium(run: &Run, profile: &str) -> (Process, SocketAddr) {
     let debugger = free_address();
     let mut command = Command::new("chromium");
     command
@@ -252,7 +267,7 @@ async fn start_chromium(run: &Run) -> (Process, SocketAddr) {
         .args(["--disable-sync", "--disable-quic", "--disable-extensions"])
         .arg("--window-size=1100,760")
         .arg(format!("--remote-debugging-port={}", debugger.port()))
-        .arg(format!("--user-data-dir={}", run.path(PROFILE).display()))
+        .arg(format!("--user-data-dir={}", run.path(profile).display()))
         .arg(format!(
             "--ignore-certificate-errors-spki-list={}",
             public_key_hash(&run.path("envoy.key"))

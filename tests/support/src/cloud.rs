@@ -41,7 +41,8 @@ pub const MEMBER: &str = "alice";
 pub const READER: &str = "bob";
 /// The project that has a folder of the inventory.
 pub const TENANT: &str = "tenant-a";
-const FOLDER: &str = "/DC0/vm/tenant-a";
+/// That folder.
+pub const FOLDER: &str = "/DC0/vm/tenant-a";
 
 /// A member of the project `tenant-b`.
 pub const POOL_MEMBER: &str = "carol";

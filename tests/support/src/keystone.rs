@@ -116,6 +116,14 @@ impl Keystone {
         token_from(&self.http, &self.url(), user, scope).await
     }
 
+    /// The identifier of the project that a token is good for.
+    pub async fn project_of(&self, token: &str) -> String {
+        let shown = self.http.get(format!("{}/auth/tokens", self.url()));
+        let shown = shown.header("X-Auth-Token", token).header("X-Subject-Token", token);
+        let shown: Value = send(shown).await.json().await.expect("JSON");
+        text(&shown["token"]["project"]["id"])
+    }
+
     /// A token by a new application credential of a user's in a project. `access_rules` are its rules, as the Identity API
     /// has them.
     pub async fn restricted_token(&self, user: &str, project: &str, access_rules: Value) -> String {

@@ -3,5 +3,7 @@
 //! Real parts: Horizon on Django's own server, Keystone, Chromium, QEMU, Envoy with the built filter, the built authority.
 //! vCenter is govmomi's simulator; the network service is a script that has nothing.
 
+mod consoles;
 mod fixture;
 mod instances;
+mod nova;

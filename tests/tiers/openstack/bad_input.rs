@@ -47,11 +47,11 @@ async fn what_nova_s_schemas_do_not_foresee_is_refused_in_nova_s_words() {
         ("no-uuid", "2.96", good.as_bytes(), 404, "itemNotFound", "could not be found."),
         (
             id,
-            "2.97",
+            "2.105",
             good.as_bytes(),
             406,
             "computeFault",
-            "Version 2.97 is not supported by the API. Minimum is 2.1 and maximum is 2.96.",
+            "Version 2.105 is not supported by the API. Minimum is 2.1 and maximum is 2.104.",
         ),
         (id, "2.96", padded(BODY_LIMIT + 1).as_bytes(), 413, "overLimit", "Request is too large."),
     ] {

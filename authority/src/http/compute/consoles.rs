@@ -9,7 +9,6 @@ use crate::console::{CheckError, TokenUse};
 use crate::console_type::ConsoleType;
 use crate::http::app::App;
 use crate::http::audit::{CallerFields, OriginFields, TokenFields, log_token};
-use crate::http::caller::client;
 use crate::http::error::ApiError;
 use crate::identity::Caller;
 use crate::identity::policy::{ConsoleLimits, Right};
@@ -128,7 +127,7 @@ pub(super) async fn show_token(
     let TokenUse { token, record, outcome } = app.consoles.record(&path.token, scope).await;
     let record = outcome.map_err(|error| {
         if matches!(error, CheckError::TokenInvalid) {
-            app.throttle.unknown_token(client(&headers));
+            app.throttle.unknown_token(app.portals.client(&headers));
         }
         let CallerFields { id, user, .. } = CallerFields::of(caller);
         let (fields, origin) =

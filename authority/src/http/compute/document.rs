@@ -1,14 +1,16 @@
 //! A machine as nova shows a server.
 //!
-//! Properties that vCenter does not know (OpenStack's flavors, images, keys, networks) appear as nova shows
+//! Properties that vCenter does not know (OpenStack's images, keys, networks) appear as nova shows
 //! properties that a server does not have.
 
 use super::call::Call;
+use super::flavors::Shape;
 use super::microversion::Microversion;
 use crate::power::{Power, PowerChange};
 use crate::vcenter::machine::{PowerState, VirtualMachine};
 use crate::vcenter::vcenters::LocatedMachine;
 use serde_json::{Map, Value, json};
+use std::time::SystemTime;
 use uuid::Uuid;
 
 /// `power_state` as nova numbers it.
@@ -27,22 +29,35 @@ pub(super) struct Server<'a> {
     pub(super) located: LocatedMachine<'a>,
     /// The change of its power that is under way.
     change: Option<PowerChange>,
+    /// The project that it belongs to, if it belongs to one and that was looked up.
+    pub(super) project: Option<&'a str>,
 }
 
 impl<'a> Server<'a> {
     /// `None` for a machine without an instance UUID.
-    pub(super) fn new(located: LocatedMachine<'a>, power: &Power) -> Option<Self> {
-        Some(Self::with_id(located.machine.instance?, located, power))
+    pub(super) fn new(located: LocatedMachine<'a>, project: Option<&'a str>, power: &Power) -> Option<Self> {
+        Some(Self::with_id(located.machine.instance?, located, project, power))
     }
 
     /// The machine that was found by this identifier.
-    pub(super) fn with_id(id: Uuid, located: LocatedMachine<'a>, power: &Power) -> Self {
-        Self { id, located, change: power.under_way(id) }
+    pub(super) fn with_id(id: Uuid, located: LocatedMachine<'a>, project: Option<&'a str>, power: &Power) -> Self {
+        Self { id, located, project, change: power.under_way(id) }
     }
 
     /// Its state.
     pub(super) fn state(&self) -> State {
         State::of(&self.located.machine, self.change)
+    }
+
+    /// Its flavor.
+    pub(super) fn shape(&self) -> Shape {
+        Shape::of(&self.located.machine)
+    }
+
+    /// When it was last changed. A host that does not keep this time reports one before the machine was created.
+    pub(super) fn updated(&self) -> Option<SystemTime> {
+        let machine = &self.located.machine;
+        machine.created.max(machine.modified).filter(|time| *time > SystemTime::UNIX_EPOCH)
     }
 
     /// Name and links, as `GET /servers` has them.
@@ -79,9 +94,9 @@ impl<'a> Server<'a> {
             ("OS-EXT-SRV-ATTR:hypervisor_hostname", json!(hypervisor)),
             ("OS-EXT-SRV-ATTR:instance_name", json!(machine.name)),
             ("OS-EXT-AZ:availability_zone", json!("")),
-            ("tenant_id", json!(call.caller.project.as_deref().unwrap_or_default())),
+            ("tenant_id", json!(self.project.unwrap_or_default())),
             ("user_id", json!("")),
-            ("flavor", flavor(machine, call)),
+            ("flavor", flavor(self.shape(), call)),
             ("image", json!("")),
             ("metadata", json!({})),
             ("addresses", json!({})),
@@ -90,8 +105,8 @@ impl<'a> Server<'a> {
             ("hostId", json!("")),
             ("key_name", Value::Null),
             ("config_drive", json!("")),
-            ("created", Value::Null),
-            ("updated", Value::Null),
+            ("created", time(machine.created)),
+            ("updated", time(self.updated())),
             ("OS-DCF:diskConfig", json!("MANUAL")),
             ("OS-SRV-USG:launched_at", Value::Null),
             ("OS-SRV-USG:terminated_at", Value::Null),
@@ -114,6 +129,7 @@ impl<'a> Server<'a> {
             (63, "trusted_image_certificates", Value::Null),
             (73, "locked_reason", Value::Null),
             (96, "pinned_availability_zone", Value::Null),
+            (100, "scheduler_hints", json!({})),
         ];
         let added = added
             .into_iter()
@@ -136,8 +152,8 @@ impl<'a> Server<'a> {
 pub(super) struct State {
     /// What callers filter by, `ACTIVE`.
     pub(super) status: &'static str,
-    vm_state: &'static str,
-    power_state: u8,
+    pub(super) vm_state: &'static str,
+    pub(super) power_state: u8,
 }
 
 impl State {
@@ -160,18 +176,12 @@ impl State {
     }
 }
 
-/// vCenter has no flavors; since version 2.47 nova shows what a flavor gave the server.
-fn flavor(machine: &VirtualMachine, call: &Call) -> Value {
-    if call.version < Microversion::new(47) {
-        return json!({"id": "", "links": []});
-    }
-    json!({
-        "original_name": "",
-        "vcpus": machine.vcpus,
-        "ram": machine.memory_mib,
-        "disk": 0,
-        "ephemeral": 0,
-        "swap": 0,
-        "extra_specs": {},
-    })
+/// Since version 2.47 nova shows what a flavor gave the server, before that the flavor.
+fn flavor(shape: Shape, call: &Call) -> Value {
+    if call.version < Microversion::new(47) { shape.reference(call) } else { shape.embedded() }
+}
+
+/// A time as nova writes it: in UTC, to the second.
+fn time(time: Option<SystemTime>) -> Value {
+    time.map_or(Value::Null, |time| json!(humantime::format_rfc3339_seconds(time).to_string()))
 }

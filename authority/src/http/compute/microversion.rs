@@ -33,9 +33,8 @@ pub(super) struct NotNegotiated {
 impl Microversion {
     /// The oldest version, which is also the default of a request that names no version.
     pub(super) const MIN: Self = Self::new(1);
-    /// The newest version that python-novaclient speaks. Of nova's later additions only one is about consoles,
-    /// and that is for SPICE, which vCenter's machines do not have.
-    pub(super) const MAX: Self = Self::new(96);
+    /// The newest version of nova 34.
+    pub(super) const MAX: Self = Self::new(104);
 
     /// Version `2.MINOR`.
     pub(super) const fn new(minor: u32) -> Self {
@@ -155,7 +154,7 @@ mod tests {
             (&[(&HEADER, "identity 3.1, compute 2.6,compute 2.7")], "2.7"),
             (&[(&HEADER, "compute 2.6"), (&HEADER, "volume 3.1")], "2.6"),
             (&[(&HEADER, "volume 3.1")], "2.1"),
-            (&[(&HEADER, "compute latest")], "2.96"),
+            (&[(&HEADER, "compute latest")], "2.104"),
             (&[(&LEGACY_HEADER, "2.5")], "2.5"),
             (&[(&LEGACY_HEADER, "2.5, 2.6")], "2.6"),
             (&[(&LEGACY_HEADER, "2.5"), (&HEADER, "compute 2.96")], "2.96"),
@@ -168,7 +167,7 @@ mod tests {
     #[test]
     fn a_version_that_there_is_not_is_not_acceptable_and_is_echoed() {
         for (version, echo) in [
-            ("compute 2.97", "compute 2.97"),
+            ("compute 2.105", "compute 2.105"),
             ("compute 2.0", "compute 2.0"),
             ("compute 3.1", "compute 3.1"),
             ("compute 1.1", "compute 1.1"),

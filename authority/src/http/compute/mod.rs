@@ -5,18 +5,27 @@
 //! - `consoles`: a console of a machine (`os-getVNCConsoleVmware`, nova's older action, nova's `remote-consoles`), and
 //!   what a console token stands for;
 //! - `power`: a machine is switched on, off, or reboots. `actions` tells which calls are its and which `consoles` has;
-//! - `servers`: machines by instance UUID or by `query`, each shown as nova shows a server (`document`);
+//! - `servers`: machines by instance UUID or by `query`, of the caller's project or of all (`projects`), in an `order`, each
+//!   shown as nova shows a server (`document`);
+//! - `flavors`: the shapes that machines have; `limits`: what a project uses; `nothing`: lists of what machines lack;
 //! - `versions`: what the API can do, for clients that ask before they talk.
 //!
-//! Status, shape and wording of errors are nova's, and so is the strictness about unknown input (`schema`).
+//! Status, shape and wording of errors are nova's, and so is the strictness about unknown input (`schema`, `parameters`).
 
 mod actions;
 mod call;
 mod consoles;
 mod document;
+mod flavors;
+mod limits;
 mod link;
 mod microversion;
+mod nothing;
+mod order;
+mod parameters;
+mod pattern;
 mod power;
+mod projects;
 mod query;
 mod schema;
 mod servers;
@@ -41,7 +50,17 @@ pub fn routes(app: &Arc<App>) -> Router<Arc<App>> {
         .route("/servers/{id}", get(servers::show))
         .route("/servers/{id}/action", post(actions::act))
         .route("/servers/{id}/remote-consoles", post(consoles::create))
+        .route("/flavors", get(flavors::index))
+        .route("/flavors/detail", get(flavors::detail))
+        .route("/flavors/{id}", get(flavors::show))
+        .route("/flavors/{id}/os-extra_specs", get(flavors::extra_specs))
+        .route("/limits", get(limits::index))
+        .route("/os-quota-sets/{project}", get(limits::quotas))
+        .route("/os-quota-sets/{project}/detail", get(limits::detailed_quotas))
+        .route("/os-simple-tenant-usage", get(limits::usages))
+        .route("/os-simple-tenant-usage/{project}", get(limits::usage))
         .route("/os-console-auth-tokens/{token}", get(consoles::show_token))
+        .merge(nothing::routes())
         .layer(from_fn_with_state(Arc::clone(app), call::enter));
     Router::new()
         .route("/", get(versions::all))

@@ -2,7 +2,10 @@
 
 use super::call::Call;
 use super::document::Server;
-use super::query::{Page, Query};
+use super::microversion::Microversion;
+use super::parameters::Parameters;
+use super::projects::{self, Owners, is_admin};
+use super::query::Query;
 use crate::http::app::App;
 use crate::http::error::ApiError;
 use crate::identity::policy::Right;
@@ -16,6 +19,9 @@ use tokio::task::spawn_blocking;
 use tracing::warn;
 use uuid::Uuid;
 
+/// From this version on parameters of one server's path are refused: it has none.
+const STRICT: Microversion = Microversion::new(102);
+
 #[derive(Deserialize)]
 pub(super) struct ServerPath {
     id: String,
@@ -26,13 +32,16 @@ pub(super) async fn show(
     State(app): State<Arc<App>>,
     Extension(call): Extension<Call>,
     Path(ServerPath { id }): Path<ServerPath>,
+    RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, ApiError> {
     let rule = "os_compute_api:servers:show";
     let scope = app.authorize(&call.caller, Right::ViewConsole, rule)?;
+    Parameters::parse(query.as_deref())?.only(|_| false, call.version, STRICT)?;
     let instance: Uuid = id.parse().map_err(|_| ApiError::instance_not_found(&id))?;
     let located = app.consoles.vcenters().locate_to_show(instance, scope).await;
     let located = located.map_err(|error| ApiError::of_location(&id, &error))?;
-    let server = Server::with_id(instance, located, &app.power);
+    let project = projects::owner(&app, &call, &located).await;
+    let server = Server::with_id(instance, located, project, &app.power);
     Ok(Json(json!({"server": server.shown(&call)})))
 }
 
@@ -42,8 +51,7 @@ pub(super) async fn index(
     Extension(call): Extension<Call>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, ApiError> {
-    let page = page(&app, &call, query, "os_compute_api:servers:index").await?;
-    Ok(page.document(&call, "/servers", Server::brief))
+    list(&app, &call, query, &INDEX).await
 }
 
 /// `GET /servers/detail`.
@@ -52,39 +60,75 @@ pub(super) async fn detail(
     Extension(call): Extension<Call>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, ApiError> {
-    let page = page(&app, &call, query, "os_compute_api:servers:detail").await?;
-    Ok(page.document(&call, "/servers/detail", Server::detailed))
+    list(&app, &call, query, &DETAIL).await
 }
 
-async fn page<'a>(
-    app: &'a App,
+/// One of the two lists.
+struct List {
+    path: &'static str,
+    rule: &'static str,
+    rule_of_all_projects: &'static str,
+    /// Whether it shows the projects that machines belong to.
+    has_projects: bool,
+    show: fn(&Server<'_>, &Call) -> Value,
+}
+
+const INDEX: List = List {
+    path: "/servers",
+    rule: "os_compute_api:servers:index",
+    rule_of_all_projects: "os_compute_api:servers:index:get_all_tenants",
+    has_projects: false,
+    show: |server, call| server.brief(call),
+};
+
+const DETAIL: List = List {
+    path: "/servers/detail",
+    rule: "os_compute_api:servers:detail",
+    rule_of_all_projects: "os_compute_api:servers:detail:get_all_tenants",
+    has_projects: true,
+    show: |server, call| server.detailed(call),
+};
+
+async fn list(
+    app: &App,
     call: &Call,
     query: Option<String>,
-    rule: &str,
-) -> Result<Page<'a>, ApiError> {
-    let scope = app.authorize(&call.caller, Right::ViewConsole, rule)?;
-    let version = call.version;
+    list: &List,
+) -> Result<Json<Value>, ApiError> {
+    app.authorize(&call.caller, Right::ViewConsole, list.rule)?;
+    let (version, admin) = (call.version, is_admin(app, call));
     // A pattern takes some milliseconds to compile, which others need not wait for.
-    let parsed =
-        spawn_blocking(move || Query::parse(query.as_deref().unwrap_or_default(), version));
+    let parsed = spawn_blocking(move || Query::parse(query.as_deref(), version, admin));
     let query = parsed.await.map_err(|error| {
         warn!(%error, "cannot parse a query");
         ApiError::unavailable("The query cannot be parsed now. Try again later.")
     })??;
     let query = Arc::new(query);
-    let names = Arc::clone(&query);
-    let by_name = move |machine: &VirtualMachine| names.matches_name(&machine.name);
-    let (located, failed) = app.consoles.vcenters().list(scope, by_name).await;
+    let selection = projects::select(app, call, &query.projects, list.rule_of_all_projects)?;
+    let needed = Arc::clone(&query);
+    let needed = move |machine: &VirtualMachine| needed.needs(machine);
+    let (located, failed) = app.consoles.vcenters().list(selection.scope, needed).await;
     if let ([], [(_, error), ..]) = (&located[..], &failed[..]) {
         return Err(ApiError::of_vcenter(error));
     }
-    query.in_time()?;
-    let servers = located.into_iter().filter_map(|located| Server::new(located, &app.power));
-    let mut servers: Vec<Server<'_>> =
-        servers.filter(|server| query.matches_rest(server)).collect();
-    servers.sort_by(|a, b| {
-        let key = |server: &Server<'a>| (server.located.machine.name.clone(), server.id);
-        key(a).cmp(&key(b))
+    let shows_projects = list.has_projects || query.order.is_by_project();
+    let owners = match selection.project {
+        None if shows_projects && !located.is_empty() => Some(Owners::read(app).await),
+        _ => None,
+    };
+    let project = |located: &_| {
+        selection.project.or_else(|| owners.as_ref().and_then(|owners| owners.of(located)))
+    };
+    let servers = located.into_iter().filter_map(|located| {
+        let project = project(&located);
+        Server::new(located, project, &app.power)
     });
-    query.paginate(servers)
+    let mut servers = query.select(servers.collect())?;
+    let next = query.paging.cut(&mut servers, |server| server.id.to_string(), call, list.path);
+    let shown: Vec<Value> = servers.iter().map(|server| (list.show)(server, call)).collect();
+    let mut document = json!({"servers": shown});
+    if let Some(href) = next {
+        document["servers_links"] = json!([{"rel": "next", "href": href}]);
+    }
+    Ok(Json(document))
 }

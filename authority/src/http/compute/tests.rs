@@ -203,7 +203,10 @@ async fn the_versions_are_told_to_anybody() {
         }
         let link = json!({"rel": "self", "href": "https://consoles.example.com/v2.1/"});
         assert_eq!((&version["links"][0], &listed["links"][0]), (&link, &link));
-        assert_eq!((&version["min_version"], &version["version"]), (&json!("2.1"), &json!("2.96")));
+        assert_eq!(
+            (&version["min_version"], &version["version"]),
+            (&json!("2.1"), &json!("2.104"))
+        );
     }
 }
 
@@ -217,11 +220,11 @@ async fn each_answer_says_in_which_version_it_is_written() {
         assert_eq!(vary, ["OpenStack-API-Version", "X-OpenStack-Nova-API-Version"]);
     }
     for path in ["/v2.1/servers", "/v2.1/"] {
-        let response = call("GET", path, "2.97", "").await;
+        let response = call("GET", path, "2.105", "").await;
         assert_eq!(response.status, StatusCode::NOT_ACCEPTABLE);
         assert_eq!(
             message(&response, "computeFault"),
-            "Version 2.97 is not supported by the API. Minimum is 2.1 and maximum is 2.96."
+            "Version 2.105 is not supported by the API. Minimum is 2.1 and maximum is 2.104."
         );
         let response = call("GET", path, "two", "").await;
         assert_eq!(
@@ -229,7 +232,7 @@ async fn each_answer_says_in_which_version_it_is_written() {
             "API Version String two is of invalid format. Must be of format MajorNum.MinorNum."
         );
     }
-    let unknown = Request::get("/v2.1/servers").header("OpenStack-API-Version", "compute 2.97");
+    let unknown = Request::get("/v2.1/servers").header("OpenStack-API-Version", "compute 2.105");
     let response = send(public(app(), None), unknown.body(Body::empty()).unwrap()).await;
     assert_eq!(response.status, StatusCode::UNAUTHORIZED, "the caller comes first");
 }
