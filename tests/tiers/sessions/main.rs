@@ -9,8 +9,10 @@
 //! | `changes` | a console ends when vCenter changes its machine |
 //! | `consoles` | consoles open, and are on two workers |
 //! | `reports` | what the gateway reports, its orders, and an authority that misbehaves |
+//! | `whole_path` | filter and authority together: both protocols, an outage, a restart of Envoy |
 
 mod changes;
 mod consoles;
 mod fixture;
 mod reports;
+mod whole_path;
