@@ -69,6 +69,25 @@ impl ConsoleApi {
         Ok(Console { token: token.to_owned(), url })
     }
 
+    /// Asks for a console with these further properties of the action.
+    ///
+    /// # Panics
+    ///
+    /// When the answer is not a console.
+    pub async fn console_with(&self, vm: &Vm, properties: Value) -> Console {
+        let mut action = action();
+        let arguments = action["os-getVNCConsoleVmware"].as_object_mut().expect("an object");
+        arguments.extend(properties.as_object().expect("an object").clone());
+        let request = self.http.post(self.action_url(&vm.instance_uuid));
+        let request = request.header("X-Auth-Token", &self.token).json(&action);
+        let answer = request.send().await.expect("the console API answers");
+        let answer: Value = answer.json().await.expect("JSON from the console API");
+        let url = answer["console"]["url"].as_str();
+        let url = url.unwrap_or_else(|| panic!("no console: {answer}")).to_owned();
+        let (_, token) = url.rsplit_once("token=").expect("a token in the console URL");
+        Console { token: token.to_owned(), url }
+    }
+
     /// The answer to asking for a console of an instance, whatever it is.
     pub async fn request_console(&self, instance_uuid: &str) -> reqwest::Response {
         self.try_request_console(instance_uuid).await.expect("the console API answers")

@@ -10,6 +10,7 @@
 //! | `screens` | each kind of console shows its screen and takes keys |
 //! | `token` | the token is in no URL and no log; the page connects to its gateway only |
 //! | `controls` | the page's controls |
+//! | `access` | links to view, without a clipboard, or for one browser |
 //! | `refusals` | links that open no console |
 //! | `ends` | sessions that end, and how they come back |
 //! | `history` | what the browser's history keeps of a link |
@@ -20,6 +21,7 @@
 //! | `old_browsers` | the oldest versions that noVNC supports |
 //! | `phone` | touch, a soft keyboard, a narrow screen |
 
+mod access;
 mod controls;
 mod ends;
 mod fixture;
