@@ -82,17 +82,10 @@ fn read_token_use(section: &mut Section<'_>) -> Option<TokenUsage> {
         DEFAULT_RECONNECT_FOR,
         LEAST_RECONNECT_FOR..=MOST_TOKEN_TTL,
     );
-    if section.has("single_use") {
-        if section.has("token_use") {
-            section.problem("single_use", "is replaced by token_use: remove it");
-        }
-        let once = section.boolean_or("single_use", false)?;
-        if !section.has("token_use") {
-            return Some(if once { TokenUsage::Once } else { TokenUsage::Reusable });
-        }
-    }
+    let once = section.replaced_boolean("single_use", "token_use").unwrap_or_default();
+    let default = if once { TokenUsage::Once } else { TokenUsage::Reusable };
     let reconnect_for = reconnect_for?;
-    let token_use = section.string_or("token_use", TokenUsage::Reusable.as_str())?;
+    let token_use = section.string_or("token_use", default.as_str())?;
     let known = [TokenUsage::Reusable, TokenUsage::Once, TokenUsage::SameBrowser { reconnect_for }];
     let found = known.into_iter().find(|usage| usage.as_str() == token_use);
     let reason = "must be \"reusable\", \"once\" or \"same-browser\"";

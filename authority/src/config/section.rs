@@ -158,6 +158,17 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A boolean whose key `by` has replaced. `None` if it is not there.
+    pub(super) fn replaced_boolean(&mut self, key: &str, by: &str) -> Option<bool> {
+        if self.has(key) && self.has(by) {
+            self.problem(key, format!("is replaced by {by}: remove it"));
+        }
+        match self.table.remove(key)? {
+            Value::Boolean(value) => Some(value),
+            other => self.wrong(key, "true or false", &other),
+        }
+    }
+
     pub(super) fn integer_or(
         &mut self,
         key: &str,

@@ -172,7 +172,7 @@ impl Site {
         let cleartext = free_address();
         let config = Config::new(&run, &vcenter, &format!("https://{tls}"))
             .with_store(&store)
-            .with("#single_use = false", "single_use = true");
+            .with("#token_use = \"reusable\"", "token_use = \"once\"");
         let mut authority = Authority::start(&run, config).await;
         let id = authority.process().id();
         let authority_id = AtomicU32::new(id);

@@ -189,6 +189,22 @@ impl Authority {
         Ok(Answer::of(self.http.post(url).json(&question).send().await?).await)
     }
 
+    /// Asks what a filter asks that enforces access, with what the browser shows beside the token.
+    ///
+    /// # Panics
+    ///
+    /// When the authority does not answer.
+    pub async fn check_of(&self, token: &str, browser: Option<Value>) -> Answer {
+        let url = self.config.url(self.config.internal, "/v1/check");
+        let mut question = json!({"token": token, "client_address": "203.0.113.7",
+            "request_id": "r-1", "enforces_access": true});
+        if let Some(browser) = browser {
+            question["browser"] = browser;
+        }
+        let sent = self.http.post(url).json(&question).send().await;
+        Answer::of(sent.expect("the check API answers")).await
+    }
+
     /// Asks what the console page asks.
     pub async fn status(&self, token: &str) -> Answer {
         let url = self.config.url(self.config.public, "/console/status");

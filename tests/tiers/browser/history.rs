@@ -20,7 +20,8 @@ const MAY_HAVE_IT: [&str; 2] = ["Default/Favicons", "segmentation_platform/"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_browser_s_history_keeps_of_a_link_for_one_use_is_used_up() {
-    let single_use = |config: Config| config.with("#single_use = false", "single_use = true");
+    let single_use =
+        |config: Config| config.with("#token_use = \"reusable\"", "token_use = \"once\"");
     let mut desk = Desk::with("browser-history", single_use).await;
     let token = desk.console.token.clone();
     assert_eq!(desk.gateway.authority.status(&token).await.status, 200);
@@ -58,7 +59,8 @@ async fn what_the_browser_s_history_keeps_of_a_link_for_one_use_is_used_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_who_leaves_a_console_of_one_use_is_told_that_the_link_is_used_up() {
-    let single_use = |config: Config| config.with("#single_use = false", "single_use = true");
+    let single_use =
+        |config: Config| config.with("#token_use = \"reusable\"", "token_use = \"once\"");
     let desk = Desk::with("browser-leave", single_use).await;
     desk.browser.open(&desk.console.url).await;
     phase(&desk.browser, "connected").await;

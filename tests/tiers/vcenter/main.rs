@@ -7,6 +7,7 @@
 //! | module | what it shows |
 //! |---|---|
 //! | `issue`, `check` | a token for a machine, and what becomes of it until it is used |
+//! | `access` | tokens that restrict their users, and tokens for one browser |
 //! | `session`, `outage`, `faults`, `two_vcenters` | logins, and vCenters that are down, slow or broken |
 //! | `size` | SOAP calls do not grow with the inventory |
 //! | `projects` | callers who see some folders only, and names |
@@ -16,6 +17,7 @@
 //! | `watch` | what vCenter says has changed: listings without asking it |
 //! | `command`, `service` | the commands, and the authority as a service |
 
+mod access;
 mod check;
 mod command;
 mod fake;

@@ -209,7 +209,8 @@ async fn without_a_ticket_nothing_is_opened() {
 
 #[tokio::test]
 async fn a_refused_console_costs_no_single_use_token() {
-    let single_use = |config: Config| config.with("#single_use = false", "single_use = true");
+    let single_use =
+        |config: Config| config.with("#token_use = \"reusable\"", "token_use = \"once\"");
     let site = Site::start_with("webmks-single-use", single_use).await;
     let (_, vm, _screen, token) = site.console(WITHOUT_VNC, "once").await;
     site.gateway.vcenter.power_off(&vm.name);
