@@ -84,8 +84,8 @@ fn read_token_use(section: &mut Section<'_>) -> Option<TokenUsage> {
     );
     let once = section.replaced_boolean("single_use", "token_use").unwrap_or_default();
     let default = if once { TokenUsage::Once } else { TokenUsage::Reusable };
-    let reconnect_for = reconnect_for?;
-    let token_use = section.string_or("token_use", default.as_str())?;
+    let token_use = section.string_or("token_use", default.as_str());
+    let (reconnect_for, token_use) = (reconnect_for?, token_use?);
     let known = [TokenUsage::Reusable, TokenUsage::Once, TokenUsage::SameBrowser { reconnect_for }];
     let found = known.into_iter().find(|usage| usage.as_str() == token_use);
     let reason = "must be \"reusable\", \"once\" or \"same-browser\"";

@@ -83,6 +83,7 @@ const READERS: &[(&str, &[&str])] = &[
     ("read_listen", &["listen"]),
     ("read_server_tls", &["listen.internal_tls", "listen.public_tls", "listen.metrics_tls"]),
     ("read_console", &["console"]),
+    ("read_token_use", &["console"]),
     ("read_allowed_targets", &["console"]),
     ("read_page", &["page"]),
     ("read_logo", &["page"]),
@@ -181,6 +182,8 @@ const OUT_OF_RANGE: [&str; 2] = [
     r#"
     [console]
     token_ttl = "1000days"
+    view_ttl_max = "1000days"
+    reconnect_for = "1000days"
     [tokens]
     store = "redis"
     url = "redis://x"

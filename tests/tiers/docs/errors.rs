@@ -93,6 +93,7 @@ fn each_close_code_has_a_row() {
         CloseCode::PROTOCOL_ERROR,
         CloseCode::UNSUPPORTED_DATA,
         CloseCode::INVALID_PAYLOAD,
+        CloseCode::POLICY_VIOLATION,
         CloseCode::INTERNAL_ERROR,
     ];
     assert_eq!(documented, known.map(|code| code.0));
