@@ -3,6 +3,7 @@
 //   - VirtualMachine.AcquireTicket for WebMKS consoles, on hosts that package hostd stands in for
 //     (tickets.go);
 //   - hosts of different versions and certificates (hosts.go), and thousands of machines (machines.go);
+//   - EventManager.LogUserEvent (events.go);
 //   - roles that are enforced, where consoles are concerned (privileges.go), and answers about them (authorization.go);
 //   - power tasks that take a while or fail, guests with VMware Tools and without (power.go);
 //   - pictures of screens (screen.go);

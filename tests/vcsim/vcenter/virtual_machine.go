@@ -42,6 +42,9 @@ func (v *VCenter) overrideMethods() {
 	authorization := &authorizationManagers{}
 	authorization.Self = types.ManagedObjectReference{Type: "AuthorizationManagerMethods", Value: "vncgate"}
 	v.registry.Put(authorization)
+	events := &eventManagers{}
+	events.Self = types.ManagedObjectReference{Type: "EventManagerMethods", Value: "vncgate"}
+	v.registry.Put(events)
 	v.registry.Handler = func(
 		ctx *simulator.Context, method *simulator.Method,
 	) (mo.Reference, types.BaseMethodFault) {
@@ -54,6 +57,8 @@ func (v *VCenter) overrideMethods() {
 			method.This = collectors.Self
 		case method.Name == "HasUserPrivilegeOnEntities":
 			method.This = authorization.Self
+		case method.Name == "LogUserEvent":
+			method.This = events.Self
 		case !isVM:
 		case method.Name == "AcquireTicket" && v.options.Hosts != nil,
 			slices.Contains(overridden[:], method.Name):
