@@ -45,6 +45,11 @@ impl ApiTokens {
         Self { tokens }
     }
 
+    /// What identifies each caller: [`Caller::id`].
+    pub fn callers(&self) -> impl Iterator<Item = String> {
+        self.tokens.iter().map(|token| token.caller().id)
+    }
+
     /// Identifies the caller that this token belongs to. Takes the same time for a wrong token as for a right one.
     pub fn identify(&self, shown: &str) -> Option<Caller> {
         let shown = Sha256::digest(shown);

@@ -34,6 +34,16 @@ impl Identity {
         Self { api_tokens, keystone }
     }
 
+    /// The callers with an API token, by what identifies them: [`Caller::id`].
+    pub fn api_token_callers(&self) -> impl Iterator<Item = String> {
+        self.api_tokens.callers()
+    }
+
+    /// Keystone, if callers may have its tokens.
+    pub fn keystone(&self) -> Option<&Arc<Keystone>> {
+        self.keystone.as_ref()
+    }
+
     /// Identifies the caller that this token belongs to. `None` for an unknown token.
     pub async fn identify(&self, shown: &str) -> Result<Option<Caller>, KeystoneError> {
         if shown.is_empty() || shown.len() > TOKEN_LIMIT {

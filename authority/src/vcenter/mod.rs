@@ -19,6 +19,7 @@
 //! | [`vnc_port`] | VNC ports: checked, and allocated where VNC is off |
 //! | [`webmks_console`] | where the holder of a ticket connects |
 //! | [`privileges`] | what the account lacks |
+//! | `events` | events that administrators see beside a machine |
 //! | `power`, `task` | switches machines on and off, and waits for vCenter's tasks |
 //! | [`screen`] | what a machine shows, as a picture |
 //! | [`vcenters`] | all configured vCenters, and which of them to ask |
@@ -30,6 +31,7 @@
 mod batch;
 pub mod console_settings;
 mod error;
+mod events;
 pub mod host;
 mod hypervisors;
 mod inventory;

@@ -37,4 +37,10 @@ pub enum KeystoneError {
         "Keystone does not let the service user validate tokens: it needs the role service or admin"
     )]
     NotAllowed,
+    /// The service user may not read users and projects.
+    #[error(
+        "Keystone does not let the service user read users and projects: it needs the role reader on the system \
+         (openstack role add --user USER --system all reader), or admin in its project"
+    )]
+    NotAllowedToRead,
 }

@@ -5,8 +5,10 @@
 
 mod described_token;
 mod error;
+mod standing;
 
 pub use error::KeystoneError;
+pub use standing::{Identities, Standing};
 
 use super::caller::Caller;
 use crate::http_client::{self, ResponseBodyError};
@@ -80,6 +82,8 @@ pub struct Keystone {
     config: KeystoneConfig,
     http: reqwest::Client,
     service: AsyncMutex<ServiceUser>,
+    /// The same user with a token for the system, which is asked for only if its project's does not suffice.
+    system: AsyncMutex<ServiceUser>,
     cache: Mutex<LruCache<TokenDigest, CachedCaller>>,
     permits: Semaphore,
     metrics: Arc<Metrics>,
@@ -107,7 +111,8 @@ impl Keystone {
         let http = http.connect_timeout(config.timeout).build()?;
         let cache = Mutex::new(LruCache::new(config.cache_size));
         let permits = Semaphore::new(CONCURRENT_VALIDATIONS);
-        Ok(Self { config, http, service: AsyncMutex::default(), cache, permits, metrics })
+        let (service, system) = Default::default();
+        Ok(Self { config, http, service, system, cache, permits, metrics })
     }
 
     /// The configuration that it was made with.
@@ -151,10 +156,10 @@ impl Keystone {
     ) -> Result<Option<(Caller, SystemTime)>, KeystoneError> {
         // The semaphore is never closed, so this cannot fail.
         let _permit = self.permits.acquire().await;
-        let service_token = self.service_token(None).await?;
+        let service_token = self.service_token(LoginScope::Project, None).await?;
         match self.request(&service_token, subject).await? {
             Validation::ServiceTokenExpired => {
-                let renewed = self.service_token(Some(&service_token)).await?;
+                let renewed = self.service_token(LoginScope::Project, Some(&service_token)).await?;
                 match self.request(&renewed, subject).await? {
                     Validation::ServiceTokenExpired => {
                         Err(KeystoneError::Status(StatusCode::UNAUTHORIZED))
@@ -194,14 +199,18 @@ impl Keystone {
     /// wait for the outcome.
     async fn service_token(
         &self,
+        scope: LoginScope,
         expired: Option<&HeaderValue>,
     ) -> Result<HeaderValue, KeystoneError> {
-        let mut service = self.service.lock().await;
+        let mut service = match scope {
+            LoginScope::Project => self.service.lock().await,
+            LoginScope::System => self.system.lock().await,
+        };
         if let Some(token) = service.token.as_ref().filter(|&token| Some(token) != expired) {
             return Ok(token.clone());
         }
         service.token = None;
-        let login = self.login(&mut service.refused).await;
+        let login = self.login(scope, &mut service.refused).await;
         match &login {
             Ok(token) => {
                 info!(url = %self.config.url, "logged in to Keystone");
@@ -209,6 +218,8 @@ impl Keystone {
             }
             // Every call meets this one until the pause is over. The log has its cause.
             Err(KeystoneError::Paused(_)) => {}
+            // It has no role there. The caller tells what that means.
+            Err(KeystoneError::LoginRefused) if scope == LoginScope::System => {}
             Err(error) => warn!(url = %self.config.url, %error, "login to Keystone failed"),
         }
         login
@@ -217,13 +228,14 @@ impl Keystone {
     /// `POST /v3/auth/tokens`, "password authentication with scoped authorization".
     async fn login(
         &self,
+        scope: LoginScope,
         refused: &mut Option<RefusedPassword>,
     ) -> Result<HeaderValue, KeystoneError> {
         let password = self.config.password.read().await?;
         if let Some(pause) = refused.as_ref().and_then(|refused| refused.pause_of(&password)) {
             return Err(KeystoneError::Paused(pause));
         }
-        let request = self.http.post(self.tokens_url()).json(&self.credentials(&password));
+        let request = self.http.post(self.tokens_url()).json(&self.credentials(scope, &password));
         let response = send(request).await?;
         match response.status() {
             StatusCode::CREATED => {}
@@ -240,15 +252,21 @@ impl Keystone {
         Ok(token)
     }
 
-    fn credentials(&self, password: &SecretString) -> Value {
+    fn credentials(&self, scope: LoginScope, password: &SecretString) -> Value {
         let KeystoneConfig { username, user_domain, project, project_domain, .. } = &self.config;
+        let scope = match scope {
+            LoginScope::Project => {
+                json!({"project": {"name": project, "domain": {"name": project_domain}}})
+            }
+            LoginScope::System => json!({"system": {"all": true}}),
+        };
         json!({"auth": {
             "identity": {"methods": ["password"], "password": {"user": {
                 "name": username,
                 "domain": {"name": user_domain},
                 "password": password.expose_secret(),
             }}},
-            "scope": {"project": {"name": project, "domain": {"name": project_domain}}},
+            "scope": scope,
         }})
     }
 
@@ -282,6 +300,15 @@ impl Keystone {
     fn cache(&self) -> MutexGuard<'_, LruCache<TokenDigest, CachedCaller>> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a token of the service user's is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LoginScope {
+    /// Its project, where it has the role `service` or `admin`.
+    Project,
+    /// The system, where it may have the role `reader`.
+    System,
 }
 
 /// Keystone's response to a validation request.

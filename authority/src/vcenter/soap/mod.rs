@@ -14,11 +14,13 @@
 //! | `ticket`, `reconfigure`, `power` | `VirtualMachine` |
 //! | `task` | the tasks that some of its methods end with |
 //! | `updates` | `PropertyCollector`, what has changed |
+//! | `event` | `EventManager` |
 //! | `envelope`, `error` | the frame around all of them |
 
 mod authorization;
 mod envelope;
 mod error;
+mod event;
 mod page;
 mod power;
 mod reconfigure;
@@ -33,6 +35,7 @@ mod view;
 pub use authorization::{has_user_privilege_on_entities, read_missing_privileges};
 pub use envelope::SOAP_ACTION;
 pub use error::{Fault, SoapError};
+pub use event::log_user_event;
 pub use page::{ObjectContent, Page, read_continued_page, read_page};
 pub use power::{GuestRequest, PowerTask};
 pub use reconfigure::{read_reconfigure_vm, reconfigure_vm};

@@ -21,6 +21,8 @@ pub struct ServiceContent {
     pub view_manager: String,
     /// Serves `HasUserPrivilegeOnEntities`. A standalone ESXi host need not have one.
     pub authorization_manager: Option<String>,
+    /// Serves `LogUserEvent`. A vCenter has one.
+    pub event_manager: Option<String>,
     /// Product, version and build, for the log.
     pub full_name: String,
     /// `about.apiVersion`, such as `8.0.3.0`.
@@ -59,7 +61,7 @@ pub fn read_service_content(reply: &[u8]) -> Result<ServiceContent, SoapError> {
     read(reply, "RetrieveServiceContentResponse", |cursor, response| {
         let value = required(cursor.child_named(response, "returnval")?, "returnval")?;
         let mut content = [const { None }; 5];
-        let mut full_name = String::new();
+        let (mut full_name, mut event_manager) = (String::new(), None);
         let (mut api_version, mut instance_uuid) = (None, None);
         let mut authorization_manager = None;
         while let Some(child) = cursor.child(&value)? {
@@ -71,6 +73,10 @@ pub fn read_service_content(reply: &[u8]) -> Result<ServiceContent, SoapError> {
                 "viewManager" => 4,
                 "authorizationManager" => {
                     authorization_manager = Some(cursor.text(&child)?);
+                    continue;
+                }
+                "eventManager" => {
+                    event_manager = Some(cursor.text(&child)?);
                     continue;
                 }
                 "about" => {
@@ -97,6 +103,7 @@ pub fn read_service_content(reply: &[u8]) -> Result<ServiceContent, SoapError> {
             session_manager: required(session_manager, "sessionManager")?,
             view_manager: required(view_manager, "viewManager")?,
             authorization_manager,
+            event_manager,
             full_name,
             api_version,
             instance_uuid,

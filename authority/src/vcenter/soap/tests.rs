@@ -23,6 +23,7 @@ fn content() -> ServiceContent {
         authorization_manager: Some("AuthorizationManager".to_owned()),
         root_folder: "group-d1".to_owned(),
         property_collector: "propertyCollector".to_owned(),
+        event_manager: Some("EventManager".to_owned()),
         search_index: "SearchIndex".to_owned(),
         session_manager: "SessionManager".to_owned(),
         view_manager: "ViewManager".to_owned(),
