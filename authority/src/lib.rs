@@ -26,6 +26,9 @@
 //! | [`config`] | the TOML file, checked as a whole |
 //! | [`http`] | four listeners, a router for each API, errors as responses |
 //! | [`console`] | the use cases: issue a token, check it, tell its status, revoke it |
+//! | [`audit`] | a record of each console that was asked for, opened, refused and ended |
+//! | [`session_access`] | ends the sessions of callers who lost their access |
+//! | [`session_limits`] | how long sessions may be open, and how many |
 //! | [`sessions`] | the register of live sessions |
 //! | [`power`], [`screenshots`] | the use cases: switch a machine on or off, and see what it shows |
 //! | [`sites`] | the authorities of other sites |
@@ -43,6 +46,7 @@
 //! | [`telemetry`] | logs and metrics |
 //! | [`text`] | text that another party wrote: in files, log lines and on terminals |
 
+pub mod audit;
 pub mod concurrency;
 pub mod config;
 pub mod console;
@@ -58,6 +62,8 @@ pub mod power;
 pub mod resolver;
 pub mod screenshots;
 pub mod serve;
+pub mod session_access;
+pub mod session_limits;
 pub mod sessions;
 pub mod sessions_command;
 pub mod sites;

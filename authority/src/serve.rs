@@ -8,11 +8,13 @@ mod reload;
 
 pub use error::ServeError;
 
+use crate::audit::{AuditTrail, VcenterEvents};
 use crate::config::Config;
 use crate::http;
 use crate::http::descriptors::DescriptorShares;
 use crate::http::listener::{ListenAddress, Listener, ListenerConfig};
 use crate::http::server::serve;
+use crate::session_access::SessionAccess;
 use crate::sites::tls::{PeerAcceptor, PeerTls};
 use crate::supervisor;
 use crate::telemetry::{self, Metrics};
@@ -28,7 +30,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -51,6 +53,9 @@ const HOST_CERTIFICATES_LOOK: Duration = Duration::from_millis(100);
 /// How often to look whether tokens are for one browser since the last reload.
 const KEEP_LOOK: Duration = Duration::from_secs(20);
 
+/// How often sessions are looked at for limits of time.
+const SESSION_LIMITS_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Serves with the configuration of this file until SIGTERM or SIGINT, then drains. Reloads the file at SIGHUP.
 pub async fn run(path: &Path) -> Result<(), ServeError> {
     // Caught first of all: a SIGHUP that comes too early would end the process.
@@ -63,6 +68,8 @@ pub async fn run(path: &Path) -> Result<(), ServeError> {
     let lost_lines = metrics.lost_log_lines().clone();
     let log =
         telemetry::start_logging(&config.log, lost_lines, traces.as_ref().map(Traces::layer))?;
+    let audit = Arc::new(AuditTrail::new(Arc::clone(&metrics)));
+    audit.configure(config.audit.clone()).map_err(ServeError::Audit)?;
     let shares = DescriptorShares::of_this_process();
     let public = bind(config.public.clone(), "public", shares.handshakes, &metrics).await?;
     let internal = bind(config.internal.clone(), "internal", shares.handshakes, &metrics).await?;
@@ -73,11 +80,12 @@ pub async fn run(path: &Path) -> Result<(), ServeError> {
         None => None,
     };
     let draining = CancellationToken::new();
-    let parts = Parts::first(config, Arc::clone(&metrics), draining.clone()).await?;
+    let (sources, token) = (Arc::clone(&metrics), draining.clone());
+    let parts = Parts::first(config, sources, Arc::clone(&audit), token).await?;
     let (sender, current) = watch::channel(Arc::new(parts));
     let app = || Arc::clone(&current.borrow().app);
     metrics.config_loaded(true);
-    let mut reloads = Reloads { path: path.to_owned(), hangup, log };
+    let mut reloads = Reloads { path: path.to_owned(), hangup, log, audit: Arc::clone(&audit) };
 
     let stop_internal = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
@@ -163,8 +171,36 @@ pub async fn run(path: &Path) -> Result<(), ServeError> {
         }
     });
     // Until the internal listener has stopped: workers report of sessions while the public one drains.
-    let sessions = Arc::clone(&app().sessions);
-    let sessions = stop_internal.run_until_cancelled(sessions.run());
+    let register = Arc::clone(&app().sessions);
+    let sessions = stop_internal.run_until_cancelled(register.run());
+    let recorded = stop_internal.run_until_cancelled(audit.follow(register.subscribe()));
+    let vcenter_events = VcenterEvents::new(Arc::clone(&metrics));
+    let with_events = |service_host: &str| {
+        let app = Some(app()).filter(|app| app.vcenter_events)?;
+        app.consoles.vcenters().by_service_host(service_host).cloned()
+    };
+    let vcenter_events = vcenter_events.follow(register.subscribe(), with_events);
+    let vcenter_events = stop_internal.run_until_cancelled(vcenter_events);
+    let mut events = register.subscribe();
+    let limits = stop_internal.run_until_cancelled(async {
+        let mut due = interval(SESSION_LIMITS_INTERVAL);
+        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = due.tick() => app().limits.enforce().await,
+                Some(event) = events.recv() => app().limits.follow(&event).await,
+            }
+        }
+    });
+    let access = stop_internal.run_until_cancelled(async {
+        let mut access = SessionAccess::new(Arc::clone(&register));
+        loop {
+            sleep(SessionAccess::interval(&app().identity)).await;
+            if let Some(keystone) = app().identity.keystone() {
+                access.revalidate(keystone).await;
+            }
+        }
+    });
     tokio::join!(
         public,
         internal,
@@ -178,9 +214,14 @@ pub async fn run(path: &Path) -> Result<(), ServeError> {
         look,
         keep,
         changes,
-        sessions
+        sessions,
+        recorded,
+        limits,
+        access,
+        vcenter_events
     );
     app().consoles.vcenters().logout().await;
+    audit.stop().await;
     info!("stopped");
     Ok(())
 }

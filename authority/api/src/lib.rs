@@ -195,6 +195,8 @@ pub enum RefusalCode {
     ConsoleUnavailable,
     /// `429`: the client has shown too many unknown tokens and is refused for a while.
     TooManyAttempts,
+    /// `429`: the machine or the caller has as many consoles open as it may have.
+    SessionLimit,
     /// `502`: vCenter answered, and refused what opens the console. The message has the type of its fault.
     VcenterRefused,
     /// `503`: vCenter did not answer, or not in time. Worth another try.
@@ -209,13 +211,14 @@ pub enum RefusalCode {
 
 impl RefusalCode {
     /// Every code, for tables and tests.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::TokenInvalid,
         Self::PermissionDenied,
         Self::LinkInUse,
         Self::ConsoleMoved,
         Self::ConsoleUnavailable,
         Self::TooManyAttempts,
+        Self::SessionLimit,
         Self::VcenterRefused,
         Self::VcenterUnavailable,
         Self::HostUnresolved,
@@ -228,7 +231,7 @@ impl RefusalCode {
         match self {
             Self::TokenInvalid | Self::PermissionDenied | Self::LinkInUse => 403,
             Self::ConsoleMoved | Self::ConsoleUnavailable => 409,
-            Self::TooManyAttempts => 429,
+            Self::TooManyAttempts | Self::SessionLimit => 429,
             Self::VcenterRefused => 502,
             Self::VcenterUnavailable
             | Self::HostUnresolved
@@ -246,6 +249,7 @@ impl RefusalCode {
             Self::ConsoleMoved => "console_moved",
             Self::ConsoleUnavailable => "console_unavailable",
             Self::TooManyAttempts => "too_many_attempts",
+            Self::SessionLimit => "session_limit",
             Self::VcenterRefused => "vcenter_refused",
             Self::VcenterUnavailable => "vcenter_unavailable",
             Self::HostUnresolved => "host_unresolved",

@@ -3,6 +3,7 @@
 //! One file for each section of the TOML, with its defaults and limits. `section` reads a table key by key, and `values`
 //! has the values that several sections share. Only `serve`, `doctor` and `main` import this module.
 
+mod audit;
 mod auth;
 mod console;
 mod enable_vnc;
@@ -13,6 +14,7 @@ mod listen;
 mod log;
 mod page;
 mod section;
+mod sessions;
 mod sites;
 mod strings;
 mod tokens;
@@ -28,13 +30,16 @@ pub use sites::SitesConfig;
 pub use tokens::{Stores, TokensConfig};
 pub use vcenter::VcenterConfig;
 
+use crate::audit::AuditConfig;
 use crate::console::IssueSettings;
 use crate::http::listener::ListenerConfig;
 use crate::http::page_settings::PageSettings;
 use crate::http::pages::EmbedOrigin;
+use crate::session_limits::SessionLimitsConfig;
 use crate::telemetry::LogConfig;
 use crate::text::read_file;
 use crate::traces::TracesConfig;
+use audit::read_audit;
 use auth::read_auth;
 use console::read_console;
 use limits::read_limits;
@@ -42,6 +47,7 @@ use listen::{Listen, read_listen};
 use log::read_log;
 use page::read_page;
 use section::{Problems, Section};
+use sessions::read_sessions;
 use sites::read_sites;
 use std::path::{Path, PathBuf};
 use tokens::read_tokens;
@@ -76,6 +82,8 @@ pub struct Config {
     pub tokens: TokensConfig,
     /// `[limits]`: how much one client may cost the others.
     pub limits: LimitsConfig,
+    /// `[sessions]`: how long consoles may be open, and how many.
+    pub sessions: SessionLimitsConfig,
     /// `[webmks] host_certificates`: whether Envoy is told which ESXi hosts to accept. Otherwise it verifies them by a
     /// certificate authority.
     pub pins_hosts: bool,
@@ -85,6 +93,8 @@ pub struct Config {
     pub vcenters: Vec<VcenterConfig>,
     /// `[peer]`, `[[site]]` and `[listen] peer`, if there are other sites.
     pub sites: Option<SitesConfig>,
+    /// `[audit]`.
+    pub audit: AuditConfig,
     /// `[log]`.
     pub log: LogConfig,
     /// What no reload changes.
@@ -119,11 +129,13 @@ impl Config {
 /// Reads every section. Returns `None` only if it noted a problem.
 fn read(mut root: Section<'_>, fixed: FixedTables) -> Option<Config> {
     let Listen { public, internal, metrics, peer } = read_listen(root.section("listen"));
-    let (consoles, revoke_ends_sessions, web, embed_origins) = read_console(root.section("console"));
+    let (consoles, revoke_ends_sessions, web, embed_origins) =
+        read_console(root.section("console"));
     let page = read_page(root.section("page"));
     let tokens = read_tokens(root.section("tokens"));
     let limits = read_limits(root.section("limits"));
     let shared_store = !matches!(tokens, Some(TokensConfig::Memory { .. }));
+    let sessions = read_sessions(root.section("sessions"));
     let pins_hosts = read_webmks(root.section("webmks"));
     if !root.has("vcenter") {
         root.problem("vcenter", "at least one [[vcenter]] is needed");
@@ -142,6 +154,7 @@ fn read(mut root: Section<'_>, fixed: FixedTables) -> Option<Config> {
     // A vCenter with problems may lack its name. Then a project that names it is not reported as well.
     let service_hosts = vcenters.iter().all(Option::is_some).then_some(&service_hosts[..]);
     let auth = read_auth(root.section("auth"), service_hosts);
+    let audit = read_audit(root.section("audit"));
     let log = read_log(root.section("log"));
     let traces = read_traces(root.section("traces"));
     root.end();
@@ -156,10 +169,12 @@ fn read(mut root: Section<'_>, fixed: FixedTables) -> Option<Config> {
         embed_origins: embed_origins?,
         tokens: tokens?,
         limits: limits?,
+        sessions: sessions?,
         pins_hosts: pins_hosts?,
         auth: auth?,
         vcenters: vcenters.into_iter().collect::<Option<_>>()?,
         sites,
+        audit: audit?,
         log: log?,
         fixed,
         traces,

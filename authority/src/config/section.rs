@@ -260,6 +260,11 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Whether this text is under `key`.
+    pub(super) fn is_text(&self, key: &str, text: &str) -> bool {
+        self.table.get(key).and_then(Value::as_str) == Some(text)
+    }
+
     pub(super) fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)
     }

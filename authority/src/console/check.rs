@@ -5,8 +5,8 @@ use super::browser::admit_browser;
 use super::error::CheckError;
 use super::owner::{ResolvedToken, TokenUse};
 use super::settings::TokenUsage;
-use crate::tokens::{Binding, Record};
-use std::time::SystemTime;
+use crate::tokens::{Binding, BrowserDigest, Record, TokenHash};
+use std::time::{Duration, SystemTime};
 use uuid::Uuid;
 use vncgate_api::{Access, BrowserProof, Target};
 
@@ -25,6 +25,9 @@ pub struct Admission {
     pub access: Access,
     /// Whether the user may send a clipboard.
     pub clipboard: bool,
+    token: TokenHash,
+    /// The browser that the token is to be for, and for how long it may stay away.
+    browser: Option<(BrowserDigest, Duration)>,
 }
 
 /// What the gateway tells about a request for a console besides the token.
@@ -35,10 +38,16 @@ pub struct Visit<'a> {
     pub browser: Option<BrowserProof<'a>>,
 }
 
+impl Admission {
+    /// The token's public identifier.
+    pub fn token(&self) -> TokenHash {
+        self.token
+    }
+}
+
 impl Consoles {
-    /// Steps 4 and 5 of a session: may the bearer of this token open a console now, and where is it? A single-use token
-    /// is consumed only when access is granted, so a vCenter outage does not use it up. Whatever became of the token while
-    /// vCenter or another site was asked counts: after a revocation was answered, no check grants access.
+    /// Steps 4 and 5 of a session: may the bearer of this token open a console now, and where is it? The answer is good
+    /// once it was [redeemed](Self::redeem).
     pub async fn check(&self, shown: &str, visit: Visit<'_>) -> TokenUse<Admission> {
         self.use_shown(shown, |token| self.admit(token, visit)).await
     }
@@ -60,21 +69,31 @@ impl Consoles {
         };
         let session = Uuid::new_v4();
         let target = token.open(session).await?;
-        let still_good = match (browser, self.settings.token_use) {
+        let Record { instance, expires_at, access, clipboard, .. } = *token.record;
+        let token = token.token;
+        Ok(Admission { session, instance, expires_at, target, access, clipboard, token, browser })
+    }
+
+    /// Grants access: the last step of a check, after which nothing refuses it any more. Here a token for one use is
+    /// consumed and one for one browser is bound, so an outage of vCenter or a full disk does neither. Whatever became of
+    /// the token while vCenter or another site was asked counts: after a revocation was answered, no check grants access.
+    ///
+    /// # Errors
+    ///
+    /// The token is not good any more, or another browser has it.
+    pub async fn redeem(&self, admission: &Admission) -> Result<(), CheckError> {
+        let token = admission.token;
+        let still_good = match (admission.browser, self.settings.token_use) {
             (Some((browser, reconnect_for)), _) => {
-                match self.store.bind(token.token, browser, reconnect_for).await? {
+                match self.store.bind(token, browser, reconnect_for).await? {
                     Binding::Bound => true,
                     Binding::Elsewhere => return Err(CheckError::UsedElsewhere),
                     Binding::Unknown => false,
                 }
             }
-            (None, TokenUsage::Once) => self.store.take(token.token).await?.is_some(),
-            (None, _) => self.store.get(token.token).await?.is_some(),
+            (None, TokenUsage::Once) => self.store.take(token).await?.is_some(),
+            (None, _) => self.store.get(token).await?.is_some(),
         };
-        if !still_good {
-            return Err(CheckError::TokenInvalid);
-        }
-        let Record { instance, expires_at, access, clipboard, .. } = *token.record;
-        Ok(Admission { session, instance, expires_at, target, access, clipboard })
+        if still_good { Ok(()) } else { Err(CheckError::TokenInvalid) }
     }
 }

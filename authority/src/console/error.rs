@@ -1,7 +1,9 @@
 //! Why a token was not issued, does not open a console, or was not revoked.
 
+use crate::audit::NotRecorded;
 use crate::host_certificates::{AdmitError, HostCertificateError};
 use crate::resolver::ResolveError;
+use crate::session_limits::SessionLimitReached;
 use crate::sites::SiteError;
 use crate::tokens::{PutError, StoreUnavailable};
 use crate::vcenter::VcenterError;
@@ -126,6 +128,12 @@ pub enum CheckError {
         /// Why.
         reason: SiteError,
     },
+    /// There are as many sessions as there may be.
+    #[error(transparent)]
+    SessionLimit(#[from] SessionLimitReached),
+    /// The audit trail must have a record of the session, and cannot be written.
+    #[error(transparent)]
+    Audit(#[from] NotRecorded),
     /// The store cannot look the token up.
     #[error(transparent)]
     Store(#[from] StoreUnavailable),

@@ -61,6 +61,9 @@ pub async fn try_online(
     let store = config.tokens.build(&metrics).tokens;
     services::try_vcenters(&vcenters, report).await;
     services::try_privileges(&vcenters, &config.auth.policy, report).await;
+    if config.audit.vcenter_events {
+        services::try_events(&vcenters, report).await;
+    }
     services::try_store(&*store, report).await;
     if let Some(keystone) = config.auth.keystone {
         let keystone = Keystone::new(keystone, Arc::clone(&metrics))?;

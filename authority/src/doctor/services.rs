@@ -147,6 +147,26 @@ async fn try_privileges_of(
     }
 }
 
+/// Logs an event in each vCenter, where the configuration wants events about consoles.
+pub async fn try_events(vcenters: &Vcenters, report: &mut Report) {
+    for vcenter in vcenters.iter() {
+        let name = vcenter.service_host();
+        match vcenter.log_event(None, "vncgate: doctor has tried to log an event").await {
+            Ok(()) => report.good("vcenter_events", format!("{name} takes events about consoles")),
+            Err(error) => report.problem(
+                "vcenter_events",
+                match error.missing_privilege() {
+                    Some(privilege) => {
+                        format!("{name}: the account lacks the privilege {privilege}")
+                    }
+                    None => format!("{name}: {error}"),
+                },
+                "give the account Global.LogEvent, or set audit.vcenter_events = false",
+            ),
+        }
+    }
+}
+
 fn compare_clocks(name: &str, there: Option<SystemTime>, report: &mut Report) {
     let here = SystemTime::now();
     let Some(there) = there else { return };

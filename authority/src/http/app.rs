@@ -5,12 +5,14 @@ use super::error::ApiError;
 use super::page_settings::PageSettings;
 use super::pages::EmbedOrigin;
 use super::portals::Portals;
+use crate::audit::AuditTrail;
 use crate::concurrency::Concurrency;
 use crate::console::Consoles;
 use crate::identity::policy::{Policy, Right};
 use crate::identity::{Caller, Identity};
 use crate::power::Power;
 use crate::screenshots::Screenshots;
+use crate::session_limits::SessionLimits;
 use crate::sessions::Sessions;
 use crate::telemetry::Metrics;
 use crate::throttle::Throttle;
@@ -31,6 +33,8 @@ pub struct App {
     pub revoke_ends_sessions: bool,
     /// Has what machines show, as pictures.
     pub screenshots: Arc<Screenshots>,
+    /// How many sessions there may be, and for how long.
+    pub limits: SessionLimits,
     /// Identifies the callers of the console API.
     pub identity: Identity,
     /// What callers may do.
@@ -45,6 +49,10 @@ pub struct App {
     pub portals: Portals,
     /// The sites that may show the console page in a frame.
     pub embed_origins: Vec<EmbedOrigin>,
+    /// Records what is done with consoles.
+    pub audit: Arc<AuditTrail>,
+    /// Whether vCenters get events about consoles.
+    pub vcenter_events: bool,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Cancelled when the process drains, or when the next configuration replaces this one: [`super::health`] reports "not

@@ -4,9 +4,11 @@ use super::app::App;
 use super::audit::{OriginFields, TokenFields, log_token};
 use super::body::read_body;
 use super::error::RefusalResponse;
+use crate::audit::Event;
 use crate::console::check::{Admission, Visit};
 use crate::console::{CheckError, TokenUse};
-use crate::sessions::Description;
+use crate::sessions::{Description, milliseconds};
+use crate::tokens::Record;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -15,8 +17,8 @@ use axum::routing::post;
 use axum::{Json, Router};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 use tokio::time::Instant;
-use tracing::field::display;
 use tracing::warn;
 use vncgate_api::{CHECK_PATH, CheckRequest, Client, Grant, Target};
 
@@ -47,16 +49,26 @@ async fn check(State(app): State<Arc<App>>, body: Body) -> Response {
     let TokenUse { token, record, outcome } = app.consoles.check(&request.token, visit).await;
     let fields = TokenFields::of(token, record.as_deref());
     let origin = OriginFields::of_check(&request);
+    let mut recorded = None;
+    let outcome = match (outcome, &record) {
+        (Ok(admission), Some(record)) => {
+            recorded = Some(admission.session);
+            conclude(&app, admission, record, &fields, &origin).await
+        }
+        (Ok(_), None) => Err(CheckError::TokenInvalid),
+        (Err(error), _) => Err(error),
+    };
     match outcome {
-        Ok(admission) => {
+        Ok((admission, must_end_at)) => {
             let (session, address) = (admission.session, address(&admission.target));
             log_token!(info, fields, origin, "session granted"; %session, %address,);
             app.metrics.check("granted", started.elapsed());
             let client = &request.client_address;
-            let description = record
+            let mut description = record
                 .map(|record| Description::new(token, &record, client, address))
                 .unwrap_or_default();
-            Json(grant(admission, &description)).into_response()
+            description.must_end_at = must_end_at.map(milliseconds);
+            Json(grant(&app, admission, &description)).into_response()
         }
         Err(error) => {
             if matches!(error, CheckError::TokenInvalid) {
@@ -64,29 +76,71 @@ async fn check(State(app): State<Arc<App>>, body: Body) -> Response {
             }
             let mut refused = RefusalResponse::from(&error);
             let refusal = refused.0.code.as_str();
-            let session = error.session().map(display);
-            log_token!(warn, fields, origin, "session refused"; refusal, session, %error,);
+            let session = error.session().or(recorded);
+            log_token!(
+                warn, fields, origin, "session refused"; refusal, session = session.map(display), %error,
+            );
             app.metrics.check(refusal, started.elapsed());
             refused.0.instance = record.map(|record| record.instance.to_string());
+            let (token, error) = (fields, error.to_string());
+            let site = None;
+            app.audit.record(|| Event::SessionRefused {
+                session,
+                token,
+                origin,
+                refusal,
+                error,
+                site,
+            });
             refused.into_response()
         }
     }
 }
 
-fn grant(admission: Admission, description: &Description) -> Grant {
+/// The last steps of a check: there is room for the session, its record is written, and the token redeemed. Then those
+/// end that it replaces. Returns when the session has to end.
+async fn conclude(
+    app: &App,
+    admission: Admission,
+    record: &Record,
+    token: &TokenFields,
+    origin: &OriginFields,
+) -> Result<(Admission, Option<SystemTime>), CheckError> {
+    let (session, address) = (admission.session, address(&admission.target));
+    let reserved = app.limits.reserve(session, admission.token(), record)?;
+    let granted = async {
+        let record = || {
+            let (token, origin) = (token.clone(), origin.clone());
+            Event::SessionGranted { session, token, origin, address, site: None }
+        };
+        app.audit.record_first(record).await?;
+        app.consoles.redeem(&admission).await
+    };
+    if let Err(error) = granted.await {
+        app.limits.release(session);
+        return Err(error);
+    }
+    let must_end_at = reserved.must_end_at;
+    app.limits.take_over(reserved).await;
+    Ok((admission, must_end_at))
+}
+
+fn grant(app: &App, admission: Admission, description: &Description) -> Grant {
     Grant {
         session: admission.session.to_string(),
         instance: admission.instance.to_string(),
         expires_at: humantime::format_rfc3339_seconds(admission.expires_at).to_string(),
         target: admission.target,
         description: description.to_json(),
-        reports_input: false,
+        // It costs the filter something for each message, and nothing else asks for it.
+        reports_input: app.limits.idle_timeout().is_some() || app.audit.is_on(),
         access: admission.access,
         clipboard: admission.clipboard,
     }
 }
 
-fn address(target: &Target) -> SocketAddr {
+/// Where a console is.
+pub(super) fn address(target: &Target) -> SocketAddr {
     let (Target::Vnc { address, .. } | Target::Webmks { address, .. }) = target;
     *address
 }

@@ -8,6 +8,7 @@ use crate::console::{CheckError, ConsoleUnavailable, IssueError, TOKEN_TTL_MIN, 
 use crate::host_certificates::HostCertificateError;
 use crate::power::{PowerChange, PowerError};
 use crate::screenshots::ScreenshotError;
+use crate::session_limits::{LimitOf, SessionLimitReached};
 use crate::sites::SiteError;
 use crate::throttle::Throttled;
 use crate::tokens::{Limit, LimitReached, PutError};
@@ -429,6 +430,14 @@ impl From<&CheckError> for RefusalResponse {
                 );
                 return Self::new(RefusalCode::PermissionDenied, message);
             }
+            CheckError::SessionLimit(SessionLimitReached { of: LimitOf::Machine, .. }) => (
+                RefusalCode::SessionLimit,
+                "This machine has too many consoles open. Close one and try again.",
+            ),
+            CheckError::SessionLimit(SessionLimitReached { of: LimitOf::Caller, .. }) => (
+                RefusalCode::SessionLimit,
+                "You have too many consoles open. Close one and try again.",
+            ),
             CheckError::Ticket(TicketError::Limit) => (
                 RefusalCode::ConsoleLimit,
                 "This machine has as many consoles open as VMware allows. Close one and try again.",
@@ -501,7 +510,7 @@ impl From<&CheckError> for RefusalResponse {
                 RefusalCode::HostUnresolved,
                 "The name of the machine's host cannot be resolved. Tell your administrator.",
             ),
-            CheckError::HostCertificates(_) | CheckError::Store(_) => (
+            CheckError::HostCertificates(_) | CheckError::Audit(_) | CheckError::Store(_) => (
                 RefusalCode::AuthorityUnavailable,
                 "The console service cannot answer at the moment. Try again in a few seconds.",
             ),

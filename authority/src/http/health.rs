@@ -16,8 +16,8 @@ pub fn routes() -> Router<Arc<App>> {
     Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(ready))
 }
 
-/// Ready while the token store and at least one vCenter response: one vCenter that is down is no reason to stop serving the
-/// machines of the others.
+/// Ready while the token store and at least one vCenter respond, and audit records can be written if they are required: one
+/// vCenter that is down is no reason to stop serving the machines of the others.
 async fn ready(State(app): State<Arc<App>>) -> (StatusCode, Json<Value>) {
     if app.draining.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "draining"})));
@@ -39,13 +39,22 @@ async fn ready(State(app): State<Arc<App>>) -> (StatusCode, Json<Value>) {
         warn!(reason, "the token store is not reachable");
         reason
     });
-    let (code, status) = match (stored, reachable) {
-        (true, true) => (StatusCode::OK, "ready"),
-        (true, false) => (StatusCode::SERVICE_UNAVAILABLE, "no vCenter is reachable"),
-        (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "the token store is not reachable"),
+    let audit = app.audit.health();
+    let recorded = audit.is_ok() || !app.audit.is_required();
+    let (code, status) = match (stored, reachable, recorded) {
+        (true, true, true) => (StatusCode::OK, "ready"),
+        (true, true, false) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the required audit records cannot be written")
+        }
+        (true, false, _) => (StatusCode::SERVICE_UNAVAILABLE, "no vCenter is reachable"),
+        (false, ..) => (StatusCode::SERVICE_UNAVAILABLE, "the token store is not reachable"),
     };
     let store = store.map_or_else(Value::String, |()| json!("ok"));
-    (code, Json(json!({"status": status, "vcenter": states, "store": store})))
+    let mut body = json!({"status": status, "vcenter": states, "store": store});
+    if app.audit.is_on() {
+        body["audit"] = audit.map_or_else(Value::String, |()| json!("ok"));
+    }
+    (code, Json(body))
 }
 
 #[cfg(test)]

@@ -4,9 +4,11 @@
 use super::app::App;
 use super::audit::{OriginFields, TokenFields, log_token};
 use super::body::read_body;
+use super::check::address;
 use super::error::RefusalResponse;
-use crate::console::TokenUse;
-use crate::sites::{CONSOLE_PATH, STATUS_PATH, SiteRequest};
+use crate::audit::Event;
+use crate::console::{CheckError, TokenUse};
+use crate::sites::{CONSOLE_PATH, RemoteConsole, STATUS_PATH, SiteRequest};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -16,6 +18,7 @@ use axum::{Extension, Json, Router};
 use serde::Serialize;
 use std::sync::Arc;
 use tracing::warn;
+use uuid::Uuid;
 
 /// The site at the other end of a connection, by its name.
 #[derive(Clone, Debug)]
@@ -31,7 +34,10 @@ async fn console(State(app): State<Arc<App>>, peer: Extension<Peer>, body: Body)
         Ok(request) => request,
         Err(status) => return status.into_response(),
     };
-    let result = app.consoles.console_for_other_site(request.token).await;
+    let mut result = app.consoles.console_for_other_site(request.token).await;
+    if let Err(error) = record(&app, &peer, request.session, &result).await {
+        result.outcome = Err(error);
+    }
     respond(&app, &peer, "console", request, result)
 }
 
@@ -57,6 +63,39 @@ async fn read_request(app: &App, body: Body, Peer(site): &Peer) -> Result<SiteRe
     })
 }
 
+/// The audit record of a console that another site asks for. That site has one of its own, with the client's address.
+async fn record(
+    app: &App,
+    Peer(site): &Peer,
+    session: Uuid,
+    used: &TokenUse<RemoteConsole>,
+) -> Result<(), CheckError> {
+    let token = || TokenFields::of(used.token, used.record.as_deref());
+    let (site, origin) = (Some(site.to_string()), OriginFields::default());
+    match &used.outcome {
+        Ok(RemoteConsole { target, .. }) => {
+            let address = address(target);
+            let granted =
+                || Event::SessionGranted { session, token: token(), origin, address, site };
+            Ok(app.audit.record_first(granted).await?)
+        }
+        Err(error) => {
+            let refusal = RefusalResponse::from(error).0.code.as_str();
+            let (session, error) = (Some(session), error.to_string());
+            let token = token();
+            app.audit.record(|| Event::SessionRefused {
+                session,
+                token,
+                origin,
+                refusal,
+                error,
+                site,
+            });
+            Ok(())
+        }
+    }
+}
+
 fn respond(
     app: &App,
     Peer(site): &Peer,
@@ -66,7 +105,7 @@ fn respond(
 ) -> Response {
     let fields = TokenFields::of(token, record.as_deref());
     // The log of the site that asks has them, under the same session.
-    let origin = OriginFields { client: None, request_id: None };
+    let origin = OriginFields::default();
     match outcome {
         Ok(response) => {
             log_token!(

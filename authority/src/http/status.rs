@@ -52,6 +52,9 @@ struct StatusResponse {
     access: Access,
     /// Whether the user may send a clipboard.
     clipboard: bool,
+    /// How long a console may be open, in seconds, and how long its user may do nothing. `null`: for any time.
+    session_seconds: Option<u64>,
+    session_idle_seconds: Option<u64>,
     /// The gateway's own origin, as this request shows it; see [`own_origin`].
     origin: Option<String>,
 }
@@ -73,6 +76,11 @@ async fn read_status(
     let client = client(headers);
     app.throttle.admit(client, "status")?;
     let TokenUse { token, record, outcome } = app.consoles.status(token, browser).await;
+    // A console that would be refused by a limit is told here, too.
+    let outcome = outcome.and_then(|status| match (token, &record) {
+        (Some(token), Some(record)) => Ok(app.limits.check(token, record).map(|()| status)?),
+        _ => Ok(status),
+    });
     let status = outcome.map_err(|error| {
         if matches!(error, CheckError::TokenInvalid) {
             app.throttle.unknown_token(client);
@@ -94,6 +102,8 @@ async fn read_status(
         bound: status.bound,
         access: status.access,
         clipboard: status.clipboard && status.access == Access::Control,
+        session_seconds: app.limits.max_duration().map(|limit| limit.as_secs()),
+        session_idle_seconds: app.limits.idle_timeout().map(|limit| limit.as_secs()),
         origin: own_origin(headers),
     }))
 }

@@ -3,6 +3,7 @@
 use super::app::App;
 use super::page_settings::PageSettings;
 use super::portals::Portals;
+use crate::audit::AuditTrail;
 use crate::concurrency::Concurrency;
 use crate::console::{AllowedTargets, Consoles, IssueSettings, PageUrl, TokenUsage};
 use crate::host_certificates::HostCertificates;
@@ -11,6 +12,7 @@ use crate::identity::policy::Policy;
 use crate::identity::{Identity, Roles};
 use crate::password::PasswordFile;
 use crate::power::Power;
+use crate::session_limits::{SessionLimits, SessionLimitsConfig};
 use crate::sessions::{MemoryJournal, Sessions};
 use crate::sites::Sites;
 use crate::telemetry::Metrics;
@@ -124,12 +126,15 @@ fn build(roles: &[&str], project: Option<&str>, pins_hosts: bool) -> Arc<App> {
     let journal = Arc::new(MemoryJournal::default());
     let sessions = Arc::new(Sessions::new(journal, Arc::clone(&metrics)));
     let power = Arc::new(Power::default());
+    let audit = Arc::new(AuditTrail::new(Arc::clone(&metrics)));
+    let limits = SessionLimits::new(SessionLimitsConfig::default(), Arc::clone(&sessions));
     Arc::new(App {
         consoles,
         sessions,
         power,
         revoke_ends_sessions: true,
         screenshots: Arc::default(),
+        limits,
         identity,
         policy,
         throttle,
@@ -137,6 +142,8 @@ fn build(roles: &[&str], project: Option<&str>, pins_hosts: bool) -> Arc<App> {
         page: PageSettings::default(),
         portals: Portals::new(vec![PORTAL_NETWORK.parse().unwrap()]),
         embed_origins: Vec::new(),
+        audit,
+        vcenter_events: false,
         metrics,
         draining,
     })

@@ -8,6 +8,7 @@ use super::audit::{CallerFields, OriginFields, TokenFields, log_token};
 use super::compute::{ConsoleOptions, ConsoleRequest, Object, issue, json_body};
 use super::error::ApiError;
 use super::sessions::{end_of_machine, end_of_token};
+use crate::audit::{Actor, Event};
 use crate::console::RevokeError;
 use crate::console::issue::Issued;
 use crate::console_type::{ConsoleType, Protocol};
@@ -136,6 +137,8 @@ async fn revoke(
             log_token!(
                 info, fields, origin, "token revoked"; revoked_by = by.id, revoked_by_user = by.user,
             );
+            let actor = Actor::of(&caller);
+            app.audit.record(|| Event::TokenRevoked { token: fields, origin, actor });
             end_of_token(&app, scope, &caller, token).await?;
             Ok(StatusCode::NO_CONTENT)
         }
@@ -155,6 +158,7 @@ async fn revoke(
 async fn revoke_all(
     State(app): State<Arc<App>>,
     caller: Caller,
+    headers: HeaderMap,
     Path(uuid): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     let scope = app.authorize(&caller, Right::RevokeToken, "revoke_token")?;
@@ -163,6 +167,8 @@ async fn revoke_all(
     let revoked = revoked.map_err(|error| api_error(&uuid, &error))?;
     let CallerFields { id, user, .. } = CallerFields::of(&caller);
     info!(%instance, revoked, revoked_by = id, revoked_by_user = user, "tokens revoked");
+    let (origin, actor) = (OriginFields::of(&headers), Actor::of(&caller));
+    app.audit.record(|| Event::TokensRevoked { instance, count: revoked, origin, actor });
     end_of_machine(&app, scope, &caller, instance).await?;
     Ok(Json(json!({"revoked": revoked})))
 }

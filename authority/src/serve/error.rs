@@ -16,6 +16,9 @@ pub enum ServeError {
     /// Something else in the process logs already.
     #[error(transparent)]
     Log(#[from] TryInitError),
+    /// The thread of the audit trail cannot be started.
+    #[error("audit trail: {0}")]
+    Audit(io::Error),
     /// An address cannot be bound.
     #[error("cannot listen on {0}: {1}")]
     Listen(ListenAddress, io::Error),

@@ -5,6 +5,7 @@
 //! accepts, and the logins of vCenters and of a Keystone that did not change.
 
 use super::error::ServeError;
+use crate::audit::AuditTrail;
 use crate::concurrency::Concurrency;
 use crate::config::{AuthConfig, Config, FixedTables, Stores, VcenterConfig};
 use crate::console::Consoles;
@@ -17,6 +18,7 @@ use crate::identity::api_token::ApiTokens;
 use crate::identity::keystone::{Keystone, KeystoneConfig};
 use crate::power::Power;
 use crate::screenshots::Screenshots;
+use crate::session_limits::SessionLimits;
 use crate::sessions::Sessions;
 use crate::telemetry::Metrics;
 use crate::throttle::Throttle;
@@ -31,6 +33,7 @@ use tracing::info;
 #[derive(Clone)]
 struct Lasting {
     metrics: Arc<Metrics>,
+    audit: Arc<AuditTrail>,
     store: Arc<dyn TokenStore>,
     sessions: Arc<Sessions>,
     power: Arc<Power>,
@@ -62,13 +65,15 @@ impl Parts {
     pub(super) async fn first(
         config: Config,
         metrics: Arc<Metrics>,
+        audit: Arc<AuditTrail>,
         draining: CancellationToken,
     ) -> Result<Self, ServeError> {
         let Stores { tokens: store, sessions } = config.tokens.clone().build(&metrics);
         let sessions = Arc::new(Sessions::new(sessions, Arc::clone(&metrics)));
         let (power, screenshots) = (Arc::default(), Arc::default());
         let fixed = config.fixed.clone();
-        let lasting = Lasting { metrics, store, sessions, power, screenshots, draining, fixed };
+        let lasting =
+            Lasting { metrics, audit, store, sessions, power, screenshots, draining, fixed };
         Self::build(config, lasting, None).await
     }
 
@@ -87,7 +92,8 @@ impl Parts {
         lasting: Lasting,
         previous: Option<&Self>,
     ) -> Result<Self, ServeError> {
-        let Lasting { metrics, store, sessions, power, screenshots, draining, .. } = &lasting;
+        let Lasting { metrics, audit, store, sessions, power, screenshots, draining, .. } =
+            &lasting;
         let AuthConfig { api_tokens, keystone, policy } = config.auth;
         let vcenters = build_vcenters(config.vcenters, metrics, previous)?;
         let sites = config.sites.map(|sites| sites.build(metrics)).transpose();
@@ -122,12 +128,17 @@ impl Parts {
                 Concurrency::new(limits.concurrent_requests),
             ),
         };
+        let session_limits = match previous.map(|previous| &previous.app) {
+            Some(app) => app.limits.with_config(config.sessions),
+            None => SessionLimits::new(config.sessions, Arc::clone(sessions)),
+        };
         let app = Arc::new(App {
             consoles,
             sessions: Arc::clone(sessions),
             power: Arc::clone(power),
             revoke_ends_sessions: config.revoke_ends_sessions,
             screenshots: Arc::clone(screenshots),
+            limits: session_limits,
             identity,
             policy,
             throttle,
@@ -135,6 +146,8 @@ impl Parts {
             page: config.page,
             portals: Portals::new(limits.portals),
             embed_origins: config.embed_origins,
+            audit: Arc::clone(audit),
+            vcenter_events: config.audit.vcenter_events,
             metrics: Arc::clone(metrics),
             draining: draining.child_token(),
         });

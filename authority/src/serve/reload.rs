@@ -1,7 +1,9 @@
 //! SIGHUP: reads the configuration again and puts it in force as a whole, or leaves everything as it is.
 
 use super::parts::Parts;
+use crate::audit::AuditTrail;
 use crate::config::{Config, ConfigError};
+use crate::session_access::end_removed;
 use crate::telemetry::{Log, Metrics};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -12,7 +14,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 /// How long the file has to be unchanged before it is read. An editor or `cp` that is writing it takes less between two
 /// writes, and half a file can be a good configuration with half of the vCenters.
@@ -26,6 +28,7 @@ pub(super) struct Reloads {
     pub(super) path: PathBuf,
     pub(super) hangup: Signal,
     pub(super) log: Log,
+    pub(super) audit: Arc<AuditTrail>,
 }
 
 impl Reloads {
@@ -34,6 +37,8 @@ impl Reloads {
         while self.hangup.recv().await.is_some() {
             let file = self.path.display();
             info!(%file, "SIGHUP: reloading the configuration");
+            // First, and whatever the configuration is like: the file may have been rotated.
+            self.audit.reopen();
             let outcome = self.reload(current).await;
             metrics.config_loaded(outcome.is_ok());
             match outcome {
@@ -55,13 +60,23 @@ impl Reloads {
         let config = loaded
             .map_err(|panicked| vec![panicked.to_string()])?
             .map_err(ConfigError::into_problems)?;
-        let log = config.log.clone();
+        let (log, audit) = (config.log.clone(), config.audit.clone());
         let previous = Arc::clone(&current.borrow());
         let next = previous.next(config).await?;
+        self.audit.configure(audit).map_err(|error| vec![format!("audit: {error}")])?;
         self.log.configure(&log);
         next.log_changes(&previous);
+        let next = Arc::new(next);
         // Requests under way keep the parts that they began with.
-        current.send_replace(Arc::new(next));
+        current.send_replace(Arc::clone(&next));
+        let app = &next.app;
+        match end_removed(&app.sessions, &previous.app.identity, &app.identity).await {
+            Ok(0) => {}
+            Ok(sessions) => info!(sessions, "sessions end because their API token was removed"),
+            Err(error) => {
+                warn!(%error, "sessions of an API token that was removed cannot be ended")
+            }
+        }
         // Envoy's requests that are held for news ask again, and get them from the new parts.
         previous.app.draining.cancel();
         Ok(())

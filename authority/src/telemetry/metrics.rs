@@ -63,6 +63,10 @@ pub struct Metrics {
     config_successful: Gauge,
     config_success: Gauge<f64, AtomicU64>,
     lost_log_lines: Counter,
+    audit_records: Family<AuditLabels, Counter>,
+    audit_lost_records: Counter,
+    audit_writable: Gauge,
+    audit_vcenter_events: Family<OutcomeLabels, Counter>,
 }
 
 impl Metrics {
@@ -258,6 +262,27 @@ impl Metrics {
             "Log lines that could not be written",
             lost_log_lines.clone(),
         );
+        let audit_records = Family::default();
+        registry.register("audit_records", "Audit records written", audit_records.clone());
+        let audit_lost_records = Counter::default();
+        registry.register(
+            "audit_lost_records",
+            "Audit records that could not be written and found no room to be kept",
+            audit_lost_records.clone(),
+        );
+        let audit_writable = Gauge::default();
+        audit_writable.set(1);
+        registry.register(
+            "audit_writable",
+            "0 while audit records cannot be written",
+            audit_writable.clone(),
+        );
+        let audit_vcenter_events = Family::default();
+        registry.register(
+            "audit_vcenter_events",
+            "Events about consoles for vCenter",
+            audit_vcenter_events.clone(),
+        );
         Self {
             tls: TlsMetrics::register(registry),
             registry: whole,
@@ -295,6 +320,10 @@ impl Metrics {
             config_successful,
             config_success,
             lost_log_lines,
+            audit_records,
+            audit_lost_records,
+            audit_writable,
+            audit_vcenter_events,
         }
     }
 
@@ -502,6 +531,26 @@ impl Metrics {
         &self.lost_log_lines
     }
 
+    /// Counts an audit record that was written.
+    pub fn audit_record(&self, event: &'static str) {
+        self.audit_records.get_or_create(&AuditLabels { event }).inc();
+    }
+
+    /// Counts an audit record that is missing.
+    pub fn audit_record_lost(&self) {
+        self.audit_lost_records.inc();
+    }
+
+    /// Records whether audit records can be written.
+    pub fn audit_writable(&self, writable: bool) {
+        self.audit_writable.set(writable.into());
+    }
+
+    /// Counts an event about a console for vCenter: `logged`, `failed`, or `dropped` because too many waited.
+    pub fn vcenter_event(&self, outcome: &'static str) {
+        self.audit_vcenter_events.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
     /// All metrics in the text format of OpenMetrics.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
@@ -520,6 +569,16 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct AuditLabels {
+    event: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]

@@ -94,6 +94,7 @@ const READERS: &[(&str, &[&str])] = &[
     ("read_login", &["tokens"]),
     ("read_timeout", &["tokens"]),
     ("read_limits", &["limits"]),
+    ("read_sessions", &["sessions"]),
     ("read_webmks", &["webmks"]),
     ("read_auth", &["auth"]),
     ("read_api_token", &["auth.api_token"]),
@@ -107,6 +108,8 @@ const READERS: &[(&str, &[&str])] = &[
     ("read_sites", &[""]),
     ("read_credentials", &["peer"]),
     ("read_site", &["site"]),
+    ("read_audit", &["audit"]),
+    ("read_target", &["audit"]),
     ("read_log", &["log"]),
     ("read_traces", &["traces"]),
     ("read_password", &["auth.keystone", "tokens", "vcenter"]),
@@ -195,6 +198,11 @@ const OUT_OF_RANGE: [&str; 2] = [
     concurrent_requests = -1
     tokens_per_caller = -1
     tokens_per_project = -1
+    [sessions]
+    max_duration = "1000days"
+    idle_timeout = "1000days"
+    per_machine = -1
+    per_caller = -1
     [auth.keystone]
     cache_ttl = "1000days"
     cache_size = -1

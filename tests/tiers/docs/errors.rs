@@ -1,8 +1,10 @@
 //! docs/errors.md: a row for each refusal with its status, and none that no code has.
 
 use crate::pages::{below, code_spans, files_below, rows, text};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use vncgate_api::RefusalCode;
+use vncgate_authority::sessions::{EndCode, NOT_RESUMED, WORKER_GONE};
+use vncgate_filter_core::end::EndCause;
 use vncgate_filter_core::refusal::{Refusal, SessionLimit};
 use vncgate_filter_core::websocket::CloseCode;
 
@@ -96,9 +98,27 @@ fn each_close_code_has_a_row() {
         CloseCode::POLICY_VIOLATION,
         CloseCode::INTERNAL_ERROR,
     ];
-    assert_eq!(documented, known.map(|code| code.0));
+    let ordered = EndCode::ALL.map(EndCode::close_code);
+    let all: BTreeSet<u16> = known.map(|code| code.0).into_iter().chain(ordered).collect();
+    assert_eq!(documented, Vec::from_iter(all));
     let sources = files_below("filter/core/src", "rs");
     let constants = |source| text(source).matches(": Self = Self(1").count();
     let constants: usize = sources.iter().map(constants).sum();
     assert_eq!(constants, known.len(), "a close code that is not in this test");
+}
+
+#[test]
+fn each_end_of_a_session_has_a_row() {
+    let page = text("docs/errors.md");
+    let rows = rows(below(&page, "## Why a session ended"));
+    let documented: BTreeMap<&str, &str> =
+        rows.iter().map(|row| (code_spans(row[0]).next().expect("a code"), row[1])).collect();
+    assert_eq!(documented.len(), rows.len(), "a code has two rows");
+    let mut known: BTreeSet<&str> = EndCause::ALL.map(EndCause::as_str).into();
+    known.extend([WORKER_GONE, NOT_RESUMED]);
+    for code in EndCode::ALL {
+        known.insert(code.as_str());
+        assert_eq!(documented[code.as_str()], code.close_code().to_string(), "{}", code.as_str());
+    }
+    assert_eq!(documented.into_keys().collect::<BTreeSet<_>>(), known);
 }

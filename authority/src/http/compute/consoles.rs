@@ -4,6 +4,7 @@ use super::actions::Action;
 use super::call::{Call, json_body};
 use super::microversion::Microversion;
 use super::schema::Object;
+use crate::audit::Event;
 use crate::console::issue::{IssueRequest, Issued};
 use crate::console::{CheckError, TokenUse};
 use crate::console_type::ConsoleType;
@@ -143,6 +144,7 @@ pub(super) async fn show_token(
             | CheckError::OtherVcenter { .. }
             | CheckError::Moved { .. }
             | CheckError::Unavailable(_)
+            | CheckError::SessionLimit(_)
             | CheckError::Ticket(_) => ApiError::item_not_found("Token not found"),
             CheckError::RemoteSite { reason, .. } => match reason {
                 SiteError::Refused(refusal) if refusal.code.status() < 500 => {
@@ -153,7 +155,7 @@ pub(super) async fn show_token(
             CheckError::Vcenter { error, .. } => ApiError::of_vcenter(&error),
             CheckError::Resolve(_) => ApiError::host_unresolved(),
             CheckError::HostCertificates(_) => ApiError::vcenter_unavailable(),
-            CheckError::Store(_) => ApiError::store_unavailable(),
+            CheckError::Audit(_) | CheckError::Store(_) => ApiError::store_unavailable(),
         }
     })?;
     Ok(Json(json!({"console": {
@@ -258,6 +260,9 @@ pub(in crate::http) async fn issue(
             let port = issued.record.vnc_port.map(u16::from);
             log_token!(info, fields, origin, "token issued"; port,);
             app.metrics.issue(console_type, "issued");
+            let expires_at =
+                humantime::format_rfc3339_seconds(issued.record.expires_at).to_string();
+            app.audit.record(|| Event::TokenIssued { token: fields, origin, expires_at });
             Ok(issued)
         }
         Err(error) => {
@@ -267,6 +272,12 @@ pub(in crate::http) async fn issue(
                 warn, fields, origin, "token not issued"; refusal = refused.name(), %error,
             );
             app.metrics.issue(console_type, refused.name());
+            app.audit.record(|| Event::TokenRefused {
+                token: fields,
+                origin,
+                refusal: refused.name(),
+                error: error.to_string(),
+            });
             Err(refused)
         }
     }
