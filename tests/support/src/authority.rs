@@ -87,6 +87,13 @@ novnc_url = "https://consoles.example.com/"#,
         self.with("token_ttl = \"10m\"", &format!("token_ttl = \"10m\"\n{line}"))
     }
 
+    /// The same with the audit trail in this file, a path below the run's directory or `stdout`.
+    pub fn with_audit(self, file: &str, required: bool) -> Self {
+        self.with("#[audit]", "[audit]")
+            .with("#file = \"stdout\"", &format!("file = {file:?}"))
+            .with("#required = false", &format!("required = {required}"))
+    }
+
     /// The same with `[vcenter.enable_vnc]` and these ports.
     pub fn with_enable_vnc(self, ports: &str) -> Self {
         self.with("#[vcenter.enable_vnc]", "[vcenter.enable_vnc]")

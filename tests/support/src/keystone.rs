@@ -83,6 +83,26 @@ impl Keystone {
         self.administer(Method::PUT, &grant, None).await;
     }
 
+    /// Gives a user a role on the whole system.
+    pub async fn grant_on_system(&self, user: &str, role: &str) {
+        let (user, role) = (self.id_of("users", user).await, self.id_of("roles", role).await);
+        let grant = format!("/system/users/{user}/roles/{role}");
+        self.administer(Method::PUT, &grant, None).await;
+    }
+
+    /// Enables or disables a user, a project or a domain: `kind` is `users`, `projects` or `domains`.
+    pub async fn set_enabled(&self, kind: &str, name: &str, enabled: bool) {
+        let path = format!("/{kind}/{}", self.id_of(kind, name).await);
+        let change = json!({kind.trim_end_matches('s'): {"enabled": enabled}});
+        self.administer(Method::PATCH, &path, Some(&change)).await;
+    }
+
+    /// Deletes a user.
+    pub async fn delete_user(&self, name: &str) {
+        let path = format!("/users/{}", self.id_of("users", name).await);
+        self.administer(Method::DELETE, &path, None).await;
+    }
+
     /// Puts the compute service into the catalog.
     pub async fn create_compute_endpoint(&self, url: &str) {
         self.create_endpoint("compute", url, REGION).await;
@@ -237,7 +257,7 @@ impl Keystone {
         manage(&self.run, &["fernet_setup", "--keystone-user", "root", "--keystone-group", "root"]);
     }
 
-    /// The identifier of a project or role.
+    /// The identifier of a user, project, domain or role.
     async fn id_of(&self, kind: &str, name: &str) -> String {
         let listed = self.administer(Method::GET, &format!("/{kind}?name={name}"), None).await;
         text(&listed[kind][0]["id"])

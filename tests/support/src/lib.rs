@@ -9,7 +9,7 @@
 //!   through the RFB handshake;
 //! - [`esxi`]: the HTTPS ports of ESXi hosts, with their WebMKS consoles; [`webmks`]: such hosts in a
 //!   vCenter;
-//! - [`authority`]: the built `vncgate-authority` and its configuration;
+//! - [`authority`]: the built `vncgate-authority` and its configuration; [`audit`]: its audit trail;
 //! - [`stores`]: memcached and Redis, one or several, where authorities keep tokens;
 //! - [`console_api`]: callers that ask it for a console; [`answer`]: what they are answered;
 //!   [`keystone`]: who knows them, in an OpenStack; [`horizon`]: that OpenStack's dashboard;
@@ -38,6 +38,7 @@
 pub mod answer;
 pub mod api_server;
 pub mod application;
+pub mod audit;
 pub mod authority;
 pub mod browser;
 pub mod certificate;

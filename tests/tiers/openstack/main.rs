@@ -6,4 +6,5 @@
 mod api;
 mod bad_input;
 mod clients;
+mod disabled;
 mod identity;

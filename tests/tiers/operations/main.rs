@@ -3,6 +3,7 @@
 //!
 //! | module | what it shows |
 //! |---|---|
+//! | `audit` | the audit trail: a record of each thing, rotated, and with nowhere to write |
 //! | `dashboards` | the alert rules fire when they have to; each metric of rules and dashboard exists |
 //! | `doctor` | `doctor` and `check-config` find each fault by its name |
 //! | `full_disk` | the log's disk is full |
@@ -27,6 +28,7 @@
 //! Real parts: Envoy with the shipped configurations, the built authority, memcached, Redis, openssl, nginx, promtool.
 //! vCenter is govmomi's simulator.
 
+mod audit;
 mod beside;
 mod dashboards;
 mod doctor;

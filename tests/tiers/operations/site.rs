@@ -21,12 +21,18 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) async fn start(name: &str) -> Self {
+        Self::start_with(name, |config| config).await
+    }
+
+    /// The same with a configuration that `change` has changed.
+    pub(crate) async fn start_with(name: &str, change: impl FnOnce(Config) -> Config) -> Self {
         let run = Run::new(name);
         let vcenter = Vcsim::start(&run, &Ca::new(&run)).await;
         for host in ESXI_HOSTS {
             vcenter.add_host(host);
         }
-        let authority = Authority::start(&run, Config::new(&run, &vcenter, NO_GATEWAY)).await;
+        let config = change(Config::new(&run, &vcenter, NO_GATEWAY));
+        let authority = Authority::start(&run, config).await;
         Self { authority, vcenter, run }
     }
 

@@ -1,9 +1,10 @@
 //! The gateway that the tests share, each with virtual machines of its own.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 use tokio_tungstenite::tungstenite::Message;
+use vncgate_test_support::authority::Authority;
 use vncgate_test_support::gateway::{ESXI_HOSTS, Gateway};
 use vncgate_test_support::screen::RFB_VERSION;
 use vncgate_test_support::session::{Console, next};
@@ -22,8 +23,29 @@ pub(crate) async fn gateway() -> &'static Gateway {
 pub(crate) async fn session(gateway: &Gateway) -> (WebSocket, TcpStream) {
     let console = Console::start(ESXI, RFB_VERSION).await;
     let mut browser = gateway.open(console.address()).await;
-    assert_eq!(next(&mut browser).await, Message::binary(RFB_VERSION.as_slice()));
-    (browser, console.accept().await)
+    let host = greeted(&mut browser, &console).await;
+    (browser, host)
+}
+
+/// The console server's end of a session that has just opened, whose browser has been greeted.
+pub(crate) async fn greeted(browser: &mut WebSocket, console: &Console) -> TcpStream {
+    assert_eq!(next(browser).await, Message::binary(RFB_VERSION.as_slice()));
+    console.accept().await
+}
+
+/// What of Envoy's configuration is to be replaced by what, so that it has both authorities.
+pub(crate) fn endpoints(one: &Authority, other: &Authority) -> [(String, String); 2] {
+    let endpoint = |address: SocketAddr| {
+        let port = address.port();
+        format!(
+            "- endpoint: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {port} }} }} }}"
+        )
+    };
+    let (public, internal) = one.listeners();
+    let (other_public, other_internal) = other.listeners();
+    [(public, other_public), (internal, other_internal)].map(|(one, other)| {
+        (endpoint(one), format!("{}\n              {}", endpoint(one), endpoint(other)))
+    })
 }
 
 /// The id of a session that no other test has.

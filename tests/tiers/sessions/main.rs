@@ -6,13 +6,17 @@
 //!
 //! | module | what it shows |
 //! |---|---|
+//! | `audit` | the audit trail has each grant, opening and end, once |
 //! | `changes` | a console ends when vCenter changes its machine |
 //! | `consoles` | consoles open, and are on two workers |
+//! | `limits` | how long sessions may be open, and how many |
 //! | `reports` | what the gateway reports, its orders, and an authority that misbehaves |
 //! | `whole_path` | filter and authority together: both protocols, an outage, a restart of Envoy |
 
+mod audit;
 mod changes;
 mod consoles;
 mod fixture;
+mod limits;
 mod reports;
 mod whole_path;
