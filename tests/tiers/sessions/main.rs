@@ -10,6 +10,7 @@
 //! | `changes` | a console ends when vCenter changes its machine |
 //! | `consoles` | consoles open, and are on two workers |
 //! | `limits` | how long sessions may be open, and how many |
+//! | `register` | they are listed and ended, at one authority or several, whatever dies |
 //! | `reports` | what the gateway reports, its orders, and an authority that misbehaves |
 //! | `whole_path` | filter and authority together: both protocols, an outage, a restart of Envoy |
 
@@ -18,5 +19,6 @@ mod changes;
 mod consoles;
 mod fixture;
 mod limits;
+mod register;
 mod reports;
 mod whole_path;
