@@ -139,7 +139,9 @@ fn out_of_order(events: &[Before]) {
             Before::WakeUp => drop(session.handle_wake_up()),
             Before::KeepaliveTick => drop(session.handle_keepalive_tick()),
             Before::BeginTimeout => drop(session.handle_begin_timeout()),
-            Before::End => drop(session.end()),
+            Before::End => {
+                session.end();
+            }
         }
     }
 }

@@ -6,11 +6,13 @@
 use crate::fixture::{ESXI, raw_answer, status_of};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::json;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::time::Duration;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
+use uuid::Uuid;
 use vncgate_test_support::envoy::Envoy;
 use vncgate_test_support::process::Run;
 use vncgate_test_support::screen::TcpServer;
@@ -60,9 +62,12 @@ async fn a_trap_admits_nobody_and_the_next_request_is_served() {
     let ScriptedGateway { envoy, authority } =
         ScriptedGateway::start(Script::Silence, &changes).await;
     let console = TcpServer::echo(ESXI).await;
-    let grant = Script::grant(console.address());
+    let grant = Script::session("session-before-a-trap", console.address());
+    let last_session = RefCell::new(String::new());
     let serves = async || {
-        authority.follow(grant.clone());
+        let session = Uuid::new_v4().to_string();
+        authority.follow(Script::session(&session, console.address()));
+        last_session.replace(session);
         // A worker whose filter has trapped refuses for a moment, lest it start one after another.
         let mut browser = until_some("a session by a fresh filter", async || {
             let answer = envoy.send(TOKEN).await;
@@ -103,7 +108,17 @@ async fn a_trap_admits_nobody_and_the_next_request_is_served() {
         }
     }
     assert_trapped_in(&envoy, "proxy_on_request_body");
-    serves().await;
+
+    // A fresh filter reports what it has, as a worker of its own. Nobody reports the sessions that ended with a trap.
+    let _browser = serves().await;
+    let session = last_session.take();
+    let known =
+        until_some("a report of the session", async || authority.reports.open().remove(&session))
+            .await;
+    let others =
+        authority.reports.open().into_values().filter(|other| other.session != known.session);
+    let gone: Vec<String> = others.map(|other| other.worker).collect();
+    assert!(!gone.is_empty() && !gone.contains(&known.worker), "{gone:?}, {}", known.worker);
 }
 
 #[track_caller]

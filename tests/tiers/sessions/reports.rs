@@ -25,6 +25,9 @@ const KNOWN: Duration = Duration::from_secs(1);
 /// How soon it knows after an outage.
 const KNOWN_AGAIN: Duration = Duration::from_secs(5);
 
+/// The access log's event of a session that has opened.
+const OPENED: &str = "DownstreamTunnelSuccessfullyEstablished";
+
 /// A gateway before a scripted authority.
 async fn gateway() -> ScriptedGateway {
     ScriptedGateway::start(Script::Silence, &[]).await
@@ -122,6 +125,10 @@ async fn a_console_is_known_within_a_second_of_its_opening_and_of_its_end() {
     assert_eq!(end["traffic"]["last_message_at"], end["ended_at"], "found at the end");
     assert!(reported.session["opened_at"].as_u64() <= end["ended_at"].as_u64());
     assert_eq!(logged_end(&gateway, &id).await, "browser_closed");
+    let log = gateway.envoy.access_log();
+    let opened = log.iter().find(|entry| entry["session"] == id && entry["status"] == 101);
+    let opened = opened.expect("the line of its opening");
+    assert_eq!((opened["event"].as_str(), &opened["end"]), (Some(OPENED), &Value::Null));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -175,10 +182,11 @@ async fn assert_ends_by_order<S>(
 {
     let reports = &gateway.authority.reports;
     assert_opened(reports, id).await;
-    // The poll is under way soon after.
+    // The poll of the session's worker is under way.
+    let worker = reports.open()[id].worker.clone();
     until("a poll", async || {
-        reports.calls().last().is_some_and(|(_, call)| call["wait_seconds"] == 20)
-            || reports.calls().iter().filter(|(_, call)| call["wait_seconds"] == 20).count() > 0
+        let calls = reports.calls();
+        calls.iter().any(|(_, call)| call["worker"] == worker && call["wait_seconds"] == 20)
     })
     .await;
     reports.end(id, 1008, "token_revoked: The link was revoked.");
