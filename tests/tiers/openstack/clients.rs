@@ -9,9 +9,9 @@ use vncgate_test_support::cloud::{ADMIN, Cloud, MEMBER, TENANT};
 use vncgate_test_support::gateway::ESXI_HOSTS;
 use vncgate_test_support::keystone::{installed, python};
 use vncgate_test_support::screen::Qemu;
-use vncgate_test_support::workspace::checkout;
+use vncgate_test_support::workspace::{cached, checkout};
 
-fn printed(output: Output) -> String {
+pub(crate) fn printed(output: Output) -> String {
     let (out, error) = (output.stdout, String::from_utf8_lossy(&output.stderr).into_owned());
     assert!(output.status.success(), "{error}");
     String::from_utf8(out).expect("text").trim().to_owned()
@@ -87,6 +87,26 @@ async fn nova_s_command_lists_a_project_s_machines_and_gets_a_console() {
     command.args(["--os-compute-api-version", "2.96", "list", "--minimal"]);
     let table = printed(cloud.run_as(MEMBER, TENANT, command));
     assert!(table.contains("web-1") && !table.contains("other-1"), "{table}");
+}
+
+/// The extension in `openstack/`, as novaclient finds it.
+#[tokio::test]
+async fn nova_s_command_for_machines_of_a_vcenter_opens_a_console() {
+    let cloud = Cloud::shared().await;
+    let (vm, _screen) = cloud.machine_with_screen("extension-1").await;
+    let host = ESXI_HOSTS[0].to_string();
+    for arguments in [
+        &[vm.name.as_str()][..],
+        &["--hypervisor", "vcenter-a", "--host", &host, &vm.instance_uuid, "novnc"],
+    ] {
+        let mut command = python(installed("bin/nova"));
+        let packages = [cached("vncgate-openstack", "./justw setup"), installed("")];
+        let packages = std::env::join_paths(packages).expect("no colon in a path");
+        command.env("PYTHONPATH", packages).arg("get-vnc-console-for-vmware").args(arguments);
+        let table = printed(cloud.run_as(MEMBER, TENANT, command));
+        let url = table.split_whitespace().find(|word| word.starts_with("https://"));
+        assert_opens(cloud, url.unwrap_or_else(|| panic!("no URL in {table}"))).await;
+    }
 }
 
 #[tokio::test]

@@ -8,3 +8,4 @@ mod bad_input;
 mod clients;
 mod disabled;
 mod identity;
+mod power;
