@@ -249,11 +249,17 @@ function showOperator() {
         logo.hidden = false;
     }
     for (const button of document.querySelectorAll("header .tools button")) {
-        const name = button.id.replaceAll("-", "_");
-        if (button instanceof HTMLElement && button.id !== "connection") {
-            button.hidden = operator.buttons !== null && !operator.buttons.includes(name);
-        }
+        button.classList.toggle("left-out", !mayHave(button.id));
     }
+}
+
+/**
+ * Whether the operator lets the page have this button.
+ *
+ * @param {string} id
+ */
+function mayHave(id) {
+    return id === "connection" || operator.buttons === null || operator.buttons.includes(id.replaceAll("-", "_"));
 }
 
 /** @param {string} text */
@@ -309,7 +315,7 @@ function wireButtons() {
     onClick("reconnect", connect);
     onClick("paste", showPasteDialog);
     // Safari has full screen since 16.4, and not on an iPhone.
-    element("full-screen").hidden ||= !document.fullscreenEnabled;
+    element("full-screen").hidden = !document.fullscreenEnabled;
     document.addEventListener("fullscreenchange", () => {
         element("full-screen").setAttribute("aria-pressed", String(document.fullscreenElement !== null));
     });

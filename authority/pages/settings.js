@@ -111,11 +111,11 @@ export async function askOperator() {
 
 /** @returns {Stored} */
 function read() {
-    const nothing = { settings: {}, machines: {} };
     try {
-        return { ...nothing, ...JSON.parse(localStorage.getItem(STORAGE_KEY) ?? "{}") };
+        const { settings, machines } = JSON.parse(localStorage.getItem(STORAGE_KEY) ?? "{}");
+        return { settings: { ...settings }, machines: { ...machines } };
     } catch {
-        return nothing; // a private window may refuse storage, and the person may have edited it
+        return { settings: {}, machines: {} }; // a private window may refuse storage, and others may have written it
     }
 }
 

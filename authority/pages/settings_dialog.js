@@ -1,7 +1,7 @@
 // The dialog "Settings": a choice for each setting that the operator has not locked.
 
 import { closeDialog, element, onClick, showDialog } from "./element.js";
-import { LANGUAGES, say, spokenLanguage } from "./language.js";
+import { LANGUAGES, say, spokenLanguage, translate } from "./language.js";
 import { NAMES, SETTINGS } from "./settings.js";
 
 /**
@@ -37,6 +37,7 @@ export function wireSettingsDialog(settings, onChange) {
         row.append(label, select);
         element("settings-list").append(row);
     }
+    translate(element("settings-list"));
     onClick("settings", () => {
         showSettings(settings);
         showDialog("settings-dialog");
