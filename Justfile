@@ -187,8 +187,8 @@ test-security: build _vcsim (_envoy envoy)
 
 alias security := test-security
 
-# Headless Chromium opens consoles
-test-browser: build _vcsim _guest _layouts (_envoy envoy) (_debian "qemu-system-x86 chromium chromium-driver novnc")
+# Chromium, Firefox and WebKitGTK open consoles
+test-browser: build _vcsim _guest _layouts _geckodriver _page-types (_envoy envoy) (_debian "qemu-system-x86 chromium chromium-driver firefox-esr webkit2gtk-driver xvfb novnc")
     @{{ counted }} browser cargo test --no-fail-fast --package vncgate-tiers --test browser
 
 # Autobahn's WebSocket cases against the gateway, and websockify beside it
@@ -229,6 +229,17 @@ _bench: _wasm-target _pages _vcsim _websockify (_envoy envoy) (_debian "memcache
 # Make the console page's tables of keyboard layouts again
 layouts: _layouts
     authority/pages/layouts/generate authority/pages/layouts
+
+# Make the pictures of the console page in docs/images again
+screenshots: build _vcsim _guest (_envoy envoy) (_debian "qemu-system-x86 chromium chromium-driver")
+    cargo test --package vncgate-tiers --test browser -- --exact screens::the_url_of_the_console_api_shows_the_screen_and_takes_keys \
+        phone::the_page_fits_a_phone_and_its_soft_keyboard_types refusals::a_link_that_ran_out_is_explained \
+        long_paste::a_paste_of_6000_characters_is_typed_whole
+    @mkdir -p docs/images
+    @cd .run/screenshots && cp screen.png {{ quote(justfile_directory()) }}/docs/images/console-desktop.png && \
+        cp phone.png {{ quote(justfile_directory()) }}/docs/images/console-phone.png && \
+        cp token-expired.png {{ quote(justfile_directory()) }}/docs/images/console-refused.png && \
+        cp paste-progress.png {{ quote(justfile_directory()) }}/docs/images/console-paste.png
 
 # Format the code
 fmt: _ruff
@@ -385,6 +396,10 @@ _envoy-gateway:
 _promtool:
     @tests/setup/promtool
 
+# Drives Firefox. Built from source, which takes about a minute.
+_geckodriver:
+    @[ -x .cache/geckodriver/bin/geckodriver ] || cargo install --quiet --locked --root .cache/geckodriver geckodriver@0.37.1
+
 # What the tables of keyboard layouts are made from.
 _layouts: (_debian "libxkbcommon0 xkb-data libx11-data")
 
@@ -398,7 +413,7 @@ _guest:
 # noVNC's library, which the authority embeds.
 _pages: (_npm "authority/pages")
 
-# TypeScript, which checks the types in the console page's JavaScript.
+# TypeScript, which checks the types in the console page's JavaScript, and axe-core, which checks its accessibility.
 _page-types: (_npm "tests/pages")
 
 _npm folder:

@@ -78,7 +78,10 @@ pub fn public(app: Arc<App>, web: Option<&Path>) -> Router {
         .layer(from_fn_with_state(Arc::clone(&app), limit_calls));
     let status = status::routes().layer(from_fn_with_state(Arc::clone(&app), limit_status));
     bounded(
-        api.merge(status).merge(page_settings::routes()).with_state(app).merge(pages::routes(web, &embed_origins)),
+        api.merge(status)
+            .merge(page_settings::routes())
+            .with_state(app)
+            .merge(pages::routes(web, &embed_origins)),
     )
 }
 

@@ -57,13 +57,16 @@ pub(super) fn machine_paths(api_version: Option<&str>) -> Vec<&'static str> {
 
 /// The properties of each `VirtualMachine` that are watched. With `every_option`, all of its options are, as when a
 /// console is opened; without, the VNC options in nova's spelling.
-pub(super) fn watched_paths(
-    every_option: bool,
-    api_version: Option<&str>,
-) -> Vec<&'static str> {
+pub(super) fn watched_paths(every_option: bool, api_version: Option<&str>) -> Vec<&'static str> {
     let options: &[&str] = if every_option { &[EXTRA_CONFIG] } else { &LISTED_OPTIONS };
     let created = created_path(api_version);
-    [&BASIC_PATHS[..], created.as_slice(), options, &[TEMPLATE, scope::PARENT, RESOURCE_POOL, PARENT_VAPP]].concat()
+    [
+        &BASIC_PATHS[..],
+        created.as_slice(),
+        options,
+        &[TEMPLATE, scope::PARENT, RESOURCE_POOL, PARENT_VAPP],
+    ]
+    .concat()
 }
 
 /// The properties that are read of each `HostSystem`.

@@ -1,4 +1,4 @@
-//! A person at a browser: headless Chromium, driven over WebDriver, and eyes for what it shows.
+//! A person at a browser: headless Chromium, Firefox or WebKitGTK, driven over WebDriver, and eyes for what it shows.
 
 mod vga;
 
@@ -7,8 +7,9 @@ pub use vga::TextScreen;
 use crate::gateway::Gateway;
 use crate::process::{Process, Run};
 use crate::wait::{LIMIT, until, until_within};
-use crate::workspace::{checkout, free_address};
-use base64::prelude::{BASE64_STANDARD, Engine};
+use crate::workspace::{cached, checkout, free_address};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use fantoccini::actions::{InputSource, KeyAction, KeyActions};
 use fantoccini::wd::{Capabilities, WebDriverCompatibleCommand};
 use fantoccini::{Client, ClientBuilder, Locator};
 use http::Method;
@@ -26,18 +27,29 @@ use tokio::net::TcpStream;
 /// The folder of a run in which the browser keeps its profile.
 pub const PROFILE: &str = "chromium-profile";
 
+/// What a person may have, by its engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// Debian's Chromium, with extensions of WebDriver that the others lack: [`Browser::devtools`],
+    /// [`Browser::console_log`].
+    Chromium,
+    /// Debian's Firefox ESR.
+    Firefox,
+    /// WebKitGTK's MiniBrowser, on a display of its own.
+    WebKit,
+}
+
 /// A browser with one empty profile and one tab.
 #[derive(Debug)]
 pub struct Browser {
     client: Client,
-    _chromedriver: Process,
-    _chromium: Process,
+    engine: Engine,
+    /// The driver first, then what it drives.
+    _processes: Vec<Process>,
 }
 
 impl Browser {
     /// Starts Chromium. It accepts the certificate of this gateway's Envoy and no other unknown one.
-    ///
-    /// Chromium is our child and not `chromedriver`'s, so that it cannot outlive the tests.
     pub async fn start(gateway: &Gateway) -> Self {
         Self::start_with(gateway, PROFILE).await
     }
@@ -47,18 +59,53 @@ impl Browser {
         let run = &gateway.run;
         let (chromium, debugger) = start_chromium(run, profile).await;
         let (chromedriver, webdriver) = start_chromedriver(run).await;
-        let mut capabilities = Capabilities::new();
-        capabilities.insert(
-            "goog:chromeOptions".to_owned(),
-            json!({"debuggerAddress": debugger.to_string()}),
-        );
-        capabilities.insert("goog:loggingPrefs".to_owned(), json!({"browser": "ALL"}));
+        let capabilities = json!({
+            "goog:chromeOptions": {"debuggerAddress": debugger.to_string()},
+            "goog:loggingPrefs": {"browser": "ALL"},
+        });
+        let processes = vec![chromedriver, chromium];
+        Self::attach(Engine::Chromium, webdriver, capabilities, processes).await
+    }
+
+    /// Starts a browser of this kind.
+    ///
+    /// The browser, or the display that it is on, is our child and not the driver's, so that it cannot outlive the tests.
+    pub async fn start_engine(gateway: &Gateway, engine: Engine) -> Self {
+        let run = &gateway.run;
+        let (processes, webdriver, capabilities) = match engine {
+            Engine::Chromium => return Self::start(gateway).await,
+            Engine::Firefox => {
+                let (firefox, marionette) = start_firefox(run).await;
+                let (geckodriver, webdriver) = start_geckodriver(run, marionette).await;
+                (vec![geckodriver, firefox], webdriver, json!({"acceptInsecureCerts": true}))
+            }
+            Engine::WebKit => {
+                let (display, number) = start_display(run).await;
+                let (driver, webdriver) = start_webkit_driver(run, number).await;
+                let options = json!({"binary": mini_browser(), "args": ["--automation"]});
+                let capabilities = json!({
+                    "acceptInsecureCerts": true, "webkitgtk:browserOptions": options
+                });
+                (vec![driver, display], webdriver, capabilities)
+            }
+        };
+        Self::attach(engine, webdriver, capabilities, processes).await
+    }
+
+    async fn attach(
+        engine: Engine,
+        webdriver: SocketAddr,
+        capabilities: Value,
+        processes: Vec<Process>,
+    ) -> Self {
+        let capabilities: Capabilities =
+            serde_json::from_value(capabilities).expect("capabilities are an object");
         let client = ClientBuilder::new(HttpConnector::new())
             .capabilities(capabilities)
             .connect(&format!("http://{webdriver}/"))
             .await
-            .expect("chromedriver attaches to Chromium");
-        Self { client, _chromedriver: chromedriver, _chromium: chromium }
+            .unwrap_or_else(|error| panic!("a session with {engine:?}: {error}"));
+        Self { client, engine, _processes: processes }
     }
 
     /// Opens a URL in the tab.
@@ -95,6 +142,11 @@ impl Browser {
 
     /// Types into whatever has the keyboard focus, with Shift where a US keyboard needs it.
     pub async fn type_keys(&self, text: &str) {
+        if self.engine != Engine::Chromium {
+            // Their drivers press no Shift for an element.
+            self.client.perform_actions(presses(text)).await.expect("type");
+            return;
+        }
         let focused = self.client.active_element().await.expect("a focused element");
         focused.send_keys(text).await.expect("type");
     }
@@ -221,6 +273,23 @@ impl Browser {
     }
 }
 
+/// The presses of keys that type a text on a US keyboard.
+fn presses(text: &str) -> KeyActions {
+    const SHIFT: char = '\u{e008}';
+    let mut keys = KeyActions::new("keyboard".to_owned());
+    for value in text.chars() {
+        let shifted = value.is_ascii_uppercase() || "~!@#$%^&*()_+{}|:\"<>?".contains(value);
+        if shifted {
+            keys = keys.then(KeyAction::Down { value: SHIFT });
+        }
+        keys = keys.then(KeyAction::Down { value }).then(KeyAction::Up { value });
+        if shifted {
+            keys = keys.then(KeyAction::Up { value: SHIFT });
+        }
+    }
+    keys
+}
+
 /// `chromedriver`'s extension of WebDriver that reads the JavaScript console.
 #[derive(Debug)]
 struct BrowserLog;
@@ -281,6 +350,79 @@ async fn start_chromedriver(run: &Run) -> (Process, SocketAddr) {
     let mut command = Command::new("chromedriver");
     command.arg(format!("--port={}", webdriver.port()));
     (start(run, "chromedriver", &command, webdriver).await, webdriver)
+}
+
+/// Firefox, which its driver finds at the port that its profile has.
+async fn start_firefox(run: &Run) -> (Process, SocketAddr) {
+    let marionette = free_address();
+    let profile = run.path("firefox-profile");
+    fs::create_dir_all(&profile).expect("make a profile");
+    let preferences = format!(
+        "user_pref(\"marionette.port\", {});\n\
+         user_pref(\"datareporting.policy.dataSubmissionEnabled\", false);\n\
+         user_pref(\"app.normandy.enabled\", false);\n\
+         user_pref(\"network.captive-portal-service.enabled\", false);\n\
+         user_pref(\"network.connectivity-service.enabled\", false);\n",
+        marionette.port()
+    );
+    fs::write(profile.join("user.js"), preferences).expect("write the preferences");
+    let mut command = Command::new("firefox-esr");
+    command
+        .args(["--headless", "--marionette", "--no-remote", "--width", "1100", "--height", "760"])
+        .arg("--profile")
+        .arg(profile)
+        .arg("about:blank")
+        .env("MOZ_CRASHREPORTER_DISABLE", "1");
+    (start(run, "firefox-esr", &command, marionette).await, marionette)
+}
+
+async fn start_geckodriver(run: &Run, marionette: SocketAddr) -> (Process, SocketAddr) {
+    let webdriver = free_address();
+    let program = cached("geckodriver/bin/geckodriver", "./justw test-browser");
+    let mut command = Command::new(program);
+    command
+        .arg(format!("--port={}", webdriver.port()))
+        .arg("--connect-existing")
+        .arg(format!("--marionette-port={}", marionette.port()));
+    let mut process = Process::start(run, "geckodriver", &command);
+    process.ready(async || TcpStream::connect(webdriver).await.ok()).await;
+    (process, webdriver)
+}
+
+/// An X server without a screen, and its number.
+async fn start_display(run: &Run) -> (Process, u16) {
+    // As unlikely taken as the port that it comes from.
+    let number = free_address().port();
+    let mut command = Command::new("Xvfb");
+    command.arg(format!(":{number}")).args(["-screen", "0", "1100x760x24", "-nolisten", "tcp"]);
+    let mut process = Process::start(run, "Xvfb", &command);
+    let socket = PathBuf::from(format!("/tmp/.X11-unix/X{number}"));
+    process.ready(async || socket.exists().then_some(())).await;
+    (process, number)
+}
+
+async fn start_webkit_driver(run: &Run, display: u16) -> (Process, SocketAddr) {
+    let webdriver = free_address();
+    let mut command = Command::new("WebKitWebDriver");
+    command
+        .arg(format!("--port={}", webdriver.port()))
+        .env("DISPLAY", format!(":{display}"))
+        .env("XDG_DATA_HOME", run.path("webkit-data"))
+        .env("XDG_CACHE_HOME", run.path("webkit-cache"))
+        // There is no session bus, and no graphics card.
+        .env("GTK_A11Y", "none")
+        .env("LIBGL_ALWAYS_SOFTWARE", "1")
+        .env("WEBKIT_DISABLE_DMABUF_RENDERER", "1");
+    (start(run, "WebKitWebDriver", &command, webdriver).await, webdriver)
+}
+
+/// WebKitGTK's browser, in the folder of the machine's architecture.
+fn mini_browser() -> PathBuf {
+    let folders = fs::read_dir("/usr/lib").expect("/usr/lib").filter_map(Result::ok);
+    folders
+        .map(|folder| folder.path().join("webkit2gtk-4.1/MiniBrowser"))
+        .find(|browser| browser.is_file())
+        .expect("MiniBrowser is missing: run `./justw test-browser`")
 }
 
 /// Starts a server and waits until it listens at `address`.

@@ -35,12 +35,21 @@ pub(super) struct Server<'a> {
 
 impl<'a> Server<'a> {
     /// `None` for a machine without an instance UUID.
-    pub(super) fn new(located: LocatedMachine<'a>, project: Option<&'a str>, power: &Power) -> Option<Self> {
+    pub(super) fn new(
+        located: LocatedMachine<'a>,
+        project: Option<&'a str>,
+        power: &Power,
+    ) -> Option<Self> {
         Some(Self::with_id(located.machine.instance?, located, project, power))
     }
 
     /// The machine that was found by this identifier.
-    pub(super) fn with_id(id: Uuid, located: LocatedMachine<'a>, project: Option<&'a str>, power: &Power) -> Self {
+    pub(super) fn with_id(
+        id: Uuid,
+        located: LocatedMachine<'a>,
+        project: Option<&'a str>,
+        power: &Power,
+    ) -> Self {
         Self { id, located, project, change: power.under_way(id) }
     }
 
