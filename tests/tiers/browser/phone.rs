@@ -30,6 +30,11 @@ async fn the_page_fits_a_phone_and_its_soft_keyboard_types() {
     browser.click("keys").await;
     let wide = "return document.documentElement.scrollWidth <= 360 && innerWidth === 360";
     assert_eq!(browser.script(wide).await, true, "the page is wider than the screen");
+    let overlaps = "const keys = Array.from(document.querySelectorAll('#key-bar button, #key-bar select'))
+             .map((key) => key.getBoundingClientRect());
+         return keys.some((one, at) => keys.slice(at + 1).some((other) =>
+             one.left < other.right && other.left < one.right && one.top < other.bottom && other.top < one.bottom))";
+    assert_eq!(browser.script(overlaps).await, false, "keys lie over each other");
     browser.click("soft-keyboard-show").await;
     browser
         .page_shows("the soft keyboard", "return document.activeElement.id === 'soft-keyboard'")
