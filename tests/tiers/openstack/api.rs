@@ -44,7 +44,7 @@ async fn servers_are_found_by_name_and_come_page_by_page() {
     for number in 1..=3 {
         cloud.gateway.vcenter.create_vm(&format!("page-{number}"), ESXI_HOSTS[0], 5910 + number);
     }
-    let mut path = "/servers?limit=2&name=^page-".to_owned();
+    let mut path = "/servers?limit=2&name=^page-&sort_key=display_name&sort_dir=asc".to_owned();
     let mut seen = Vec::new();
     loop {
         let (status, page) = cloud.call(PORTAL, &path, None).await;

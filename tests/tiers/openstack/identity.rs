@@ -21,8 +21,10 @@ async fn a_member_has_the_project_s_machines_and_an_administrator_all() {
     let cloud = Cloud::shared().await;
     let member = cloud.keystone.token(MEMBER, Scope::Project(TENANT)).await;
     let admin = cloud.keystone.token(ADMIN, Scope::Project("admin")).await;
-    for (token, sees_other) in [(&member, false), (&admin, true)] {
-        let (status, listed) = cloud.call(token, "/servers", None).await;
+    for (token, list, sees_other) in
+        [(&member, "/servers", false), (&admin, "/servers?all_tenants=1", true)]
+    {
+        let (status, listed) = cloud.call(token, list, None).await;
         assert_eq!(status, 200, "{listed}");
         assert!(names(&listed).contains(&"web-1"), "{listed}");
         assert_eq!(names(&listed).contains(&"other-1"), sees_other, "{listed}");
@@ -32,6 +34,14 @@ async fn a_member_has_the_project_s_machines_and_an_administrator_all() {
     let (status, refusal) = cloud.console(&member, &cloud.other).await;
     let message = format!("Instance {} could not be found.", cloud.other.instance_uuid);
     assert_eq!((status, &refusal["itemNotFound"]["message"]), (404, &message.into()), "not 403");
+    // The administrator's own project has none, and a member's list has no other.
+    let (status, listed) = cloud.call(&admin, "/servers", None).await;
+    assert_eq!((status, names(&listed).len()), (200, 0), "{listed}");
+    let (status, refusal) = cloud.call(&member, "/servers?all_tenants=1", None).await;
+    let told = refusal["forbidden"]["message"].as_str().unwrap_or_default();
+    assert!(status == 403 && told.contains("servers:index:get_all_tenants"), "{refusal}");
+    let marker = format!("/servers?marker={}", cloud.other.instance_uuid);
+    assert_eq!(cloud.call(&member, &marker, None).await.0, 400, "another project's marker");
 }
 
 #[tokio::test]

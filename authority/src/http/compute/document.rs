@@ -58,6 +58,11 @@ impl<'a> Server<'a> {
         State::of(&self.located.machine, self.change)
     }
 
+    /// What it is doing besides running or not, as nova names it.
+    pub(super) fn task_state(&self) -> Option<&'static str> {
+        self.change.map(PowerChange::task_state)
+    }
+
     /// Its flavor.
     pub(super) fn shape(&self) -> Shape {
         Shape::of(&self.located.machine)
@@ -97,7 +102,7 @@ impl<'a> Server<'a> {
             ("status", json!(state.status)),
             ("links", self.links(call)),
             ("OS-EXT-STS:vm_state", json!(state.vm_state)),
-            ("OS-EXT-STS:task_state", json!(self.change.map(PowerChange::task_state))),
+            ("OS-EXT-STS:task_state", json!(self.task_state())),
             ("OS-EXT-STS:power_state", json!(state.power_state)),
             ("OS-EXT-SRV-ATTR:host", json!(vcenter.service_host())),
             ("OS-EXT-SRV-ATTR:hypervisor_hostname", json!(hypervisor)),
