@@ -44,7 +44,7 @@ demo: build _vcsim _guest (_envoy envoy)
     cargo run --quiet --package vncgate-test-support --bin demo
 
 # Install all that building and testing need
-setup: (_debian "qemu-system-x86 chromium chromium-driver novnc memcached redis-server nginx") _wasm-target _pages _vcsim _openstack _horizon _nova _openstack-plugin _ruff _guest _cargo-deny (_envoy envoy)
+setup: (_debian "qemu-system-x86 chromium chromium-driver novnc memcached redis-server nginx") _wasm-target _pages _vcsim _openstack _horizon _nova _clients _openstack-plugin _ruff _guest _cargo-deny (_envoy envoy)
 
 # Build what is shipped: the filter (WebAssembly) and the authority
 build: _wasm-target _pages
@@ -124,7 +124,7 @@ test-openstack: build _vcsim _openstack _openstack-plugin _guest (_envoy envoy) 
     @{{ counted }} openstack cargo test --no-fail-fast --package vncgate-tiers --test openstack
 
 # An unmodified Horizon, and OpenStack's clients of today and of an older release
-test-horizon: build _vcsim _openstack _horizon _nova _openstack-plugin _guest (_envoy envoy) (_debian "qemu-system-x86 chromium chromium-driver")
+test-horizon: build _vcsim _openstack _horizon _nova _clients _openstack-plugin _guest (_envoy envoy) (_debian "qemu-system-x86 chromium chromium-driver")
     @{{ counted }} horizon cargo test --no-fail-fast --package vncgate-tiers --test horizon
 
 # The plugin of Horizon and the extension of novaclient, in Horizon's own test base
@@ -344,6 +344,10 @@ _ruff:
 # nova's API, with its schemas, beside the others.
 _nova: _horizon
     @tests/setup/python nova $(grep -v '^#' tests/openstack/nova.txt)
+
+# OpenStack's clients of an older release, beside the others.
+_clients: _horizon
+    @tests/setup/python clients-2025.1 $(grep -v '^#' tests/openstack/clients-2025.1.txt)
 
 # The vCenter simulator and its client, from govmomi's Go module; Go's build cache makes this quick.
 _vcsim:

@@ -39,7 +39,8 @@ impl Horizon {
         options: &Options,
     ) -> Self {
         let mut command = Command::new("python3");
-        command.args(["-m", "django", "runserver", "--insecure", "--noreload"]);
+        // Horizon keeps a table's filter where all threads see it, so that one user's shows up in another's page.
+        command.args(["-m", "django", "runserver", "--insecure", "--noreload", "--nothreading"]);
         command.arg(address.to_string());
         let own = [checkout().join("tests/openstack/horizon"), home(""), installed("")];
         let packages: Vec<_> = options.packages.iter().chain(&own).collect();
@@ -83,7 +84,7 @@ impl Horizon {
     /// Opens a page below Horizon's root, such as `/project/instances/`, and waits until all of it is there.
     pub async fn open(&self, browser: &Browser, path: &str) {
         browser.open(&format!("{}{path}", self.url())).await;
-        browser.page_shows("the whole page", WHOLE_PAGE).await;
+        browser.page_shows(&format!("all of {path}"), WHOLE_PAGE).await;
     }
 
     /// What the page complains of: its messages that are errors or warnings.
@@ -99,8 +100,12 @@ impl Horizon {
     }
 }
 
-const WHOLE_PAGE: &str =
-    "return document.readyState === 'complete' && !!document.querySelector('#main_content');";
+/// The page is there, and the request for its header that it makes later was answered: that writes the session, and would
+/// undo what the next page wrote.
+pub const WHOLE_PAGE: &str =
+    "return document.readyState === 'complete' && !document.body.dataset.left
+    && !!document.querySelector('#content_body')
+    && performance.getEntriesByType('resource').some(entry => entry.name.includes('/header/'));";
 
 const COMPLAINTS: &str = "return [...document.querySelectorAll(
     '.alert-danger, .alert-error, .alert-warning')].map(alert => alert.innerText.trim());";
@@ -108,7 +113,7 @@ const COMPLAINTS: &str = "return [...document.querySelectorAll(
 fn logged_in(user: &str) -> String {
     format!(
         "return document.readyState === 'complete'
-            && !!document.querySelector('.user-menu, .dropdown-user, #main_content')
+            && !!document.querySelector('#content_body')
             && document.body.innerText.includes({user:?});"
     )
 }

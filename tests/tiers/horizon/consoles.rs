@@ -3,6 +3,7 @@
 use crate::fixture::Dashboard;
 use vncgate_test_support::browser::TextScreen;
 use vncgate_test_support::cloud::{ADMIN, MEMBER};
+use vncgate_test_support::horizon::Horizon;
 use vncgate_test_support::screen::Qemu;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -36,10 +37,18 @@ async fn the_console_tab_of_a_machine_that_is_off_says_so() {
     dashboard.cloud.gateway.vcenter.power_off(&vm.name);
     let browser = dashboard.browser_of(MEMBER).await;
     let tab = format!("/project/instances/{}/?tab=instance_details__console", vm.instance_uuid);
-    dashboard.open(&browser, &tab).await;
-    browser.enter_frame().await;
-    let told = "return document.querySelector('#notice').innerText.includes('powered off')";
-    browser.page_shows("that the machine is off", told).await;
-    browser.leave_frame().await;
+    dashboard.horizon.open(&browser, &tab).await;
+    let told = "return document.querySelector('#content_body').innerText.includes('Unable to load console.')";
+    browser.page_shows("that there is no console", told).await;
     browser.keep_screenshot("horizon-console-off").await;
+    // Horizon says so in its own words, and it complains of nothing else: nova's answer is 409.
+    let complaints = Horizon::complaints(&browser).await;
+    assert!(
+        complaints.iter().all(|text| text.contains("Console is currently unavailable")),
+        "{complaints:?}"
+    );
+    let detail = format!("/project/instances/{}/", vm.instance_uuid);
+    dashboard.open(&browser, &detail).await;
+    let page = browser.script("return document.querySelector('#content_body').innerText").await;
+    assert!(page.as_str().is_some_and(|page| page.contains("Shutoff")), "{page}");
 }

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 use vncgate_test_support::browser::Browser;
 use vncgate_test_support::cloud::Cloud;
-use vncgate_test_support::horizon::{Horizon, Options};
+use vncgate_test_support::horizon::{Horizon, Options, WHOLE_PAGE};
 use vncgate_test_support::keystone::REGION;
 use vncgate_test_support::process::{Process, Run};
 use vncgate_test_support::workspace::{checkout, free_address};
@@ -117,7 +117,5 @@ pub(crate) async fn follow(browser: &Browser, text: &str) {
 }
 
 async fn new_page(browser: &Browser) {
-    let left = "return document.readyState === 'complete' && !document.body.dataset.left
-        && !!document.querySelector('#main_content');";
-    browser.page_shows("the next page", left).await;
+    browser.page_shows("the next page", WHOLE_PAGE).await;
 }

@@ -56,6 +56,7 @@ async fn more_machines_than_a_page_has_are_on_the_pages_before_and_after() {
     // Other tests create machines of the project, too.
     filter(&browser, "name", &format!("^{host}-vm-")).await;
     let first = names(&browser).await;
+    browser.keep_screenshot("horizon-first-page").await;
     follow(&browser, "Next").await;
     let second = names(&browser).await;
     browser.keep_screenshot("horizon-second-page").await;

@@ -97,7 +97,10 @@ fn findings(exchanges: &[Value]) -> Vec<String> {
     serde_json::from_slice(&output.stdout).expect("a list of texts")
 }
 
-async fn compare(requests: Vec<(String, Vec<(String, String)>, u32)>, token: &str) -> Vec<Value> {
+/// Path, query and minor version.
+type Request = (String, Vec<(String, String)>, u32);
+
+async fn compare(requests: Vec<Request>, token: &str) -> Vec<Value> {
     let dashboard = Dashboard::shared().await;
     let gateway = &dashboard.cloud.gateway;
     let (http, url) = (gateway.ca.http_client(), format!("{}/v2.1", gateway.envoy.url()));

@@ -1,0 +1,95 @@
+//! OpenStack's clients of today and of an older release.
+
+use crate::fixture::Dashboard;
+use serde_json::Value;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use vncgate_test_support::cloud::{ADMIN, MEMBER, TENANT};
+use vncgate_test_support::keystone::installed;
+use vncgate_test_support::workspace::cached;
+
+/// Where the clients of each release are, in front of what they need.
+fn releases() -> [(&'static str, Vec<PathBuf>); 2] {
+    let horizon = cached("horizon", "./justw setup");
+    let older = cached("clients-2025.1", "./justw setup");
+    [("today", vec![installed("")]), ("2025.1", vec![older, horizon, installed("")])]
+}
+
+/// Runs a client of a release as a user.
+fn run(
+    dashboard: &Dashboard,
+    homes: &[PathBuf],
+    (user, project): (&str, &str),
+    program: &str,
+    arguments: &[&str],
+) -> Output {
+    let mut command = Command::new("python3");
+    command.arg(homes[0].join("bin").join(program)).args(arguments);
+    command.env("PYTHONPATH", std::env::join_paths(homes).expect("no colon in a path"));
+    command.env("PYTHONWARNINGS", "ignore").env("PYTHONDONTWRITEBYTECODE", "1");
+    dashboard.cloud.run_as(user, project, command)
+}
+
+fn printed(what: &str, output: Output) -> String {
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{what}: {error}");
+    String::from_utf8(output.stdout).expect("text").trim().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_two_releases_list_and_show_machines() {
+    let dashboard = Dashboard::shared().await;
+    let id = dashboard.cloud.ours.instance_uuid.as_str();
+    let (member, admin) = ((MEMBER, TENANT), (ADMIN, ADMIN));
+    for (release, homes) in releases() {
+        let client = |user, program: &str, arguments: &[&str]| {
+            let what = format!("{release}: {program} {arguments:?}");
+            printed(&what, run(dashboard, &homes, user, program, arguments))
+        };
+        let json = |user, arguments: &[&str]| -> Value {
+            let printed = client(user, "openstack", &[arguments, &["-f", "json"]].concat());
+            serde_json::from_str(&printed).expect("JSON")
+        };
+        let listed = json(member, &["server", "list", "--long", "-n", "--name", "^web-1$"]);
+        assert_eq!((&listed[0]["ID"], &listed[0]["Status"]), (&id.into(), &"ACTIVE".into()));
+        let all = json(admin, &["server", "list", "-n", "--all-projects", "--sort", "name:asc"]);
+        let names: Vec<&str> = all
+            .as_array()
+            .expect("servers")
+            .iter()
+            .map(|server| server["Name"].as_str().expect("a name"))
+            .collect();
+        assert!(names.contains(&"web-1") && names.contains(&"other-1"), "{names:?}");
+        assert!(names.is_sorted(), "{names:?}");
+        let shown = json(member, &["server", "show", "web-1"]);
+        assert_eq!(shown["id"], id, "{release}");
+        let flavors = json(member, &["flavor", "list"]);
+        assert!(flavors.to_string().contains("vcenter-1-1024"), "{flavors}");
+        let flavor = json(member, &["flavor", "show", "vcenter-1-1024"]);
+        assert_eq!((&flavor["vcpus"], &flavor["ram"]), (&1.into(), &1024.into()));
+        let limits = json(member, &["limits", "show", "--absolute"]);
+        assert!(
+            limits.to_string().contains("totalInstancesUsed")
+                || limits.to_string().contains("total_instances_used"),
+            "{limits}"
+        );
+        let table = client(member, "nova", &["list", "--fields", "name,status,created"]);
+        assert!(table.contains("web-1") && table.contains("ACTIVE"), "{table}");
+        let table = client(
+            admin,
+            "nova",
+            &["list", "--all-tenants", "--name", "other-1", "--sort", "display_name:desc"],
+        );
+        assert!(table.contains("other-1") && !table.contains("web-1"), "{table}");
+        // A member asks for what is not theirs.
+        let refused = run(
+            dashboard,
+            &homes,
+            member,
+            "openstack",
+            &["server", "list", "-n", "--all-projects"],
+        );
+        let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && told.contains("get_all_tenants"), "{told}");
+    }
+}
