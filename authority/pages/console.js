@@ -29,6 +29,10 @@ const link = readLink();
 const operator = await askOperator();
 const settings = new Settings(link.settings, operator);
 await speakAsSet();
+if (link.title !== "") {
+    // Until the machine is known. It is in the tab alone, where nobody takes it for the page's own words.
+    document.title = link.title;
+}
 
 /** @type {State | null} what the page shows */
 let shown = null;

@@ -1,8 +1,13 @@
 // The console link: reads the fragment of the page's URL.
 
+import { knownLanguage } from "./language.js";
+
 // A token goes into an HTTP header and a WebSocket subprotocol, so it has to consist of RFC 9110 token
 // characters. The authority issues UUIDs, which need no others than these.
 const TOKEN = /^[\w-]{1,128}$/;
+
+// A title that is longer is not a machine's name and UUID.
+const TITLE_MAX = 128;
 
 /**
  * Reads the link and takes the token out of the address bar.
@@ -11,8 +16,9 @@ const TOKEN = /^[\w-]{1,128}$/;
  * opened in the same tab has an entry of its own. The browser has written the whole link into its history
  * before any script runs, and a script cannot take it out (README.md).
  *
- * @returns {{token: string | null, viewOnly: boolean, settings: Record<string, string>}} `token` is null when the
- *     link has none or one that cannot be a token; `settings` are for settings.js
+ * @returns {{token: string | null, viewOnly: boolean, title: string, settings: Record<string, string>}} `token` is null
+ *     when the link has none or one that cannot be a token; `title` is what a portal calls the machine, and is empty if
+ *     the link has none; `settings` are for settings.js
  */
 export function readLink() {
     const fragment = new URLSearchParams(location.hash.slice(1));
@@ -24,9 +30,15 @@ export function readLink() {
         history.replaceState({ token }, "", rest === "" ? path : `${path}#${rest}`);
     }
     const token = history.state?.token ?? "";
+    const settings = Object.fromEntries(fragment);
+    if (settings.language !== undefined && settings.language !== "auto") {
+        // Portals have names of their own: Skyline's are `zh-hans` and `ko-kr`.
+        settings.language = knownLanguage([settings.language, ...navigator.languages]);
+    }
     return {
         token: TOKEN.test(token) ? token : null,
         viewOnly: fragment.get("view_only") === "true",
-        settings: Object.fromEntries(fragment),
+        title: (fragment.get("title") ?? "").slice(0, TITLE_MAX),
+        settings,
     };
 }

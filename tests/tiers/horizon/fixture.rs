@@ -17,6 +17,8 @@ use vncgate_test_support::workspace::{checkout, free_address};
 pub(crate) struct Dashboard {
     pub(crate) cloud: Cloud,
     pub(crate) horizon: Horizon,
+    /// The network service, whose pages may show no consoles.
+    pub(crate) network: String,
     _neutron: Process,
 }
 
@@ -35,10 +37,10 @@ impl Dashboard {
         let origin = format!("embed_origins = [\"http://{address}\"]");
         let cloud = Cloud::start_with(|config| config.with_console(&origin)).await;
         let run = &cloud.gateway.run;
-        let (neutron, url) = start_script(run, "neutron").await;
-        cloud.keystone.create_endpoint("network", &url, REGION).await;
+        let (neutron, network) = start_script(run, "neutron").await;
+        cloud.keystone.create_endpoint("network", &network, REGION).await;
         let horizon = Horizon::start_at(address, run, &cloud.keystone, &options).await;
-        Self { cloud, horizon, _neutron: neutron }
+        Self { cloud, horizon, network, _neutron: neutron }
     }
 
     /// A browser in which this user is logged in.
