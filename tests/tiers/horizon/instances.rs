@@ -24,7 +24,6 @@ async fn no_page_about_machines_complains() {
         "/admin/instances/",
         "/admin/aggregates/",
         "/admin/flavors/",
-        "/admin/server_groups/",
         "/admin/info/",
     ];
     for (user, pages) in [(MEMBER, &member[..]), (ADMIN, &administrator)] {

@@ -38,7 +38,7 @@ fn commands(cloud: &Cloud, network: &str) -> Vec<Vec<String>> {
 async fn a_region_of_its_own_stands_beside_a_nova() {
     let dashboard = Dashboard::start_with(Options::default()).await;
     let cloud = &dashboard.cloud;
-    let (_nova, nova) = start_script(&cloud.gateway.run, "nova").await;
+    let (_nova, nova) = start_script(&cloud.gateway.run, "other_nova").await;
     let openstack = |arguments: &[&str]| printed(cloud.openstack(ADMIN, ADMIN, arguments));
     // The first region's compute service becomes a nova.
     let columns = ["-f", "value", "-c", "ID"];

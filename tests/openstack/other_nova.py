@@ -1,6 +1,6 @@
 """A nova of another region, with one server, on 127.0.0.1.
 
-    nova.py PORT
+    other_nova.py PORT
 """
 
 import json
