@@ -55,11 +55,14 @@ const REASONS = {
     closed_by_user: "manual",
 };
 
+/** Ends after which a link opens the console at its new place, if the authority is set to follow machines. */
+const MOVES = ["machine_moved", "console_moved"];
+
 /**
  * Why a connection ended or did not begin: a code, and the words of the server that ended it. `ordered`: the authority
- * has ended it; `final`: this link opens no other console.
+ * has ended it; `final`: this link opens no other console; `open`: the authority says that it opens one now.
  *
- * @typedef {{code: string, detail: string, ordered?: true, final?: boolean}} End
+ * @typedef {{code: string, detail: string, ordered?: true, final?: boolean, open?: boolean}} End
  * @typedef {End & {retry: Retry}} Reason
  */
 
@@ -81,7 +84,10 @@ export function orderedEnd(closeReason) {
  * @param {End} end
  * @returns {Reason}
  */
-export function reasonOf({ code, detail, final = false }) {
+export function reasonOf({ code, detail, final = false, open = false }) {
+    if (open && MOVES.includes(code)) {
+        return { code, detail, retry: "auto" };
+    }
     return { code, detail, retry: final ? "never" : isKnown(code) ? REASONS[code] : "manual" };
 }
 

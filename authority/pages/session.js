@@ -102,7 +102,7 @@ export async function runSession(token, screen, signal, show) {
         // Only the authority knows whether the machine was powered off, moved, or the link ran out.
         const refusal = await checkToken(token);
         if (end.ordered) {
-            return { ...end, final: refusal?.code === "token_invalid" };
+            return { ...end, final: refusal?.code === "token_invalid", open: refusal === null };
         }
         if (refusal?.code === "token_invalid" && vm?.singleUse) {
             return { code: "link_used_up", detail: end.code };

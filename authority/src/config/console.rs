@@ -2,7 +2,9 @@
 
 use super::section::Section;
 use super::values::{parse_networks, parse_ports};
-use crate::console::{AllowedTargets, IssueSettings, PageUrl, TOKEN_TTL_MIN, TokenUsage};
+use crate::console::{
+    AllowedTargets, IssueSettings, PageUrl, TOKEN_TTL_MIN, TokenUsage, WhenMoved,
+};
 use crate::http::pages::EmbedOrigin;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -60,6 +62,15 @@ pub(super) fn read_console(mut section: Section<'_>) -> ConsoleSection {
         }
     }
     let embed_origins = section.each_parsed("embed_origins", EmbedOrigin::parse);
+    let when_moved = match section.string_or("when_moved", "refuse").as_deref() {
+        Some("refuse") => Some(WhenMoved::Refuse),
+        Some("follow") => Some(WhenMoved::Follow),
+        Some(_) => {
+            section.problem("when_moved", "must be \"refuse\" or \"follow\"");
+            None
+        }
+        None => None,
+    };
     let allowed_targets = read_allowed_targets(&mut section);
     section.end();
     let settings = || {
@@ -69,6 +80,7 @@ pub(super) fn read_console(mut section: Section<'_>) -> ConsoleSection {
             token_ttl: token_ttl?,
             view_ttl_max: view_ttl_max?,
             token_use: token_use?,
+            when_moved: when_moved?,
             allowed_targets: allowed_targets?,
         })
     };

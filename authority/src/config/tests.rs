@@ -1,11 +1,12 @@
 use super::values::parse_sha256;
 use super::vcenter::parse_sdk_url;
 use super::*;
-use crate::console::{AllowedTargets, TokenUsage};
+use crate::console::{AllowedTargets, TokenUsage, WhenMoved};
 use crate::identity::policy::Right;
 use crate::identity::{Caller, Roles};
 use crate::telemetry::LogFormat;
 use crate::tokens::RedisTopology;
+use crate::vcenter::console_settings::Validation;
 use crate::vcenter::scope::Scope;
 use secrecy::ExposeSecret;
 use std::fs;
@@ -71,6 +72,40 @@ fn what_is_not_said_has_a_default() {
     let password = vcenter.password.read_blocking().unwrap();
     assert_eq!(password.expose_secret(), "p&ss<w>", "without the line break");
     assert_eq!(vcenter.timeout, Duration::from_secs(3));
+    assert_eq!(vcenter.consoles.validation, Validation::Live);
+    assert_eq!(config.consoles.when_moved, WhenMoved::Refuse);
+}
+
+#[test]
+fn a_check_may_read_what_was_watched_and_a_token_may_follow_its_machine() {
+    let folder = Folder::new();
+    let watched = |more: &str| folder.parse(&format!("{LEAST}\nvalidate = \"watched\"\n{more}"));
+    let validation = |config: Config| config.vcenters[0].consoles.validation;
+    let max_age = Duration::from_secs(15);
+    assert_eq!(validation(watched("").unwrap()), Validation::Watched { max_age });
+    let max_age = Duration::from_secs(60);
+    let config = watched("watched_max_age = \"1m\"").unwrap();
+    assert_eq!(validation(config), Validation::Watched { max_age });
+    for (line, problem) in [
+        ("validate = \"cached\"", "vcenter[0].validate: must be \"live\" or \"watched\""),
+        (
+            "watched_max_age = \"1m\"",
+            "vcenter[0].watched_max_age: has no use without validate = \"watched\"",
+        ),
+        (
+            "validate = \"watched\"\nwatched_max_age = \"5s\"",
+            "vcenter[0].watched_max_age: must be between 6s and 10m, not \"5s\"",
+        ),
+    ] {
+        let problems = folder.parse(&format!("{LEAST}\n{line}")).map(|_| ()).unwrap_err();
+        assert_eq!(problems, [problem]);
+    }
+    let console = |value: &str| {
+        folder.parse(&LEAST.replace("[console]", &format!("[console]\nwhen_moved = \"{value}\"")))
+    };
+    assert_eq!(console("follow").unwrap().consoles.when_moved, WhenMoved::Follow);
+    let problems = console("chase").map(|_| ()).unwrap_err();
+    assert_eq!(problems, ["console.when_moved: must be \"refuse\" or \"follow\""]);
 }
 
 #[test]

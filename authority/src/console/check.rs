@@ -5,7 +5,7 @@ use super::browser::admit_browser;
 use super::error::CheckError;
 use super::owner::{ResolvedToken, TokenUse};
 use super::settings::TokenUsage;
-use crate::tokens::{Binding, BrowserDigest, Record, TokenHash};
+use crate::tokens::{Binding, BrowserDigest, Location, Record, TokenHash};
 use std::time::{Duration, SystemTime};
 use uuid::Uuid;
 use vncgate_api::{Access, BrowserProof, Target};
@@ -21,6 +21,8 @@ pub struct Admission {
     pub expires_at: SystemTime,
     /// Where the console is, and what opens it.
     pub target: Target,
+    /// Where the console is in vCenter, if its site tells. A token may follow a console that moves.
+    pub location: Option<Location>,
     /// What the user may do.
     pub access: Access,
     /// Whether the user may send a clipboard.
@@ -68,10 +70,20 @@ impl Consoles {
             TokenUsage::Reusable | TokenUsage::Once => None,
         };
         let session = Uuid::new_v4();
-        let target = token.open(session).await?;
+        let (target, location) = token.open(session).await?;
         let Record { instance, expires_at, access, clipboard, .. } = *token.record;
         let token = token.token;
-        Ok(Admission { session, instance, expires_at, target, access, clipboard, token, browser })
+        Ok(Admission {
+            session,
+            instance,
+            expires_at,
+            target,
+            location,
+            access,
+            clipboard,
+            token,
+            browser,
+        })
     }
 
     /// Grants access: the last step of a check, after which nothing refuses it any more. Here a token for one use is

@@ -136,7 +136,7 @@ impl Consoles {
 }
 
 /// The protocol of the console to issue a token for.
-fn protocol(
+pub(super) fn protocol(
     vcenter: &Vcenter,
     machine: &VirtualMachine,
     console: ConsoleType,

@@ -2,11 +2,14 @@
 
 use super::Consoles;
 use super::error::{CheckError, ConsoleUnavailable, TicketError};
-use super::location::host_for;
+use super::issue::protocol;
+use super::location::{host_for, host_of};
+use super::settings::WhenMoved;
+use crate::console_type::Protocol;
 use crate::host_certificates::HostCertificate;
 use crate::resolver::{ResolveError, is_name};
 use crate::sites::{MachineStatus, RemoteConsole};
-use crate::tokens::{Record, TokenHash};
+use crate::tokens::{Location, Record, TokenHash};
 use crate::vcenter::host::Host;
 use crate::vcenter::machine::{Detail, VirtualMachine};
 use crate::vcenter::port_holder::is_shared;
@@ -15,6 +18,7 @@ use crate::vcenter::soap::Fault;
 use crate::vcenter::webmks_console::WebmksConsole;
 use crate::vcenter::{Vcenter, VcenterError};
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 use std::time::SystemTime;
 use vncgate_api::Target;
 
@@ -22,6 +26,7 @@ use vncgate_api::Target;
 pub(super) enum ValidConsole {
     Vnc {
         machine: VirtualMachine,
+        host: Host,
         address: SocketAddr,
     },
     Webmks {
@@ -44,8 +49,9 @@ impl Consoles {
         let console = vcenter.in_one_limit(async {
             let valid = self.validate(record, vcenter).await?;
             let certificate = valid.certificate().map(HostCertificate::pin);
+            let location = valid.location();
             let target = self.target(record, vcenter, valid).await?;
-            Ok(RemoteConsole { target, certificate })
+            Ok(RemoteConsole { target, certificate, location: Some(location) })
         });
         let console = console.await.map_err(|error| CheckError::Vcenter {
             service_host: record.service_host.clone(),
@@ -76,9 +82,29 @@ impl Consoles {
         }
     }
 
-    /// Reads the machine again and checks that its console is where the token was issued for, and that the location is
-    /// no other machine's.
+    /// Reads the machine again and checks that its console is where the token was issued for, or where it has moved to if
+    /// tokens follow, and that the location is no other machine's.
     pub(super) async fn validate(
+        &self,
+        record: &Record,
+        vcenter: &Vcenter,
+    ) -> Result<ValidConsole, CheckError> {
+        let has_moved = |error: &CheckError| {
+            matches!(
+                error,
+                CheckError::Moved { .. } | CheckError::Unavailable(ConsoleUnavailable::NoVnc)
+            )
+        };
+        match self.validate_at(record, vcenter).await {
+            Err(error) if self.settings.when_moved == WhenMoved::Follow && has_moved(&error) => {
+                let record = follow(record, vcenter).await?;
+                self.validate_at(&record, vcenter).await
+            }
+            valid => valid,
+        }
+    }
+
+    async fn validate_at(
         &self,
         record: &Record,
         vcenter: &Vcenter,
@@ -95,7 +121,7 @@ impl Consoles {
                 let ip = self.resolver.resolve(&host.name).await?;
                 allowed.check_address(ip)?;
                 let address = SocketAddr::new(ip, port.get());
-                ValidConsole::Vnc { machine, address }
+                ValidConsole::Vnc { machine, host, address }
             }
             None => {
                 let machine = read_machine(record, vcenter, Detail::HostCertificate).await?;
@@ -137,7 +163,7 @@ impl Consoles {
         valid: ValidConsole,
     ) -> Result<Target, CheckError> {
         match valid {
-            ValidConsole::Vnc { machine, address } => {
+            ValidConsole::Vnc { machine, address, .. } => {
                 Ok(Target::Vnc { address, password: machine.vnc_password })
             }
             ValidConsole::Webmks { machine, host, certificate, addresses } => {
@@ -187,6 +213,15 @@ impl ValidConsole {
         }
     }
 
+    fn location(&self) -> Location {
+        let (host, vnc_port) = match self {
+            Self::Vnc { host, address, .. } => (host, NonZeroU16::new(address.port())),
+            Self::Webmks { host, .. } => (host, None),
+        };
+        let (host, host_reference) = (host.name.clone(), host.reference.clone());
+        Location { host, host_reference, vnc_port }
+    }
+
     fn machine(&self) -> &VirtualMachine {
         match self {
             Self::Vnc { machine, .. } | Self::Webmks { machine, .. } => machine,
@@ -198,6 +233,20 @@ impl ValidConsole {
             Self::Vnc { machine, .. } | Self::Webmks { machine, .. } => machine,
         }
     }
+}
+
+/// What a token would stand for that was issued now for the same machine and type of console. Nothing is changed in
+/// vCenter: a machine whose VNC is off at the new place is not given a port.
+async fn follow(record: &Record, vcenter: &Vcenter) -> Result<Record, CheckError> {
+    let machine = read_machine(record, vcenter, Detail::None).await?;
+    let host = host_of(&machine)?;
+    let vnc_port = match protocol(vcenter, &machine, record.console)? {
+        Protocol::Vnc => Some(machine.vnc_port.ok_or(ConsoleUnavailable::NoVnc)?),
+        Protocol::Webmks => None,
+    };
+    let (host, host_reference) = (host.name.clone(), host.reference.clone());
+    let moved = record.at(Location { host, host_reference, vnc_port });
+    Ok(Record { machine: machine.reference, ..moved })
 }
 
 /// Reads the token's machine as vCenter has it now, if it is the vCenter that the token was issued by. UUID and reference

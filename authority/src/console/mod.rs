@@ -42,7 +42,7 @@ pub mod status;
 pub use allowed_targets::AllowedTargets;
 pub use error::{CheckError, ConsoleUnavailable, IssueError, RevokeError, TicketError};
 pub use owner::TokenUse;
-pub use settings::{IssueSettings, PageUrl, TOKEN_TTL_MIN, TokenUsage};
+pub use settings::{IssueSettings, PageUrl, TOKEN_TTL_MIN, TokenUsage, WhenMoved};
 
 use crate::host_certificates::HostCertificates;
 use crate::resolver::Resolver;

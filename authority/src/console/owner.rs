@@ -3,7 +3,7 @@
 use super::Consoles;
 use super::error::CheckError;
 use crate::sites::{MachineStatus, Site};
-use crate::tokens::{Record, Token, TokenHash};
+use crate::tokens::{Location, Record, Token, TokenHash};
 use crate::vcenter::Vcenter;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -91,12 +91,17 @@ impl Consoles {
 }
 
 impl ResolvedToken<'_> {
-    /// Opens the console for `session`: what Envoy is to connect to, with the ticket or password that opens it.
-    pub(super) async fn open(&self, session: Uuid) -> Result<Target, CheckError> {
+    /// Opens the console for `session`: what Envoy is to connect to, with the ticket or password that opens it, and where
+    /// that is in vCenter, if the owner tells.
+    pub(super) async fn open(
+        &self,
+        session: Uuid,
+    ) -> Result<(Target, Option<Location>), CheckError> {
         let Self { token, record, owner, consoles } = self;
         match owner {
             Owner::Vcenter(vcenter) => {
-                Ok(consoles.open_local(*token, record, vcenter).await?.target)
+                let console = consoles.open_local(*token, record, vcenter).await?;
+                Ok((console.target, console.location))
             }
             Owner::Site(site) => consoles.open_remote(*token, record, site, session).await,
         }

@@ -6,7 +6,7 @@ use super::error::{CheckError, ConsoleUnavailable};
 use super::owner::{Owner, ResolvedToken, TokenUse};
 use crate::host_certificates::HostCertificateError;
 use crate::sites::{MachineStatus, RemoteConsole, Site, SiteError, SiteRequest};
-use crate::tokens::{Record, TokenHash};
+use crate::tokens::{Location, Record, TokenHash};
 use crate::vcenter::Vcenter;
 use uuid::Uuid;
 use vncgate_api::Target;
@@ -19,20 +19,20 @@ impl Consoles {
         record: &Record,
         site: &Site,
         session: Uuid,
-    ) -> Result<Target, CheckError> {
+    ) -> Result<(Target, Option<Location>), CheckError> {
         let console = site.console(SiteRequest { token, session }).await;
         let console = console.map_err(|reason| site_error(site, session, reason))?;
-        let RemoteConsole { target, certificate } = console;
+        let RemoteConsole { target, certificate, location } = console;
         self.settings.allowed_targets.check_target(&target)?;
         // The pins of this site's Envoy are those of this site's hosts, so the other site's host is added.
         if let (Some(pins), Target::Webmks { .. }) = (&self.host_certificates, &target) {
             let unknown = ConsoleUnavailable::HostCertificate(HostCertificateError::Unknown);
             let pin = certificate.ok_or(unknown)?;
-            let host = &record.host_reference;
+            let host = location.as_ref().map_or(&record.host_reference, |it| &it.host_reference);
             let admitted = pins.admit_remote(site.name(), &record.service_host, host, pin).await;
             admitted.map_err(CheckError::HostCertificates)?;
         }
-        Ok(target)
+        Ok((target, location))
     }
 
     /// The status of another site's machine.

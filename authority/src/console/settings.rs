@@ -21,8 +21,20 @@ pub struct IssueSettings {
     pub view_ttl_max: Duration,
     /// How often a token may be used, and from where.
     pub token_use: TokenUsage,
+    /// What becomes of a token whose console has moved.
+    pub when_moved: WhenMoved,
     /// Which addresses and ports a console may lead to, whichever site its machine belongs to.
     pub allowed_targets: AllowedTargets,
+}
+
+/// `[console] when_moved`: what becomes of a token whose console is no longer where the token was issued for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenMoved {
+    /// It opens nothing.
+    #[default]
+    Refuse,
+    /// It opens the console where it is now, if a new token would.
+    Follow,
 }
 
 /// How often a token may be used, and from where.

@@ -64,7 +64,12 @@ async fn check(State(app): State<Arc<App>>, body: Body) -> Response {
             log_token!(info, fields, origin, "session granted"; %session, %address,);
             app.metrics.check("granted", started.elapsed());
             let client = &request.client_address;
-            let mut description = record
+            let opened = record.map(|record| match admission.location.clone() {
+                // It may have followed its machine.
+                Some(location) => Arc::new(record.at(location)),
+                None => record,
+            });
+            let mut description = opened
                 .map(|record| Description::new(token, &record, client, address))
                 .unwrap_or_default();
             description.must_end_at = must_end_at.map(milliseconds);

@@ -5,7 +5,7 @@ use super::page_settings::PageSettings;
 use super::portals::Portals;
 use crate::audit::AuditTrail;
 use crate::concurrency::Concurrency;
-use crate::console::{AllowedTargets, Consoles, IssueSettings, PageUrl, TokenUsage};
+use crate::console::{AllowedTargets, Consoles, IssueSettings, PageUrl, TokenUsage, WhenMoved};
 use crate::host_certificates::HostCertificates;
 use crate::identity::api_token::{ApiTokenConfig, ApiTokens};
 use crate::identity::policy::Policy;
@@ -84,6 +84,7 @@ fn build(roles: &[&str], project: Option<&str>, pins_hosts: bool) -> Arc<App> {
         token_ttl: Duration::from_secs(600),
         view_ttl_max: Duration::from_secs(86_400),
         token_use: TokenUsage::Reusable,
+        when_moved: WhenMoved::default(),
         allowed_targets: AllowedTargets::default(),
     };
     let store: Arc<dyn TokenStore> = Arc::new(MemoryStore::new(NonZeroUsize::MIN));

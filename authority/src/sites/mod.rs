@@ -13,7 +13,7 @@ use crate::host_certificates::Pin;
 use crate::http_client::{self, ResponseBodyError};
 use crate::telemetry::Metrics;
 use crate::text::printable;
-use crate::tokens::TokenHash;
+use crate::tokens::{Location, TokenHash};
 use crate::traces::{TARGET, trace_headers};
 use crate::vcenter::machine::PowerState;
 use ipnet::IpNet;
@@ -89,6 +89,9 @@ pub struct RemoteConsole {
     /// The certificate of a WebMKS console's host, if vCenter returned it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<Pin>,
+    /// Where the console is in vCenter, if the site tells. A token may follow a console that moves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<Location>,
 }
 
 /// The status of a token's machine.

@@ -18,7 +18,7 @@ pub(crate) use memcached::{
     Connection as MemcachedConnection, Failure as MemcachedFailure,
 };
 pub use memory::MemoryStore;
-pub use record::Record;
+pub use record::{Location, Record};
 pub use redis::{RedisAddress, RedisLogin, RedisServer, RedisStore, RedisTopology};
 pub use store::{
     Binding, Limit, LimitReached, PutError, SHARED_TEXT_LIFETIME, SharedText, StoreUnavailable,

@@ -74,7 +74,26 @@ pub struct Record {
     pub expires_at: SystemTime,
 }
 
+/// Where a console is, in the words of its vCenter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Location {
+    /// The name of the ESXi host.
+    pub host: String,
+    /// How vCenter refers to it.
+    pub host_reference: HostRef,
+    /// The VNC port. `None` for a WebMKS console.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vnc_port: Option<NonZeroU16>,
+}
+
 impl Record {
+    /// What a token for the same console at another place would stand for.
+    #[must_use]
+    pub fn at(&self, location: Location) -> Self {
+        let Location { host, host_reference, vnc_port } = location;
+        Self { host, host_reference, vnc_port, ..self.clone() }
+    }
+
     /// How the console is reached on its host. A token is for one protocol, even if the machine gets the other too.
     pub const fn protocol(&self) -> Protocol {
         match self.vnc_port {

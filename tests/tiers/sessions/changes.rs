@@ -183,6 +183,49 @@ async fn a_watch_that_fails_ends_no_console_and_finds_what_changed_meanwhile() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_follows_its_machine_if_it_is_told_to() {
+    let follow =
+        |config: Config| config.with("#when_moved = \"refuse\"", "when_moved = \"follow\"");
+    let gateway = Gateway::start_with("changes-follow", follow, &[]).await;
+    watched(&gateway, 1).await;
+    let vcenter = &gateway.vcenter;
+    let here = Console::start(ESXI, RFB_VERSION).await;
+    let there = Console::start(ESXI_HOSTS[1], RFB_VERSION).await;
+    let vm = gateway.machine_at(here.address());
+    let token = gateway.issue(&vm).await;
+    let mut browser = gateway.envoy.open(&token).await;
+    assert_eq!(next(&mut browser).await, Message::binary(RFB_VERSION.as_slice()));
+    let _before = here.accept().await;
+    let sessions = async || gateway.authority.count(r#"vncgate_sessions{protocol="vnc"}"#).await;
+    until("the session is registered", async || sessions().await > 0).await;
+
+    // The port before the host: vCenter may tell of either first.
+    vcenter.set_console_port(&vm.name, there.address().port());
+    vcenter.migrate(&vm.name, ESXI_HOSTS[1]);
+    let (status, reason) = close_of(&mut browser).await;
+    assert!(status == 1008 && reason.contains("moved: "), "{status} {reason}");
+    assert_eq!(gateway.authority.status(&token).await.status, 200);
+    let mut browser = gateway.envoy.open(&token).await;
+    assert_eq!(next(&mut browser).await, Message::binary(RFB_VERSION.as_slice()));
+    let mut console = there.accept().await;
+    // It is where it was granted for, and goes on.
+    tokio::time::sleep(AT_MOST).await;
+    console.write_all(b"screen").await.expect("send");
+    assert_eq!(receive(&mut browser, 6).await, b"screen");
+
+    // What a new token would not open is refused: the port of another machine, or one that is not allowed.
+    vcenter.create_vm("rival", ESXI_HOSTS[1], 5997);
+    vcenter.set_console_port(&vm.name, 5997);
+    let (status, reason) = close_of(&mut browser).await;
+    assert!(status == 1008 && reason.starts_with("console_"), "{status} {reason}");
+    gateway.authority.check(&token).await.assert_refused(409, "console_unavailable");
+    vcenter.set_console_port(&vm.name, 80);
+    gateway.authority.check(&token).await.assert_refused(409, "console_unavailable");
+    vcenter.set_console_port(&vm.name, there.address().port());
+    gateway.authority.check(&token).await.assert_granted(ESXI_HOSTS[1], there.address().port());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_webmks_console_ends_with_its_machine_too() {
     let (gateway, esxi) = Gateway::start_webmks("changes-webmks", |config| config).await;
     esxi.add_host(&gateway.vcenter, ESXI_HOSTS[0], vncgate_test_support::webmks::WITHOUT_VNC).await;
