@@ -11,7 +11,9 @@ use crate::vcenter::machine::VirtualMachine;
 use crate::vcenter::privileges::{POWER, SCREENSHOT};
 use crate::vcenter::scope::Scope;
 use crate::vcenter::vcenters::Vcenters;
+use crate::vcenter::watch::WatchStatus;
 use std::time::{Duration, SystemTime};
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 use vncgate_api::{Refusal, RefusalCode};
 
@@ -28,8 +30,13 @@ const RESOLVED_HOSTS: usize = 1000;
 /// those of a few machines are those of most.
 const ASKED_MACHINES: usize = 50;
 
-/// Logs in to each vCenter, compares its clock, lists its hosts and resolves their names.
+/// How long the inventory may take until it is watched, and how often that is looked at. The largest takes a minute.
+const WATCH_LIMIT: Duration = Duration::from_secs(90);
+const WATCH_LOOK: Duration = Duration::from_millis(100);
+
+/// Logs in to each vCenter, compares its clock, watches its inventory, lists its hosts and resolves their names.
 pub async fn try_vcenters(vcenters: &Vcenters, report: &mut Report) {
+    vcenters.start_watches();
     for vcenter in vcenters.iter() {
         try_vcenter(vcenter, report).await;
     }
@@ -55,6 +62,7 @@ async fn try_vcenter(vcenter: &Vcenter, report: &mut Report) {
             return;
         }
     }
+    try_watch(vcenter, report).await;
     match vcenter.hosts().await {
         Ok(hosts) if hosts.is_empty() => report.problem(
             "vcenter_hosts",
@@ -163,6 +171,32 @@ pub async fn try_events(vcenters: &Vcenters, report: &mut Report) {
                 },
                 "give the account Global.LogEvent, or set audit.vcenter_events = false",
             ),
+        }
+    }
+}
+
+async fn try_watch(vcenter: &Vcenter, report: &mut Report) {
+    let name = vcenter.service_host();
+    let begun = Instant::now();
+    let status = loop {
+        match vcenter.watch().status() {
+            WatchStatus::Filling if begun.elapsed() < WATCH_LIMIT => sleep(WATCH_LOOK).await,
+            status => break status,
+        }
+    };
+    let mend = "give the account the role Read-only on the root folder, with propagation (System.View, System.Read); \
+                until then listings ask vCenter each time, and open consoles do not end with their machines";
+    match status {
+        WatchStatus::Current { machines, .. } => {
+            report.good("vcenter_watch", format!("{name}: watches {machines} machines"));
+        }
+        WatchStatus::Filling => report.warn(
+            "vcenter_watch",
+            format!("{name}: its inventory was not read within {WATCH_LIMIT:?}"),
+            "see how busy vCenter is",
+        ),
+        WatchStatus::Failed(reason) => {
+            report.problem("vcenter_watch", format!("{name}: {reason}"), mend);
         }
     }
 }

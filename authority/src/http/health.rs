@@ -2,6 +2,7 @@
 
 use super::app::App;
 use crate::tokens::StoreUnavailable;
+use crate::vcenter::watch::WatchStatus;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
@@ -34,6 +35,12 @@ async fn ready(State(app): State<Arc<App>>) -> (StatusCode, Json<Value>) {
             (service_host.to_owned(), state.map_or_else(Value::String, |()| json!("ok")))
         })
         .collect();
+    let watches: Map<String, Value> = app
+        .consoles
+        .vcenters()
+        .iter()
+        .map(|vcenter| (vcenter.service_host().to_owned(), shown(vcenter.watch().status())))
+        .collect();
     let stored = store.is_ok();
     let store = store.map_err(|StoreUnavailable(reason)| {
         warn!(reason, "the token store is not reachable");
@@ -50,11 +57,22 @@ async fn ready(State(app): State<Arc<App>>) -> (StatusCode, Json<Value>) {
         (false, ..) => (StatusCode::SERVICE_UNAVAILABLE, "the token store is not reachable"),
     };
     let store = store.map_or_else(Value::String, |()| json!("ok"));
-    let mut body = json!({"status": status, "vcenter": states, "store": store});
+    let mut body = json!({"status": status, "vcenter": states, "watch": watches, "store": store});
     if app.audit.is_on() {
         body["audit"] = audit.map_or_else(Value::String, |()| json!("ok"));
     }
     (code, Json(body))
+}
+
+/// A watch is no condition of readiness: while it is not current, vCenter is asked.
+fn shown(watch: WatchStatus) -> Value {
+    match watch {
+        WatchStatus::Current { machines, age } => {
+            json!({"state": "current", "machines": machines, "age_seconds": age.as_secs_f64()})
+        }
+        WatchStatus::Filling => json!({"state": "filling"}),
+        WatchStatus::Failed(reason) => json!({"state": "failed", "reason": reason}),
+    }
 }
 
 #[cfg(test)]

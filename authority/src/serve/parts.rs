@@ -100,6 +100,7 @@ impl Parts {
         let sites = sites.map_err(ServeError::Sites)?.unwrap_or_default();
         let keystone = build_keystone(keystone, metrics, previous)?;
         let service_hosts = vcenters.iter().map(|vcenter| vcenter.config.service_host.as_str());
+        vcenters.iter().for_each(|vcenter| vcenter.entry.start_watch());
         let host_certificates = match previous.and_then(|it| it.host_certificates.as_ref()) {
             _ if !config.pins_hosts => None,
             Some(list) => Some(list.for_vcenters(service_hosts.collect()).await),
@@ -201,9 +202,7 @@ fn build_vcenters(
             Some(before) => Arc::clone(&before.entry),
             None => {
                 let client_error = |error| ServeError::Client(config.service_host.clone(), error);
-                let entry = Arc::new(config.clone().build(metrics).map_err(client_error)?);
-                entry.start_watch();
-                entry
+                Arc::new(config.clone().build(metrics).map_err(client_error)?)
             }
         };
         Ok(ConfiguredVcenter { config, entry })

@@ -286,6 +286,11 @@ impl Vcenters {
         .await
     }
 
+    /// Watches every inventory from now on.
+    pub fn start_watches(&self) {
+        self.entries().for_each(VcenterEntry::start_watch);
+    }
+
     /// Ends the watches and every session.
     pub async fn logout(&self) {
         self.entries().for_each(VcenterEntry::stop_watch);

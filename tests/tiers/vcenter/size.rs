@@ -40,6 +40,40 @@ async fn a_console_among_ten_thousand_machines_costs_as_many_calls_as_one_among_
     for cost in costs {
         assert_eq!(cost, expected);
     }
+    print_figures(&site).await;
+}
+
+/// What the watch of ten thousand machines costs, for people.
+async fn print_figures(site: &Site) {
+    site.vcenter.forget_versions().await;
+    site.watched(2).await;
+    let log = site.authority.log();
+    println!(
+        "{}",
+        log.lines().rfind(|line| line.contains("watches the inventory")).expect("it does")
+    );
+    let cpu = async || {
+        let metrics = site.authority.metrics().await;
+        let line = metrics.lines().find_map(|line| line.strip_prefix("process_cpu_seconds_total "));
+        line.expect("its CPU time").parse::<f64>().expect("seconds")
+    };
+    let memory = site.authority.count("process_resident_memory_bytes").await;
+    println!("resident memory of the authority: {} MiB", memory / (1024 * 1024));
+    for query in ["", "limit=10", "limit=1000", "name=vm-77"] {
+        let before = cpu().await;
+        for _ in 0..10 {
+            site.servers(query).await;
+        }
+        let milliseconds = (cpu().await - before) * 1000.0 / 10.0;
+        println!("GET /servers/detail?{query}: {milliseconds:.1} ms of CPU");
+    }
+    let updates = r#"vncgate_vcenter_watch_updates_total{vcenter="vcenter-a"}"#;
+    let (counted, before) = (site.authority.count(updates).await, cpu().await);
+    site.vcenter.change_machines(10_000).await;
+    let taken = async || site.authority.count(updates).await - counted >= 10_000;
+    until("the changes are taken", taken).await;
+    let microseconds = (cpu().await - before) * 1e6 / 10_000.0;
+    println!("an update of one of ten thousand machines: {microseconds:.0} µs of CPU");
 }
 
 /// The SOAP calls of one console, by method. Those of the watch go on meanwhile.

@@ -262,6 +262,60 @@ fn a_request_escapes_what_it_is_given() {
     assert!(destroy_view("session[a&b]1").contains("session[a&amp;b]1"));
 }
 
+const UPDATES: &str = r#"<WaitForUpdatesExResponse xmlns="urn:vim25"><returnval><version>3</version>
+    <filterSet><filter type="PropertyFilter">session[5]6</filter>
+    <objectSet><kind>enter</kind><obj type="VirtualMachine">vm-41</obj><changeSet><name>runtime.powerState</name><op>assign</op><val xsi:type="VirtualMachinePowerState">poweredOn</val></changeSet><changeSet><name>config.extraConfig</name><op>assign</op><val xsi:type="ArrayOfOptionValue"><OptionValue xsi:type="OptionValue"><key>RemoteDisplay.vnc.port</key><value xsi:type="xsd:string">5901</value></OptionValue></val></changeSet><missingSet><path>parent</path><fault><fault xsi:type="NoPermission"/><localizedMessage/></fault></missingSet></objectSet>
+    <objectSet><kind>modify</kind><obj type="VirtualMachine">vm-41</obj><changeSet><name>runtime.host</name><op>assign</op><val type="HostSystem" xsi:type="ManagedObjectReference">host-29</val></changeSet><changeSet><name>config.extraConfig</name><op>remove</op></changeSet></objectSet>
+    <objectSet><kind>leave</kind><obj type="VirtualMachine">vm-41</obj></objectSet></filterSet>
+    <truncated>true</truncated></returnval></WaitForUpdatesExResponse>"#;
+
+#[test]
+fn updates_are_read_in_their_order_and_lead_from_one_state_to_the_next() {
+    let set = read_updates(&envelope(UPDATES)).unwrap().unwrap();
+    assert_eq!((set.version.as_str(), set.truncated), ("3", true));
+    let [enter, modify, leave] = set.objects.as_slice() else { panic!("{set:?}") };
+    assert_eq!(enter.kind, UpdateKind::Enter);
+    assert_eq!(enter.object.property("runtime.powerState"), Some("poweredOn"));
+    assert_eq!(enter.object.missing, [("parent".to_owned(), "NoPermission".to_owned())]);
+    assert_eq!(modify.removed, ["config.extraConfig"]);
+    assert_eq!((leave.kind, leave.object.id.as_str()), (UpdateKind::Leave, "vm-41"));
+
+    let mut object = enter.object.clone();
+    let port = r#"config.extraConfig["RemoteDisplay.vnc.port"]"#;
+    assert_eq!(object.property(port), Some("5901"));
+    object.modify(modify.clone());
+    assert_eq!(object.property("runtime.host"), Some("host-29"));
+    assert_eq!(object.property("runtime.powerState"), Some("poweredOn"));
+    assert_eq!(object.property(port), None, "the array is gone with its options");
+    object.modify(enter.clone());
+    assert_eq!(object.property(port), Some("5901"));
+    assert_eq!(object.property("runtime.host"), Some("host-29"));
+    assert_eq!(object.missing.len(), 1);
+}
+
+#[test]
+fn an_update_that_cannot_be_followed_is_refused() {
+    let nothing = r#"<WaitForUpdatesExResponse xmlns="urn:vim25"/>"#;
+    assert_eq!(read_updates(&envelope(nothing)), Ok(None));
+    for (part, replacement) in [
+        ("<version>3</version>", ""),
+        ("<version>3</version>", "<version></version>"),
+        ("<kind>enter</kind>", ""),
+        ("<kind>enter</kind>", "<kind>arrive</kind>"),
+        ("<name>runtime.host</name>", ""),
+        (r#"<obj type="VirtualMachine">"#, "<obj>"),
+        ("WaitForUpdatesExResponse", "WaitForUpdatesResponse"),
+    ] {
+        let odd = UPDATES.replace(part, replacement);
+        assert_ne!(odd, UPDATES, "{part}");
+        assert!(read_updates(&envelope(&odd)).is_err(), "{part} → {replacement}");
+    }
+    // An expired session may look so.
+    let expired = UPDATES.replace("NoPermission", "NotAuthenticated");
+    let Err(SoapError::Fault(fault)) = read_updates(&envelope(&expired)) else { panic!() };
+    assert_eq!(fault.kind, Fault::NOT_AUTHENTICATED);
+}
+
 proptest! {
     /// What is escaped into a request comes back out of a reply that repeats it.
     #[test]
