@@ -43,6 +43,9 @@ fn read(reply: &[u8]) {
         soap::PowerTask::PowerOn.read(reply).err(),
         soap::read_missing_privileges(reply).err(),
         soap::read_ticket(reply).err(),
+        soap::read_property_collector(reply).err(),
+        soap::read_filter(reply).err(),
+        soap::read_updates(reply).err(),
     ];
     let read = results.iter().filter(|result| result.is_none()).count();
     assert!(read <= 1, "one document is two replies");
@@ -51,6 +54,9 @@ fn read(reply: &[u8]) {
             assert!(fault.message.chars().count() <= FOREIGN_TEXT_LIMIT + "…".chars().count());
             assert!(!fault.to_string().contains(char::is_control), "a line of its own");
         }
+    }
+    if let Ok(Some(set)) = soap::read_updates(reply) {
+        follow(set);
     }
     let Ok(text) = std::str::from_utf8(reply) else { return };
     let Ok(document) = Document::parse(text) else { return };
@@ -68,6 +74,28 @@ fn read(reply: &[u8]) {
         let objects = page_node.into_iter().flat_map(|page| page.children());
         let objects = objects.filter(|node| node.tag_name().name() == "objects").count();
         assert_eq!(page.objects.len(), objects, "another number of objects");
+    }
+}
+
+/// Whatever an update says of an object, what is kept of it is what it said, once for each property.
+fn follow(set: soap::UpdateSet) {
+    assert!(!set.version.is_empty(), "the initial version");
+    let mut kept = soap::ObjectContent::default();
+    for update in set.objects {
+        let paths = |object: &soap::ObjectContent| {
+            let all = object.properties.iter().chain(&object.missing);
+            all.map(|(path, _)| path.clone()).collect::<Vec<_>>()
+        };
+        let (said, removed) = (paths(&update.object), update.removed.clone());
+        let before = paths(&kept);
+        kept.modify(update);
+        for path in paths(&kept) {
+            assert!(said.contains(&path) || before.contains(&path), "{path} from nowhere");
+        }
+        for path in removed.iter().filter(|path| !said.contains(path)) {
+            assert!(!paths(&kept).contains(path), "{path} was removed");
+        }
+        assert!(paths(&kept).len() <= before.len() + said.len());
     }
 }
 
