@@ -64,6 +64,10 @@ async fn a_trap_admits_nobody_and_the_next_request_is_served() {
     let console = TcpServer::echo(ESXI).await;
     let grant = Script::session("session-before-a-trap", console.address());
     let last_session = RefCell::new(String::new());
+    let known = async |session: &str| {
+        until_some("a report of the session", async || authority.reports.open().remove(session))
+            .await
+    };
     let serves = async || {
         let session = Uuid::new_v4().to_string();
         authority.follow(Script::session(&session, console.address()));
@@ -100,6 +104,7 @@ async fn a_trap_admits_nobody_and_the_next_request_is_served() {
     // In a session: it ends, and the console gets nothing more.
     for _ in 0..TRIES {
         let mut browser = serves().await;
+        known(&last_session.borrow()).await;
         let chunk = vec![b'x'; 2 * TRAPPING_CHUNK.unsigned_abs() as usize];
         browser.send(Message::binary(chunk)).await.expect("send");
         match within("the end of the session", browser.next()).await {
