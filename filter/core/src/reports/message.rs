@@ -1,8 +1,7 @@
 //! Writes reports and reads the authority's answers.
 
-use super::Open;
+use super::entry::{EndedEntry, Open};
 use crate::check::Reply;
-use crate::end::EndCause;
 use std::time::Duration;
 use vncgate_api::{
     EndedSession, OpenedSession, SessionActivity, SessionReply, SessionReport, Traffic,
@@ -10,14 +9,6 @@ use vncgate_api::{
 
 /// About how many bytes a session takes in a report, without its description.
 pub(super) const ENTRY_LEN: usize = 300;
-
-/// An ended session whose end the authority does not know.
-#[derive(Debug)]
-pub(super) struct EndedEntry {
-    pub(super) open: Open,
-    pub(super) ended_at: Duration,
-    pub(super) cause: EndCause,
-}
 
 /// What a report says.
 #[derive(Default)]

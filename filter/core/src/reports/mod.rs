@@ -18,13 +18,15 @@
 //!
 //! The module has no clock: each event has its time, since the epoch.
 
+mod entry;
 mod message;
 
 use crate::check::Reply;
 use crate::end::EndCause;
 use crate::session::Ended;
-use crate::traffic::{Activity, Bytes};
-use message::{EndedEntry, read_reply, write_report};
+use crate::traffic::Activity;
+use entry::{EndedEntry, Open};
+use message::{read_reply, write_report};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
@@ -96,39 +98,6 @@ pub enum Notice {
     Failing(u16),
     /// The authority is told of sessions again.
     Working,
-}
-
-/// An open session.
-#[derive(Debug)]
-struct Open {
-    session: Rc<str>,
-    description: Box<str>,
-    opened_at: Duration,
-    bytes: Bytes,
-    /// When `bytes.from_browser` was last found to have grown.
-    last_message_at: Option<Duration>,
-    /// When there was last found to be input.
-    last_input_at: Option<Duration>,
-    /// The authority knows it.
-    told: bool,
-    /// It is in [`Reports::active`].
-    is_active: bool,
-}
-
-impl Open {
-    /// Takes over what the session has done until now. Returns whether that is more than before.
-    fn observe(&mut self, activity: Activity, now: Duration) -> bool {
-        let Activity { bytes, has_new_input } = activity;
-        if bytes.from_browser != self.bytes.from_browser {
-            self.last_message_at = Some(now);
-        }
-        if has_new_input {
-            self.last_input_at = Some(now);
-        }
-        let changed = bytes != self.bytes || has_new_input;
-        self.bytes = bytes;
-        changed
-    }
 }
 
 /// A report that is under way, with what it says.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::traffic::Bytes;
 use proptest::prelude::*;
 use std::collections::{BTreeSet, HashMap};
 use vncgate_api::SessionReport;
