@@ -76,16 +76,16 @@ fn rfc3339(time: std::time::SystemTime) -> String {
 
 /// A description that could not be read has nothing to tell.
 fn token_fields(description: &Description) -> TokenFields {
-    let text = |text: &Box<str>| Some(printable(text)).filter(|text| !text.is_empty());
+    let text = |text: &str| Some(printable(text)).filter(|text| !text.is_empty());
     TokenFields {
         token_id: description.token_id,
         caller: CallerFields {
             id: text(&description.caller),
-            user: description.user.as_ref().and_then(text),
-            project: description.project.as_ref().and_then(text),
+            user: description.user.as_deref().and_then(text),
+            project: description.project.as_deref().and_then(text),
         },
         instance: Some(description.instance).filter(|instance| !instance.is_nil()),
-        machine: description.machine.as_ref().and_then(text),
+        machine: description.machine.as_deref().and_then(text),
         vcenter: text(&description.vcenter),
         host: text(&description.host),
         console_type: description.console_type.map(|console| console.as_str()),
