@@ -53,9 +53,7 @@ impl Qemu {
     /// host does; without, it takes scan codes.
     pub async fn start_scan_codes(run: &Run, address: SocketAddr, layout: Option<&str>) -> Self {
         let layout: Vec<&str> = layout.into_iter().flat_map(|layout| ["-k", layout]).collect();
-        // How long QEMU waits after each event of a VNC client; 10 ms unless told otherwise. The guest's keyboard keeps 16
-        // bytes, and the machine may be busy.
-        Self::boot(run, address, SCAN_CODES, &layout, ",key-delay-ms=5").await
+        Self::boot(run, address, SCAN_CODES, &layout, "").await
     }
 
     /// What a guest of [`Self::start_scan_codes`] has got from its keyboard, in scan codes of set 1.
