@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// A shorter one is over before its user has seen the screen.
 const LEAST_DURATION: Duration = Duration::from_secs(10);
-const MOST_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+const MOST_DURATION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// More than an Envoy holds.
 const MOST_SESSIONS: i64 = 100_000;
 
