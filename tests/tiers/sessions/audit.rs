@@ -1,6 +1,6 @@
 //! The audit trail of sessions: a record of each grant, opening and end, whoever ends it and however.
 
-use crate::fixture::{ESXI, endpoints, greeted};
+use crate::fixture::{ESXI, endpoints, shaken_hands};
 use futures_util::SinkExt;
 use serde_json::Value;
 use std::path::Path;
@@ -42,7 +42,7 @@ async fn a_session_has_a_record_of_its_grant_its_opening_and_its_end() {
     let file = gateway.run.path(FILE);
     let console = Console::start(ESXI, RFB_VERSION).await;
     let mut browser = gateway.open(console.address()).await;
-    let mut host = greeted(&mut browser, &console).await;
+    let mut host = shaken_hands(&mut browser, &console).await;
     host.write_all(b"screen").await.expect("send");
     assert_eq!(receive(&mut browser, 6).await, b"screen");
     browser.close(None).await.expect("close");
@@ -82,11 +82,11 @@ async fn the_record_of_an_end_has_its_cause() {
     let token = gateway.token_for(console.address()).await;
 
     let mut browser = gateway.envoy.open(&token).await;
-    drop(greeted(&mut browser, &console).await);
+    drop(shaken_hands(&mut browser, &console).await);
     assert_eq!(some(&file, "session_ended", 1).await[0]["cause"], "console_closed");
 
     let mut browser = gateway.envoy.open(&token).await;
-    let _host = greeted(&mut browser, &console).await;
+    let _host = shaken_hands(&mut browser, &console).await;
     let ended = some(&file, "session_ended", 2).await;
     assert_eq!(ended[1]["cause"], "session_too_long");
     assert_eq!(ended[1]["reason"], "The session was open for as long as is allowed.");
@@ -94,7 +94,7 @@ async fn the_record_of_an_end_has_its_cause() {
     assert!((9.0..20.0).contains(&duration), "{duration}");
 
     let mut browser = gateway.envoy.open(&token).await;
-    let _host = greeted(&mut browser, &console).await;
+    let _host = shaken_hands(&mut browser, &console).await;
     some(&file, "session_opened", 3).await;
     // Killed when it is dropped.
     let Gateway { envoy, authority: _authority, vcenter: _vcenter, .. } = gateway;
@@ -129,7 +129,7 @@ async fn replicas_write_one_record_of_each_opening_and_each_end() {
     let envoy = Envoy::start(&run, &ca, &settings).await;
     for _ in 0..SESSIONS {
         let mut browser = envoy.open(&one.issue(&vm).await).await;
-        let _host = greeted(&mut browser, &console).await;
+        let _host = shaken_hands(&mut browser, &console).await;
         browser.close(None).await.expect("close");
     }
     let files = [run.path(FILE), other_run.path(FILE)];
@@ -157,15 +157,11 @@ async fn the_record_of_an_end_has_the_user_s_last_input() {
     let console = Console::start(ESXI, RFB_VERSION).await;
     for (index, pressed) in [false, true].into_iter().enumerate() {
         let mut browser = gateway.open(console.address()).await;
-        let _host = greeted(&mut browser, &console).await;
+        let _host = shaken_hands(&mut browser, &console).await;
         let mut send = async |bytes: &[u8]| {
             let message = tokio_tungstenite::tungstenite::Message::binary(bytes.to_vec());
             browser.send(message).await.expect("send");
         };
-        // RFB 3.8 without authentication (RFC 6143, 7.1): version, security type, ClientInit.
-        send(RFB_VERSION).await;
-        send(&[1]).await;
-        send(&[1]).await;
         if pressed {
             // KeyEvent (RFC 6143, 7.5.4).
             send(&[4, 1, 0, 0, 0, 0, 0, 97]).await;
@@ -194,7 +190,7 @@ async fn vcenter_has_an_event_on_the_machine_for_each_opening_and_each_end() {
     let events = || gateway.vcenter.govc(&["events", "-n", "100", &format!("/DC0/vm/{}", vm.name)]);
     let session = async || {
         let mut browser = gateway.envoy.open(&gateway.issue(&vm).await).await;
-        let _host = greeted(&mut browser, &console).await;
+        let _host = shaken_hands(&mut browser, &console).await;
         browser.close(None).await.expect("close");
     };
     session().await;

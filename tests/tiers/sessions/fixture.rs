@@ -1,13 +1,15 @@
 //! The gateway that the tests share, each with virtual machines of its own.
 
+use futures_util::SinkExt;
 use std::net::{IpAddr, SocketAddr};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 use tokio_tungstenite::tungstenite::Message;
 use vncgate_test_support::authority::Authority;
 use vncgate_test_support::gateway::{ESXI_HOSTS, Gateway};
 use vncgate_test_support::screen::RFB_VERSION;
-use vncgate_test_support::session::{Console, next};
+use vncgate_test_support::session::{Console, next, read, receive};
 use vncgate_test_support::websocket::WebSocket;
 
 /// The ESXi host that every test's machines run on.
@@ -31,6 +33,34 @@ pub(crate) async fn session(gateway: &Gateway) -> (WebSocket, TcpStream) {
 pub(crate) async fn greeted(browser: &mut WebSocket, console: &Console) -> TcpStream {
     assert_eq!(next(browser).await, Message::binary(RFB_VERSION.as_slice()));
     console.accept().await
+}
+
+/// The same, past the handshake of RFB without authentication (RFC 6143, 7.1 to 7.3), which the gateway follows where it
+/// has to tell what the user does.
+pub(crate) async fn shaken_hands(browser: &mut WebSocket, console: &Console) -> TcpStream {
+    let mut host = greeted(browser, console).await;
+    // No pixels, no name.
+    let server_init = [0; 24];
+    for (sent, read_first, answer) in
+        [(RFB_VERSION.as_slice(), 12, &[1, 1][..]), (&[1], 1, &[0; 4]), (&[1], 1, &server_init)]
+    {
+        browser.send(Message::binary(sent.to_vec())).await.expect("send");
+        read(&mut host, read_first).await;
+        host.write_all(answer).await.expect("answer");
+        receive(browser, answer.len()).await;
+    }
+    host
+}
+
+/// The code and the reason of the Close frame that comes, maybe after a Ping.
+pub(crate) async fn closed(browser: &mut WebSocket) -> (u16, String) {
+    loop {
+        match next(browser).await {
+            Message::Ping(_) => {}
+            Message::Close(Some(close)) => return (close.code.into(), close.reason.to_string()),
+            other => panic!("not a Close frame with a code: {other:?}"),
+        }
+    }
 }
 
 /// What of Envoy's configuration is to be replaced by what, so that it has both authorities.

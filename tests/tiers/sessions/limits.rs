@@ -1,11 +1,11 @@
 //! Limits: how long a session may be open, how long its user may do nothing, and how many there may be.
 
-use crate::fixture::{ESXI, greeted};
+use crate::fixture::{ESXI, closed, shaken_hands};
 use std::time::{Duration, Instant};
 use vncgate_test_support::authority::Config;
 use vncgate_test_support::gateway::Gateway;
 use vncgate_test_support::screen::RFB_VERSION;
-use vncgate_test_support::session::{Console, assert_ends, close_of};
+use vncgate_test_support::session::{Console, assert_ends};
 use vncgate_test_support::wait::until;
 use vncgate_test_support::websocket::WebSocket;
 
@@ -17,7 +17,7 @@ async fn gateway(name: &str, keys: &[(&str, &str)]) -> Gateway {
 /// Opens the console of a machine with a link of its own.
 async fn open(gateway: &Gateway, console: &Console) -> (WebSocket, tokio::net::TcpStream) {
     let mut browser = gateway.open(console.address()).await;
-    let host = greeted(&mut browser, console).await;
+    let host = shaken_hands(&mut browser, console).await;
     (browser, host)
 }
 
@@ -34,7 +34,7 @@ async fn a_session_ends_when_it_was_open_for_long_enough_and_its_page_knows_when
     );
     let started = Instant::now();
     let (mut browser, _host) = open(&gateway, &console).await;
-    let (code, reason) = close_of(&mut browser).await;
+    let (code, reason) = closed(&mut browser).await;
     assert_eq!(
         (code, reason.as_str()),
         (1008, "session_too_long: The session was open for as long as is allowed.")
@@ -51,7 +51,7 @@ async fn a_session_ends_whose_user_does_nothing() {
     let console = Console::start(ESXI, RFB_VERSION).await;
     let started = Instant::now();
     let (mut browser, _host) = open(&gateway, &console).await;
-    let (code, reason) = close_of(&mut browser).await;
+    let (code, reason) = closed(&mut browser).await;
     assert_eq!((code, reason.as_str()), (1008, "session_idle: The session was idle for too long."));
     assert!(started.elapsed() >= Duration::from_secs(10), "{:?}", started.elapsed());
 }
@@ -63,18 +63,18 @@ async fn one_console_more_than_a_machine_may_have_is_refused() {
     let (first, second) =
         (gateway.token_for(console.address()).await, gateway.token_for(console.address()).await);
     let mut browser = gateway.envoy.open(&first).await;
-    let host = greeted(&mut browser, &console).await;
+    let host = shaken_hands(&mut browser, &console).await;
     gateway.envoy.send(&second).await.assert_refused(429, "session_limit");
     gateway.authority.status(&second).await.assert_refused(429, "session_limit");
     // The same link takes over, as after a connection that broke.
     let mut again = gateway.envoy.open(&first).await;
-    assert_eq!(close_of(&mut browser).await.0, 1008);
-    let _host = greeted(&mut again, &console).await;
+    assert_eq!(closed(&mut browser).await.0, 1008);
+    let _host = shaken_hands(&mut again, &console).await;
     drop((host, browser));
     again.close(None).await.expect("close");
     until("room", async || gateway.authority.status(&second).await.status == 200).await;
     let mut browser = gateway.envoy.open(&second).await;
-    let _host = greeted(&mut browser, &console).await;
+    let _host = shaken_hands(&mut browser, &console).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,10 +85,12 @@ async fn the_newest_takes_over_and_the_one_before_is_told() {
     ];
     let gateway = gateway("limits-replace", &keys).await;
     let console = Console::start(ESXI, RFB_VERSION).await;
-    let (mut before, _host) = open(&gateway, &console).await;
+    let (mut before, host) = open(&gateway, &console).await;
+    let mut hosts = vec![host];
     for _ in 0..3 {
-        let (after, _host) = open(&gateway, &console).await;
-        let (code, reason) = close_of(&mut before).await;
+        let (after, host) = open(&gateway, &console).await;
+        hosts.push(host);
+        let (code, reason) = closed(&mut before).await;
         assert_eq!(
             (code, reason.as_str()),
             (1008, "replaced_by_newer: A newer session took over this console.")
