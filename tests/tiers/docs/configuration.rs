@@ -104,6 +104,7 @@ const READERS: &[(&str, &[&str])] = &[
     ("read_project", &["auth.project"]),
     ("read_vcenter", &["vcenter"]),
     ("read_console_settings", &["vcenter"]),
+    ("read_validation", &["vcenter"]),
     ("read_enable_vnc", &["vcenter.enable_vnc"]),
     ("read_sites", &[""]),
     ("read_credentials", &["peer"]),

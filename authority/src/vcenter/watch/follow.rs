@@ -136,8 +136,8 @@ impl Vcenter {
         }
         self.warn_of_missing(inventory.contents());
         let (vcenter, machines) = (self.service_host(), inventory.machine_count());
-        let bytes = inventory.size();
-        info!(vcenter, machines, bytes, took = ?begun.elapsed(), "watches the inventory");
+        let (bytes, seconds) = (inventory.size(), begun.elapsed().as_secs_f64());
+        info!(vcenter, machines, bytes, seconds, "watches the inventory");
         self.watch.filled(inventory);
         exchange.follow(version).await
     }
