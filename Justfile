@@ -44,7 +44,7 @@ demo: build _vcsim _guest (_envoy envoy)
     cargo run --quiet --package vncgate-test-support --bin demo
 
 # Install all that building and testing need
-setup: (_debian "qemu-system-x86 chromium chromium-driver novnc memcached redis-server nginx") _wasm-target _pages _vcsim _openstack _horizon _nova _clients _openstack-plugin _ruff _guest _cargo-deny (_envoy envoy)
+setup: (_debian "qemu-system-x86 chromium chromium-driver novnc memcached redis-server nginx") _wasm-target _pages _vcsim _openstack _horizon _nova _clients _horizon-plugin _ruff _guest _cargo-deny (_envoy envoy)
 
 # Build what is shipped: the filter (WebAssembly) and the authority
 build: _wasm-target _pages
@@ -77,7 +77,7 @@ reproducible: images
     @deploy/images/compare
 
 # Put a release into dist/: programs, filter, images, Debian packages, chart, what they are made of, and checksums
-release version: (_release-check version) images packages _kubectl _cargo-cyclonedx
+release version: (_release-check version) images packages _openstack-plugin _kubectl _cargo-cyclonedx
     @deploy/release/build {{ version }}
 
 _release-check version:
@@ -124,7 +124,7 @@ test-openstack: build _vcsim _openstack _openstack-plugin _guest (_envoy envoy) 
     @{{ counted }} openstack cargo test --no-fail-fast --package vncgate-tiers --test openstack
 
 # An unmodified Horizon, and OpenStack's clients of today and of an older release
-test-horizon: build _vcsim _openstack _horizon _nova _clients _openstack-plugin _guest (_envoy envoy) (_debian "qemu-system-x86 chromium chromium-driver")
+test-horizon: build _vcsim _openstack _horizon _nova _clients _horizon-plugin _guest (_envoy envoy) (_debian "qemu-system-x86 chromium chromium-driver")
     @{{ counted }} horizon cargo test --no-fail-fast --package vncgate-tiers --test horizon
 
 # The plugin of Horizon and the extension of novaclient, in Horizon's own test base
@@ -336,6 +336,10 @@ _horizon: _openstack
 # The wheel of openstack/, installed for tests.
 _openstack-plugin:
     @tests/setup/openstack-plugin
+
+# The same, and scripts and styles for a Horizon that has it.
+_horizon-plugin: _horizon
+    @tests/setup/horizon-plugin
 
 # Formats and lints Python; a wheel from PyPI that carries it as a plain executable.
 _ruff:
