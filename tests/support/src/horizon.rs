@@ -21,6 +21,10 @@ pub struct Horizon {
 pub struct Options {
     /// Where Python looks for packages before Horizon's own: those of plugins.
     pub packages: Vec<PathBuf>,
+    /// Folders with the files that enable plugins (`openstack_dashboard/local/enabled`).
+    pub enabled: Vec<PathBuf>,
+    /// Scripts and styles, which `compress` has prepared for these plugins.
+    pub static_files: Option<PathBuf>,
     /// Folders with more policies of the compute service (`POLICY_DIRS`).
     pub policies: Vec<PathBuf>,
 }
@@ -53,7 +57,11 @@ impl Horizon {
             .env("KEYSTONE_URL", keystone.url())
             .env("KEYSTONE_CA", run.path("ca.pem"))
             .env("HORIZON_FILES", run.path(""))
-            .env("HORIZON_STATIC", home("static"));
+            .env("HORIZON_STATIC", options.static_files.clone().unwrap_or_else(|| home("static")));
+        if !options.enabled.is_empty() {
+            let enabled: Vec<_> = options.enabled.iter().collect();
+            command.env("HORIZON_ENABLED", path(&enabled));
+        }
         if !options.policies.is_empty() {
             let policies: Vec<_> = options.policies.iter().collect();
             command.env("HORIZON_POLICY", path(&policies));

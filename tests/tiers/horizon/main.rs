@@ -8,4 +8,5 @@ mod consoles;
 mod fixture;
 mod instances;
 mod nova;
+mod plugin;
 mod regions;

@@ -1,10 +1,17 @@
 """Horizon's settings, as an operator writes them, for a Horizon that runs in one process without a database.
 
 The environment says what differs between runs: KEYSTONE_URL, KEYSTONE_CA, HORIZON_STATIC (where `collectstatic` puts
-files), HORIZON_FILES (a folder for what Horizon writes) and HORIZON_POLICY (folders of more policies for nova).
+files), HORIZON_FILES (a folder for what Horizon writes), HORIZON_POLICY (folders of more policies for nova) and
+HORIZON_ENABLED (folders whose files are as if they were copied to `openstack_dashboard/local/enabled`).
 """
 
 import os
+
+# Horizon takes every name of this module without an underscore for a setting.
+from openstack_dashboard.local import enabled as _enabled
+
+if "HORIZON_ENABLED" in os.environ:
+    _enabled.__path__.extend(os.environ["HORIZON_ENABLED"].split(":"))
 
 DEBUG = False
 ALLOWED_HOSTS = ["127.0.0.1"]
