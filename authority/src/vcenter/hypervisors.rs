@@ -1,8 +1,8 @@
 //! The names by which nova and its users know a vCenter's clusters.
 
 use super::Vcenter;
+use super::cluster::Cluster;
 use super::error::VcenterError;
-use super::inventory::Cluster;
 use super::inventory_name::decode;
 use crate::text::printable;
 use std::collections::HashMap;

@@ -1,6 +1,7 @@
 //! The inventory: listings of machines, hosts and clusters, and which containers a machine is in.
 
 use super::Vcenter;
+use super::cluster::Cluster;
 use super::error::VcenterError;
 use super::host::{self, Host};
 use super::machine::{self, HOST_PATHS, VirtualMachine, listed_paths};
@@ -16,15 +17,6 @@ const HOST_PAGE_SIZE: u32 = 50;
 
 /// Listing the largest inventory that one vCenter supports takes some 400 pages.
 const LIST_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// A cluster, which nova calls a hypervisor.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cluster {
-    /// Its managed object identifier, `domain-c7`.
-    pub id: String,
-    /// Its name in the inventory.
-    pub name: String,
-}
 
 impl Vcenter {
     /// Asks vCenter for every machine that the account can see, or those below `container`, in vCenter's order. The whole

@@ -9,8 +9,9 @@
 //! | [`soap`], `xml` | the messages; `transport` carries them, `session` logs in |
 //! | `lookup` | one machine by its instance UUID |
 //! | `inventory` | listings of machines, hosts and clusters, and which containers a machine is in |
+//! | `cluster` | a cluster of hosts |
 //! | `inventory_name` | names as vCenter writes them and as people know them |
-//! | [`watch`] | the inventory, kept current by what vCenter says has changed |
+//! | [`watch`], `follow` | the inventory, kept current by what vCenter says has changed |
 //! | `validation` | what a check reads: vCenter, or the watch |
 //! | `paging` | `RetrievePropertiesEx`, page by page |
 //! | [`machine`], [`host`], [`port_holder`] | what the properties mean |
@@ -29,9 +30,11 @@
 //! | `time` | times as vSphere writes them |
 
 mod batch;
+mod cluster;
 pub mod console_settings;
 mod error;
 mod events;
+mod follow;
 pub mod host;
 mod hypervisors;
 mod inventory;

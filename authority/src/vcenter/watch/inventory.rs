@@ -1,8 +1,8 @@
 //! A vCenter's machines, hosts and containers, as the updates say that they are.
 
 use super::changes::Changes;
+use crate::vcenter::cluster::Cluster;
 use crate::vcenter::host::{self, Host};
-use crate::vcenter::inventory::Cluster;
 use crate::vcenter::inventory_name::normalize;
 use crate::vcenter::machine::{self, Detail, PARENT_VAPP, RESOURCE_POOL, VirtualMachine};
 use crate::vcenter::port_holder::{held_ports, neighbours};
@@ -19,7 +19,7 @@ const HOST_SYSTEM: &str = "HostSystem";
 const CLUSTER: &str = "ClusterComputeResource";
 
 /// The types of objects that are watched. Each includes those that are derived from it: clusters, vApps, datastore clusters.
-pub(super) const KINDS: [&str; 6] =
+pub(in crate::vcenter) const KINDS: [&str; 6] =
     [MACHINE, HOST_SYSTEM, "Folder", "Datacenter", "ComputeResource", "ResourcePool"];
 
 /// The properties of a host that are watched.
@@ -34,7 +34,7 @@ const CONTAINER_PATHS: [&str; 2] = [scope::NAME, scope::PARENT];
 const OVERHEAD: usize = 1024;
 
 /// The properties that are watched, by type, in a vCenter with this API version.
-pub(super) fn watched_properties(
+pub(in crate::vcenter) fn watched_properties(
     every_option: bool,
     api_version: Option<&str>,
 ) -> Vec<(&'static str, Vec<&'static str>)> {
@@ -48,7 +48,7 @@ pub(super) fn watched_properties(
 
 /// One state of a vCenter's inventory.
 #[derive(Debug)]
-pub(super) struct Inventory {
+pub(in crate::vcenter) struct Inventory {
     root_folder: String,
     machines: HashMap<MachineRef, Machine>,
     /// Hosts and containers, by their identifiers.
@@ -72,7 +72,7 @@ type NameKey = (String, Option<Uuid>, MachineRef);
 
 /// Whether a machine is below a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Membership {
+pub(in crate::vcenter) enum Membership {
     Within,
     Outside,
     /// vCenter withholds one of the containers above the machine.
@@ -81,7 +81,7 @@ pub(super) enum Membership {
 
 impl Inventory {
     /// An empty inventory.
-    pub(super) fn new(root_folder: String) -> Self {
+    pub(in crate::vcenter) fn new(root_folder: String) -> Self {
         Self {
             root_folder,
             machines: HashMap::new(),
@@ -94,22 +94,22 @@ impl Inventory {
     }
 
     /// The memory that it takes, in bytes.
-    pub(super) fn size(&self) -> usize {
+    pub(in crate::vcenter) fn size(&self) -> usize {
         self.size
     }
 
-    pub(super) fn machine_count(&self) -> usize {
+    pub(in crate::vcenter) fn machine_count(&self) -> usize {
         self.machines.len()
     }
 
     /// Everything that vCenter has told.
-    pub(super) fn contents(&self) -> impl Iterator<Item = &ObjectContent> {
+    pub(in crate::vcenter) fn contents(&self) -> impl Iterator<Item = &ObjectContent> {
         self.machines.values().map(|machine| &machine.content).chain(self.others.values())
     }
 
     /// Applies an update, and notes in `changes` whose consoles it may concern. An update of an object that is not known
     /// changes nothing.
-    pub(super) fn apply(&mut self, update: ObjectUpdate, changes: &mut Changes) {
+    pub(in crate::vcenter) fn apply(&mut self, update: ObjectUpdate, changes: &mut Changes) {
         match update.object.kind.as_str() {
             MACHINE => self.apply_to_machine(update, changes),
             HOST_SYSTEM => {
@@ -225,12 +225,12 @@ impl Inventory {
 
     /// The machines in the order of their names, and those of one name in that of their instance UUIDs; after `after`, if
     /// that is given.
-    pub(super) fn in_order(&self) -> impl Iterator<Item = &Arc<VirtualMachine>> {
+    pub(in crate::vcenter) fn in_order(&self) -> impl Iterator<Item = &Arc<VirtualMachine>> {
         self.by_name.values().filter_map(|reference| Some(&self.machines.get(reference)?.read))
     }
 
     /// The same, those alone that are below one of these containers.
-    pub(super) fn within<'a>(
+    pub(in crate::vcenter) fn within<'a>(
         &'a self,
         containers: &'a [Container],
     ) -> impl Iterator<Item = &'a Arc<VirtualMachine>> {
@@ -249,7 +249,7 @@ impl Inventory {
     }
 
     /// Is the machine below one of these containers?
-    pub(super) fn membership(
+    pub(in crate::vcenter) fn membership(
         &self,
         reference: &MachineRef,
         containers: &[Container],
@@ -283,12 +283,12 @@ impl Inventory {
     }
 
     /// Every host, each with its certificate and addresses.
-    pub(super) fn hosts(&self) -> Vec<Host> {
+    pub(in crate::vcenter) fn hosts(&self) -> Vec<Host> {
         self.of_kind(HOST_SYSTEM).filter_map(Host::of).collect()
     }
 
     /// Every cluster.
-    pub(super) fn clusters(&self) -> Vec<Cluster> {
+    pub(in crate::vcenter) fn clusters(&self) -> Vec<Cluster> {
         let cluster = |object: &ObjectContent| {
             let name = object.property(scope::NAME)?.to_owned();
             Some(Cluster { id: object.id.clone(), name })
@@ -302,7 +302,7 @@ impl Inventory {
 
     /// The machine with this instance UUID. Of several, the one with the reference by which it was last known, or the one
     /// with the lowest.
-    pub(super) fn machine(
+    pub(in crate::vcenter) fn machine(
         &self,
         instance: Uuid,
         reference: Option<&MachineRef>,
@@ -313,7 +313,7 @@ impl Inventory {
     }
 
     /// The same with what is read before its console is opened.
-    pub(super) fn machine_with(
+    pub(in crate::vcenter) fn machine_with(
         &self,
         instance: Uuid,
         reference: &MachineRef,
@@ -330,7 +330,7 @@ impl Inventory {
     }
 
     /// Does vCenter have a machine of this reference whose instance UUID it withholds?
-    pub(super) fn is_nameless(&self, reference: &MachineRef) -> bool {
+    pub(in crate::vcenter) fn is_nameless(&self, reference: &MachineRef) -> bool {
         self.machines.get(reference).is_some_and(|machine| machine.read.instance.is_none())
     }
 

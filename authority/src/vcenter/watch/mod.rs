@@ -8,34 +8,38 @@
 //! When a call fails, whatever the reason, the watch begins anew. What was known before is no reason to end a console any
 //! more; when the watch is filled again, every open console is compared with what it then has.
 //!
+//! `follow`, beside this module, makes the calls.
+//!
 //! | file | job |
 //! |---|---|
-//! | `follow` | the calls: fill, wait, begin anew |
 //! | `inventory` | the state that the updates lead to, and its indexes |
 //! | `changes` | whose consoles an update may concern |
 
 mod changes;
-mod follow;
 mod inventory;
 
 pub use changes::Changes;
 
+use super::cluster::Cluster;
 use super::console_settings::Validation;
 use super::error::VcenterError;
 use super::host::Host;
-use super::inventory::Cluster;
 use super::machine::{Detail, VirtualMachine};
 use super::reference::MachineRef;
 use super::scope::Container;
 use super::soap::ObjectUpdate;
 use crate::telemetry::Metrics;
 use changes::PendingChanges;
-use follow::LONGEST_WAIT;
-use inventory::{Inventory, Membership};
+pub(super) use inventory::{Inventory, KINDS, watched_properties};
+
+use inventory::Membership;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
+
+/// How long vCenter waits for a change before it answers that there was none.
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// How long ago the last answer of a vCenter may be whose watch is current. vCenter answers at least every
 /// [`LONGEST_WAIT`].
@@ -47,7 +51,7 @@ pub struct Watch {
     /// What the watch is for, beside listings and the end of consoles.
     validation: Validation,
     state: RwLock<State>,
-    changes: PendingChanges,
+    pub(super) changes: PendingChanges,
     metrics: Arc<Metrics>,
 }
 
@@ -90,7 +94,7 @@ impl Watch {
     }
 
     /// Whether every option of a machine is watched, as a check has to, or its VNC options in nova's spelling alone.
-    fn has_every_option(&self) -> bool {
+    pub(super) fn has_every_option(&self) -> bool {
         self.validation != Validation::Live
     }
 
@@ -228,7 +232,7 @@ impl Watch {
     }
 
     /// Replaces the inventory as a whole.
-    fn filled(&self, inventory: Inventory) {
+    pub(super) fn filled(&self, inventory: Inventory) {
         self.metrics.watch_filled(&self.service_host, inventory.machine_count());
         let mut state = self.state_mut();
         state.filled = Some(Filled { inventory, exchanged: Instant::now() });
@@ -238,7 +242,7 @@ impl Watch {
     }
 
     /// Notes that vCenter has just said that the state is whole.
-    fn exchanged(&self) {
+    pub(super) fn exchanged(&self) {
         let mut state = self.state_mut();
         let Some(filled) = &mut state.filled else { return };
         filled.exchanged = Instant::now();
@@ -246,7 +250,7 @@ impl Watch {
     }
 
     /// Applies updates.
-    fn update(
+    pub(super) fn update(
         &self,
         updates: Vec<ObjectUpdate>,
         changes: &mut Changes,
@@ -262,7 +266,7 @@ impl Watch {
     }
 
     /// Notes that the watch has failed. Returns whether it was current.
-    fn failed(&self, error: &VcenterError) -> bool {
+    pub(super) fn failed(&self, error: &VcenterError) -> bool {
         self.metrics.watch_failed(&self.service_host);
         let mut state = self.state_mut();
         let was_current = state.error.replace(error.to_string()).is_none();

@@ -1,7 +1,6 @@
 //! The task that keeps a watch current: one filter, one call to `WaitForUpdatesEx` after the other.
 
-use super::changes::Changes;
-use super::inventory::{Inventory, KINDS, watched_properties};
+use super::watch::{Changes, Inventory, KINDS, LONGEST_WAIT, watched_properties};
 use crate::vcenter::Vcenter;
 use crate::vcenter::error::VcenterError;
 use crate::vcenter::paging::SMALLER_PAGES;
@@ -11,9 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
-
-/// How long vCenter waits for a change before it answers that there was none.
-pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// How long a vCenter may take to collect the whole inventory for the first page.
 const FIRST_PAGE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -42,7 +38,7 @@ const LASTING: Duration = Duration::from_secs(30);
 
 impl Vcenter {
     /// Keeps the watch current. Does not return.
-    pub(in crate::vcenter) async fn follow(self: Arc<Self>) -> Infallible {
+    pub(super) async fn follow(self: Arc<Self>) -> Infallible {
         let mut pause = FIRST_PAUSE;
         let mut smaller_pages = SMALLER_PAGES.into_iter();
         let mut page_size = PAGE_SIZE;
