@@ -22,7 +22,7 @@ pub enum Changes {
 }
 
 impl Changes {
-    pub(in crate::vcenter) fn add(&mut self, instance: Option<Uuid>) {
+    pub(crate) fn add(&mut self, instance: Option<Uuid>) {
         let Some(instance) = instance else { return };
         match self {
             Self::Nothing => *self = Self::Machines(HashSet::from([instance])),
@@ -36,11 +36,11 @@ impl Changes {
         }
     }
 
-    pub(in crate::vcenter) fn add_all(&mut self) {
+    pub(crate) fn add_all(&mut self) {
         *self = Self::Everything;
     }
 
-    pub(in crate::vcenter) fn is_all(&self) -> bool {
+    pub(crate) fn is_all(&self) -> bool {
         *self == Self::Everything
     }
 
@@ -57,13 +57,13 @@ impl Changes {
 
 /// Changes on their way to the task that looks at the open consoles.
 #[derive(Debug, Default)]
-pub(in crate::vcenter) struct PendingChanges {
+pub(crate) struct PendingChanges {
     changes: Mutex<Changes>,
     arrived: Notify,
 }
 
 impl PendingChanges {
-    pub(in crate::vcenter) fn add(&self, changes: Changes) {
+    pub(crate) fn add(&self, changes: Changes) {
         if changes != Changes::Nothing {
             self.lock().merge(changes);
             self.arrived.notify_one();
@@ -71,7 +71,7 @@ impl PendingChanges {
     }
 
     /// Waits for changes and takes them.
-    pub(in crate::vcenter) async fn take(&self) -> Changes {
+    pub(crate) async fn take(&self) -> Changes {
         loop {
             let changes = mem::take(&mut *self.lock());
             if changes != Changes::Nothing {

@@ -19,7 +19,7 @@ const HOST_SYSTEM: &str = "HostSystem";
 const CLUSTER: &str = "ClusterComputeResource";
 
 /// The types of objects that are watched. Each includes those that are derived from it: clusters, vApps, datastore clusters.
-pub(in crate::vcenter) const KINDS: [&str; 6] =
+pub(crate) const KINDS: [&str; 6] =
     [MACHINE, HOST_SYSTEM, "Folder", "Datacenter", "ComputeResource", "ResourcePool"];
 
 /// The properties of a host that are watched.
@@ -34,7 +34,7 @@ const CONTAINER_PATHS: [&str; 2] = [scope::NAME, scope::PARENT];
 const OVERHEAD: usize = 1024;
 
 /// The properties that are watched, by type, in a vCenter with this API version.
-pub(in crate::vcenter) fn watched_properties(
+pub(crate) fn watched_properties(
     every_option: bool,
     api_version: Option<&str>,
 ) -> Vec<(&'static str, Vec<&'static str>)> {
@@ -48,7 +48,7 @@ pub(in crate::vcenter) fn watched_properties(
 
 /// One state of a vCenter's inventory.
 #[derive(Debug)]
-pub(in crate::vcenter) struct Inventory {
+pub(crate) struct Inventory {
     root_folder: String,
     machines: HashMap<MachineRef, Machine>,
     /// Hosts and containers, by their identifiers.
@@ -72,7 +72,7 @@ type NameKey = (String, Option<Uuid>, MachineRef);
 
 /// Whether a machine is below a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::vcenter) enum Membership {
+pub(crate) enum Membership {
     Within,
     Outside,
     /// vCenter withholds one of the containers above the machine.
@@ -81,7 +81,7 @@ pub(in crate::vcenter) enum Membership {
 
 impl Inventory {
     /// An empty inventory.
-    pub(in crate::vcenter) fn new(root_folder: String) -> Self {
+    pub(crate) fn new(root_folder: String) -> Self {
         Self {
             root_folder,
             machines: HashMap::new(),
@@ -94,22 +94,22 @@ impl Inventory {
     }
 
     /// The memory that it takes, in bytes.
-    pub(in crate::vcenter) fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.size
     }
 
-    pub(in crate::vcenter) fn machine_count(&self) -> usize {
+    pub(crate) fn machine_count(&self) -> usize {
         self.machines.len()
     }
 
     /// Everything that vCenter has told.
-    pub(in crate::vcenter) fn contents(&self) -> impl Iterator<Item = &ObjectContent> {
+    pub(crate) fn contents(&self) -> impl Iterator<Item = &ObjectContent> {
         self.machines.values().map(|machine| &machine.content).chain(self.others.values())
     }
 
     /// Applies an update, and notes in `changes` whose consoles it may concern. An update of an object that is not known
     /// changes nothing.
-    pub(in crate::vcenter) fn apply(&mut self, update: ObjectUpdate, changes: &mut Changes) {
+    pub(crate) fn apply(&mut self, update: ObjectUpdate, changes: &mut Changes) {
         match update.object.kind.as_str() {
             MACHINE => self.apply_to_machine(update, changes),
             HOST_SYSTEM => {
@@ -225,12 +225,12 @@ impl Inventory {
 
     /// The machines in the order of their names, and those of one name in that of their instance UUIDs; after `after`, if
     /// that is given.
-    pub(in crate::vcenter) fn in_order(&self) -> impl Iterator<Item = &Arc<VirtualMachine>> {
+    pub(crate) fn in_order(&self) -> impl Iterator<Item = &Arc<VirtualMachine>> {
         self.by_name.values().filter_map(|reference| Some(&self.machines.get(reference)?.read))
     }
 
     /// The same, those alone that are below one of these containers.
-    pub(in crate::vcenter) fn within<'a>(
+    pub(crate) fn within<'a>(
         &'a self,
         containers: &'a [Container],
     ) -> impl Iterator<Item = &'a Arc<VirtualMachine>> {
@@ -249,7 +249,7 @@ impl Inventory {
     }
 
     /// Is the machine below one of these containers?
-    pub(in crate::vcenter) fn membership(
+    pub(crate) fn membership(
         &self,
         reference: &MachineRef,
         containers: &[Container],
@@ -283,12 +283,12 @@ impl Inventory {
     }
 
     /// Every host, each with its certificate and addresses.
-    pub(in crate::vcenter) fn hosts(&self) -> Vec<Host> {
+    pub(crate) fn hosts(&self) -> Vec<Host> {
         self.of_kind(HOST_SYSTEM).filter_map(Host::of).collect()
     }
 
     /// Every cluster.
-    pub(in crate::vcenter) fn clusters(&self) -> Vec<Cluster> {
+    pub(crate) fn clusters(&self) -> Vec<Cluster> {
         let cluster = |object: &ObjectContent| {
             let name = object.property(scope::NAME)?.to_owned();
             Some(Cluster { id: object.id.clone(), name })
@@ -302,7 +302,7 @@ impl Inventory {
 
     /// The machine with this instance UUID. Of several, the one with the reference by which it was last known, or the one
     /// with the lowest.
-    pub(in crate::vcenter) fn machine(
+    pub(crate) fn machine(
         &self,
         instance: Uuid,
         reference: Option<&MachineRef>,
@@ -313,7 +313,7 @@ impl Inventory {
     }
 
     /// The same with what is read before its console is opened.
-    pub(in crate::vcenter) fn machine_with(
+    pub(crate) fn machine_with(
         &self,
         instance: Uuid,
         reference: &MachineRef,
@@ -330,7 +330,7 @@ impl Inventory {
     }
 
     /// Does vCenter have a machine of this reference whose instance UUID it withholds?
-    pub(in crate::vcenter) fn is_nameless(&self, reference: &MachineRef) -> bool {
+    pub(crate) fn is_nameless(&self, reference: &MachineRef) -> bool {
         self.machines.get(reference).is_some_and(|machine| machine.read.instance.is_none())
     }
 
