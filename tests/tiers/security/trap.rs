@@ -104,7 +104,8 @@ async fn a_trap_admits_nobody_and_the_next_request_is_served() {
     // In a session: it ends, and the console gets nothing more.
     for _ in 0..TRIES {
         let mut browser = serves().await;
-        known(&last_session.borrow()).await;
+        let session = last_session.borrow().clone();
+        known(&session).await;
         let chunk = vec![b'x'; 2 * TRAPPING_CHUNK.unsigned_abs() as usize];
         browser.send(Message::binary(chunk)).await.expect("send");
         match within("the end of the session", browser.next()).await {

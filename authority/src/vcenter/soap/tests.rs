@@ -153,6 +153,8 @@ fn the_service_content_is_read_by_name_not_by_place() {
          <instanceUuid>dbed6e0c-bd88-4ef6-b594-21283e1c677f</instanceUuid></about>\
          <sessionManager type=\"SessionManager\">SessionManager</sessionManager>\
          <searchIndex type=\"SearchIndex\">SearchIndex</searchIndex>\
+         <authorizationManager type=\"AuthorizationManager\">AuthorizationManager</authorizationManager>\
+         <eventManager type=\"EventManager\">EventManager</eventManager>\
          <somethingNew type=\"SomethingNew\"><nested><deeper/></nested></somethingNew>\
          </returnval></RetrieveServiceContentResponse>",
     );
