@@ -166,6 +166,7 @@ fn the_shipped_example_explains_a_configuration_that_works() {
             format!("tokens.ca_file: {elsewhere}"),
             format!("tokens.min_replicas: {elsewhere}"),
             format!("vcenter[0].{choose}"),
+            "vcenter[0].watched_max_age: has no use without validate = \"watched\"".to_owned(),
             format!("site: {SITES_NEED_A_STORE}"),
             format!("auth.keystone.{choose}"),
             format!("traces.{choose}"),

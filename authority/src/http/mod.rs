@@ -1,7 +1,7 @@
 //! The authority's four HTTP listeners: public, internal, metrics, peer.
 //!
 //! - [`public`]: the console API ([`compute`], [`machines`], [`screenshot`], [`sessions`], [`tokens`]), the console page ([`pages`]), its requests for
-//!   the [`status`] of a token and for what the operator has set ([`page_settings`]). Envoy routes browsers and callers to it.
+//!   the [`status`] of a token and for what the operator has set ([`operator_page`]). Envoy routes browsers and callers to it.
 //! - [`internal`]: the [`check`] API and the [`session_reports`] for the filter, the [`discovery`] of ESXi hosts' certificates for Envoy itself, and
 //!   [`health`] for Envoy's health checks. It asks for no password and belongs on a loopback address or a Unix socket.
 //! - [`metrics()`]: the metrics for Prometheus, and [`health`] for a supervisor's probes. It never reads a token.
@@ -26,6 +26,7 @@ mod limit;
 pub mod listener;
 pub mod machines;
 pub mod metrics;
+pub mod operator_page;
 pub mod page_settings;
 pub mod pages;
 pub mod portals;
@@ -79,7 +80,7 @@ pub fn public(app: Arc<App>, web: Option<&Path>) -> Router {
     let status = status::routes().layer(from_fn_with_state(Arc::clone(&app), limit_status));
     bounded(
         api.merge(status)
-            .merge(page_settings::routes())
+            .merge(operator_page::routes())
             .with_state(app)
             .merge(pages::routes(web, &embed_origins)),
     )

@@ -211,6 +211,8 @@ const OUT_OF_RANGE: [&str; 2] = [
     [[vcenter]]
     timeout = "1000days"
     guest_shutdown_timeout = "1000days"
+    validate = "watched"
+    watched_max_age = "1000days"
     [[site]]
     timeout = "1000days"
     "#,

@@ -78,7 +78,11 @@ async fn column(browser: &Browser, number: usize) -> Vec<String> {
 /// Clicks the button of a row's action, and confirms it.
 async fn act(browser: &Browser, action: &str, id: &str) {
     let button = format!("vcenter_machines__row_{id}__action_{action}");
-    let click = format!("document.getElementById({button:?}).click();");
+    // What the page says of an earlier action is not the answer to this one.
+    let click = format!(
+        "document.querySelectorAll('.alert-success').forEach(told => told.remove());
+         document.getElementById({button:?}).click();"
+    );
     browser.script(&click).await;
     let confirm = "const yes = document.querySelector('.modal.in .modal-footer a:not(.cancel)');
         if (yes) { yes.click(); } return !!yes;";

@@ -148,6 +148,9 @@ impl<'ast> Visit<'ast> for Reader<'_> {
         }
     }
 
+    /// `pub(in PATH)` says who may import, and imports nothing.
+    fn visit_visibility(&mut self, _: &'ast Visibility) {}
+
     fn visit_path(&mut self, path: &'ast syn::Path) {
         // A path of one segment names what is imported or here already.
         if path.leading_colon.is_none() && path.segments.len() > 1 {

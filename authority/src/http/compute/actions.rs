@@ -1,6 +1,6 @@
 //! `POST /servers/{id}/action`: the action's name decides who carries it out.
 
-use super::call::{Call, json_body};
+use super::call::{Action, Call, json_body};
 use super::{consoles, power};
 use crate::http::app::App;
 use crate::http::error::ApiError;
@@ -53,14 +53,6 @@ const UNSUPPORTED: [&str; 34] = [
 #[derive(Deserialize)]
 pub(super) struct ServerPath {
     id: String,
-}
-
-/// An action of one server, by nova's name.
-pub(super) struct Action {
-    /// What the path names.
-    pub(super) server: String,
-    pub(super) name: String,
-    pub(super) arguments: Value,
 }
 
 /// `POST /servers/{id}/action`.

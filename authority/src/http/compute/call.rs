@@ -106,3 +106,11 @@ pub(in crate::http) async fn json_body(headers: &HeaderMap, body: Body) -> Resul
     })?;
     serde_json::from_slice(&body).map_err(|_| malformed())
 }
+
+/// An action of one server, by nova's name.
+pub(super) struct Action {
+    /// What the path names.
+    pub(super) server: String,
+    pub(super) name: String,
+    pub(super) arguments: Value,
+}

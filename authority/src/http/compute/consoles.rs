@@ -1,7 +1,6 @@
 //! Consoles: three ways to request one, and the lookup of what a token stands for.
 
-use super::actions::Action;
-use super::call::{Call, json_body};
+use super::call::{Action, Call, json_body};
 use super::microversion::Microversion;
 use super::schema::Object;
 use crate::audit::Event;

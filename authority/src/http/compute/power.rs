@@ -1,7 +1,6 @@
 //! nova's actions that switch a machine on and off: `os-start`, `os-stop` and `reboot`.
 
-use super::actions::Action;
-use super::call::Call;
+use super::call::{Action, Call};
 use super::schema::Object;
 use crate::http::app::App;
 use crate::http::audit::{OriginFields, PowerFields, log_power};
