@@ -249,21 +249,24 @@ impl SessionLimits {
         }
     }
 
-    /// Ends what this session, which has opened, leaves no room for.
+    /// Ends what this session, which has opened, leaves no room for: it was granted when others were not known yet. With
+    /// [`AtLimit::Refuse`] these are the older ones of the same token.
     async fn end_surplus(&self, opened: &Session) {
-        if self.config.at_limit != AtLimit::Replace {
-            return;
-        }
         let description = &opened.description;
+        let may_end = |session: &&Arc<Session>| {
+            self.config.at_limit == AtLimit::Replace
+                || session.description.token_id == description.token_id
+        };
         for (limit, live) in [
             (self.config.per_machine, self.sessions.of_instance(description.instance)),
             (self.config.per_caller, self.sessions.of_caller(&description.caller)),
         ] {
             let Some(limit) = limit else { continue };
-            let mut live = oldest_first(live);
-            live.truncate(live.len().saturating_sub(limit.get()));
-            let surplus: Vec<Uuid> = live.iter().map(|session| session.id).collect();
-            self.end(&surplus, EndCode::ReplacedByNewer).await;
+            let live = oldest_first(live);
+            let surplus = live.len().saturating_sub(limit.get());
+            let ended = live.iter().filter(may_end).take(surplus);
+            let ended: Vec<Uuid> = ended.map(|session| session.id).collect();
+            self.end(&ended, EndCode::ReplacedByNewer).await;
         }
     }
 

@@ -218,6 +218,25 @@ async fn sessions_that_others_granted_count_when_they_open() {
     assert_eq!(endings, [Some(EndCode::ReplacedByNewer), Some(EndCode::ReplacedByNewer), None]);
 }
 
+/// A page that connects twice before the first session is reported.
+#[tokio::test(start_paused = true)]
+async fn of_one_link_s_sessions_the_newest_stays_although_none_was_known_at_its_grant() {
+    let mut it = Fixture::new(SessionLimitsConfig { per_machine: limit(1), ..Default::default() });
+    let record = record(1, "a");
+    let ids = [Uuid::new_v4(), Uuid::new_v4()];
+    for id in ids {
+        it.limits.reserve(id, token("t"), &record).unwrap();
+    }
+    for id in ids {
+        it.open(id, "t", &record, Traffic::default(), None).await;
+    }
+    assert_eq!(ids.map(|id| it.ending(id)), [Some(EndCode::ReplacedByNewer), None]);
+    // Another link's that was granted elsewhere at the same moment stays.
+    let other = Uuid::new_v4();
+    it.open(other, "u", &record, Traffic::default(), None).await;
+    assert_eq!(it.ending(ids[1]), None);
+}
+
 #[tokio::test]
 async fn a_session_ends_when_it_was_open_for_long_enough() {
     let longest = Duration::from_secs(3600);

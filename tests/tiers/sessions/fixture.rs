@@ -39,16 +39,22 @@ pub(crate) async fn greeted(browser: &mut WebSocket, console: &Console) -> TcpSt
 /// has to tell what the user does.
 pub(crate) async fn shaken_hands(browser: &mut WebSocket, console: &Console) -> TcpStream {
     let mut host = greeted(browser, console).await;
-    // No pixels, no name.
-    let server_init = [0; 24];
-    for (sent, read_first, answer) in
-        [(RFB_VERSION.as_slice(), 12, &[1, 1][..]), (&[1], 1, &[0; 4]), (&[1], 1, &server_init)]
-    {
-        browser.send(Message::binary(sent.to_vec())).await.expect("send");
-        read(&mut host, read_first).await;
-        host.write_all(answer).await.expect("answer");
-        receive(browser, answer.len()).await;
-    }
+    // The security types, the result, and a ServerInit without pixels and name. The gateway may answer for either side.
+    let answers: [&[u8]; 3] = [&[1, 1], &[0; 4], &[0; 24]];
+    let asked = [RFB_VERSION.as_slice(), &[1], &[1]];
+    let of_host = async {
+        for (asked, answer) in asked.iter().zip(answers) {
+            read(&mut host, asked.len()).await;
+            host.write_all(answer).await.expect("answer");
+        }
+    };
+    let of_browser = async {
+        for (asked, answer) in asked.iter().zip(answers) {
+            browser.send(Message::binary(asked.to_vec())).await.expect("send");
+            receive(browser, answer.len()).await;
+        }
+    };
+    tokio::join!(of_host, of_browser);
     host
 }
 

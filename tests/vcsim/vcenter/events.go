@@ -32,6 +32,8 @@ func (*eventManagers) LogUserEvent(ctx *simulator.Context, req *types.LogUserEve
 	manager := ctx.Map.EventManager()
 	ctx.WithLock(manager, func() {
 		manager.PostEvent(ctx, &types.PostEvent{This: manager.Self, EventToPost: event})
+		// The simulator has no words for this type of event.
+		event.FullFormattedMessage = "User logged event: " + req.Msg
 	})
 	body.Res = &types.LogUserEventResponse{}
 	return body
