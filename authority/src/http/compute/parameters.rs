@@ -129,3 +129,12 @@ fn parse_limit(text: &str) -> Result<usize, ApiError> {
     // A number that overflows exceeds the number of items.
     Ok(text.parse().unwrap_or(usize::MAX))
 }
+
+/// A boolean as oslo's `bool_from_string` reads it.
+pub(super) fn is_true(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "1" | "t" | "true" | "on" | "y" | "yes" => Some(true),
+        "0" | "f" | "false" | "off" | "n" | "no" => Some(false),
+        _ => None,
+    }
+}

@@ -1,8 +1,7 @@
 //! Whose machines a request is about, as nova has it: the caller's project's, or with `all_tenants` those of all.
 
 use super::call::Call;
-use super::parameters::Parameters;
-use super::query::is_true;
+use super::parameters::{Parameters, is_true};
 use crate::http::app::App;
 use crate::http::error::ApiError;
 use crate::vcenter::VcenterError;

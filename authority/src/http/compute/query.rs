@@ -3,7 +3,7 @@
 use super::document::Server;
 use super::microversion::Microversion;
 use super::order::Order;
-use super::parameters::{Paging, Parameters};
+use super::parameters::{Paging, Parameters, is_true};
 use super::pattern::Patterns;
 use super::projects::Wanted;
 use crate::http::error::ApiError;
@@ -299,15 +299,6 @@ fn statuses(
         return Err(ApiError::bad_request("Invalid status value"));
     }
     Ok(Some(known))
-}
-
-/// A boolean as oslo's `bool_from_string` reads it.
-pub(super) fn is_true(text: &str) -> Option<bool> {
-    match text.trim().to_ascii_lowercase().as_str() {
-        "1" | "t" | "true" | "on" | "y" | "yes" => Some(true),
-        "0" | "f" | "false" | "off" | "n" | "no" => Some(false),
-        _ => None,
-    }
 }
 
 #[cfg(test)]
