@@ -142,7 +142,7 @@ async fn a_rotation_under_load_loses_no_record() {
 #[tokio::test]
 async fn on_a_full_disk_no_console_opens_that_needs_its_record() {
     let site = Site::start_with("audit-full", |config| {
-        config.with_audit(FILE, true).with("#single_use = false", "single_use = true")
+        config.with_audit(FILE, true).with("#token_use = \"reusable\"", "token_use = \"once\"")
     })
     .await;
     let (vm, port) = site.machine();
