@@ -9,7 +9,7 @@ use vncgate_test_support::cloud::{
 };
 use vncgate_test_support::gateway::ESXI_HOSTS;
 use vncgate_test_support::keystone::Scope;
-use vncgate_test_support::wait::until_some;
+use vncgate_test_support::wait::{until, until_some};
 
 fn names(listed: &Value) -> Vec<&str> {
     let servers = listed["servers"].as_array().expect("servers").iter();
@@ -59,8 +59,11 @@ async fn a_resource_pool_s_project_has_the_machines_in_it_and_in_those_below() {
     }
     vcenter.govc(&["vm.migrate", "-pool", POOL, &direct.name]);
     vcenter.govc(&["vm.migrate", "-pool", &below, &nested.name]);
-    let (status, listed) = cloud.call(&member, "/servers", None).await;
-    assert_eq!((status, names(&listed)), (200, vec!["pooled-1", "pooled-2"]));
+    until("the member's list has what vCenter has moved", async || {
+        let (status, listed) = cloud.call(&member, "/servers", None).await;
+        (status, names(&listed)) == (200, vec!["pooled-1", "pooled-2"])
+    })
+    .await;
     for (vm, status) in [(&direct, 200), (&nested, 200), (&cloud.ours, 404), (&cloud.other, 404)] {
         assert_eq!(cloud.console(&member, vm).await.0, status, "{}", vm.name);
     }

@@ -29,6 +29,12 @@ async fn a_console_is_where_vcenter_says() {
             "protocol": "vnc",
             "expires_at": grant.body["expires_at"],
             "single_use": false,
+            "access": "control",
+            "clipboard": true,
+            "bound": false,
+            "token_use": "reusable",
+            "session_seconds": null,
+            "session_idle_seconds": null,
             "origin": null,
         })
     );

@@ -69,7 +69,7 @@ async fn a_machine_is_stopped_started_and_rebooted() {
     let (vm, _) = site.machine();
     assert_accepted(&act(site, &vm, stop()).await);
     assert_eq!(site.vcenter.power_state(&vm.name), OFF);
-    assert_eq!(state(site, &vm).await, ("SHUTOFF".to_owned(), Value::Null));
+    until_state(site, &vm, "SHUTOFF").await;
     assert_accepted(&act(site, &vm, start()).await);
     assert_eq!(site.vcenter.power_state(&vm.name), ON);
     let resets = site.calls("ResetVM_Task", "ok").await;
@@ -78,7 +78,7 @@ async fn a_machine_is_stopped_started_and_rebooted() {
     }
     // Without VMware Tools there is nothing to ask for a soft reboot.
     assert_eq!(site.calls("ResetVM_Task", "ok").await - resets, 3);
-    assert_eq!(state(site, &vm).await, ("ACTIVE".to_owned(), Value::Null));
+    until_state(site, &vm, "ACTIVE").await;
 
     let log = site.authority.log();
     let lines: Vec<&str> = log.lines().filter(|line| line.contains(&vm.instance_uuid)).collect();
@@ -220,7 +220,7 @@ async fn a_missing_privilege_is_named() {
         let told = refused.nova_error(403, "forbidden");
         assert!(told.ends_with(&format!("lacks the privilege {privilege}.")), "{told}");
     }
-    assert_eq!(state(site, &running).await, ("ACTIVE".to_owned(), Value::Null));
+    until_state(site, &running, "ACTIVE").await;
 }
 
 #[tokio::test]
@@ -241,10 +241,18 @@ async fn a_task_that_fails_is_the_answer_or_in_the_log_if_it_is_late() {
         };
         let line = until_logged(site, logged, &vm).await;
         assert!(line.contains("InsufficientMemoryResourcesFault"), "{line}");
-        assert_eq!(state(site, &vm).await, ("SHUTOFF".to_owned(), Value::Null));
+        until_state(site, &vm, "SHUTOFF").await;
         site.vcenter.set_power_tasks(&vm.name, Duration::ZERO, false).await;
         assert_accepted(&act(site, &vm, start()).await);
     }
+}
+
+/// What a server is follows vCenter within two seconds.
+async fn until_state(site: &Site, vm: &Vm, status: &str) {
+    vncgate_test_support::wait::until(status, async || {
+        state(site, vm).await == (status.to_owned(), Value::Null)
+    })
+    .await;
 }
 
 async fn until_logged(site: &Site, message: &str, vm: &Vm) -> String {
