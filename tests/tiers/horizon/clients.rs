@@ -50,7 +50,7 @@ async fn clients_of_two_releases_list_and_show_machines() {
             let printed = client(user, "openstack", &[arguments, &["-f", "json"]].concat());
             serde_json::from_str(&printed).expect("JSON")
         };
-        let listed = json(member, &["server", "list", "--long", "-n", "--name", "^web-1$"]);
+        let listed = json(member, &["server", "list", "-n", "--name", "^web-1$"]);
         assert_eq!((&listed[0]["ID"], &listed[0]["Status"]), (&id.into(), &"ACTIVE".into()));
         let all = json(admin, &["server", "list", "-n", "--all-projects"]);
         let names: Vec<&str> = all

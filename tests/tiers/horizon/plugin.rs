@@ -77,19 +77,27 @@ async fn column(browser: &Browser, number: usize) -> Vec<String> {
 
 /// Clicks the button of a row's action, and confirms it.
 async fn act(browser: &Browser, action: &str, id: &str) {
-    let button = format!("vcenter_machines__row_{id}__action_{action}");
-    // What the page says of an earlier action is not the answer to this one.
-    let click = format!(
-        "document.querySelectorAll('.alert-success').forEach(told => told.remove());
-         document.getElementById({button:?}).click();"
-    );
-    browser.script(&click).await;
-    let confirm = "const yes = document.querySelector('.modal.in .modal-footer a:not(.cancel)');
-        if (yes) { yes.click(); } return !!yes;";
-    browser.page_shows("the question whether to do it", confirm).await;
+    confirm(browser, action, id).await;
     let told =
         "return document.readyState === 'complete' && !!document.querySelector('.alert-success');";
     browser.page_shows("that it was done", told).await;
+}
+
+/// Has the question of a row's action asked, and answers it with yes. The button is there once the page knows the
+/// machine's state, and asks once the page's scripts run.
+async fn confirm(browser: &Browser, action: &str, id: &str) {
+    // What the page says of an earlier action is not the answer to this one.
+    browser.script("document.querySelectorAll('.alert').forEach(told => told.remove());").await;
+    let ask = format!(
+        "const yes = document.querySelector('.modal.in .modal-footer a:not(.cancel)');
+        if (yes) {{ yes.click(); return true; }}
+        const button = document.getElementById('vcenter_machines__row_{id}__action_{action}');
+        if (document.readyState === 'complete' && !document.querySelector('.modal.in')) {{
+            if (button) {{ button.click(); }} else {{ location.reload(); }}
+        }}
+        return false;"
+    );
+    browser.page_shows("the question whether to do it", &ask).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,11 +133,7 @@ async fn a_project_s_machines_are_listed_searched_seen_switched_and_opened() {
     }
     vcenter.set_power_tasks("guest-1", Duration::ZERO, true).await;
     let before = site.cloud.gateway.authority.log().matches("power change refused").count();
-    let button = format!("vcenter_machines__row_{id}__action_reboot");
-    browser.script(&format!("document.getElementById({button:?}).click();")).await;
-    let confirm = "const yes = document.querySelector('.modal.in .modal-footer a:not(.cancel)');
-        if (yes) { yes.click(); } return !!yes;";
-    browser.page_shows("the question", confirm).await;
+    confirm(&browser, "reboot", id).await;
     until("the refusal", async || {
         site.cloud.gateway.authority.log().matches("power change refused").count() > before
     })

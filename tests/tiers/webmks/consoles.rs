@@ -161,10 +161,14 @@ async fn each_machine_has_the_kind_of_console_that_its_host_has() {
     let http = site.gateway.ca.http_client();
     for (vm, kind) in [(&with_port, "vnc"), (&without_port, "webmks"), (&left_over, "webmks")] {
         let url = format!("{}/v1/vms", site.gateway.envoy.url());
-        let request = http.get(url).query(&[("name", &vm.name)]).header("X-Auth-Token", API_TOKEN);
-        let listed = request.send().await.expect("an answer").text().await.expect("text");
-        let listed: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
-        assert_eq!(listed["vms"][0]["console"], kind, "{listed}");
+        until("the list has what vCenter says", async || {
+            let request = http.get(&url).query(&[("name", &vm.name)]);
+            let request = request.header("X-Auth-Token", API_TOKEN);
+            let listed = request.send().await.expect("an answer").text().await.expect("text");
+            let listed: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
+            listed["vms"][0]["console"] == kind
+        })
+        .await;
         let status = site.gateway.authority.status(&site.token(vm).await).await;
         assert_eq!(status.body["protocol"], kind, "{}", vm.name);
     }
