@@ -61,7 +61,8 @@ async fn a_resource_pool_s_project_has_the_machines_in_it_and_in_those_below() {
     vcenter.govc(&["vm.migrate", "-pool", &below, &nested.name]);
     until("the member's list has what vCenter has moved", async || {
         let (status, listed) = cloud.call(&member, "/servers", None).await;
-        (status, names(&listed)) == (200, vec!["pooled-1", "pooled-2"])
+        // The newest first, as nova has it.
+        (status, names(&listed)) == (200, vec!["pooled-2", "pooled-1"])
     })
     .await;
     for (vm, status) in [(&direct, 200), (&nested, 200), (&cloud.ours, 404), (&cloud.other, 404)] {
