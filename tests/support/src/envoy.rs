@@ -3,7 +3,7 @@
 use crate::certificate::Ca;
 use crate::process::{Process, Run};
 use crate::template::substitute;
-use crate::wait::until_some;
+use crate::wait::{until, until_some};
 use crate::websocket::{Frontend, Upgrade, UpgradeResponse, WebSocket};
 use crate::workspace::{self, cached, free_address};
 use reqwest::{Method, RequestBuilder};
@@ -237,6 +237,14 @@ impl Envoy {
     pub async fn stat(&self, name: &str) -> u64 {
         let stats = self.stats(&format!("^{}$", name.replace('.', "\\."))).await;
         stats.first().map_or(0, |(_, value)| *value)
+    }
+
+    /// Waits until it has the certificates of ESXi hosts from the authority: one that has just started may have asked before
+    /// the authority's cluster was ready, and asks again.
+    pub async fn has_host_certificates(&self) {
+        const UPDATES: &str =
+            "cluster.vncgate_esxi_webmks.client_ssl_socket_factory.ssl_context_update_by_sds";
+        until("Envoy has the hosts' certificates", async || self.stat(UPDATES).await > 0).await;
     }
 
     /// What it runs with.

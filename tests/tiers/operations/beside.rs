@@ -87,6 +87,7 @@ impl Beside {
             true => Envoy::start_shared(&run, &ca, &settings).await,
             false => Envoy::start(&run, &ca, &settings).await,
         };
+        envoy.has_host_certificates().await;
         let (_screens, _vcenter, _esxi) = (screens, vcenter, esxi);
         Self { envoy, application, authority, machines, _screens, _vcenter, _esxi, ca }
     }

@@ -25,9 +25,9 @@ async fn a_changed_password_of_redis_needs_no_restart() {
     vcenter.add_host(ESXI);
     let vm = vcenter.create_vm("web-1", ESXI, PORT);
     let store = Store::redis(&run).await;
-    store.redis_cli(&["CONFIG", "SET", "requirepass", "first"]);
+    store.redis_cli(&["CONFIG", "SET", "requirepass", "one-word"]);
     let file = "redis.password";
-    run.write(file, "first\n");
+    run.write(file, "one-word\n");
     let config = Config::new(&run, &vcenter, NO_GATEWAY)
         .with_store_at("redis", &store.url())
         .with(&format!("#password_file = {file:?}"), &format!("password_file = {file:?}"));
@@ -36,22 +36,22 @@ async fn a_changed_password_of_redis_needs_no_restart() {
     authority.check(&token).await.assert_granted(ESXI, PORT);
 
     // Rotated: the file first, then Redis.
-    run.write(file, "second\n");
+    run.write(file, "two-words\n");
     authority.check(&token).await.assert_granted(ESXI, PORT);
-    change(&store, "first", "second");
+    change(&store, "one-word", "two-words");
     authority.check(&token).await.assert_granted(ESXI, PORT);
 
     // Changed in Redis alone, and set back.
-    change(&store, "second", "third");
+    change(&store, "two-words", "three-words");
     for _ in 0..3 {
         authority.check(&token).await.assert_refused(503, "authority_unavailable");
     }
     assert_eq!(authority.internal("/readyz").await.status(), 503);
-    change(&store, "third", "second");
+    change(&store, "three-words", "two-words");
     authority.check(&token).await.assert_granted(ESXI, PORT);
     assert_eq!(authority.internal("/readyz").await.status(), 200);
     let log = authority.log();
-    for password in ["first", "second", "third"] {
+    for password in ["one-word", "two-words", "three-words"] {
         assert!(!log.contains(password), "{log}");
     }
 }
