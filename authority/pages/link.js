@@ -33,7 +33,10 @@ export function readLink() {
     const settings = Object.fromEntries(fragment);
     if (settings.language !== undefined && settings.language !== "auto") {
         // Portals have names of their own: Skyline's are `zh-hans` and `ko-kr`.
-        settings.language = knownLanguage([settings.language, ...navigator.languages]);
+        const known = knownLanguage([settings.language]);
+        if (known !== "en" || /^en\b/i.test(settings.language)) {
+            settings.language = known;
+        }
     }
     return {
         token: TOKEN.test(token) ? token : null,
