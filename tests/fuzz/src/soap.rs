@@ -113,6 +113,7 @@ fn text_of(element: Node<'_, '_>) -> String {
 fn write(text: &str) {
     let content = ServiceContent {
         authorization_manager: None,
+        event_manager: None,
         root_folder: text.to_owned(),
         property_collector: text.to_owned(),
         search_index: text.to_owned(),

@@ -76,7 +76,6 @@ impl Cluster {
         let scheduler = starting.scheduler();
         let proxy = starting.proxy();
         let dns = starting.dns();
-        let policies = starting.network_policies();
         kubelet
             .ready(async || {
                 let node = api.json(&["get", "node", "node"]).ok()?;
@@ -85,6 +84,8 @@ impl Cluster {
                 (ready["status"] == "True").then_some(())
             })
             .await;
+        // It looks for its node when it starts.
+        let policies = starting.network_policies();
         let account = ["get", "serviceaccount", "default"];
         wait::until_within("the default service account", CLUSTER_LIMIT, async || {
             api.succeeds(&account).then_some(())

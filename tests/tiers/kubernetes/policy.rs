@@ -23,7 +23,9 @@ impl Asking<'_> {
                 "restartPolicy": "Never", "automountServiceAccountToken": false,
                 "containers": [{
                     "name": "ask", "image": cluster.busybox(),
-                    "command": ["/opt/curl", "--silent", "--show-error", "--max-time", "3", url],
+                    // Rules for a new pod are there a moment after it, and until then it is refused.
+                    "command": ["/opt/curl", "--silent", "--show-error", "--connect-timeout", "1",
+                        "--retry", "5", "--retry-delay", "1", "--retry-all-errors", url],
                     "volumeMounts": [
                         {"name": "curl", "mountPath": "/opt/curl"},
                         {"name": "lib", "mountPath": "/lib/x86_64-linux-gnu"},
@@ -77,7 +79,7 @@ async fn the_gateway_alone_reaches_the_internal_listener() {
         "the values name no reader of metrics"
     );
 
-    let labelled = Asking { vncgate: &vncgate, namespace: "policy", labels };
+    let labelled = Asking { vncgate: &vncgate, namespace: "default", labels };
     assert!(
         !labelled.reaches("labelled-internal", &internal).await,
         "not in the gateway's namespace"
