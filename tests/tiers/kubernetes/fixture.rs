@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 use vncgate_test_support::certificate::Ca;
-use vncgate_test_support::cluster::{self, Cluster, NODE};
+use vncgate_test_support::cluster::{self, CLUSTER_LIMIT, Cluster, NODE};
 use vncgate_test_support::console_api::{API_TOKEN, API_TOKEN_SHA256, ConsoleApi, HYPERVISOR};
 use vncgate_test_support::esxi::Esxi;
 use vncgate_test_support::process::{Process, Run};
 use vncgate_test_support::template::substitute;
 use vncgate_test_support::vcsim::{Options, PASSWORD, USERNAME, Vcsim, Vm};
-use vncgate_test_support::wait::until;
+use vncgate_test_support::wait::{until, until_within};
 use vncgate_test_support::webmks::{WITH_VNC, WITHOUT_VNC};
 use vncgate_test_support::websocket::{Frontend, Upgrade, WebSocket};
 use vncgate_test_support::workspace::{cached, checkout, filter, image};
@@ -275,8 +275,17 @@ impl Installation {
     }
 
     /// Opens the console of a machine: a token from the API, and the WebSocket with it.
+    ///
+    /// A pod of the authority that is new is ready a moment before the rules of the network policy let the gateway reach it.
     pub(crate) async fn open(&self, vm: &Vm) -> WebSocket {
-        let token = self.api().console(vm).await.token;
+        let token = until_within("a console that opens", CLUSTER_LIMIT, async || {
+            let answer = self.api().request_console(&vm.instance_uuid).await;
+            let answer: Value = answer.json().await.ok()?;
+            let (_, token) = answer["console"]["url"].as_str()?.rsplit_once("token=")?;
+            let opened = Upgrade::with_token(self.frontend(), token).send().await.status == 101;
+            opened.then(|| token.to_owned())
+        })
+        .await;
         Upgrade::with_token(self.frontend(), &token).open().await
     }
 }
