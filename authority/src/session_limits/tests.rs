@@ -1,35 +1,13 @@
 //! Limits on a register whose sessions are reported by a script.
 
 use super::*;
-use crate::console_type::ConsoleType;
 use crate::sessions::{Description, MemoryJournal, milliseconds};
-use crate::vcenter::reference::{HostRef, MachineRef};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 use vncgate_api::{EndedSession, OpenedSession, Order, SessionReport, Traffic};
 
 fn record(instance: u128, caller: &str) -> Record {
-    Record {
-        instance: Uuid::from_u128(instance),
-        console: ConsoleType::Novnc,
-        service_host: "vcenter-a".to_owned(),
-        vcenter_uuid: None,
-        machine: MachineRef::from("vm-1".to_owned()),
-        host: "esx-1".to_owned(),
-        host_reference: HostRef::from("host-29".to_owned()),
-        vnc_port: std::num::NonZeroU16::new(5901),
-        caller: caller.to_owned(),
-        project: None,
-        user: None,
-        machine_name: None,
-        containers: None,
-        access: vncgate_api::Access::Control,
-        clipboard: true,
-        label: None,
-        browser: None,
-        issued_at: SystemTime::UNIX_EPOCH,
-        expires_at: SystemTime::UNIX_EPOCH,
-    }
+    Record { instance: Uuid::from_u128(instance), caller: caller.to_owned(), ..Record::for_tests() }
 }
 
 fn token(name: &str) -> TokenHash {

@@ -129,18 +129,9 @@ impl Description {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::SystemTime;
 
     fn record() -> Record {
         Record {
-            instance: Uuid::from_u128(1),
-            console: ConsoleType::Novnc,
-            service_host: "vcenter-a".to_owned(),
-            vcenter_uuid: None,
-            machine: MachineRef::from("vm-1".to_owned()),
-            host: "esx-1".to_owned(),
-            host_reference: HostRef::from("host-29".to_owned()),
-            vnc_port: NonZeroU16::new(5901),
             caller: "keystone:4f1f".to_owned(),
             project: Some("a".to_owned()),
             user: Some("alice@Default".to_owned()),
@@ -149,9 +140,7 @@ mod tests {
             access: Access::View,
             clipboard: false,
             label: Some("for the auditor".to_owned()),
-            browser: None,
-            issued_at: SystemTime::UNIX_EPOCH,
-            expires_at: SystemTime::UNIX_EPOCH,
+            ..Record::for_tests()
         }
     }
 

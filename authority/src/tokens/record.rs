@@ -170,6 +170,34 @@ mod stored_protocol {
 }
 
 #[cfg(test)]
+impl Record {
+    /// A VNC console on `esx-1` that expired long ago, of no caller, for tests to begin with.
+    pub(crate) fn for_tests() -> Self {
+        Self {
+            instance: Uuid::from_u128(1),
+            console: ConsoleType::Novnc,
+            service_host: "vcenter-a".to_owned(),
+            vcenter_uuid: None,
+            machine: MachineRef::from("vm-1".to_owned()),
+            host: "esx-1".to_owned(),
+            host_reference: HostRef::from("host-29".to_owned()),
+            vnc_port: NonZeroU16::new(5901),
+            caller: String::new(),
+            project: None,
+            user: None,
+            machine_name: None,
+            containers: None,
+            access: Access::Control,
+            clipboard: true,
+            label: None,
+            browser: None,
+            issued_at: SystemTime::UNIX_EPOCH,
+            expires_at: SystemTime::UNIX_EPOCH,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::vcenter::scope::{ContainerKind, Locator};
@@ -177,25 +205,14 @@ mod tests {
 
     fn record() -> Record {
         Record {
-            instance: Uuid::from_u128(1),
-            console: ConsoleType::Novnc,
-            service_host: "vcenter-a".to_owned(),
             vcenter_uuid: Some("dbed6e0c-bd88-4ef6-b594-21283e1c677f".to_owned()),
-            machine: MachineRef::from("vm-1".to_owned()),
-            host: "esx-1".to_owned(),
-            host_reference: HostRef::from("host-29".to_owned()),
             vnc_port: Some(NonZeroU16::MAX),
             caller: "keystone:4f1f".to_owned(),
             project: Some("a".to_owned()),
             user: Some("alice@Default".to_owned()),
             machine_name: Some("web-1".to_owned()),
-            containers: None,
-            access: Access::Control,
-            clipboard: true,
-            label: None,
-            browser: None,
-            issued_at: SystemTime::UNIX_EPOCH,
             expires_at: SystemTime::UNIX_EPOCH + Duration::from_millis(600_001),
+            ..Record::for_tests()
         }
     }
 

@@ -1,5 +1,4 @@
 use super::*;
-use crate::console_type::ConsoleType;
 use crate::vcenter::reference::{HostRef, MachineRef};
 use std::num::NonZeroU16;
 use std::time::SystemTime;
@@ -37,25 +36,10 @@ fn machine() -> VirtualMachine {
 
 fn record() -> Record {
     Record {
-        instance: Uuid::from_u128(1),
-        console: ConsoleType::Novnc,
-        service_host: "vcenter-a".to_owned(),
-        vcenter_uuid: None,
         machine: MachineRef::from("vm-41".to_owned()),
-        host: "esx-1".to_owned(),
-        host_reference: HostRef::from("host-29".to_owned()),
-        vnc_port: NonZeroU16::new(5901),
         caller: "alice@Default".to_owned(),
-        project: None,
-        user: None,
-        machine_name: None,
-        containers: None,
-        access: vncgate_api::Access::Control,
-        clipboard: true,
-        label: None,
-        browser: None,
         issued_at: SystemTime::now(),
-        expires_at: SystemTime::UNIX_EPOCH,
+        ..Record::for_tests()
     }
 }
 

@@ -1,9 +1,4 @@
 use super::*;
-use crate::console_type::ConsoleType;
-use crate::vcenter::reference::HostRef;
-use crate::vcenter::reference::MachineRef;
-use std::num::NonZeroU16;
-use std::time::SystemTime;
 use tokio::time::advance;
 
 const TTL: Duration = Duration::from_secs(600);
@@ -20,24 +15,9 @@ fn store(capacity: usize) -> MemoryStore {
 fn record(instance: u128) -> Record {
     Record {
         instance: Uuid::from_u128(instance),
-        console: ConsoleType::Novnc,
-        service_host: "vcenter-a".to_owned(),
-        vcenter_uuid: None,
-        machine: MachineRef::from("vm-1".to_owned()),
-        host: "esx-1".to_owned(),
-        host_reference: HostRef::from("host-29".to_owned()),
-        vnc_port: NonZeroU16::new(5901),
         caller: "alice".to_owned(),
         project: Some("a".to_owned()),
-        user: None,
-        machine_name: None,
-        containers: None,
-        access: vncgate_api::Access::Control,
-        clipboard: true,
-        label: None,
-        browser: None,
-        issued_at: SystemTime::UNIX_EPOCH,
-        expires_at: SystemTime::UNIX_EPOCH,
+        ..Record::for_tests()
     }
 }
 
