@@ -22,8 +22,9 @@ async fn one_odd_machine_does_not_take_the_inventory_down() {
         ["runtime.powerState", "runtime.connectionState", "summary.config.name", "runtime.host"]
     {
         let (odd, _) = site.machine();
-        site.vcenter.withhold(&odd.name, &[path]).await;
+        // Before it is withheld: the watch may notice at once.
         let before = site.authority.log().len();
+        site.vcenter.withhold(&odd.name, &[path]).await;
         let warnings =
             || site.authority.log()[before..].matches("vCenter withholds a property").count();
         until("the watch has it", async || warnings() == 1).await;
