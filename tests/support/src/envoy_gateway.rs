@@ -21,6 +21,9 @@ use std::process::Command;
 /// What makes a console's gateway of a resource's file: in a cluster Envoy is a pod, here it is a process.
 pub const HOST_PROVIDER: &str = "provider: { type: Host, host: { envoyVersion: @VERSION@ } }";
 
+/// Answers 200 as soon as Envoy Gateway watches its files. What is written before may escape it.
+const WATCHES: &str = "http://127.0.0.1:8081/readyz";
+
 /// A running Envoy Gateway with its Envoy.
 #[derive(Debug)]
 pub struct EnvoyGateway {
@@ -80,8 +83,11 @@ extensionApis: {{ enableBackend: true, enableEnvoyPatchPolicy: true }}
         let admin = || admin_address(run);
         process
             .ready(async || {
-                let url = format!("http://{}/ready", admin()?);
-                http.get(url).send().await.ok()?.status().is_success().then_some(())
+                let is_ready = async |url: String| {
+                    http.get(url).send().await.ok()?.status().is_success().then_some(())
+                };
+                is_ready(WATCHES.to_owned()).await?;
+                is_ready(format!("http://{}/ready", admin()?)).await
             })
             .await;
         Self { process, command, run: run.clone(), http }
@@ -104,13 +110,15 @@ extensionApis: {{ enableBackend: true, enableEnvoyPatchPolicy: true }}
         self.process.kill();
     }
 
-    /// Starts Envoy Gateway again, and waits until it has its Envoy's connection.
+    /// Starts Envoy Gateway again, and waits until it has its Envoy's connection and sees what is written.
     pub async fn start_again(&mut self) {
         let before = self.stat("control_plane.connected_state").await;
         assert_eq!(before, 0, "Envoy has lost its control plane");
         self.process = Process::start(&self.run, "envoy-gateway", &self.command);
         until("Envoy is connected again", async || {
-            self.stat("control_plane.connected_state").await == 1
+            let watches = self.http.get(WATCHES).send().await;
+            watches.is_ok_and(|answer| answer.status().is_success())
+                && self.stat("control_plane.connected_state").await == 1
         })
         .await;
     }
