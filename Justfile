@@ -41,7 +41,7 @@ default:
 # Start the whole path on this machine and print the URL of a console to open
 demo: build _vcsim _guest (_envoy envoy)
     @{{ just }} _debian qemu-system-x86 || echo "demo: QEMU cannot be installed here; the screen will be a small RFB server instead"
-    cargo run --quiet --package vncgate-test-support --bin demo
+    cargo run --quiet --bin demo
 
 # Install all that building and testing need
 setup: (_debian "qemu-system-x86 chromium chromium-driver novnc memcached redis-server nginx") _wasm-target _pages _vcsim _openstack _horizon _nova _clients _horizon-plugin _ruff _guest _cargo-deny (_envoy envoy)
@@ -49,7 +49,7 @@ setup: (_debian "qemu-system-x86 chromium chromium-driver novnc memcached redis-
 # Build what is shipped: the filter (WebAssembly) and the authority
 build: _wasm-target _pages
     cargo build {{ wasm_filter }}
-    cargo build --package vncgate-authority
+    cargo build --bin vncgate-authority
 
 # Build what is installed: the same, with the authority optimised
 build-release: _wasm-target _pages
@@ -89,23 +89,23 @@ test: lint dependencies test-unit test-tree test-docs test-abi test-envoy test-v
 
 # Unit and property tests beside the code
 test-unit: _pages
-    @{{ counted }} unit cargo test --no-fail-fast --package vncgate-api --package vncgate-filter-core --package vncgate-authority --package vncgate-load
+    @{{ counted }} unit cargo test --no-fail-fast --lib --bins --test register_memory
 
 # The documentation against the code: links, names, keys and codes
 test-docs: _pages
-    @{{ counted }} docs cargo test --no-fail-fast --package vncgate-tiers --test docs
+    @{{ counted }} docs cargo test --no-fail-fast --test docs
 
 # What the sources import from each other
 test-tree: _pages
-    @{{ counted }} tree cargo test --no-fail-fast --package vncgate-tiers --test tree
+    @{{ counted }} tree cargo test --no-fail-fast --test tree
 
 # The built filter under wasmtime, with a small proxy-wasm host
 test-abi: build
-    @{{ counted }} abi cargo test --no-fail-fast --package vncgate-envoy-sim
+    @{{ counted }} abi cargo test --no-fail-fast --test filter --test host --test sdk
 
 # The filter in a real Envoy with the shipped configuration
 test-envoy: build _vcsim (_envoy envoy)
-    @{{ counted }} envoy cargo test --no-fail-fast --package vncgate-test-support --package vncgate-tiers --lib --test envoy -- {{ waiting }}
+    @{{ counted }} envoy cargo test --no-fail-fast --test envoy -- {{ waiting }}
 
 # The same on every supported Envoy
 test-envoy-versions: build _vcsim
@@ -113,19 +113,19 @@ test-envoy-versions: build _vcsim
         {{ counted }} --total $(printf 'envoy-%s ' {{ envoys }}); [ -z "${failed-}" ]
 
 _test-envoy-version version: _guest (_envoy version) (_debian "qemu-system-x86")
-    @ENVOY_VERSION={{ version }} {{ counted }} envoy-{{ version }} cargo test --no-fail-fast --package vncgate-tiers --test envoy --test webmks -- {{ waiting }}
+    @ENVOY_VERSION={{ version }} {{ counted }} envoy-{{ version }} cargo test --no-fail-fast --test envoy --test webmks -- {{ waiting }}
 
 # The authority against a simulated vCenter
 test-vcenter: build _vcsim
-    @{{ counted }} vcenter cargo test --no-fail-fast --package vncgate-tiers --test vcenter
+    @{{ counted }} vcenter cargo test --no-fail-fast --test vcenter
 
 # OpenStack's own clients and a real Keystone
 test-openstack: build _vcsim _openstack _openstack-plugin _guest (_envoy envoy) (_debian "qemu-system-x86 chromium chromium-driver")
-    @{{ counted }} openstack cargo test --no-fail-fast --package vncgate-tiers --test openstack
+    @{{ counted }} openstack cargo test --no-fail-fast --test openstack
 
 # An unmodified Horizon, and OpenStack's clients of today and of an older release
 test-horizon: build _vcsim _openstack _horizon _nova _clients _horizon-plugin _guest (_envoy envoy) (_debian "qemu-system-x86 chromium chromium-driver")
-    @{{ counted }} horizon cargo test --no-fail-fast --package vncgate-tiers --test horizon
+    @{{ counted }} horizon cargo test --no-fail-fast --test horizon
 
 # The plugin of Horizon and the extension of novaclient, in Horizon's own test base
 test-plugin: _openstack _horizon _openstack-plugin
@@ -135,40 +135,40 @@ test-plugin: _openstack _horizon _openstack-plugin
 # Consoles of ESXi 7 and later, VNC that is switched on and VNC passwords, and the simulated hosts for all that
 test-webmks: build _vcsim _guest (_envoy envoy) (_debian "qemu-system-x86")
     @{{ counted }} simulator go test -C tests/vcsim -v ./...
-    @{{ counted }} webmks cargo test --no-fail-fast --package vncgate-tiers --test webmks -- {{ waiting }}
+    @{{ counted }} webmks cargo test --no-fail-fast --test webmks -- {{ waiting }}
 
 # Token stores in memcached and Redis, and authorities that share one
 test-stores: build _vcsim (_debian "memcached redis-server")
-    @{{ counted }} stores cargo test --no-fail-fast --package vncgate-tiers --test stores
+    @{{ counted }} stores cargo test --no-fail-fast --test stores
 
 # Two sites with one token store: each opens the other's consoles
 test-sites: build _vcsim (_envoy envoy) (_debian "memcached redis-server openssl")
-    @{{ counted }} sites cargo test --no-fail-fast --package vncgate-tiers --test sites -- {{ waiting }}
+    @{{ counted }} sites cargo test --no-fail-fast --test sites -- {{ waiting }}
 
 # Open consoles: the register, orders to the gateway, limits, audit, machines that change
 test-sessions: build _vcsim (_envoy envoy) (_debian "memcached redis-server")
-    @{{ counted }} sessions cargo test --no-fail-fast --package vncgate-tiers --test sessions -- {{ waiting }}
+    @{{ counted }} sessions cargo test --no-fail-fast --test sessions -- {{ waiting }}
 
 # A day of operation: another application beside it, rotation, reload, replicas, logs
 test-operations: build _vcsim _openstack _promtool (_envoy envoy) (_debian "memcached redis-server openssl jq nginx")
-    @{{ counted }} operations cargo test --no-fail-fast --package vncgate-tiers --test operations -- {{ waiting }}
+    @{{ counted }} operations cargo test --no-fail-fast --test operations -- {{ waiting }}
 
 # Debian packages: installed, upgraded and removed in a root of their own, and the service as its unit starts it
 test-packages: packages _vcsim _debian-root (_debian "systemd")
-    @{{ counted }} packages cargo test --no-fail-fast --package vncgate-tiers --test packages
+    @{{ counted }} packages cargo test --no-fail-fast --test packages
 
 # A gateway of Istio: kube-apiserver, istiod, pilot-agent with Envoy; all tests, or those named
 test-istio *names: build _vcsim _kubectl _etcd (_kubernetes "kube-apiserver") _gateway-api _istio _filter-image (_envoy envoy) (_debian "iproute2")
-    @{{ counted }} istio cargo test --no-fail-fast {{ isolated }} --package vncgate-tiers --test istio -- --test-threads 1 {{ names }}
+    @{{ counted }} istio cargo test --no-fail-fast {{ isolated }} --test istio -- --test-threads 1 {{ names }}
 
 # Envoy Gateway without Kubernetes; all tests, or those named
 test-envoy-gateway *names: build _vcsim _envoy-gateway _filter-image (_envoy envoy) (_debian "iproute2")
-    @{{ counted }} envoy-gateway cargo test --no-fail-fast {{ isolated }} --package vncgate-tiers --test envoy_gateway -- --test-threads 1 {{ names }}
+    @{{ counted }} envoy-gateway cargo test --no-fail-fast {{ isolated }} --test envoy_gateway -- --test-threads 1 {{ names }}
 
 # Images and chart in a Kubernetes cluster of its own: consoles through its pods, upgrades, what an operator gets wrong
 test-kubernetes *names: build images _vcsim _cluster _istio _envoy-gateway _prometheus-operator (_envoy envoy) (_debian "redis-server busybox-static curl qemu-user-static")
     @CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$PWD/tests/setup/isolated-node" \
-        {{ counted }} kubernetes cargo test --no-fail-fast --package vncgate-tiers --test kubernetes -- {{ names }}
+        {{ counted }} kubernetes cargo test --no-fail-fast --test kubernetes -- {{ names }}
 
 # What enforces NetworkPolicies in the tests' cluster.
 _kube-router: (_debian "ipset")
@@ -183,24 +183,24 @@ _cluster: _etcd (_kubernetes "kube-apiserver") (_kubernetes "kube-controller-man
 
 # The holes that this kind of proxy has had, each tried on the whole gateway
 test-security: build _vcsim (_envoy envoy)
-    @{{ counted }} security cargo test --no-fail-fast --package vncgate-tiers --test security -- {{ waiting }}
+    @{{ counted }} security cargo test --no-fail-fast --test security -- {{ waiting }}
 
 alias security := test-security
 
 # Chromium, Firefox and WebKitGTK open consoles
 test-browser: build _vcsim _guest _layouts _geckodriver _page-types (_envoy envoy) (_debian "qemu-system-x86 chromium chromium-driver firefox-esr webkit2gtk-driver xvfb novnc")
-    @{{ counted }} browser cargo test --no-fail-fast --package vncgate-tiers --test browser
+    @{{ counted }} browser cargo test --no-fail-fast --test browser
 
 # Autobahn's WebSocket cases against the gateway, and websockify beside it
 conformance *arguments: build _autobahn _websockify (_envoy envoy)
-    @cargo run --quiet --package vncgate-conformance -- {{ arguments }}
+    @cargo run --quiet --bin vncgate-conformance -- {{ arguments }}
 
 # The same on every supported Envoy
 conformance-versions: build _autobahn _websockify
     for version in {{ envoys }}; do {{ just }} _conformance-version $version || failed=1; done; [ -z "${failed-}" ]
 
 _conformance-version version: (_envoy version)
-    @echo "Envoy {{ version }}"; ENVOY_VERSION={{ version }} cargo run --quiet --package vncgate-conformance
+    @echo "Envoy {{ version }}"; ENVOY_VERSION={{ version }} cargo run --quiet --bin vncgate-conformance
 
 # Fuzz everything that reads what others send, each target for so many minutes
 fuzz minutes="30": _cargo-fuzz
@@ -212,15 +212,15 @@ test-fuzz: _cargo-fuzz
 
 # Measure vncgate beside Envoy's tcp_proxy, websockify and direct TCP; all of it, or the measures named
 bench *arguments: _bench
-    cargo run --quiet --release --package vncgate-load --bin vncgate-bench -- run {{ arguments }}
+    cargo run --quiet --release --bin vncgate-bench -- run {{ arguments }}
 
 # What changed between two results files of the benchmark
 bench-compare old new:
-    @cargo run --quiet --release --package vncgate-load --bin vncgate-bench -- compare {{ old }} {{ new }}
+    @cargo run --quiet --release --bin vncgate-bench -- compare {{ old }} {{ new }}
 
 # Keep 2,000 sessions open while parts of the gateway are killed and started again: MINUTES (10), --sessions N
 soak *arguments: build-release _vcsim (_envoy envoy) (_debian "memcached")
-    @cargo run --quiet --release --package vncgate-load --bin vncgate-soak -- {{ arguments }}
+    @cargo run --quiet --release --bin vncgate-soak -- {{ arguments }}
 
 _bench: _wasm-target _pages _vcsim _websockify (_envoy envoy) (_debian "memcached redis-server")
     cargo build {{ wasm_filter }}
@@ -232,7 +232,7 @@ layouts: _layouts
 
 # Make the pictures of the console page in docs/images again
 screenshots: build _vcsim _guest (_envoy envoy) (_debian "qemu-system-x86 chromium chromium-driver")
-    cargo test --package vncgate-tiers --test browser -- --exact screens::the_url_of_the_console_api_shows_the_screen_and_takes_keys \
+    cargo test --test browser -- --exact screens::the_url_of_the_console_api_shows_the_screen_and_takes_keys \
         phone::the_page_fits_a_phone_and_its_soft_keyboard_types refusals::a_link_that_ran_out_is_explained \
         long_paste::a_paste_of_6000_characters_is_typed_whole
     @mkdir -p docs/images
