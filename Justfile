@@ -257,6 +257,7 @@ lint: _wasm-target _pages _page-types _ruff
     @unformatted=$(gofmt -l tests/vcsim) && [ -z "$unformatted" ] || { echo "gofmt: $unformatted"; exit 1; }
     go vet -C tests/vcsim ./...
     tests/pages/node_modules/.bin/tsc --project tests/pages
+    tests/pages/node_modules/.bin/eslint --config tests/pages/eslint.config.mjs 'authority/pages/*.js'
     .cache/ruff/bin/ruff format --no-cache --check openstack
     .cache/ruff/bin/ruff check --no-cache openstack
 
@@ -421,7 +422,7 @@ _guest:
 # noVNC's library, which the authority embeds.
 _pages: (_npm "authority/pages")
 
-# TypeScript, which checks the types in the console page's JavaScript, and axe-core, which checks its accessibility.
+# TypeScript and ESLint, which check the console page's JavaScript, and axe-core, which checks its accessibility.
 _page-types: (_npm "tests/pages")
 
 _npm folder:

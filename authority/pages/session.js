@@ -124,11 +124,11 @@ export async function runSession(token, screen, signal, show) {
     }
 
     /**
-     * @param {string} token
+     * @param {string} known the token
      * @returns {Promise<End | null>} the authority's refusal, if it refuses
      */
-    async function checkToken(token) {
-        const status = await askStatus(token, signal);
+    async function checkToken(known) {
+        const status = await askStatus(known, signal);
         if ("vm" in status) {
             vm = status.vm;
             return null;

@@ -95,7 +95,7 @@ export async function typeText(rfb, layout, speed, text, signal, onProgress) {
         if (typed % PROGRESS_STEP === 0) {
             onProgress(typed, pressed);
         }
-        await new Promise((resolve) => setTimeout(resolve, presses * KEY_INTERVAL_MS[speed]));
+        await new Promise((resolve) => { setTimeout(resolve, presses * KEY_INTERVAL_MS[speed]); });
     }
     return { typed, rest: "" };
 }
