@@ -56,8 +56,17 @@ impl Browser {
 
     /// The same beside others of the same gateway, with a profile in a folder of its own.
     pub async fn start_with(gateway: &Gateway, profile: &str) -> Self {
-        let run = &gateway.run;
-        let (chromium, debugger) = start_chromium(run, profile).await;
+        Self::start_chromium(&gateway.run, gateway, profile).await
+    }
+
+    /// The same with its files in another run than the gateway's.
+    pub async fn start_in(run: &Run, gateway: &Gateway) -> Self {
+        Self::start_chromium(run, gateway, PROFILE).await
+    }
+
+    async fn start_chromium(run: &Run, gateway: &Gateway, profile: &str) -> Self {
+        let key = gateway.run.path("envoy.key");
+        let (chromium, debugger) = start_chromium(run, &key, profile).await;
         let (chromedriver, webdriver) = start_chromedriver(run).await;
         let capabilities = json!({
             "goog:chromeOptions": {"debuggerAddress": debugger.to_string()},
@@ -326,7 +335,7 @@ impl WebDriverCompatibleCommand for DevTools {
     }
 }
 
-async fn start_chromium(run: &Run, profile: &str) -> (Process, SocketAddr) {
+async fn start_chromium(run: &Run, key: &Path, profile: &str) -> (Process, SocketAddr) {
     let debugger = free_address();
     let mut command = Command::new("chromium");
     command
@@ -337,10 +346,7 @@ async fn start_chromium(run: &Run, profile: &str) -> (Process, SocketAddr) {
         .arg("--window-size=1100,760")
         .arg(format!("--remote-debugging-port={}", debugger.port()))
         .arg(format!("--user-data-dir={}", run.path(profile).display()))
-        .arg(format!(
-            "--ignore-certificate-errors-spki-list={}",
-            public_key_hash(&run.path("envoy.key"))
-        ))
+        .arg(format!("--ignore-certificate-errors-spki-list={}", public_key_hash(key)))
         .arg("about:blank");
     (start(run, "chromium", &command, debugger).await, debugger)
 }

@@ -97,7 +97,8 @@ async fn screens_of_any_size_fit_the_window() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_network_that_goes_while_typing_loses_no_text() {
-    let mut desk = Desk::open("browser-offline").await;
+    let desk = Desk::with("browser-offline", |config| config).await;
+    let mut desk = desk.opened().await;
     let browser = &desk.browser;
     browser.click("paste").await;
     browser.insert_text(&"0123456789".repeat(100)).await;

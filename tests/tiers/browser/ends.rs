@@ -17,7 +17,7 @@ async fn a_console_that_ends_says_why_and_comes_back() {
     desk.browser.keep_screenshot("powered-off").await;
 
     desk.gateway.vcenter.power_on(&desk.vm.name);
-    desk.guest = Some(Qemu::start(&desk.gateway.run, address).await);
+    desk.guest = Some(Qemu::start(&desk.run, address).await);
     desk.browser.screen_shows("the banner again, without a click", shows_banner).await;
 }
 
@@ -30,7 +30,7 @@ async fn a_console_server_that_is_away_is_explained() {
     refused(&desk.browser, "no_answer", "console port").await;
     desk.browser.keep_screenshot("no-answer").await;
 
-    desk.guest = Some(Qemu::start(&desk.gateway.run, address).await);
+    desk.guest = Some(Qemu::start(&desk.run, address).await);
     desk.browser.click("reconnect").await;
     desk.browser.screen_shows("the banner after a click", shows_banner).await;
 }
@@ -86,7 +86,7 @@ async fn a_person_who_disconnects_can_reconnect() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vcenter_or_authority_that_is_down_is_explained() {
-    let mut desk = Desk::new("browser-down").await;
+    let mut desk = Desk::with("browser-down", |config| config).await;
     desk.gateway.vcenter.stop();
     desk.browser.open(&desk.console.url).await;
     refused(&desk.browser, "vcenter_unavailable", "vCenter is down").await;

@@ -1,10 +1,14 @@
 //! A person at a desk: a browser, a link, a machine; and what the page shows.
 
 use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::OnceCell;
 use vncgate_test_support::authority::Config;
 use vncgate_test_support::browser::{Browser, TextScreen};
 use vncgate_test_support::console_api::Console;
 use vncgate_test_support::gateway::{ESXI_HOSTS, Gateway};
+use vncgate_test_support::process::Run;
 use vncgate_test_support::screen::Qemu;
 use vncgate_test_support::vcsim::Vm;
 use vncgate_test_support::workspace::free_address_of;
@@ -12,53 +16,120 @@ use vncgate_test_support::workspace::free_address_of;
 /// Where the guest of `tests/guest/boot.S` echoes the first line that is typed.
 pub(crate) const TYPED_ROW: usize = 4;
 
+/// A gateway: the one that tests share which leave its parts as they are, or a test's own.
+pub(crate) enum Place {
+    Shared(&'static Gateway),
+    Own(Box<Gateway>),
+}
+
+impl Place {
+    /// The shared gateway. Its parts end with the test process.
+    async fn shared() -> Self {
+        static GATEWAY: OnceCell<Gateway> = OnceCell::const_new();
+        Self::Shared(GATEWAY.get_or_init(|| Gateway::start("browser")).await)
+    }
+}
+
+impl From<Gateway> for Place {
+    fn from(gateway: Gateway) -> Self {
+        Self::Own(Box::new(gateway))
+    }
+}
+
+impl Deref for Place {
+    type Target = Gateway;
+
+    fn deref(&self) -> &Gateway {
+        match self {
+            Self::Shared(gateway) => gateway,
+            Self::Own(gateway) => gateway,
+        }
+    }
+}
+
+impl DerefMut for Place {
+    fn deref_mut(&mut self) -> &mut Gateway {
+        match self {
+            Self::Shared(_) => panic!("a part of the gateway that tests share"),
+            Self::Own(gateway) => gateway,
+        }
+    }
+}
+
 /// A person with an open browser, a link to a machine's console, and the machine.
 pub(crate) struct Desk {
     pub(crate) browser: Browser,
     pub(crate) console: Console,
     pub(crate) vm: Vm,
     pub(crate) guest: Option<Qemu>,
-    pub(crate) gateway: Gateway,
+    pub(crate) gateway: Place,
+    /// The files of browser and guest.
+    pub(crate) run: Run,
 }
 
 impl Desk {
+    /// With the gateway that tests share, whose settings are those that are shipped.
     pub(crate) async fn new(name: &str) -> Self {
-        Self::with(name, |config| config).await
+        Self::booted(name, Place::shared().await).await
     }
 
+    /// With a gateway of its own.
     pub(crate) async fn with(name: &str, authority: impl FnOnce(Config) -> Config) -> Self {
-        let gateway = Gateway::start_with(name, authority, &[]).await;
+        Self::booted(name, Gateway::start_with(name, authority, &[]).await.into()).await
+    }
+
+    async fn booted(name: &str, gateway: Place) -> Self {
         let address = free_address_of(ESXI_HOSTS[0]);
-        let guest = Qemu::start(&gateway.run, address).await;
-        Self::furnish(gateway, address, Some(guest)).await
+        let run = Run::new(name);
+        let guest = Qemu::start(&run, address).await;
+        Self::furnish_in(run, gateway, address, Some(guest)).await
     }
 
     /// A machine whose console is at `address`, where the test has started a server or none.
     pub(crate) async fn at(name: &str, address: SocketAddr) -> Self {
-        Self::furnish(Gateway::start(name).await, address, None).await
+        Self::furnish_in(Run::new(name), Place::shared().await, address, None).await
     }
 
+    /// The same with a gateway of its own.
     pub(crate) async fn furnish(
         gateway: Gateway,
         address: SocketAddr,
         guest: Option<Qemu>,
     ) -> Self {
-        let vm = gateway.vcenter.create_vm("build-agent-07", address.ip(), address.port());
-        Self::with_machine(gateway, vm, guest).await
+        Self::furnish_in(gateway.run.clone(), gateway.into(), address, guest).await
+    }
+
+    async fn furnish_in(
+        run: Run,
+        gateway: Place,
+        address: SocketAddr,
+        guest: Option<Qemu>,
+    ) -> Self {
+        static MACHINES: AtomicUsize = AtomicUsize::new(7);
+        let name = format!("build-agent-{:02}", MACHINES.fetch_add(1, Ordering::Relaxed));
+        let vm = gateway.vcenter.create_vm(&name, address.ip(), address.port());
+        Self::with_machine_in(run, gateway, vm, guest).await
     }
 
     pub(crate) async fn with_machine(gateway: Gateway, vm: Vm, guest: Option<Qemu>) -> Self {
+        Self::with_machine_in(gateway.run.clone(), gateway.into(), vm, guest).await
+    }
+
+    async fn with_machine_in(run: Run, gateway: Place, vm: Vm, guest: Option<Qemu>) -> Self {
         let console = gateway.api().console(&vm).await;
-        let browser = Browser::start(&gateway).await;
-        Self { browser, console, vm, guest, gateway }
+        let browser = Browser::start_in(&run, &gateway).await;
+        Self { browser, console, vm, guest, gateway, run }
     }
 
     /// With the console open.
     pub(crate) async fn open(name: &str) -> Self {
-        let desk = Self::new(name).await;
-        desk.browser.open(&desk.console.url).await;
-        desk.browser.screen_shows("the guest's banner", shows_banner).await;
-        desk
+        Self::new(name).await.opened().await
+    }
+
+    pub(crate) async fn opened(self) -> Self {
+        self.browser.open(&self.console.url).await;
+        self.browser.screen_shows("the guest's banner", shows_banner).await;
+        self
     }
 }
 

@@ -29,7 +29,7 @@ async fn what_the_browser_s_history_keeps_of_a_link_for_one_use_is_used_up() {
     desk.browser.screen_shows("the guest's banner", shows_banner).await;
     assert_eq!(desk.browser.text("validity").await, "This link is used up.");
 
-    let profile = desk.gateway.run.path(PROFILE);
+    let profile = desk.run.path(PROFILE);
     until_within("the link in the databases of visited pages", WRITE_LIMIT, async || {
         let files = files_with(&profile, &token);
         let kept = |name: &&str| files.iter().any(|file| file.starts_with(*name));

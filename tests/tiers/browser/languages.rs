@@ -72,7 +72,7 @@ async fn the_link_or_the_person_chooses_the_language() {
     browser.open(&format!("{}&language=ja", desk.console.url)).await;
     phase(browser, "connected").await;
     assert_eq!(browser.text("state").await, "接続済み");
-    assert_eq!(browser.title().await, "build-agent-07 – コンソール");
+    assert_eq!(browser.title().await, format!("{} – コンソール", desk.vm.name));
     browser.keep_screenshot("japanese").await;
 
     // At once, and without losing the console; kept, but the link still says otherwise.

@@ -18,8 +18,8 @@ async fn the_url_of_the_console_api_shows_the_screen_and_takes_keys() {
     assert_eq!(screen.size(), (720, 400));
     let ground = screen.pixel(700, 40);
     assert!(matches!(ground, [0, 0, 0xa0..=0xaf]), "the banner's blue ground: {ground:?}");
-    assert_eq!(browser.title().await, "build-agent-07 – console");
-    assert_eq!(browser.text("name").await, "build-agent-07");
+    assert_eq!(browser.title().await, format!("{} – console", desk.vm.name));
+    assert_eq!(browser.text("name").await, desk.vm.name);
     assert_eq!(browser.text("power").await, "powered on");
     assert_eq!(browser.text("state").await, "Connected");
 
@@ -37,11 +37,11 @@ async fn a_machine_whose_host_has_no_vnc_shows_its_screen_and_takes_keys() {
     esxi.add_host(&gateway.vcenter, host, WITHOUT_VNC).await;
     let address = free_address_of(host);
     let guest = Qemu::start(&gateway.run, address).await;
-    let name = "build-agent-08";
+    let name = "console-of-webmks";
     let vm = esxi.create_vm(&gateway.vcenter, name, &host.to_string(), address).await;
     let desk = Desk::with_machine(gateway, vm, Some(guest)).await;
     shows_and_types(&desk).await;
-    assert_eq!(desk.browser.title().await, "build-agent-08 – console");
+    assert_eq!(desk.browser.title().await, "console-of-webmks – console");
     assert_eq!(esxi.consoles(&desk.vm).await, 1);
     desk.browser.keep_screenshot("webmks").await;
 

@@ -5,7 +5,7 @@ use vncgate_test_support::wait::until;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_token_is_in_no_url_and_survives_a_reload() {
-    let desk = Desk::new("browser-token").await;
+    let desk = Desk::with("browser-token", |config| config).await;
     let browser = &desk.browser;
     let token = &desk.console.token;
     browser.open(&format!("{}&resize=off", desk.console.url)).await;

@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use vncgate_test_support::gateway::ESXI_HOSTS;
 use vncgate_test_support::screen::{RFB_VERSION, TcpServer};
+use vncgate_test_support::workspace::free_address_of;
 
 /// What a VNC server says up to and with ServerInit (RFC 6143, 7.1 to 7.3.2): no authentication, and a
 /// screen of 16 x 16 pixels that stays black.
@@ -28,7 +29,8 @@ impl VncScript {
     pub(crate) async fn start(lines: &'static [&'static [u8]]) -> Self {
         let heard = Arc::<Mutex<Vec<u8>>>::default();
         let received = Arc::clone(&heard);
-        let server = TcpServer::start(ESXI_HOSTS[0], move |connection| {
+        // Not any free port: the machines of other tests keep theirs.
+        let server = TcpServer::start_at(free_address_of(ESXI_HOSTS[0]), move |connection| {
             let received = Arc::clone(&received);
             // The browser may leave at any time.
             async move { perform(connection, lines, &received).await.unwrap_or_default() }
