@@ -1,6 +1,7 @@
 //! A virtual machine with a real screen: QEMU runs the boot sector of `tests/guest/boot.S`.
 
 use crate::process::{Process, Run};
+use crate::wait::until;
 use crate::workspace::cached;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -50,10 +51,13 @@ impl Qemu {
 
     /// Boots the guest of `tests/guest/scan_codes.S`, which has no screen and tells the scan codes that it gets. With a
     /// `layout`, one of QEMU's keymaps, the VNC server knows keys by their keysyms on that keyboard alone, as an ESXi
-    /// host does; without, it takes scan codes.
+    /// host does; without, it takes scan codes. The guest reads each key before the next one comes.
     pub async fn start_scan_codes(run: &Run, address: SocketAddr, layout: Option<&str>) -> Self {
-        let layout: Vec<&str> = layout.into_iter().flat_map(|layout| ["-k", layout]).collect();
-        Self::boot(run, address, SCAN_CODES, &layout, "").await
+        let layout = layout.into_iter().flat_map(|layout| ["-k", layout]);
+        let arguments: Vec<&str> = layout.chain(["-icount", "shift=0"]).collect();
+        let guest = Self::boot(run, address, SCAN_CODES, &arguments, ",key-delay-ms=1").await;
+        until("a guest that listens", async || guest.debug_output().first() == Some(&0)).await;
+        guest
     }
 
     /// What a guest of [`Self::start_scan_codes`] has got from its keyboard, in scan codes of set 1.
@@ -62,7 +66,11 @@ impl Qemu {
     ///
     /// For another guest, which has no such file.
     pub fn scan_codes(&self) -> Vec<u8> {
-        std::fs::read(&self.debug_console).expect("the guest's scan codes")
+        self.debug_output().split_off(1)
+    }
+
+    fn debug_output(&self) -> Vec<u8> {
+        std::fs::read(&self.debug_console).expect("the guest's debug console")
     }
 
     /// The same with VNC authentication (RFC 6143, 7.2.2). Only the first eight characters of the
