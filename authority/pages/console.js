@@ -1,6 +1,7 @@
 // The page: shows the state of the session and handles its buttons. README.md tells the whole path.
 
 import { element, onClick } from "./element.js";
+import { askGateway } from "./gateway.js";
 import { Keyboard } from "./keyboard.js";
 import { fillKeyBar, showHeld } from "./keys.js";
 import { duration, hasText, say, speak, spokenLanguage, translate } from "./language.js";
@@ -8,7 +9,6 @@ import { loadLayout } from "./layout.js";
 import { readLink } from "./link.js";
 import { allowClipboard, noteClipboard, setPasteGuest, showPasteDialog, wirePasteDialog } from "./paste.js";
 import { reasonOf } from "./reasons.js";
-import { measureRoundTrips } from "./round_trip.js";
 import { WakeLock, applyScreenSettings, ringBell, savePicture, toggleFullScreen } from "./screen.js";
 import { runSession } from "./session.js";
 import { Settings, askOperator } from "./settings.js";
@@ -24,6 +24,9 @@ import { wireSoftKeyboard } from "./soft_keyboard.js";
 
 // How long before its end the page says that a session may not last.
 const WARNING_S = 120;
+
+/** @type {[string, number][]} What an answer within so many milliseconds is called. */
+const QUALITIES = [["good", 100], ["fair", 300], ["poor", Infinity]];
 
 const link = readLink();
 const operator = await askOperator();
@@ -42,7 +45,9 @@ let rfb = null;
 let layout = null;
 let viewOnly = link.viewOnly;
 let abort = new AbortController(); // ends the session
-let measuring = new AbortController(); // ends the measuring of round trips
+let asking = new AbortController(); // ends the questions to the gateway
+/** @type {import("./gateway.js").Answer | null} the last answer, while connected */
+let answer = null;
 let guestClipboard = "";
 let lastInput = 0; // when the person last did something at the screen
 const keyboard = new Keyboard(() => showHeld(keyboard));
@@ -95,7 +100,8 @@ function show(state) {
     if (session !== before) {
         keyboard.detach();
         setGuestClipboard("");
-        measuring.abort();
+        asking.abort();
+        showAnswer(null);
     }
     if (session !== null && session !== before) {
         start(session);
@@ -118,11 +124,34 @@ function start(session) {
     });
     session.focus({ preventScroll: true });
     const own = new AbortController();
-    measuring = own;
-    element("round-trip").textContent = "";
-    measureRoundTrips(own.signal, (ms) => {
-        element("round-trip").textContent = ms === null ? say("no_round_trip") : say("round_trip", { ms });
-    });
+    asking = own;
+    askGateway(link.token ?? "", own.signal, showAnswer);
+}
+
+/** @param {import("./gateway.js").Answer | null} next */
+function showAnswer(next) {
+    answer = next;
+    const roundTrip = element("round-trip");
+    const others = element("others");
+    others.hidden = !answer?.others;
+    roundTrip.dataset.quality = "";
+    roundTrip.textContent = "";
+    if (answer === null) {
+        return;
+    }
+    const { ms, others: count, users } = answer;
+    if (ms === null) {
+        roundTrip.textContent = say("no_round_trip");
+    } else {
+        const [quality] = QUALITIES.find(([, most]) => ms <= most) ?? ["poor"];
+        roundTrip.dataset.quality = quality;
+        roundTrip.textContent = say(`round_trip.${quality}`, { ms });
+    }
+    if (count) {
+        const text = say("others", { count });
+        others.textContent = users.length > 0 ? `${text} (${users.join(", ")})` : text;
+        others.title = others.textContent;
+    }
 }
 
 /** @param {State} state */
@@ -335,6 +364,7 @@ async function whenSettingChanged(name) {
             if (shown !== null) {
                 show(shown);
             }
+            showAnswer(answer);
             break;
         case "layout":
         case "keyboard":

@@ -1,7 +1,7 @@
 //! `[page]`: the console page as the operator wants it.
 
 use super::section::Section;
-use crate::http::page_settings::{BUTTONS, Logo, PageSettings};
+use crate::http::page_settings::{BUTTONS, Logo, PageSettings, ShownOthers};
 use crate::http::pages::{has_language, has_layout};
 use std::fs;
 use std::path::Path;
@@ -41,6 +41,18 @@ pub(super) fn read_page(mut section: Section<'_>) -> PageSettings {
     page.locked = section.strings("locked").unwrap_or_default();
     for unknown in page.locked.iter().filter(|name| !SETTINGS.contains(&&***name)) {
         section.problem("locked", format!("{unknown:?} is none of {}", SETTINGS.join(", ")));
+    }
+    if let Some(others) = section.string("others") {
+        page.others = match &*others {
+            "none" => ShownOthers::None,
+            "count" => ShownOthers::Count,
+            "names" => ShownOthers::Names,
+            _ => {
+                let reason = format!("must be one of none, count, names, not {others:?}");
+                section.problem("others", reason);
+                ShownOthers::None
+            }
+        };
     }
     section.end();
     page

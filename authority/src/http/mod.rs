@@ -1,7 +1,7 @@
 //! The authority's four HTTP listeners: public, internal, metrics, peer.
 //!
 //! - [`public`]: the console API ([`compute`], [`machines`], [`screenshot`], [`sessions`], [`tokens`]), the console page ([`pages`]), its requests for
-//!   the [`status`] of a token and for what the operator has set ([`operator_page`]). Envoy routes browsers and callers to it.
+//!   the [`status`] of a token, for the [`others`] who have its console open, and for what the operator has set ([`operator_page`]). Envoy routes browsers and callers to it.
 //! - [`internal`]: the [`check`] API and the [`session_reports`] for the filter, the [`discovery`] of ESXi hosts' certificates for Envoy itself, and
 //!   [`health`] for Envoy's health checks. It asks for no password and belongs on a loopback address or a Unix socket.
 //! - [`metrics()`]: the metrics for Prometheus, and [`health`] for a supervisor's probes. It never reads a token.
@@ -27,6 +27,7 @@ pub mod listener;
 pub mod machines;
 pub mod metrics;
 pub mod operator_page;
+pub mod others;
 pub mod page_settings;
 pub mod pages;
 pub mod portals;
@@ -77,7 +78,8 @@ pub fn public(app: Arc<App>, web: Option<&Path>) -> Router {
         .merge(screenshot::routes())
         .merge(tokens::routes())
         .layer(from_fn_with_state(Arc::clone(&app), limit_calls));
-    let status = status::routes().layer(from_fn_with_state(Arc::clone(&app), limit_status));
+    let status = status::routes().merge(others::routes());
+    let status = status.layer(from_fn_with_state(Arc::clone(&app), limit_status));
     bounded(
         api.merge(status)
             .merge(operator_page::routes())

@@ -18,6 +18,18 @@ pub const BUTTONS: [&str; 10] = [
     "settings",
 ];
 
+/// `others`: what a person learns of others who have the same machine's console open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ShownOthers {
+    /// Nothing.
+    None,
+    /// How many they are.
+    #[default]
+    Count,
+    /// And the names of those who are Keystone users.
+    Names,
+}
+
 /// `[page]`.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct PageSettings {
@@ -32,6 +44,9 @@ pub struct PageSettings {
     pub defaults: BTreeMap<&'static str, String>,
     /// Those that the person cannot change.
     pub locked: Vec<String>,
+    /// What the page shows of others, which it asks [`super::others`] for.
+    #[serde(skip)]
+    pub others: ShownOthers,
 }
 
 /// A picture that was read with the configuration.

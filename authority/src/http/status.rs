@@ -127,7 +127,7 @@ fn own_origin(headers: &HeaderMap) -> Option<String> {
 }
 
 /// The token of RFC 6750's `Bearer` scheme, whose name is case-insensitive (RFC 9110, section 11.1).
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }

@@ -139,9 +139,7 @@ impl Sessions {
 
     /// The live sessions that this token has opened.
     pub fn of_token(&self, token: TokenHash) -> Vec<Arc<Session>> {
-        let mut sessions = self.live();
-        sessions.retain(|session| session.description.token_id == Some(token));
-        sessions
+        self.register().of_token(token)
     }
 
     /// Has a session end, wherever its worker reports. Returns `false` if it is not live. It is live until its worker says

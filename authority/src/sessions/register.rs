@@ -9,6 +9,7 @@ use super::session::{
     EndReason, NOT_RESUMED, Session, SessionChange, WORKER_GONE, milliseconds, time, worker_id,
 };
 use crate::console_type::Protocol;
+use crate::tokens::TokenHash;
 use std::collections::hash_map::Entry as Slot;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -79,6 +80,7 @@ pub(super) struct Register {
     sessions: HashMap<Uuid, Listed>,
     by_instance: Index<Uuid>,
     by_caller: Index<Box<str>>,
+    by_token: Index<TokenHash>,
     workers: HashMap<Uuid, Worker>,
     ended: Tombstones,
 }
@@ -259,6 +261,9 @@ impl Register {
         holder.sessions.insert(id);
         self.by_instance.insert(description.instance, id);
         self.by_caller.insert(description.caller.clone(), id);
+        if let Some(token) = description.token_id {
+            self.by_token.insert(token, id);
+        }
         let session = Arc::new(Session {
             id,
             gateway: Arc::clone(&holder.gateway),
@@ -304,6 +309,9 @@ impl Register {
         }
         self.by_instance.remove(&session.description.instance, id);
         self.by_caller.remove(&session.description.caller, id);
+        if let Some(token) = &session.description.token_id {
+            self.by_token.remove(token, id);
+        }
         Some((session, SessionChange::Ended { at, cause: cause.to_owned() }))
     }
 
@@ -383,6 +391,10 @@ impl Register {
 
     pub(super) fn of_caller(&self, caller: &str) -> Vec<Arc<Session>> {
         self.by_caller.of(caller).filter_map(|id| self.get(id)).collect()
+    }
+
+    pub(super) fn of_token(&self, token: TokenHash) -> Vec<Arc<Session>> {
+        self.by_token.of(&token).filter_map(|id| self.get(id)).collect()
     }
 
     /// How many sessions there are of each protocol.
