@@ -4,7 +4,7 @@ import { element, onClick } from "./element.js";
 import { askGateway } from "./gateway.js";
 import { Keyboard } from "./keyboard.js";
 import { fillKeyBar, showHeld } from "./keys.js";
-import { duration, hasText, say, speak, spokenLanguage, translate } from "./language.js";
+import { duration, hasText, knowsDetails, loadDetails, say, sayDetail, speak, spokenLanguage, translate } from "./language.js";
 import { loadLayout } from "./layout.js";
 import { readLink } from "./link.js";
 import { allowClipboard, noteClipboard, setPasteGuest, showPasteDialog, wirePasteDialog } from "./paste.js";
@@ -192,7 +192,8 @@ function showNotice(state) {
     if (reason === undefined) {
         return;
     }
-    const { code, detail } = reason;
+    const { code } = reason;
+    const detail = detailOf(reason);
     const known = hasText(`reason.${code}`) ? code : "unknown";
     element("notice-heading").textContent = say(state.opened ? "notice_ended" : "notice_not_opened");
     element("notice-summary").textContent = say(`reason.${known}`);
@@ -203,6 +204,15 @@ function showNotice(state) {
         ? say("notice_retry", { time: duration(state.retry.seconds), attempt: state.retry.attempt, of: state.retry.of })
         : "";
     element("notice-code").textContent = detail === "" || advice.includes(detail) ? code : `${code}: ${detail}`;
+    if (reason.detail !== "" && !knowsDetails()) {
+        // Until they are there, or if they do not arrive, it is in English.
+        loadDetails().then(() => shown === state && showNotice(state), () => {});
+    }
+}
+
+/** @param {import("./reasons.js").Reason} reason */
+function detailOf({ detail, sentences }) {
+    return sentences?.map(({ key, values }) => say(key, values)).join(" ") ?? sayDetail(detail);
 }
 
 // Says in time that the session may not last, and counts down.

@@ -10,6 +10,8 @@ let english = {};
 /** @type {Words} */
 let words = {};
 let language = "en";
+/** @type {{of: string, english: Words, own: Words} | null} what the authority says, in English and in the language `of` */
+let details = null;
 
 /** The language that the page speaks now. */
 export function spokenLanguage() {
@@ -44,11 +46,66 @@ export async function speak(wanted) {
  * @returns {string} the key itself if not even English has it
  */
 export function say(key, values = {}) {
-    const text = own(words, key) ?? own(english, key) ?? key;
+    return fill(own(words, key) ?? own(english, key) ?? key, values);
+}
+
+/**
+ * @param {string} text
+ * @param {Record<string, string | number>} values
+ */
+function fill(text, values) {
     return text.replace(/\{(\w+)\}/g, (all, name) => {
         const value = own(values, name);
         return value === undefined ? all : typeof value === "number" ? number(value) : value;
     });
+}
+
+/** Whether `sayDetail` knows what it needs: in English nothing. */
+export function knowsDetails() {
+    return language === "en" || details?.of === language;
+}
+
+/**
+ * Loads what `sayDetail` needs. It is apart from the other words since most people never see a refusal.
+ *
+ * @returns {Promise<void>} rejects when it does not arrive
+ */
+export async function loadDetails() {
+    const of = language;
+    const [inEnglish, inOwn] = await Promise.all([fetchWords("details/en"), fetchWords(`details/${of}`)]);
+    details = { of, english: inEnglish, own: inOwn };
+}
+
+/**
+ * A sentence of the authority, which speaks English, in the language of the page. languages/details/ has those that the
+ * authority may say, and tests compare them. Any other text stays as it is: an operator's words, or an ESXi host's.
+ *
+ * @param {string} sentence
+ */
+export function sayDetail(sentence) {
+    if (details?.of !== language) {
+        return sentence;
+    }
+    for (const [key, text] of Object.entries(details.english)) {
+        const values = valuesIn(sentence, text);
+        if (values !== null) {
+            return fill(details.own[key] ?? text, values);
+        }
+    }
+    return sentence;
+}
+
+/**
+ * The values for the `{names}` of `text` that make `sentence` of it.
+ *
+ * @param {string} sentence
+ * @param {string} text
+ * @returns {Record<string, string> | null} null if none do
+ */
+function valuesIn(sentence, text) {
+    const pattern = text.replace(/[.*+?^$()|[\]\\]/g, "\\$&").replace(/\{(\w+)\}/g, "(?<$1>.+)");
+    const match = new RegExp(`^${pattern}$`).exec(sentence);
+    return match && { ...match.groups };
 }
 
 /**

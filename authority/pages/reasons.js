@@ -55,14 +55,33 @@ const REASONS = {
     closed_by_user: "manual",
 };
 
+// What the authority says with an end that it orders where nobody has given a reason. The page's own words say it.
+/** @type {Record<string, string>} */
+const USUAL_WORDS = {
+    ended_by_operator: "An operator ended this session.",
+    token_revoked: "The link to this console was revoked.",
+    machine_powered_off: "The machine was powered off.",
+    machine_suspended: "The machine was suspended.",
+    machine_moved: "The machine moved to another host.",
+    machine_removed: "The machine was removed.",
+    console_moved: "The machine's console has moved.",
+    console_shared: "Another machine uses this console's port.",
+    access_lost: "You may not use this console any more.",
+    session_too_long: "The session was open for as long as is allowed.",
+    session_idle: "The session was idle for too long.",
+    replaced_by_newer: "A newer session took over this console.",
+};
+
 /** Ends after which a link opens the console at its new place, if the authority is set to follow machines. */
 const MOVES = ["machine_moved", "console_moved"];
 
 /**
  * Why a connection ended or did not begin: a code, and the words of the server that ended it. `ordered`: the authority
- * has ended it; `final`: this link opens no other console; `open`: the authority says that it opens one now.
+ * has ended it; `final`: this link opens no other console; `open`: the authority says that it opens one now; `sentences`: what
+ * the page says itself in place of `detail`, by the keys of languages/.
  *
- * @typedef {{code: string, detail: string, ordered?: true, final?: boolean, open?: boolean}} End
+ * @typedef {{key: string, values: Record<string, string>}} Sentence
+ * @typedef {{code: string, detail: string, ordered?: true, final?: boolean, open?: boolean, sentences?: Sentence[]}} End
  * @typedef {End & {retry: Retry}} Reason
  */
 
@@ -76,7 +95,8 @@ const ORDERED = /^([a-z][a-z_]+)(?:: (.*))?$/;
  * @returns {End | null}
  */
 export function orderedEnd(closeReason) {
-    const [, code = "", detail = ""] = ORDERED.exec(closeReason) ?? [];
+    const [, code = "", words = ""] = ORDERED.exec(closeReason) ?? [];
+    const detail = words === USUAL_WORDS[code] ? "" : words;
     return isKnown(code) ? { code, detail, ordered: true } : null;
 }
 
@@ -84,11 +104,11 @@ export function orderedEnd(closeReason) {
  * @param {End} end
  * @returns {Reason}
  */
-export function reasonOf({ code, detail, final = false, open = false }) {
+export function reasonOf({ code, detail, sentences, final = false, open = false }) {
     if (open && MOVES.includes(code)) {
         return { code, detail, retry: "auto" };
     }
-    return { code, detail, retry: final ? "never" : isKnown(code) ? REASONS[code] : "manual" };
+    return { code, detail, sentences, retry: final ? "never" : isKnown(code) ? REASONS[code] : "manual" };
 }
 
 /** @param {string} code */

@@ -15,6 +15,9 @@ const LAYOUT_LOCALES = {
     it: "it-IT", pt: "pt-PT", "pt-br": "pt-BR", pl: "pl-PL", "tr-q": "tr-TR", ru: "ru-RU", jp: "ja-JP", kr: "ko-KR",
 };
 
+/** @type {Record<string, string>} What the browser calls languages that differ in their script by. */
+const SCRIPTS = { "zh-CN": "zh-Hans", "zh-TW": "zh-Hant" };
+
 /**
  * @param {Settings} settings
  * @param {(name: Name) => void} onChange
@@ -70,7 +73,7 @@ export function nameOf(name, value) {
         return layoutName(value);
     }
     if (name === "language" && LANGUAGES.includes(value)) {
-        return localeName(value, value);
+        return localeName(SCRIPTS[value] ?? value, value);
     }
     return name === "quality" || name === "compression" ? value : say(`value.${value}`);
 }

@@ -33,6 +33,28 @@
         write("notice-code", "page_not_started: " + detail);
         reconnect.hidden = true;
         notice.hidden = false;
+        translate();
+    }
+
+    // The same in the language of the browser, if its words arrive. language.js may not have.
+    function translate() {
+        var tag = navigator.language || "en";
+        var chinese = /hant|tw|hk|mo/i.test(tag) ? "zh-TW" : "zh-CN";
+        var language = /^zh/i.test(tag) ? chinese : tag.split("-")[0].toLowerCase();
+        var request = new XMLHttpRequest();
+        request.open("GET", "languages/" + language + ".json");
+        request.onload = function () {
+            if (request.status !== 200) {
+                return;
+            }
+            var words = JSON.parse(request.responseText);
+            document.documentElement.lang = language;
+            write("state", words["phase.ended"]);
+            write("notice-heading", words.notice_not_opened);
+            write("notice-summary", words["reason.page_not_started"]);
+            write("notice-advice", words["advice.page_not_started"]);
+        };
+        request.send();
     }
 
     // In the capture phase, since the event of a script that does not arrive does not bubble.

@@ -23,6 +23,10 @@ const LEAST_INTERVAL: Duration = Duration::from_secs(1);
 /// What begins the identifier of a caller with a Keystone token.
 const KEYSTONE: &str = "keystone:";
 
+/// What users are told.
+pub(crate) const USER_INACTIVE: &str = "Your user or project is not active any more.";
+pub(crate) const CALLER_INACTIVE: &str = "Where this link came from may open no consoles any more.";
+
 /// Ends sessions whose callers have lost their access.
 pub struct SessionAccess {
     sessions: Arc<Sessions>,
@@ -66,8 +70,7 @@ impl SessionAccess {
                 || project(session).is_some_and(|project| disabled.projects.contains(&project))
         };
         let lost: Vec<Uuid> = live.iter().filter(is_disabled).map(|session| session.id).collect();
-        let reason = EndReason::new(EndCode::AccessLost)
-            .with_words("Your user or project is not active any more.");
+        let reason = EndReason::new(EndCode::AccessLost).with_words(USER_INACTIVE);
         if let Ok(ended @ 1..) = self.sessions.end_all(&lost, reason).await {
             info!(
                 sessions = ended,
@@ -99,8 +102,7 @@ pub async fn end_removed(
     let removed = before.api_token_callers().filter(|caller| !kept.contains(caller));
     let ended: Vec<Uuid> =
         removed.flat_map(|caller| sessions.of_caller(&caller)).map(|session| session.id).collect();
-    let reason = EndReason::new(EndCode::AccessLost)
-        .with_words("Where this link came from may open no consoles any more.");
+    let reason = EndReason::new(EndCode::AccessLost).with_words(CALLER_INACTIVE);
     sessions.end_all(&ended, reason).await
 }
 

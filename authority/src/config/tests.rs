@@ -1057,6 +1057,7 @@ fn the_page_is_as_the_operator_wants_it() {
         ("layout = 'dvorak'", "page.layout: the page has no table of the layout \"dvorak\""),
         ("layout = '../languages/en'", "page.layout: the page has no table"),
         ("language = 'tlh'", "page.language: the page does not speak \"tlh\""),
+        ("language = 'details/de'", "page.language: the page does not speak \"details/de\""),
         ("others = 'all'", "page.others: must be one of none, count, names, not \"all\""),
         ("keyboard = 'de'", "page.keyboard: must be one of keysyms, positions, not \"de\""),
         ("resize = 'big'", "page.resize: must be one of scale, off, remote, not \"big\""),

@@ -579,6 +579,34 @@ fn with_retry_after(status: StatusCode, body: impl IntoResponse) -> Response {
 mod tests {
     use super::*;
     use crate::resolver::Resolver;
+    use crate::session_access::{CALLER_INACTIVE, USER_INACTIVE};
+    use std::collections::{BTreeMap, BTreeSet};
+
+    /// The texts of a source file from one place to another, with what is left out at the ends of lines.
+    fn texts<'a>(source: &'a str, from: &str, to: &str) -> impl Iterator<Item = String> + 'a {
+        let start = source.find(from).expect("where the texts begin");
+        let end = start + source[start..].find(to).expect("where they end");
+        let texts = source[start..end].split('"').skip(1).step_by(2);
+        texts.map(|text| {
+            let lines = text.split("\\\n").enumerate();
+            lines.map(|(at, line)| if at > 0 { line.trim_start() } else { line }).collect()
+        })
+    }
+
+    /// The console page says them in the language of the person: it finds them by their English text.
+    #[test]
+    fn the_console_page_can_say_every_refusal_in_every_language() {
+        let (errors, status) = (include_str!("error.rs"), include_str!("status.rs"));
+        let refusals = texts(errors, "impl RefusalResponse {", "fn with_retry_after");
+        let no_token = texts(status, "let message =", ";");
+        // The filter says the last one.
+        let others = [USER_INACTIVE, CALLER_INACTIVE, "the console has closed"].map(str::to_owned);
+        let said: BTreeSet<String> = refusals.chain(no_token).chain(others).collect();
+
+        let known = include_str!("../../pages/languages/details/en.json");
+        let known: BTreeMap<String, String> = serde_json::from_str(known).unwrap();
+        assert_eq!(said, known.into_values().collect());
+    }
 
     #[tokio::test]
     async fn a_host_without_an_address_has_a_refusal_of_its_own() {

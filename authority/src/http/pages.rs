@@ -48,6 +48,7 @@ const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-p
 #[include = "*.js"]
 #[include = "layouts/*.json"]
 #[include = "languages/*.json"]
+#[include = "languages/details/*.json"]
 #[exclude = "node_modules/*"]
 #[exclude = "package*"]
 struct Page;
@@ -91,7 +92,7 @@ pub fn has_layout(name: &str) -> bool {
 
 /// Whether the page speaks a language.
 pub fn has_language(name: &str) -> bool {
-    Page::get(&format!("languages/{name}.json")).is_some()
+    !name.contains('/') && Page::get(&format!("languages/{name}.json")).is_some()
 }
 
 async fn novnc(headers: HeaderMap, UrlPath(path): UrlPath<String>) -> Response {

@@ -265,6 +265,16 @@ mod tests {
         assert_eq!(forged.words, "over\\r\\n\\u{1b}[31m");
     }
 
+    /// The page leaves the usual words out, since it has words of its own in each language.
+    #[test]
+    fn the_console_page_knows_the_usual_words() {
+        let page = include_str!("../../pages/reasons.js");
+        for code in EndCode::ALL {
+            let usual = format!("    {}: {:?},\n", code.as_str(), code.words());
+            assert!(page.contains(&usual), "{usual}");
+        }
+    }
+
     #[test]
     fn a_time_that_cannot_be_written_down_is_the_last_one() {
         for (said, kept) in [(0, 0), (1, 1), (u64::MAX, 253_402_300_799_000)] {

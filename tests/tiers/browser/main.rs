@@ -15,6 +15,7 @@
 //! | `access` | links to view, without a clipboard, or for one browser |
 //! | `refusals` | links that open no console |
 //! | `ends` | sessions that end, and how they come back |
+//! | `orders` | sessions that the authority has end |
 //! | `others` | who else has the console open |
 //! | `engines` | the main stories in Chromium, Firefox and WebKit |
 //! | `history` | what the browser's history keeps of a link |
@@ -39,6 +40,7 @@ mod layouts;
 mod loading;
 mod long_paste;
 mod old_browsers;
+mod orders;
 mod origin;
 mod others;
 mod phone;

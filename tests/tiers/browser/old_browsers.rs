@@ -1,6 +1,7 @@
 //! Browsers as old as noVNC allows: Chrome 89, Firefox 89, Safari 15.
 
 use crate::fixture::{Desk, TYPED_ROW, phase, refused, shows_banner};
+use crate::languages::words;
 use serde_json::json;
 
 /// Takes away what came to browsers after these, of what a page like ours may be tempted to use. `Object.hasOwn`
@@ -71,6 +72,16 @@ async fn a_page_whose_scripts_do_not_start_says_so() {
     refused(browser, "page_not_started", "newer browser").await;
     assert_eq!(browser.text("state").await, "Not connected");
     browser.keep_screenshot("page-not-started").await;
+
+    // In the browser's language, as far as its words arrive.
+    let french = json!({"userAgent": "", "acceptLanguage": "fr-CH"});
+    browser.devtools("Emulation.setUserAgentOverride", french).await;
+    browser.reload().await;
+    let told = "return document.getElementById('notice-summary').textContent";
+    let words = words("fr");
+    let summary = format!("{told} === {:?}", words["reason.page_not_started"]);
+    browser.page_shows("the reason in French", &summary).await;
+    assert_eq!(browser.text("state").await, words["phase.ended"]);
 
     browser.devtools("Network.setBlockedURLs", json!({"urls": []})).await;
     browser.reload().await;
