@@ -14,6 +14,7 @@ import { runSession } from "./session.js";
 import { Settings, askOperator } from "./settings.js";
 import { showSettings, wireSettingsDialog } from "./settings_dialog.js";
 import { wireSoftKeyboard } from "./soft_keyboard.js";
+import { onReturn } from "./wait.js";
 
 /**
  * @typedef {import("./novnc/core/rfb.js").default} RFB
@@ -36,6 +37,7 @@ if (link.title !== "") {
     // Until the machine is known. It is in the tab alone, where nobody takes it for the page's own words.
     document.title = link.title;
 }
+let title = link.title; // of the tab while the console is open
 
 /** @type {State | null} what the page shows */
 let shown = null;
@@ -62,6 +64,7 @@ applyTheme();
 addEventListener("hashchange", () => location.reload());
 addEventListener("beforeunload", askBeforeClosing);
 setInterval(showSessionEnd, 1000);
+onReturn(connectAgain);
 connect();
 
 function connect() {
@@ -75,6 +78,13 @@ function connect() {
         tell({ vm: null, opened: false, phase: "ended", reason });
         throw error;
     });
+}
+
+// The attempts may be used up of a console that went while nobody looked.
+function connectAgain() {
+    if (shown?.phase === "ended" && shown.reason.retry === "auto") {
+        connect();
+    }
 }
 
 // --- What the page shows
@@ -168,7 +178,7 @@ function showMachine({ vm, opened }) {
         settings.machine = vm.instance;
         loadGuestLayout();
     }
-    document.title = say("title", { name: vm.name });
+    title = say("title", { name: vm.name });
     element("name").textContent = vm.name;
     element("name").title = vm.name;
     element("screen").setAttribute("aria-label", say("screen_of", { name: vm.name }));
@@ -181,6 +191,10 @@ function showMachine({ vm, opened }) {
 
 /** @param {State["phase"]} phase */
 function showPhase(phase) {
+    const isAway = phase === "waiting" || phase === "ended";
+    if (title !== "") {
+        document.title = isAway ? `${say(`phase.${phase}`)} – ${title}` : title;
+    }
     element("state").dataset.phase = phase;
     element("state").textContent = say(`phase.${phase}`);
 }

@@ -90,7 +90,12 @@ export class WakeLock {
             await lock?.release();
         } else if (document.visibilityState === "visible") {
             // Missing in Firefox before 126 and Safari before 16.4; refused when the battery is low.
-            this.lock = await navigator.wakeLock?.request("screen").catch(() => null) ?? null;
+            const lock = await navigator.wakeLock?.request("screen").catch(() => null) ?? null;
+            if (this.wanted) {
+                this.lock = lock;
+            } else {
+                await lock?.release(); // the console has ended meanwhile
+            }
         }
     }
 }

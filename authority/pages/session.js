@@ -4,6 +4,7 @@ import { browserSubprotocol } from "./browser.js";
 import { originRefusal } from "./origin.js";
 import { reasonOf } from "./reasons.js";
 import { askStatus } from "./status.js";
+import { pause } from "./wait.js";
 
 /**
  * @typedef {import("./novnc/core/rfb.js").default} RFB
@@ -61,7 +62,7 @@ export async function runSession(token, screen, signal, show) {
         const seconds = RETRY_DELAYS_S[attempt];
         attempt += 1;
         tell({ phase: "waiting", reason, retry: { seconds, attempt, of: RETRY_DELAYS_S.length } });
-        await delay(seconds * 1000, signal);
+        await pause(seconds * 1000, signal, true);
     }
 
     /**
@@ -145,19 +146,4 @@ export async function runSession(token, screen, signal, show) {
         opened = true;
         tell({ phase: "connected", rfb, since: new Date() });
     }
-}
-
-/**
- * @param {number} ms
- * @param {AbortSignal} signal ends the delay early
- * @returns {Promise<void>}
- */
-function delay(ms, signal) {
-    return new Promise((resolve) => {
-        const timer = setTimeout(resolve, ms);
-        signal.addEventListener("abort", () => {
-            clearTimeout(timer);
-            resolve();
-        }, { once: true });
-    });
 }

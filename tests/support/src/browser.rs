@@ -160,6 +160,16 @@ impl Browser {
         focused.send_keys(text).await.expect("type");
     }
 
+    /// Looks at another tab, so that the page is hidden, and at the page again.
+    pub async fn look_away_and_back(&self) {
+        let page = self.client.window().await.expect("the page's tab");
+        let other = self.client.new_window(true).await.expect("another tab").handle;
+        let other = other.try_into().expect("the handle of a tab");
+        self.client.switch_to_window(other).await.expect("look at the other tab");
+        self.client.close_window().await.expect("close the other tab");
+        self.client.switch_to_window(page).await.expect("look at the page");
+    }
+
     /// Looks at the page in the only frame of the page from now on, as [`Self::script`] and others do.
     pub async fn enter_frame(&self) {
         self.client.clone().enter_frame(0).await.expect("a frame in the page");

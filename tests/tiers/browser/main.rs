@@ -8,6 +8,7 @@
 //! | module | what it shows |
 //! |---|---|
 //! | `accessibility` | axe-core, colours, motion, the order of Tab |
+//! | `background` | a tab that nobody looks at |
 //! | `bad_input` | settings, servers and browsers that are not as they should be |
 //! | `screens` | each kind of console shows its screen and takes keys |
 //! | `token` | the token is in no URL and no log; the page connects to its gateway only |
@@ -29,6 +30,7 @@
 
 mod access;
 mod accessibility;
+mod background;
 mod bad_input;
 mod controls;
 mod ends;
