@@ -10,6 +10,7 @@ import { readLink } from "./link.js";
 import { allowClipboard, noteClipboard, setPasteGuest, showPasteDialog, wirePasteDialog } from "./paste.js";
 import { reasonOf } from "./reasons.js";
 import { WakeLock, applyScreenSettings, ringBell, savePicture, toggleFullScreen } from "./screen.js";
+import { canResize } from "./server.js";
 import { runSession } from "./session.js";
 import { Settings, askOperator } from "./settings.js";
 import { showSettings, wireSettingsDialog } from "./settings_dialog.js";
@@ -256,7 +257,7 @@ function applySettings() {
         element(id, HTMLButtonElement).disabled = !mayType;
     }
     element("picture", HTMLButtonElement).disabled = rfb === null;
-    element("drag", HTMLButtonElement).disabled = rfb === null || settings.get("resize") === "scale";
+    element("drag", HTMLButtonElement).disabled = rfb === null || settings.get("resize") !== "off";
     element("drag").setAttribute("aria-pressed", String(rfb?.dragViewport === true));
     element("key-bar").hidden = !mayType || element("keys").getAttribute("aria-expanded") !== "true";
     element("fit").setAttribute("aria-pressed", String(settings.get("resize") === "scale"));
@@ -331,7 +332,7 @@ function wireButtons() {
     fillKeyBar(keyboard);
     wireSoftKeyboard(() => rfb, () => layout);
     wirePasteDialog();
-    wireSettingsDialog(settings, whenSettingChanged);
+    wireSettingsDialog(settings, isOffered, whenSettingChanged);
     onClick("ctrl-alt-del", () => {
         rfb?.sendCtrlAltDel();
         rfb?.focus();
@@ -378,13 +379,23 @@ function wireButtons() {
     });
 }
 
+/**
+ * Whether a value can be chosen now.
+ *
+ * @param {import("./settings.js").Name} name
+ * @param {string} value
+ */
+function isOffered(name, value) {
+    return name !== "resize" || value !== "remote" || rfb === null || canResize(rfb);
+}
+
 /** @param {import("./settings.js").Name} name */
 async function whenSettingChanged(name) {
     switch (name) {
         case "language":
             await speakAsSet();
             translate(document);
-            showSettings(settings);
+            showSettings(settings, isOffered);
             if (shown !== null) {
                 show(shown);
             }

@@ -18,13 +18,14 @@ const BELL_S = 0.15;
  */
 export function applyScreenSettings(rfb, settings) {
     const resize = settings.get("resize");
-    rfb.scaleViewport = resize === "scale";
     rfb.resizeSession = resize === "remote";
+    // A server that does not give its screen the window's size has it scaled.
+    rfb.scaleViewport = resize !== "off";
     rfb.qualityLevel = Number(settings.get("quality"));
     rfb.compressionLevel = Number(settings.get("compression"));
     // At 1:1 a screen that is larger than the window is seen in part, and dragging moves the part.
-    rfb.clipViewport = resize !== "scale";
-    if (resize === "scale") {
+    rfb.clipViewport = resize === "off";
+    if (resize !== "off") {
         rfb.dragViewport = false;
     }
 }

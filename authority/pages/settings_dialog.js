@@ -20,9 +20,10 @@ const SCRIPTS = { "zh-CN": "zh-Hans", "zh-TW": "zh-Hant" };
 
 /**
  * @param {Settings} settings
+ * @param {(name: Name, value: string) => boolean} isOffered whether a value can be chosen now
  * @param {(name: Name) => void} onChange
  */
-export function wireSettingsDialog(settings, onChange) {
+export function wireSettingsDialog(settings, isOffered, onChange) {
     for (const name of NAMES) {
         const row = document.createElement("p");
         const label = document.createElement("label");
@@ -42,7 +43,7 @@ export function wireSettingsDialog(settings, onChange) {
     }
     translate(element("settings-list"));
     onClick("settings", () => {
-        showSettings(settings);
+        showSettings(settings, isOffered);
         showDialog("settings-dialog");
     });
     onClick("settings-close", () => closeDialog("settings-dialog"));
@@ -52,12 +53,14 @@ export function wireSettingsDialog(settings, onChange) {
  * Shows what is set, in the language of the person.
  *
  * @param {Settings} settings
+ * @param {(name: Name, value: string) => boolean} isOffered
  */
-export function showSettings(settings) {
+export function showSettings(settings, isOffered) {
     for (const name of NAMES) {
         const select = element(`setting-${name}`, HTMLSelectElement);
         for (const option of select.options) {
             option.textContent = nameOf(name, option.value);
+            option.disabled = !isOffered(name, option.value);
         }
         select.value = settings.get(name);
         select.disabled = settings.isLocked(name);

@@ -90,6 +90,15 @@ async fn screens_of_any_size_fit_the_window() {
                 return page.scrollWidth <= page.clientWidth && page.scrollHeight <= page.clientHeight";
             assert_eq!(browser.script(fits).await, true, "{name}, {mode}");
         }
+        let offered = "document.getElementById('settings').click();
+            const [remote] = document.querySelectorAll('#setting-resize [value=remote]');
+            document.getElementById('settings-close').click();
+            return !remote.disabled";
+        assert_eq!(
+            browser.script(offered).await,
+            false,
+            "{name}: a size that the server cannot take"
+        );
         browser.click("picture").await;
         assert_eq!(browser.console_log().await, [""; 0], "{name}");
     }

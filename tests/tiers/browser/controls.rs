@@ -56,6 +56,82 @@ async fn pasted_text_may_go_to_the_clipboard() {
     .await;
 }
 
+/// The server rings its bell, and can give its screen another size: an update with one rectangle of the pseudo-encoding
+/// ExtendedDesktopSize (-308), whose screen is the 16 x 16 pixels that there are.
+const RESIZABLE: &[&[u8]] = &[
+    RFB_VERSION,
+    RFB_SESSION[1],
+    RFB_SESSION[2],
+    RFB_SESSION[3],
+    b"\0\0\0\x01\0\0\0\0\0\x10\0\x10\xff\xff\xfe\xcc\x01\0\0\0\
+      \0\0\0\x01\0\0\0\0\0\x10\0\x10\0\0\0\0\x02",
+];
+
+/// Notes tones and saved files.
+const NOTE: &str = "
+    window.tones = 0;
+    window.saved = [];
+    const start = OscillatorNode.prototype.start;
+    OscillatorNode.prototype.start = function () {
+        window.tones += 1;
+        start.call(this);
+    };
+    HTMLAnchorElement.prototype.click = function () { window.saved.push(this.download); };
+    const make = URL.createObjectURL;
+    URL.createObjectURL = (blob) => {
+        blob.slice(0, 4).text().then((text) => window.saved.push(blob.type, text.slice(1)));
+        return make(blob);
+    };
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn size_quality_picture_and_bell_reach_server_and_person() {
+    let server = VncScript::start(RESIZABLE).await;
+    let desk = Desk::at("browser-screen-settings", server.address()).await;
+    let browser = &desk.browser;
+    browser.before_each_page(NOTE).await;
+    browser.open(&desk.console.url).await;
+    phase(browser, "connected").await;
+
+    let rung =
+        "return window.tones === 1 && document.getElementById('screen').classList.contains('bell')";
+    browser.page_shows("the bell", rung).await;
+
+    // RFC 6143, 7.5.2: SetEncodings, which has the quality as one of the pseudo-encodings from -32 on.
+    browser.choose("setting-quality", "9").await;
+    let best = (-23_i32).to_be_bytes();
+    until("the best quality", async || server.heard().windows(4).any(|bytes| bytes == best)).await;
+
+    let offered = "document.getElementById('settings').click();
+        const [remote] = document.querySelectorAll('#setting-resize [value=remote]');
+        document.getElementById('settings-close').click();
+        return !remote.disabled";
+    assert_eq!(browser.script(offered).await, true, "the server can be resized");
+    browser.choose("setting-resize", "remote").await;
+    // SetDesktopSize, with one screen.
+    let resizes = |bytes: &[u8]| bytes.starts_with(b"\xfb\0") && bytes.ends_with(b"\x01\0");
+    until("another size", async || server.heard().windows(8).any(resizes)).await;
+
+    browser.click("picture").await;
+    browser.page_shows("a picture", "return window.saved.length === 3").await;
+    let saved = browser.script("return window.saved.sort()").await;
+    assert_eq!((&saved[0], &saved[2]), (&"PNG".into(), &"image/png".into()));
+    let name = saved[1].as_str().expect("a name");
+    assert!(name.starts_with(&format!("{}-2", desk.vm.name)) && name.ends_with(".png"), "{name}");
+
+    // Whether the browser asks before the tab closes.
+    let asks = "const event = new Event('beforeunload', { cancelable: true });
+        dispatchEvent(event);
+        return event.defaultPrevented";
+    assert_eq!(browser.script(asks).await, true);
+    browser.choose("setting-ask_before_closing", "no").await;
+    assert_eq!(browser.script(asks).await, false);
+    browser.choose("setting-ask_before_closing", "yes").await;
+    browser.click("connection").await;
+    phase(browser, "ended").await;
+    assert_eq!(browser.script(asks).await, false, "there is nothing to lose");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ctrl_alt_del_restarts_the_guest() {
     let desk = Desk::open("browser-ctrl-alt-del").await;
