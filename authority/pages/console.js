@@ -287,7 +287,8 @@ async function loadGuestLayout() {
 }
 
 function applyTheme() {
-    document.documentElement.dataset.theme = settings.get("theme");
+    const media = { auto: "(prefers-color-scheme: light)", light: "all", dark: "not all" };
+    element("light", HTMLLinkElement).media = media[/** @type {keyof typeof media} */ (settings.get("theme"))];
 }
 
 async function speakAsSet() {

@@ -35,6 +35,24 @@ async fn the_page_fits_a_phone_and_its_soft_keyboard_types() {
          return keys.some((one, at) => keys.slice(at + 1).some((other) =>
              one.left < other.right && other.left < one.right && one.top < other.bottom && other.top < one.bottom))";
     assert_eq!(browser.script(overlaps).await, false, "keys lie over each other");
+    for (button, dialog, close) in [
+        ("paste", "paste-dialog", "paste-close"),
+        ("settings", "settings-dialog", "settings-close"),
+    ] {
+        // German words are the longest.
+        browser.choose("setting-language", "de").await;
+        browser.click(button).await;
+        let outside = format!(
+            "const dialog = document.getElementById('{dialog}');
+             return Array.from(dialog.querySelectorAll('button, select, textarea, label, p'))
+                 .filter((one) => one.getBoundingClientRect().right > 360).map((one) => one.id || one.textContent)
+                 .concat(dialog.scrollWidth > dialog.clientWidth ? ['the dialog'] : []).join()"
+        );
+        assert_eq!(browser.script(&outside).await, "", "{dialog} is wider than the screen");
+        browser.keep_screenshot(&format!("phone-{dialog}")).await;
+        browser.click(close).await;
+        browser.choose("setting-language", "en").await;
+    }
     browser.click("soft-keyboard-show").await;
     browser
         .page_shows("the soft keyboard", "return document.activeElement.id === 'soft-keyboard'")
@@ -59,6 +77,24 @@ async fn the_page_fits_a_phone_and_its_soft_keyboard_types() {
     }
     let empty = |screen: &TextScreen| shows_banner(screen) && screen.row(TYPED_ROW).is_empty();
     browser.screen_shows("nothing", empty).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_phone_on_its_side_shows_the_screen() {
+    let desk = Desk::on_phone("browser-landscape", "").await;
+    let browser = &desk.browser;
+    let metrics = json!({"width": 740, "height": 360, "deviceScaleFactor": 2, "mobile": true});
+    browser.devtools("Emulation.setDeviceMetricsOverride", metrics).await;
+    browser.click("keys").await;
+    browser.click("soft-keyboard-show").await;
+    let large = "const screen = document.getElementById('screen').getBoundingClientRect();
+         return screen.height >= 240 && screen.width >= 730
+             && document.documentElement.scrollWidth <= 740 && document.documentElement.scrollHeight <= 360";
+    browser.page_shows("a screen of two thirds of the height", large).await;
+    browser.keep_screenshot("landscape").await;
+    browser.type_keys("sideways").await;
+    let typed = |screen: &TextScreen| screen.row(TYPED_ROW) == "sideways";
+    browser.screen_shows("what was typed", typed).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
