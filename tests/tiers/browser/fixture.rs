@@ -116,8 +116,9 @@ impl Desk {
     }
 
     async fn with_machine_in(run: Run, gateway: Place, vm: Vm, guest: Option<Qemu>) -> Self {
-        let console = gateway.api().console(&vm).await;
         let browser = Browser::start_in(&run, &gateway).await;
+        // Last, since some links are good for ten seconds.
+        let console = gateway.api().console(&vm).await;
         Self { browser, console, vm, guest, gateway, run }
     }
 
