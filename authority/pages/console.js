@@ -368,6 +368,7 @@ function wireButtons() {
         if (element("state").dataset.phase === "ended") {
             connect();
         } else {
+            setPasteGuest(null); // noVNC drops keys as soon as it disconnects
             abort.abort();
         }
     });

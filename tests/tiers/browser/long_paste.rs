@@ -16,6 +16,18 @@ const QUICK: &str = "
     window.setTimeout = (then, ms, ...rest) => wait(then, ms === 25 || ms === 50 ? 0 : ms, ...rest);
 ";
 
+/// The page learns a second late whether the link is still good, as from a busy gateway. What it types until it has the
+/// answer would be lost.
+const SLOW_STATUS: &str = "
+    const whole = window.fetch;
+    window.fetch = async (url, options) => {
+        if (String(url).endsWith('console/status')) {
+            await new Promise((resolve) => { setTimeout(resolve, 1000); });
+        }
+        return whole(url, options);
+    };
+";
+
 /// What the page sends before its first message: its version, the security type, and whether it shares.
 const HANDSHAKE_LEN: usize = RFB_VERSION.len() + 2;
 
@@ -44,7 +56,7 @@ async fn a_paste_of_6000_characters_is_typed_whole() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn typing_that_is_stopped_leaves_the_rest() {
-    let (desk, server) = connected("browser-stop-paste", RFB_SESSION, "").await;
+    let (desk, server) = connected("browser-stop-paste", RFB_SESSION, SLOW_STATUS).await;
     let browser = &desk.browser;
     let text = lines(6000);
     browser.click("paste").await;
