@@ -164,7 +164,6 @@ impl Browser {
     pub async fn look_away_and_back(&self) {
         let page = self.client.window().await.expect("the page's tab");
         let other = self.client.new_window(true).await.expect("another tab").handle;
-        let other = other.try_into().expect("the handle of a tab");
         self.client.switch_to_window(other).await.expect("look at the other tab");
         self.client.close_window().await.expect("close the other tab");
         self.client.switch_to_window(page).await.expect("look at the page");
