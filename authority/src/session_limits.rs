@@ -5,8 +5,9 @@
 //! order twice does no harm, so authorities that share a store need not agree on who does it.
 //!
 //! A session counts from its grant on: one that is granted and not reported yet is *reserved* here. Two authorities that
-//! grant at the same moment do not know each other's reservations, so a limit may be passed by what they grant within
-//! that moment. With [`AtLimit::Replace`] the reports of these sessions set that right.
+//! grant at the same moment do not know each other's reservations, so what they grant within that moment may pass a limit.
+//! When these sessions are reported, the authorities that granted them set that right. A session that was granted by none of
+//! them, as one that a gateway has made up, ends no other.
 
 use crate::sessions::{EndCode, EndReason, Session, SessionChange, SessionEvent, Sessions};
 use crate::tokens::{Record, TokenHash};
@@ -29,6 +30,10 @@ const TAKE_OVER_LOOK: Duration = Duration::from_millis(20);
 
 /// Gateways report input every ten seconds, so what the register knows of it is up to so much older.
 const INPUT_REPORTED_WITHIN: Duration = Duration::from_secs(15);
+
+/// By how much the clocks of authorities and gateways may differ. What would end earlier than that by an authority's own
+/// clock, which counts from when it learned of a session or of its user's input, is left to the others.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(30);
 
 /// How long idle sessions are left alone after the store did not answer: their workers have to report first.
 const IDLE_PAUSE: Duration = Duration::from_secs(30);
@@ -170,9 +175,12 @@ impl SessionLimits {
         Ok(Reserved { must_end_at, replaces })
     }
 
-    /// Gives back the place of a session that was not granted after all.
-    pub fn release(&self, session: Uuid) {
-        self.reservations().retain(|reserved| reserved.session != session);
+    /// Gives back the place of a session that was not granted after all. Returns whether it had one.
+    pub fn release(&self, session: Uuid) -> bool {
+        let mut reservations = self.reservations();
+        let before = reservations.len();
+        reservations.retain(|reserved| reserved.session != session);
+        reservations.len() < before
     }
 
     /// Ends the sessions that one replaces which was granted, and waits for their end, but not for long.
@@ -199,12 +207,13 @@ impl SessionLimits {
     pub async fn follow(&self, event: &SessionEvent) {
         match &event.change {
             SessionChange::Opened { .. } => {
-                self.release(event.session.id);
-                if event.reported_here {
+                if self.release(event.session.id) {
                     self.end_surplus(&event.session).await;
                 }
             }
-            SessionChange::Ended { .. } => self.release(event.session.id),
+            SessionChange::Ended { .. } => {
+                self.release(event.session.id);
+            }
             SessionChange::Ordered => {}
         }
     }
@@ -218,7 +227,7 @@ impl SessionLimits {
             if session.ending.is_some() {
                 continue;
             }
-            if session.must_end_at().is_some_and(|at| at <= now) {
+            if is_over(&session, now) {
                 old.push(session.id);
             } else if self.is_idle(&session, now) {
                 idle.push(session.id);
@@ -232,8 +241,10 @@ impl SessionLimits {
 
     fn is_idle(&self, session: &Session, now: SystemTime) -> bool {
         let Some(limit) = self.config.idle_timeout else { return false };
+        let limit = limit + INPUT_REPORTED_WITHIN;
         let last = session.last_input_at().unwrap_or(session.opened_at).max(session.opened_at);
-        now.duration_since(last).is_ok_and(|idle| idle >= limit + INPUT_REPORTED_WITHIN)
+        now.duration_since(last).is_ok_and(|idle| idle >= limit)
+            && session.input_known_since.elapsed() >= limit.saturating_sub(CLOCKS_DIFFER)
     }
 
     async fn end(&self, sessions: &[Uuid], code: EndCode) {
@@ -250,23 +261,32 @@ impl SessionLimits {
     }
 
     /// Ends what this session, which has opened, leaves no room for: it was granted when others were not known yet. With
-    /// [`AtLimit::Refuse`] these are the older ones of the same token.
+    /// [`AtLimit::Refuse`] these are the older ones of the same token, and then the newest of all. Every authority finds the
+    /// same ones.
     async fn end_surplus(&self, opened: &Session) {
         let description = &opened.description;
-        let may_end = |session: &&Arc<Session>| {
-            self.config.at_limit == AtLimit::Replace
-                || session.description.token_id == description.token_id
-        };
         for (limit, live) in [
             (self.config.per_machine, self.sessions.of_instance(description.instance)),
             (self.config.per_caller, self.sessions.of_caller(&description.caller)),
         ] {
             let Some(limit) = limit else { continue };
-            let live = oldest_first(live);
+            let mut live = oldest_first(live);
             let surplus = live.len().saturating_sub(limit.get());
-            let ended = live.iter().filter(may_end).take(surplus);
-            let ended: Vec<Uuid> = ended.map(|session| session.id).collect();
-            self.end(&ended, EndCode::ReplacedByNewer).await;
+            let gives_way = |session: &mut Arc<Session>| {
+                self.config.at_limit == AtLimit::Replace
+                    || session.id != opened.id
+                        && session.description.token_id == description.token_id
+            };
+            let replaced: Vec<Uuid> =
+                live.extract_if(.., gives_way).take(surplus).map(|session| session.id).collect();
+            let newest: Vec<Uuid> = live
+                .iter()
+                .rev()
+                .take(surplus - replaced.len())
+                .map(|session| session.id)
+                .collect();
+            self.end(&replaced, EndCode::ReplacedByNewer).await;
+            self.end(&newest, EndCode::SessionLimit).await;
         }
     }
 
@@ -322,6 +342,15 @@ impl SessionLimits {
     fn idle_pause(&self) -> MutexGuard<'_, Option<Instant>> {
         self.idle_pause.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a session was open for as long as it may.
+fn is_over(session: &Session, now: SystemTime) -> bool {
+    let known = session.known_since.zip(session.description.lasts);
+    session.must_end_at().is_some_and(|at| at <= now)
+        && known.is_none_or(|(since, lasts)| {
+            since.elapsed() >= Duration::from_millis(lasts).saturating_sub(CLOCKS_DIFFER)
+        })
 }
 
 /// Those that are not ending already.

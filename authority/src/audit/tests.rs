@@ -314,6 +314,8 @@ fn session(reported_here: bool, change: SessionChange) -> SessionEvent {
             last_input_at: None,
         },
         ending: Some(Arc::new(reason)),
+        known_since: None,
+        input_known_since: tokio::time::Instant::now(),
     };
     SessionEvent { session: Arc::new(session), change, reported_here }
 }

@@ -73,6 +73,8 @@ async fn check(State(app): State<Arc<App>>, body: Body) -> Response {
                 .map(|record| Description::new(token, &record, client, address))
                 .unwrap_or_default();
             description.must_end_at = must_end_at.map(milliseconds);
+            let lasts = must_end_at.and_then(|at| at.duration_since(SystemTime::now()).ok());
+            description.lasts = lasts.and_then(|lasts| lasts.as_millis().try_into().ok());
             Json(grant(&app, admission, &description)).into_response()
         }
         Err(error) => {

@@ -179,21 +179,53 @@ async fn the_newest_takes_over_and_the_oldest_is_told() {
     assert_eq!([it.ending(three), it.ending(four)], [None, None]);
 }
 
-/// Two authorities grant at the same moment, and neither knows of the other's grant.
+/// Two authorities grant at the same moment, and neither knows of the other's grants. When the sessions open there are as
+/// many as there may be, whichever authority their gateways report to.
 #[tokio::test(start_paused = true)]
-async fn sessions_that_others_granted_count_when_they_open() {
-    let config = SessionLimitsConfig {
-        per_caller: limit(1),
-        at_limit: AtLimit::Replace,
-        ..Default::default()
-    };
-    let mut it = Fixture::new(config);
-    let ids = [Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4()];
-    for (index, id) in ids.iter().enumerate() {
-        it.open(*id, "t", &record(index as u128, "a"), Traffic::default(), None).await;
+async fn what_several_authorities_grant_at_the_same_moment_does_not_pass_a_limit_for_long() {
+    for (at_limit, expected) in [
+        (AtLimit::Refuse, [None, None, Some(EndCode::SessionLimit), Some(EndCode::SessionLimit)]),
+        (
+            AtLimit::Replace,
+            [Some(EndCode::ReplacedByNewer), Some(EndCode::ReplacedByNewer), None, None],
+        ),
+    ] {
+        let config = SessionLimitsConfig { per_caller: limit(2), at_limit, ..Default::default() };
+        let mut it = Fixture::new(config.clone());
+        let other = SessionLimits::new(config, Arc::clone(&it.sessions));
+        let mut events = it.sessions.subscribe();
+        let granted: Vec<_> = (0..4).map(|number| (number, Uuid::new_v4())).collect();
+        let link = |number: usize| (format!("t{number}"), record(number as u128, "a"));
+        for (number, id) in &granted {
+            let (shown, record) = link(*number);
+            let limits = if number % 2 == 0 { &it.limits } else { &other };
+            limits.reserve(*id, token(&shown), &record).unwrap();
+        }
+        for (number, id) in &granted {
+            let (shown, record) = link(*number);
+            it.open(*id, &shown, &record, Traffic::default(), None).await;
+            while let Ok(event) = events.try_recv() {
+                other.follow(&event).await;
+            }
+        }
+        let endings: Vec<_> = granted.iter().map(|(_, id)| it.ending(*id)).collect();
+        assert_eq!(endings, expected, "{at_limit:?}");
     }
-    let endings = ids.map(|id| it.ending(id));
-    assert_eq!(endings, [Some(EndCode::ReplacedByNewer), Some(EndCode::ReplacedByNewer), None]);
+}
+
+/// Whoever reaches the internal listener can report sessions that no authority has granted.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_was_made_up_ends_no_other() {
+    for at_limit in [AtLimit::Refuse, AtLimit::Replace] {
+        let config = SessionLimitsConfig { per_machine: limit(1), at_limit, ..Default::default() };
+        let mut it = Fixture::new(config);
+        let record = record(1, "a");
+        let live = it.grant("t", &record).await.unwrap();
+        for shown in ["t", "u"] {
+            it.open(Uuid::new_v4(), shown, &record, Traffic::default(), None).await;
+        }
+        assert_eq!(it.ending(live), None, "{at_limit:?}");
+    }
 }
 
 /// A page that connects twice before the first session is reported.
@@ -254,6 +286,8 @@ async fn a_session_ends_whose_user_does_nothing() {
         // Messages that are no input do not count: the screen is asked for all the time.
         traffic: Traffic { last_message_at: ago(0), last_input_at: input, ..Traffic::default() },
         ending: None,
+        known_since: None,
+        input_known_since: Instant::now() - Duration::from_secs(20_000),
     };
     let reported = INPUT_REPORTED_WITHIN.as_secs();
     for (opened, input, idle) in [
@@ -269,4 +303,37 @@ async fn a_session_ends_whose_user_does_nothing() {
     }
     let without = it.limits.with_config(SessionLimitsConfig::default());
     assert!(!without.is_idle(&session(100_000, None), now));
+}
+
+/// The clock of one of several authorities is an hour ahead, as one is that was never set.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_wrong_ends_no_session() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let config = SessionLimitsConfig { idle_timeout: Some(HOUR / 2), ..Default::default() };
+    let it = Fixture::new(config);
+    let now = SystemTime::now();
+    let description = Description {
+        must_end_at: Some(milliseconds(now + HOUR / 2)),
+        lasts: Some(u64::try_from((HOUR / 2).as_millis()).unwrap()),
+        ..Description::default()
+    };
+    let session = Session {
+        id: Uuid::new_v4(),
+        gateway: "envoy".into(),
+        worker: Uuid::new_v4(),
+        opened_at: now,
+        description,
+        traffic: Traffic::default(),
+        ending: None,
+        known_since: Some(Instant::now()),
+        input_known_since: Instant::now(),
+    };
+    let state = |now| (is_over(&session, now), it.limits.is_idle(&session, now));
+    assert_eq!(state(now + HOUR), (false, false));
+    tokio::time::advance(HOUR / 2 + INPUT_REPORTED_WITHIN).await;
+    assert_eq!(state(now), (false, false), "one that is behind");
+    assert_eq!(state(now + HOUR), (true, true));
+    // Of one that was open before this process, nothing else is known.
+    let resumed = Session { known_since: None, ..session };
+    assert!(is_over(&resumed, now + HOUR));
 }

@@ -70,6 +70,9 @@ pub struct Description {
     /// When the session has to end at the latest, in milliseconds since the epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub must_end_at: Option<u64>,
+    /// How long that is from the grant on, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lasts: Option<u64>,
 }
 
 impl Description {
@@ -100,6 +103,7 @@ impl Description {
             client: (!client.is_empty()).then(|| name(&client.to_owned())),
             target: Some(target),
             must_end_at: None,
+            lasts: None,
         }
     }
 

@@ -214,7 +214,9 @@ impl Register {
         }
         for (session, traffic) in active {
             match self.sessions.get_mut(&session) {
-                Some(listed) if listed.session.worker == name => listed.heard_of(&traffic),
+                Some(listed) if listed.session.worker == name => {
+                    listed.heard_of(&traffic, now.instant)
+                }
                 Some(_) => foreign(name, session),
                 None if self.ended.has(session) => {}
                 None => self.is_incomplete(name, now),
@@ -241,7 +243,7 @@ impl Register {
         }
         if let Some(listed) = self.sessions.get_mut(&id) {
             match listed.session.worker == worker {
-                true => listed.heard_of(&traffic),
+                true => listed.heard_of(&traffic, now.instant),
                 false => foreign(worker, id),
             }
             return None;
@@ -272,6 +274,8 @@ impl Register {
             description,
             traffic,
             ending: None,
+            known_since: (!resumed).then_some(now.instant),
+            input_known_since: now.instant,
         });
         let listed = Listed { session: Arc::clone(&session), confirmed: true, ordered: None };
         self.sessions.insert(id, listed);
@@ -300,7 +304,7 @@ impl Register {
     ) -> Option<Change> {
         let mut listed = self.sessions.remove(&id)?;
         if let Some(traffic) = traffic {
-            listed.heard_of(traffic);
+            listed.heard_of(traffic, Instant::now());
         }
         let session = listed.session;
         if let Some(worker) = self.workers.get_mut(&session.worker) {
@@ -422,7 +426,7 @@ impl Register {
 
 impl Listed {
     /// The worker has reported what the session has done. Totals do not shrink: a late report has smaller ones.
-    fn heard_of(&mut self, traffic: &Traffic) {
+    fn heard_of(&mut self, traffic: &Traffic, at: Instant) {
         self.confirmed = true;
         let known = self.session.traffic;
         let now = Traffic {
@@ -432,7 +436,11 @@ impl Listed {
             last_input_at: known.last_input_at.max(traffic.last_input_at),
         };
         if now != known {
-            Arc::make_mut(&mut self.session).traffic = now;
+            let session = Arc::make_mut(&mut self.session);
+            session.traffic = now;
+            if now.last_input_at != known.last_input_at {
+                session.input_known_since = at;
+            }
         }
     }
 }

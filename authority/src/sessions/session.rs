@@ -5,6 +5,7 @@ use crate::text::printable_within;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::Instant;
 use uuid::Uuid;
 use vncgate_api::Traffic;
 
@@ -31,6 +32,10 @@ pub struct Session {
     pub traffic: Traffic,
     /// Why it was ordered to end. It is live until its worker reports that it has ended.
     pub ending: Option<Arc<EndReason>>,
+    /// When this process learned that it has opened, by its own clock. `None` if it was open before.
+    pub known_since: Option<Instant>,
+    /// When this process learned of the user's last input, or of the session, by its own clock.
+    pub input_known_since: Instant,
 }
 
 impl Session {
@@ -180,11 +185,13 @@ pub enum EndCode {
     SessionIdle,
     /// Another session took its place.
     ReplacedByNewer,
+    /// There are more sessions than there may be: others were granted at the same moment.
+    SessionLimit,
 }
 
 impl EndCode {
     /// Every code, for tables and tests.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::EndedByOperator,
         Self::TokenRevoked,
         Self::MachinePoweredOff,
@@ -197,6 +204,7 @@ impl EndCode {
         Self::SessionTooLong,
         Self::SessionIdle,
         Self::ReplacedByNewer,
+        Self::SessionLimit,
     ];
 
     /// The code as it stands in Close frames, in JSON and in logs.
@@ -214,6 +222,7 @@ impl EndCode {
             Self::SessionTooLong => "session_too_long",
             Self::SessionIdle => "session_idle",
             Self::ReplacedByNewer => "replaced_by_newer",
+            Self::SessionLimit => "session_limit",
         }
     }
 
@@ -240,6 +249,7 @@ impl EndCode {
             Self::SessionTooLong => "The session was open for as long as is allowed.",
             Self::SessionIdle => "The session was idle for too long.",
             Self::ReplacedByNewer => "A newer session took over this console.",
+            Self::SessionLimit => "There are too many open consoles.",
         }
     }
 }
