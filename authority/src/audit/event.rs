@@ -1,6 +1,6 @@
 //! What a record of the audit trail tells.
 
-use super::fields::{Actor, OriginFields, TokenFields};
+use super::fields::{Actor, MachineFields, OriginFields, TokenFields};
 use serde::Serialize;
 use std::net::SocketAddr;
 use uuid::Uuid;
@@ -186,6 +186,54 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         by: Option<String>,
     },
+    /// A caller has a machine switched on or off, or rebooted.
+    PowerRequested {
+        /// Which machine, and who.
+        #[serde(flatten)]
+        machine: MachineFields,
+        /// From where.
+        #[serde(flatten)]
+        origin: OriginFields,
+        /// The change: [`PowerChange::name`](crate::power::PowerChange::name).
+        change: &'static str,
+    },
+    /// What [`Self::PowerRequested`] tells did not happen.
+    PowerRefused {
+        /// Which machine, and who.
+        #[serde(flatten)]
+        machine: MachineFields,
+        /// From where.
+        #[serde(flatten)]
+        origin: OriginFields,
+        /// The change.
+        change: &'static str,
+        /// The name of nova's error.
+        refusal: &'static str,
+        /// The reason in words.
+        error: String,
+    },
+    /// A caller gets a picture of what a machine shows.
+    ScreenshotShown {
+        /// Which machine, and who.
+        #[serde(flatten)]
+        machine: MachineFields,
+        /// From where.
+        #[serde(flatten)]
+        origin: OriginFields,
+    },
+    /// A caller asked for a picture of what a machine shows and got none.
+    ScreenshotRefused {
+        /// Which machine, and who.
+        #[serde(flatten)]
+        machine: MachineFields,
+        /// From where.
+        #[serde(flatten)]
+        origin: OriginFields,
+        /// The name of nova's error.
+        refusal: &'static str,
+        /// The reason in words.
+        error: String,
+    },
 }
 
 impl Event {
@@ -204,6 +252,10 @@ impl Event {
             Self::SessionOpened { .. } => "session_opened",
             Self::SessionEndOrdered { .. } => "session_end_ordered",
             Self::SessionEnded { .. } => "session_ended",
+            Self::PowerRequested { .. } => "power_requested",
+            Self::PowerRefused { .. } => "power_refused",
+            Self::ScreenshotShown { .. } => "screenshot_shown",
+            Self::ScreenshotRefused { .. } => "screenshot_refused",
         }
     }
 }

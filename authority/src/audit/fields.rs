@@ -6,6 +6,7 @@ use crate::console_type::ConsoleType;
 use crate::identity::Caller;
 use crate::text::printable;
 use crate::tokens::{Record, TokenHash};
+use crate::vcenter::machine::VirtualMachine;
 use serde::Serialize;
 use uuid::Uuid;
 use vncgate_api::Access;
@@ -76,6 +77,37 @@ impl TokenFields {
             instance: Some(instance),
             console_type: Some(console.as_str()),
             ..Self::default()
+        }
+    }
+}
+
+/// A machine that a caller asks for something without a console.
+#[derive(Clone, Debug, Serialize)]
+pub struct MachineFields {
+    /// Who.
+    #[serde(flatten)]
+    pub caller: CallerFields,
+    /// Instance UUID of the machine.
+    pub instance: Uuid,
+    /// The machine's name.
+    pub machine: String,
+    /// `service_host` of the machine's vCenter.
+    pub vcenter: String,
+}
+
+impl MachineFields {
+    /// Of a machine of this vCenter.
+    pub fn of(
+        caller: &Caller,
+        instance: Uuid,
+        machine: &VirtualMachine,
+        service_host: &str,
+    ) -> Self {
+        Self {
+            caller: CallerFields::of(caller),
+            instance,
+            machine: printable(&machine.name),
+            vcenter: service_host.to_owned(),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The audit trail: a record of each console that was asked for, opened, refused and ended, for people who have to answer
-//! for it later.
+//! The audit trail: a record of each console that was asked for, opened, refused and ended, of each picture of a screen and of
+//! each change of a machine's power, for people who have to answer for it later.
 //!
 //! The trail is not the log. A record has a documented, versioned schema (`docs/audit.schema.json`), goes to a file of its
 //! own, and tells when records before it were lost. It never has a token, a ticket or a password.
@@ -24,7 +24,7 @@ mod trail;
 mod vcenter_events;
 
 pub use event::Event;
-pub use fields::{Actor, CallerFields, OriginFields, TokenFields};
+pub use fields::{Actor, CallerFields, MachineFields, OriginFields, TokenFields};
 pub use output::Target;
 pub use trail::{AuditTrail, NotRecorded};
 pub use vcenter_events::VcenterEvents;
@@ -34,7 +34,7 @@ pub use vcenter_events::VcenterEvents;
 pub struct AuditConfig {
     /// Where records go. `None`: nowhere.
     pub target: Option<Target>,
-    /// Whether a console opens only when its record is written.
+    /// Whether a console opens, a picture is shown and a machine's power changed only when the record is written.
     pub required: bool,
     /// Whether vCenters get events about consoles.
     pub vcenter_events: bool,

@@ -7,6 +7,7 @@ use crate::sessions::{Description, SessionChange, SessionEvent};
 use crate::text::printable;
 use humantime::format_rfc3339_millis;
 use tokio::sync::mpsc::UnboundedReceiver;
+use vncgate_api::Access;
 
 impl AuditTrail {
     /// Makes a record of each opening and each end that this authority was told of: of those that share a store, one was.
@@ -90,8 +91,9 @@ fn token_fields(description: &Description) -> TokenFields {
         host: text(&description.host),
         console_type: description.console_type.map(|console| console.as_str()),
         protocol: description.protocol().map(|protocol| protocol.as_str()),
-        // The record of its grant has the rest.
-        ..TokenFields::default()
+        access: Some(description.access).filter(|access| !access.is_control()).map(Access::as_str),
+        clipboard: description.no_clipboard.then_some(false),
+        label: description.label.as_deref().and_then(text),
     }
 }
 

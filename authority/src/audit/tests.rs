@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::sleep;
 use uuid::Uuid;
-use vncgate_api::Traffic;
+use vncgate_api::{Access, Traffic};
 
 struct Fixture {
     trail: AuditTrail,
@@ -297,6 +297,9 @@ fn session(reported_here: bool, change: SessionChange) -> SessionEvent {
         caller: "keystone:4f1f".into(),
         user: Some("alice@Default".into()),
         client: Some("203.0.113.7".into()),
+        access: Access::View,
+        no_clipboard: true,
+        label: Some("for the auditor".into()),
         ..Description::default()
     };
     let reason =
@@ -351,6 +354,8 @@ async fn each_end_has_one_record_on_the_authority_that_was_told_of_it() {
     let text = |index: usize, field: &str| records[index][field].as_str().map(str::to_owned);
     for record in &records[1..5] {
         assert_eq!(record["caller"], "keystone:4f1f");
+        assert_eq!((&record["access"], &record["clipboard"]), (&"view".into(), &false.into()));
+        assert_eq!(record["label"], "for the auditor");
         assert_eq!(record["session"], Uuid::from_u128(2).to_string());
         assert!(
             !record.to_string().contains(&Uuid::from_u128(3).to_string()),

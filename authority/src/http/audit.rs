@@ -4,14 +4,10 @@
 //! that the two logs join by `session`, `request_id` and `instance`. So has the audit trail ([`crate::audit`]), which the
 //! fields come from.
 
-pub(super) use crate::audit::{CallerFields, OriginFields, TokenFields};
+pub(super) use crate::audit::{CallerFields, MachineFields, OriginFields, TokenFields};
 
-use crate::identity::Caller;
-use crate::power::PowerChange;
 use crate::text::printable;
-use crate::vcenter::machine::VirtualMachine;
 use axum::http::HeaderMap;
-use uuid::Uuid;
 use vncgate_api::CheckRequest;
 
 /// The address that a request of the public listener comes from. Envoy writes it in place of what the client sent, after
@@ -21,33 +17,6 @@ const CLIENT_ADDRESS: &str = "x-envoy-external-address";
 /// The address that a request with these headers comes from.
 pub(super) fn client_address(headers: &HeaderMap) -> Option<&str> {
     headers.get(CLIENT_ADDRESS)?.to_str().ok()
-}
-
-/// What of whose machine is to be changed, and by whom.
-pub(super) struct PowerFields {
-    pub(super) caller: CallerFields,
-    pub(super) instance: Uuid,
-    pub(super) machine: String,
-    pub(super) vcenter: String,
-    pub(super) change: &'static str,
-}
-
-impl PowerFields {
-    pub(super) fn of(
-        caller: &Caller,
-        instance: Uuid,
-        machine: &VirtualMachine,
-        service_host: &str,
-        change: PowerChange,
-    ) -> Self {
-        Self {
-            caller: CallerFields::of(caller),
-            instance,
-            machine: printable(&machine.name),
-            vcenter: service_host.to_owned(),
-            change: change.name(),
-        }
-    }
 }
 
 impl OriginFields {
@@ -93,19 +62,18 @@ macro_rules! log_token {
     }};
 }
 
-/// Writes a line about a change of a machine's power: `log_power!(LEVEL, PowerFields, OriginFields, MESSAGE; FIELD = VALUE, …)`.
-macro_rules! log_power {
-    ($level:ident, $power:expr, $origin:expr, $message:literal; $($field:tt)*) => {{
-        let (power, origin) = (&$power, &$origin);
+/// Writes a line about a machine: `log_machine!(LEVEL, MachineFields, OriginFields, MESSAGE; FIELD = VALUE, …)`.
+macro_rules! log_machine {
+    ($level:ident, $machine:expr, $origin:expr, $message:literal; $($field:tt)*) => {{
+        let (machine, origin) = (&$machine, &$origin);
         tracing::$level!(
             $($field)*
-            change = power.change,
-            caller = power.caller.id,
-            user = power.caller.user,
-            project = power.caller.project,
-            instance = %power.instance,
-            machine = power.machine,
-            vcenter = power.vcenter,
+            caller = machine.caller.id,
+            user = machine.caller.user,
+            project = machine.caller.project,
+            instance = %machine.instance,
+            machine = machine.machine,
+            vcenter = machine.vcenter,
             client = origin.client,
             request_id = origin.request_id,
             $message
@@ -113,5 +81,5 @@ macro_rules! log_power {
     }};
 }
 
-pub(super) use log_power;
+pub(super) use log_machine;
 pub(super) use log_token;

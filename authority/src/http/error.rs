@@ -171,6 +171,11 @@ impl ApiError {
         Self::unavailable("The token store does not answer. Try again later.")
     }
 
+    /// The audit trail must have a record of it, and cannot be written.
+    pub fn not_recorded() -> Self {
+        Self::unavailable("The audit record cannot be written. Try again later.")
+    }
+
     /// The name of a machine's host has no address.
     pub fn host_unresolved() -> Self {
         Self::unavailable("The host's name cannot be resolved. Try again later.")

@@ -3,11 +3,11 @@
 //! nova has no such call. Who may ask sees a screen without a session, so it takes a right of its own.
 
 use super::app::App;
-use super::audit::{CallerFields, OriginFields};
+use super::audit::{MachineFields, OriginFields, log_machine};
 use super::error::ApiError;
+use crate::audit::Event;
 use crate::identity::Caller;
 use crate::identity::policy::Right;
-use crate::text::printable;
 use crate::vcenter::machine::PowerState;
 use axum::Router;
 use axum::extract::{Path, State};
@@ -19,7 +19,6 @@ use axum::http::header::{
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use std::sync::Arc;
-use tracing::{info, warn};
 use uuid::Uuid;
 
 /// What vCenter sent is a picture and nothing else, also for a browser that opens its address as a page.
@@ -56,42 +55,26 @@ async fn show(
     if !machine.connected || machine.power_state != PowerState::On {
         return Err(ApiError::not_ready(&uuid));
     }
-    let name = printable(&machine.name);
-    let vcenter = located.vcenter.service_host();
-    let CallerFields { id: caller, user, project } = CallerFields::of(&caller);
-    let OriginFields { client, request_id } = OriginFields::of(&headers);
-    match app.screenshots.take(located.vcenter, &machine.reference).await {
+    let service_host = located.vcenter.service_host();
+    let fields = MachineFields::of(&caller, instance, &machine, service_host);
+    let origin = OriginFields::of(&headers);
+    let refused = match app.screenshots.take(located.vcenter, &machine.reference).await {
         Ok(picture) => {
-            info!(
-                caller,
-                user,
-                project,
-                %instance,
-                machine = name,
-                vcenter,
-                client,
-                request_id,
-                "screenshot shown"
-            );
-            Ok((HEADERS, picture).into_response())
+            let (machine, shown) = (fields.clone(), origin.clone());
+            let shown = || Event::ScreenshotShown { machine, origin: shown };
+            match app.audit.record_first(shown).await {
+                Ok(()) => {
+                    log_machine!(info, fields, origin, "screenshot shown";);
+                    return Ok((HEADERS, picture).into_response());
+                }
+                Err(error) => (ApiError::not_recorded(), error.to_string()),
+            }
         }
-        Err(error) => {
-            let refused = ApiError::of_screenshot(&uuid, &error);
-            let refusal = refused.name();
-            warn!(
-                refusal,
-                %error,
-                caller,
-                user,
-                project,
-                %instance,
-                machine = name,
-                vcenter,
-                client,
-                request_id,
-                "screenshot not shown"
-            );
-            Err(refused)
-        }
-    }
+        Err(error) => (ApiError::of_screenshot(&uuid, &error), error.to_string()),
+    };
+    let (refused, error) = refused;
+    let refusal = refused.name();
+    log_machine!(warn, fields, origin, "screenshot not shown"; refusal, error,);
+    app.audit.record(|| Event::ScreenshotRefused { machine: fields, origin, refusal, error });
+    Err(refused)
 }

@@ -114,6 +114,7 @@ struct ListedSession<'a> {
     protocol: Option<Protocol>,
     console_type: Option<ConsoleType>,
     access: Access,
+    clipboard: bool,
     label: Option<&'a str>,
     /// What Envoy is connected to. `null` for a caller who does not see every project.
     target: Option<SocketAddr>,
@@ -149,6 +150,7 @@ impl<'a> ListedSession<'a> {
             protocol: of.protocol(),
             console_type: of.console_type,
             access: of.access,
+            clipboard: !of.no_clipboard,
             label: of.label.as_deref(),
             target: of.target.filter(|_| *scope == Scope::Everything),
             caller: text(&of.caller),

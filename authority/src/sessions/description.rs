@@ -58,6 +58,9 @@ pub struct Description {
     pub token_id: Option<TokenHash>,
     /// What the user may do.
     pub access: Access,
+    /// Whether the user may send no clipboard.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_clipboard: bool,
     /// What the link is for, in the words of the one who asked for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<Box<str>>,
@@ -99,6 +102,7 @@ impl Description {
             confined: record.containers.is_some(),
             token_id: token,
             access: record.access,
+            no_clipboard: !record.clipboard,
             label: record.label.as_ref().map(name),
             client: (!client.is_empty()).then(|| name(&client.to_owned())),
             target: Some(target),
@@ -156,7 +160,7 @@ mod tests {
         let text = own.to_json();
         assert!(text.len() < 700 && !text.contains(token), "{text}");
         assert_eq!(Description::parse(&text), Some(own.clone()));
-        assert!(own.confined);
+        assert!(own.confined && own.no_clipboard);
         assert_eq!(own.protocol(), Some(Protocol::Vnc));
         let webmks = Description { vnc_port: None, ..own };
         assert_eq!(webmks.protocol(), Some(Protocol::Webmks));

@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::sync::OnceCell;
 use vncgate_test_support::answer::Answer;
+use vncgate_test_support::audit::records;
 use vncgate_test_support::authority::{Config, new_api_token};
 use vncgate_test_support::certificate::plain_http_client;
 use vncgate_test_support::vcsim::Vm;
-use vncgate_test_support::wait::until;
+use vncgate_test_support::wait::{until, until_some};
 
 const ON: &str = "poweredOn";
 const OFF: &str = "poweredOff";
@@ -17,8 +18,12 @@ const OFF: &str = "poweredOff";
 /// Longer than the authority waits for the outcome of a change.
 const SLOW: Duration = Duration::from_secs(4);
 
+/// The audit trail.
+const TRAIL: &str = "audit.jsonl";
+
 fn with_power(config: Config) -> Config {
     config
+        .with_audit(TRAIL, true)
         .with("#power = []", "power = [\"admin\"]")
         .with("#guest_shutdown_timeout = \"1m\"", "guest_shutdown_timeout = \"4s\"")
 }
@@ -90,6 +95,38 @@ async fn a_machine_is_stopped_started_and_rebooted() {
             assert!(line.contains(field), "{field} in {line}");
         }
     }
+    // Each was recorded before vCenter was asked.
+    let of_machine = trail(site, &vm);
+    let changes: Vec<_> = of_machine.iter().map(|record| &record["change"]).collect();
+    assert_eq!(changes, ["stop", "start", "reboot_hard", "reboot_hard", "reboot_soft"]);
+    for record in &of_machine {
+        assert_eq!(record["event"], "power_requested", "{record}");
+        let who = (&record["caller"], &record["machine"], &record["vcenter"]);
+        assert_eq!(
+            who,
+            (&"api_token:portal".into(), &vm.name.as_str().into(), &"vcenter-a".into())
+        );
+    }
+}
+
+/// The records about a machine.
+fn trail(site: &Site, vm: &Vm) -> Vec<Value> {
+    let records = records(&site.run.path(TRAIL)).into_iter();
+    records.filter(|record| record["instance"] == vm.instance_uuid.as_str()).collect()
+}
+
+#[tokio::test]
+async fn no_power_changes_without_its_record() {
+    let site = Site::start_with("power-unrecorded", |config, run, _| {
+        std::os::unix::fs::symlink("/dev/full", run.path(TRAIL)).expect("a full disk");
+        with_power(config)
+    })
+    .await;
+    let (vm, _) = site.machine();
+    let refused = act(&site, &vm, stop()).await;
+    let told = refused.nova_error(503, "serviceUnavailable");
+    assert!(told.contains("audit record"), "{told}");
+    assert_eq!(site.vcenter.power_state(&vm.name), ON);
 }
 
 #[tokio::test]
@@ -176,6 +213,14 @@ async fn a_change_that_the_state_does_not_allow_is_refused_in_nova_s_words() {
         let id = &vm.instance_uuid;
         let told = format!("Cannot '{name}' instance {id} while it is in vm_state {vm_state}");
         assert_eq!(refused.nova_error(409, "conflictingRequest"), told);
+    }
+    let of_machine = async || Some(trail(site, &off)).filter(|records| records.len() == 6);
+    for (index, record) in until_some("six records", of_machine).await.iter().enumerate() {
+        let event = ["power_requested", "power_refused"][index % 2];
+        assert_eq!(record["event"], event, "{record}");
+        if event == "power_refused" {
+            assert_eq!(record["refusal"], "conflictingRequest", "{record}");
+        }
     }
     let unknown = Vm { instance_uuid: uuid::Uuid::nil().to_string(), ..running.clone() };
     act(site, &unknown, stop()).await.nova_error(404, "itemNotFound");

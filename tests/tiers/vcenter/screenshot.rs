@@ -3,14 +3,17 @@
 use crate::fixture::Site;
 use futures_util::future::join_all;
 use reqwest::{Method, Response};
+use serde_json::Value;
 use std::process::Command;
 use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio::time::sleep;
 use vncgate_test_support::answer::Answer;
+use vncgate_test_support::audit::records;
 use vncgate_test_support::authority::{CONFIG_FILE, new_api_token};
 use vncgate_test_support::certificate::plain_http_client;
 use vncgate_test_support::vcsim::Vm;
+use vncgate_test_support::wait::until_some;
 use vncgate_test_support::workspace::authority;
 
 /// The signature of a PNG file.
@@ -19,11 +22,15 @@ const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 /// Longer than a picture is shared.
 const LONGER: Duration = Duration::from_millis(1_200);
 
+/// The audit trail.
+const TRAIL: &str = "audit.jsonl";
+
 /// A site whose administrators may see screens.
 async fn site() -> &'static Site {
     static SITE: OnceCell<Site> = OnceCell::const_new();
     SITE.get_or_init(|| {
         Site::start_with("screenshot", |config, _, _| {
+            let config = config.with_audit(TRAIL, true);
             config.with("#screenshot = []", "screenshot = [\"admin\"]")
         })
     })
@@ -68,6 +75,32 @@ async fn a_picture_is_png_that_no_cache_keeps_and_no_browser_takes_for_a_page() 
         line.contains("caller=\"api_token:portal\"") && line.contains(&vm.instance_uuid),
         "{line}"
     );
+    let of_machine = trail(site, &vm);
+    let [record] = &of_machine[..] else { panic!("{of_machine:?}") };
+    let who = (&record["event"], &record["caller"], &record["machine"]);
+    assert_eq!(
+        who,
+        (&"screenshot_shown".into(), &"api_token:portal".into(), &vm.name.as_str().into())
+    );
+}
+
+/// The records about a machine.
+fn trail(site: &Site, vm: &Vm) -> Vec<Value> {
+    let records = records(&site.run.path(TRAIL)).into_iter();
+    records.filter(|record| record["instance"] == vm.instance_uuid.as_str()).collect()
+}
+
+#[tokio::test]
+async fn no_picture_is_shown_without_its_record() {
+    let site = Site::start_with("screenshot-unrecorded", |config, run, _| {
+        std::os::unix::fs::symlink("/dev/full", run.path(TRAIL)).expect("a full disk");
+        config.with_audit(TRAIL, true).with("#screenshot = []", "screenshot = [\"admin\"]")
+    })
+    .await;
+    let (vm, _) = site.machine();
+    let refused = Answer::of(picture(&site, &vm).await).await;
+    let told = refused.nova_error(503, "serviceUnavailable");
+    assert!(told.contains("audit record"), "{told}");
 }
 
 #[tokio::test]
@@ -127,6 +160,9 @@ async fn a_machine_that_is_off_and_a_screen_that_may_not_be_seen_have_no_picture
     let refused = Answer::of(picture(site, &hidden).await).await;
     let told = refused.nova_error(403, "forbidden");
     assert!(told.contains("VirtualMachine.Interact.CreateScreenshot"), "{told}");
+    let record = until_some("a record", async || trail(site, &hidden).pop()).await;
+    let what = (&record["event"], &record["refusal"]);
+    assert_eq!(what, (&"screenshot_refused".into(), &"forbidden".into()), "{record}");
 
     for unknown in ["no-uuid".to_owned(), uuid::Uuid::nil().to_string()] {
         let vm = Vm { instance_uuid: unknown, ..off.clone() };

@@ -2,8 +2,9 @@
 
 use super::call::{Action, Call};
 use super::schema::Object;
+use crate::audit::Event;
 use crate::http::app::App;
-use crate::http::audit::{OriginFields, PowerFields, log_power};
+use crate::http::audit::{MachineFields, OriginFields, log_machine};
 use crate::http::error::ApiError;
 use crate::identity::policy::Right;
 use crate::power::PowerChange;
@@ -16,7 +17,7 @@ use uuid::Uuid;
 /// The types of reboot in nova's schema, in its order.
 const REBOOTS: [&str; 6] = ["HARD", "Hard", "hard", "SOFT", "Soft", "soft"];
 
-/// Begins the change, and records it in the log.
+/// Begins the change, and records it in the log and the audit trail.
 pub(super) async fn change(
     app: &Arc<App>,
     call: &Call,
@@ -35,18 +36,39 @@ pub(super) async fn change(
     let located = app.consoles.vcenters().locate(instance, None, scope).await;
     let located = located.map_err(|error| ApiError::of_location(&server, &error))?;
     let (vcenter, machine) = (located.vcenter, &located.machine);
-    let fields = PowerFields::of(&call.caller, instance, machine, vcenter.service_host(), change);
-    let origin = OriginFields::of(headers);
+    let fields = MachineFields::of(&call.caller, instance, machine, vcenter.service_host());
+    let (origin, change_name) = (OriginFields::of(headers), change.name());
+    let requested = || {
+        let (machine, origin) = (fields.clone(), origin.clone());
+        Event::PowerRequested { machine, origin, change: change_name }
+    };
+    app.audit.record_first(requested).await.map_err(|error| {
+        let refused = ApiError::not_recorded();
+        log_machine!(
+            warn, fields, origin, "power change refused";
+            change = change_name, refusal = refused.name(), %error,
+        );
+        refused
+    })?;
     match app.power.change(vcenter, instance, machine, change).await {
         Ok(()) => {
-            log_power!(info, fields, origin, "power change accepted";);
+            log_machine!(info, fields, origin, "power change accepted"; change = change_name,);
             Ok(StatusCode::ACCEPTED.into_response())
         }
         Err(error) => {
             let refused = ApiError::of_power(&server, change, &error);
-            log_power!(
-                warn, fields, origin, "power change refused"; refusal = refused.name(), %error,
+            let refusal = refused.name();
+            log_machine!(
+                warn, fields, origin, "power change refused"; change = change_name, refusal, %error,
             );
+            let (machine, error) = (fields, error.to_string());
+            app.audit.record(|| Event::PowerRefused {
+                machine,
+                origin,
+                change: change_name,
+                refusal,
+                error,
+            });
             Err(refused)
         }
     }

@@ -78,7 +78,7 @@ async fn a_session_is_shown_with_all_that_is_known_of_it() {
     let expected = json!({
         "id": Uuid::from_u128(1), "instance_uuid": MACHINE, "machine": "web-1",
         "service_host": "vcenter-a", "host": "esx-1", "protocol": "vnc", "console_type": "novnc",
-        "access": "control", "label": null, "target": "10.0.0.5:5901", "caller": "keystone:1",
+        "access": "control", "clipboard": true, "label": null, "target": "10.0.0.5:5901", "caller": "keystone:1",
         "user": "user-1@Default", "project": "odd", "token_id": TokenHash::of("1"),
         "client": "203.0.113.1", "gateway": "envoy-1", "worker": &worker[..8],
         "opened_at": "1970-01-01T00:00:00Z", "last_message_at": "1970-01-01T00:00:01Z",
