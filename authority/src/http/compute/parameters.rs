@@ -4,6 +4,7 @@ use super::call::Call;
 use super::microversion::Microversion;
 use super::schema::{additional, python};
 use crate::http::error::ApiError;
+use std::cmp::Ordering;
 use url::form_urlencoded;
 
 /// nova's `[api] max_limit`: items in one response.
@@ -89,6 +90,16 @@ pub(super) struct Paging {
 }
 
 impl Paging {
+    /// Sorts the items that are on the page, and drops those that follow it. Of a long list that costs a look at each item, and
+    /// a sort of the page alone. The order has to be total.
+    pub(super) fn sort<T>(&self, items: &mut Vec<T>, compare: impl Fn(&T, &T) -> Ordering) {
+        if items.len() > self.limit {
+            items.select_nth_unstable_by(self.limit, &compare);
+            items.truncate(self.limit);
+        }
+        items.sort_unstable_by(compare);
+    }
+
     /// Cuts the list to the limit. Returns the link to the next page, which is below `path`. As in nova, a full page links
     /// to a next one, even if that turns out to be empty.
     pub(super) fn cut<T>(

@@ -202,7 +202,7 @@ impl Query {
             || (!self.nothing && self.machines.match_name(&machine.name))
     }
 
-    /// The servers that match and follow the marker, in their order.
+    /// The servers that match and follow the marker, in their order, as far as the page goes.
     pub(super) fn select<'a>(&self, servers: Vec<Server<'a>>) -> Result<Vec<Server<'a>>, ApiError> {
         self.in_time()?;
         // As in nova, the marker need not match: what it was may have changed since the page before.
@@ -220,7 +220,7 @@ impl Query {
         let pairs = servers.into_iter().zip(selected);
         let mut servers: Vec<_> =
             pairs.filter_map(|(server, selected)| selected.then_some(server)).collect();
-        servers.sort_by(|a, b| self.order.compare(a, b));
+        self.paging.sort(&mut servers, |a, b| self.order.compare(a, b));
         Ok(servers)
     }
 
@@ -440,6 +440,14 @@ mod tests {
         assert_eq!(sorted("asc", 4), (5..26).collect::<Vec<_>>());
         assert_eq!(sorted("asc", 44), [0; 0]);
         assert_eq!(selected("").unwrap(), (24..45).rev().collect::<Vec<_>>(), "the newest first");
+        // A page is the beginning of the whole list, wherever its machines were in the inventory.
+        for limit in [1, 7, 44, 45, 46] {
+            let whole = selected("limit=1000").unwrap();
+            let page = selected(&format!("limit={limit}")).unwrap();
+            assert_eq!(page, whole[..page.len()], "{limit}");
+            assert_eq!(page.len(), limit.min(21), "{limit}");
+        }
+        assert_eq!(sorted("asc&limit=3", 4), [5, 6, 7]);
         // A marker that no longer matches has its place all the same, and another one has none.
         let marker = Uuid::from_u128(8);
         assert_eq!(selected(&format!("status=SHUTOFF&marker={marker}")).unwrap(), [7, 5, 3, 1]);
