@@ -7,8 +7,10 @@
 //! ```
 //!
 //! Browsers and consoles are this program. Most sessions live for the whole run; some visitors open and end
-//! others in every way there is, and some connect against an obstacle, whose answer is known. Every byte is
-//! compared with what was sent. At the end everything closes, and what is left is counted.
+//! others in every way there is, and some connect against an obstacle, whose answer is known. Operators list
+//! the register of open consoles, end some, and move machines whose consoles are open. Every byte is
+//! compared with what was sent. At the end the register has to say what the gateway says; then everything
+//! closes, and what is left is counted.
 //!
 //! # How to read it
 //!
@@ -20,6 +22,7 @@
 //! | [`session`] | one browser's session, and how it ends |
 //! | [`console`] | the other end of it; [`exchange`]: what both ends know of each other |
 //! | [`browser`] | upgrades; [`refusals`]: those that are refused |
+//! | [`register`] | the register of open consoles: listed, ended by, and compared |
 //! | [`outage`] | what fails, and how the gateway answers clients meanwhile |
 //! | [`pace`] | how much is sent and when |
 //! | [`tally`], [`monitor`], [`trend`] | what happened, and what it took |
@@ -34,6 +37,7 @@ mod monitor;
 mod outage;
 mod pace;
 mod refusals;
+mod register;
 mod results;
 mod run;
 mod session;

@@ -1,5 +1,6 @@
 //! What the gateway holds, over time.
 
+use crate::register;
 use crate::site::Site;
 use crate::trend;
 use anyhow::Result;
@@ -102,6 +103,8 @@ pub(crate) struct Left {
     pub(crate) envoy_descriptors: [usize; 2],
     /// The authority's: when it had started and could keep none but its own, and now.
     pub(crate) authority_descriptors: [usize; 2],
+    /// Sessions in the register.
+    pub(crate) registered: usize,
 }
 
 impl Left {
@@ -121,6 +124,7 @@ impl Left {
                 gauges,
                 envoy_descriptors: [envoy_before, envoy],
                 authority_descriptors: [site.authority_descriptors(), authority],
+                registered: register::count(site).await?,
             };
             if left.nothing() || Instant::now() > deadline {
                 return Ok(left);
@@ -134,6 +138,7 @@ impl Left {
         let [envoy_before, envoy] = self.envoy_descriptors;
         let [authority_before, authority] = self.authority_descriptors;
         self.gauges.is_empty()
+            && self.registered == 0
             && envoy <= envoy_before
             && authority <= authority_before + STORE_CONNECTIONS
     }

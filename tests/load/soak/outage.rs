@@ -2,6 +2,7 @@
 
 use crate::browser::{Answer, Refusal, Request};
 use crate::refusals::expect_refusal;
+use crate::register::until_complete;
 use crate::session::{Ending, LIMIT};
 use crate::site::{Parts, Site};
 use crate::visits::{self, Wish};
@@ -44,6 +45,8 @@ pub(crate) struct Report {
     pub(crate) sessions_went_on: u64,
     /// How long after the part was there again a new console opened, in milliseconds.
     pub(crate) recovery_ms: f64,
+    /// How long after that the register had all live sessions again.
+    pub(crate) register_ms: f64,
 }
 
 impl Outage {
@@ -110,6 +113,7 @@ impl Outage {
             .await
             .with_context(|| format!("no console opens within {LIMIT:?}"))?;
         let recovery = there_again.elapsed();
+        let complete = until_complete(site).await?;
         let request = Request::with_token(&kept);
         if self.keeps_tokens() {
             let session = visits::begin(site, Transport::Tls, &request).await?;
@@ -125,6 +129,7 @@ impl Outage {
             sessions,
             sessions_went_on,
             recovery_ms: 1e3 * recovery.as_secs_f64(),
+            register_ms: 1e3 * complete.as_secs_f64(),
         })
     }
 

@@ -2,6 +2,7 @@
 
 use crate::monitor::{Counted, Growth, Left, Sample};
 use crate::outage::Report;
+use crate::register::{Agreement, Operated};
 use crate::site::Site;
 use anyhow::Result;
 use serde::Serialize;
@@ -41,6 +42,10 @@ pub(crate) struct Results {
     bytes_lost: u64,
     /// Sessions in which other bytes arrived than were sent.
     sessions_altered: u64,
+    /// Sessions that the authority had end.
+    ended_by_order: u64,
+    operated: Operated,
+    agreement: Agreement,
     outages: Vec<Report>,
     /// Envoy's memory after the warm-up.
     envoy: Option<Growth>,
@@ -70,6 +75,8 @@ pub(crate) struct Verdict {
 pub(crate) struct Measured {
     /// Live sessions that were open at the end.
     pub(crate) survivors: u64,
+    /// What the register said then.
+    pub(crate) agreement: Agreement,
     /// What failed.
     pub(crate) outages: Vec<Report>,
     /// After so many seconds the warm-up was over.
@@ -90,7 +97,7 @@ impl Results {
         sessions: usize,
         measured: Measured,
     ) -> Self {
-        let Measured { survivors, outages, warm_up, samples, left, filter } = measured;
+        let Measured { survivors, agreement, outages, warm_up, samples, left, filter } = measured;
         let details = site.tally.details();
         let received = site.exchanges.received();
         let endings = details.endings.iter().map(|(ending, count)| (ending.name(), *count));
@@ -108,6 +115,9 @@ impl Results {
             bytes_down: received.down,
             bytes_lost: site.tally.bytes_lost(),
             sessions_altered: site.tally.sessions_altered(),
+            ended_by_order: site.tally.sessions_ended_by_order(),
+            operated: site.tally.operations(),
+            agreement,
             outages,
             envoy: Growth::after(warm_up, &samples, |sample| sample.envoy),
             authority: Growth::after(warm_up, &samples, |sample| sample.authority),
@@ -130,7 +140,8 @@ impl Results {
     pub(crate) fn verdicts(&self) -> Vec<Verdict> {
         let mut verdicts = vec![self.bytes(), self.survival()];
         verdicts.extend(self.outages.iter().map(outage));
-        verdicts.extend([self.refused(), self.counted(), self.left()]);
+        verdicts.extend([self.refused(), self.counted()]);
+        verdicts.extend([self.operated(), self.registered(), self.left()]);
         verdicts.push(memory("Envoy", self.sessions, self.envoy));
         verdicts.push(memory("the authority", self.sessions, self.authority));
         verdicts
@@ -192,8 +203,46 @@ impl Results {
         Verdict { holds, text }
     }
 
+    fn operated(&self) -> Verdict {
+        let Operated { lists_ms, orders_ms, moves_ms } = &self.operated;
+        let times = |ms: &[f64]| {
+            let mut ms = ms.to_vec();
+            ms.sort_by(f64::total_cmp);
+            let at = |share: f64| ms.get((share * (ms.len() as f64 - 1.0)).round() as usize);
+            match (at(0.5), at(0.99), ms.last()) {
+                (Some(p50), Some(p99), Some(longest)) => {
+                    format!("{} (p50 {p50:.0} ms, p99 {p99:.0}, longest {longest:.0})", ms.len())
+                }
+                _ => "0".to_owned(),
+            }
+        };
+        let done = [lists_ms, orders_ms, moves_ms];
+        let ended = orders_ms.len() + moves_ms.len();
+        Verdict {
+            holds: done.iter().all(|it| !it.is_empty()) && ended as u64 == self.ended_by_order,
+            text: format!(
+                "operators have listed the register {}, ended consoles {}, and moved machines whose consoles \
+                 ended with that {}",
+                times(lists_ms),
+                times(orders_ms),
+                times(moves_ms)
+            ),
+        }
+    }
+
+    fn registered(&self) -> Verdict {
+        let Agreement { registered, of_gateway, missing, surplus, seconds } = self.agreement;
+        Verdict {
+            holds: self.agreement.holds(),
+            text: format!(
+                "at the end the register had {registered} sessions and the gateway {of_gateway}: {missing} \
+                 missing, {surplus} too many, after {seconds:.1} s"
+            ),
+        }
+    }
+
     fn left(&self) -> Verdict {
-        let Left { gauges, envoy_descriptors, authority_descriptors } = &self.left;
+        let Left { gauges, envoy_descriptors, authority_descriptors, registered } = &self.left;
         let gauges: Vec<_> = gauges.iter().map(|(name, value)| format!("{name} {value}")).collect();
         let gauges = if gauges.is_empty() { "all 0".to_owned() } else { gauges.join(", ") };
         let [envoy_before, envoy] = envoy_descriptors;
@@ -203,19 +252,22 @@ impl Results {
             text: format!(
                 "afterwards: Envoy's gauges of connections and sessions {gauges}; descriptors of Envoy \
                  {envoy}, before {envoy_before}; of the authority {authority}, at its start \
-                 {authority_before}"
+                 {authority_before}; {registered} sessions in the register"
             ),
         }
     }
 }
 
 fn outage(report: &Report) -> Verdict {
-    let Report { outage, down_seconds, sessions, sessions_went_on, recovery_ms, .. } = report;
+    let Report {
+        outage, down_seconds, sessions, sessions_went_on, recovery_ms, register_ms, ..
+    } = report;
     Verdict {
         holds: sessions_went_on == sessions,
         text: format!(
             "{} for {down_seconds:.0} s: {sessions_went_on} of {sessions} live sessions went on \
-             meanwhile, the first new one opened {recovery_ms:.0} ms after it",
+             meanwhile, the first new one opened {recovery_ms:.0} ms after it, and the register had all of \
+             them {register_ms:.0} ms later",
             outage.name()
         ),
     }

@@ -3,6 +3,7 @@
 use crate::monitor::{Counted, Left, Sample};
 use crate::outage::{Outage, Report};
 use crate::refusals::Obstacle;
+use crate::register::{self, Agreement};
 use crate::results::{Measured, Results};
 use crate::site::Site;
 use crate::visits::{self, Wish};
@@ -88,20 +89,29 @@ impl Plan {
             let (site, wish) = (Arc::clone(&site), wish.clone());
             others.spawn(async move { visits::meet(&site, obstacle, wish).await });
         }
+        macro_rules! operate {
+            ($($operator:ident),*) => {$({
+                let (site, wish) = (Arc::clone(&site), wish.clone());
+                others.spawn(async move { register::$operator(&site, wish).await });
+            })*};
+        }
+        operate!(keep_listing, keep_ending, keep_moving);
         let sampling = tokio::spawn(self.sample(Arc::clone(&site), opened, wish));
 
         let mut outages = self.go_through(&OUTAGES, &site, &wishes, opened).await;
         let warm_up = opened.elapsed().as_secs_f64();
         outages.extend(self.go_through(&OUTAGES_AGAIN, &site, &wishes, opened).await);
         sleep_until(opened + self.duration).await;
-        let survivors = site.tally.live();
-        wishes.send_modify(|wish| wish.over = true);
+        wishes.send_modify(|wish| wish.visits_over = true);
         all_of(others).await?;
+        let survivors = site.tally.live();
+        let agreement = Agreement::reached(&site).await?;
+        wishes.send_modify(|wish| wish.over = true);
         all_of(live).await?;
         let samples = sampling.await.context("sampling")??;
         let left = Left::behind(&site, envoy_before).await?;
         let filter = Counted::by_filter(&site).await;
-        let measured = Measured { survivors, outages, warm_up, samples, left, filter };
+        let measured = Measured { survivors, agreement, outages, warm_up, samples, left, filter };
         Ok(Results::new(&site, environment, self.sessions, measured))
     }
 

@@ -223,6 +223,21 @@ impl Session {
         await_end(&exchange).await
     }
 
+    /// Waits until the gateway closes the session with this code, and the console's end has ended too. Returns when the
+    /// Close frame came.
+    /// Fails when it ends in another way.
+    pub(crate) async fn closed_by_gateway(mut self, code: u16) -> Result<Instant> {
+        let closed = match self.last_heard().await? {
+            Heard::Close(Some(came)) if came == code => Instant::now(),
+            heard => bail!("instead of Close {code}: {heard:?}"),
+        };
+        self.expect_end().await?;
+        let Self { socket, exchange, .. } = self;
+        drop(socket);
+        await_end(&exchange).await?;
+        Ok(closed)
+    }
+
     async fn send_burst(&mut self) -> Result<()> {
         let burst = self.burst();
         self.socket.send(Message::binary(burst)).await.context("send a message")

@@ -4,11 +4,13 @@ use crate::browser::{Answer, Listeners, Request};
 use crate::console;
 use crate::exchange::Exchanges;
 use crate::outage::Outage;
+use crate::register::token_id;
 use crate::tally::Tally;
 use anyhow::{Context, Result, ensure};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::RwLock;
@@ -45,6 +47,8 @@ pub(crate) struct Inventory {
     entries: Vec<Entry>,
     /// Opened, again and again.
     opened: Vec<Vm>,
+    /// Moved while its console is open.
+    pub(crate) travelling: Vm,
     /// Moved between issue and connect.
     pub(crate) moving: Vm,
     /// Powered off between issue and connect.
@@ -72,8 +76,10 @@ impl Inventory {
             entries.iter().map(|e| vcenter.create_vm(&e.name, e.host, e.port)).collect()
         });
         let mut last = || vms.pop().expect("a machine for each entry");
-        let [resetting, silent, dropping, closed, off, moving] = std::array::from_fn(|_| last());
-        Self { entries, opened: vms, moving, off, closed, dropping, silent, resetting }
+        let [resetting, silent, dropping, closed, off, moving, travelling] =
+            std::array::from_fn(|_| last());
+        let opened = vms;
+        Self { entries, opened, travelling, moving, off, closed, dropping, silent, resetting }
     }
 }
 
@@ -95,11 +101,14 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// Has the vCenter that was stopped be there again, with its machines.
+    /// Has the vCenter that was stopped be there again, with its machines. Meanwhile the authority stands still: it would
+    /// see a vCenter that has no machine, and rightly end their consoles.
     /// Fails when a machine comes back as another.
     pub(crate) async fn restart_vcenter(&mut self) -> Result<()> {
+        self.authority.freeze();
         self.vcenter.start_again().await;
         let again = Inventory::tell(self.inventory.entries.clone(), &self.vcenter);
+        self.authority.thaw();
         ensure!(again.opened == self.inventory.opened, "other machines: {again:?}");
         Ok(())
     }
@@ -117,7 +126,10 @@ pub(crate) struct Site {
     authority_descriptors: AtomicUsize,
     /// Envoy's listeners, for browsers.
     listeners: Listeners,
-    api: ConsoleApi,
+    /// Callers of the API.
+    pub(crate) api: ConsoleApi,
+    /// SHA-256 of the tokens whose sessions live for the whole run.
+    live: Mutex<BTreeSet<String>>,
     /// Who holds this for reading connects; who holds it for writing changes what runs. So whatever is
     /// answered to a connect is the answer of a gateway whose state is known.
     pub(crate) parts: RwLock<Parts>,
@@ -139,7 +151,8 @@ impl Site {
         let ca = Ca::new(&run);
         let exchanges = Arc::<Exchanges>::default();
         let mut consoles = Vec::new();
-        for number in 0..OPENED_MACHINES {
+        // Those that are opened, and the one that moves.
+        for number in 0..=OPENED_MACHINES {
             let host = ESXI_HOSTS[number % ESXI_HOSTS.len()];
             consoles.push(console::start(host, Arc::clone(&exchanges)).await);
         }
@@ -156,7 +169,8 @@ impl Site {
         let unused = || free_address_of(ESXI_HOSTS[0]);
         let mut entries: Vec<Entry> = Vec::new();
         for (number, console) in consoles.iter().enumerate() {
-            entries.push(at(&format!("console-{number}"), console.address()));
+            let name = if number < OPENED_MACHINES { "console" } else { "travelling" };
+            entries.push(at(&format!("{name}-{number}"), console.address()));
         }
         entries.push(at("moving", unused()));
         entries.push(at("off", unused()));
@@ -196,6 +210,7 @@ impl Site {
             authority_descriptors,
             listeners,
             api,
+            live: Mutex::default(),
             parts: RwLock::new(parts),
             exchanges,
             tally: Tally::default(),
@@ -223,6 +238,27 @@ impl Site {
         self.authority_id.store(id, Ordering::SeqCst);
         self.authority_descriptors.store(Usage::of(id)?.descriptors, Ordering::SeqCst);
         Ok(())
+    }
+
+    /// A session begins that lives for the whole run.
+    pub(crate) fn live_begins(&self, token: &str) {
+        self.live().insert(token_id(token));
+        self.tally.live_begins();
+    }
+
+    /// It has ended, in whatever way.
+    pub(crate) fn live_ends(&self, token: &str) {
+        self.live().remove(&token_id(token));
+        self.tally.live_ends();
+    }
+
+    /// SHA-256 of the tokens of those that live.
+    pub(crate) fn live_token_ids(&self) -> BTreeSet<String> {
+        self.live().clone()
+    }
+
+    fn live(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks for a token of a machine's, as a portal does: through Envoy.

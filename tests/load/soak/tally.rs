@@ -1,6 +1,7 @@
 //! What happened so far, counted by all tasks.
 
 use crate::browser::Refusal;
+use crate::register::Operated;
 use crate::session::{Ending, Lost};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +20,8 @@ pub(crate) struct Tally {
     failed: AtomicU64,
     lost: AtomicU64,
     altered: AtomicU64,
+    ordered: AtomicU64,
+    operated: Mutex<Operated>,
     details: Mutex<Details>,
 }
 
@@ -81,6 +84,26 @@ impl Tally {
     /// A session ended as it had to.
     pub(crate) fn ended(&self, ending: Ending) {
         *self.lock().endings.entry(ending).or_default() += 1;
+    }
+
+    /// A session ended because the authority had it end.
+    pub(crate) fn ended_by_order(&self) {
+        self.ordered.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// How many did.
+    pub(crate) fn sessions_ended_by_order(&self) -> u64 {
+        self.ordered.load(Ordering::SeqCst)
+    }
+
+    /// An operator has done something.
+    pub(crate) fn operated(&self, add: impl FnOnce(&mut Operated)) {
+        add(&mut self.operated.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// What operators have done so far.
+    pub(crate) fn operations(&self) -> Operated {
+        self.operated.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Something happened that must not.

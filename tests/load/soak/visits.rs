@@ -23,6 +23,8 @@ const OBSTACLE_GAP: Duration = Duration::from_secs(2);
 pub(crate) struct Wish {
     /// When it changes, each live session does a [`Session::round`].
     pub(crate) round: u64,
+    /// Open nothing more, and end what was opened for a moment.
+    pub(crate) visits_over: bool,
     /// Go.
     pub(crate) over: bool,
 }
@@ -57,25 +59,35 @@ pub(crate) async fn end(site: &Site, session: Session, ending: Ending) -> Result
 }
 
 /// A token, and a session opened with it.
-async fn open(site: &Site, parts: &Parts, number: usize) -> Result<Session> {
+async fn open(site: &Site, parts: &Parts, number: usize) -> Result<(Session, String)> {
     // Each machine by each transport.
     let token = site.token(parts.inventory.opened(number / 4)).await?;
-    begin(site, transport(number), &Request::with_token(&token)).await
+    let session = begin(site, transport(number), &Request::with_token(&token)).await?;
+    Ok((session, token))
+}
+
+/// A session for the whole run.
+pub(crate) struct LiveSession {
+    session: Session,
+    token: String,
 }
 
 /// Opens a session for the whole run. A failure is told here.
-pub(crate) async fn open_live(site: &Site, number: usize) -> Option<Session> {
+pub(crate) async fn open_live(site: &Site, number: usize) -> Option<LiveSession> {
     let parts = site.parts.read().await;
     let opened = open(site, &parts, number).await;
-    opened.inspect_err(|error| site.tally.failed("open a live session", error)).ok()
+    let (session, token) =
+        opened.inspect_err(|error| site.tally.failed("open a live session", error)).ok()?;
+    Some(LiveSession { session, token })
 }
 
 /// Keeps a session open until the run is over. A failure is told here.
-pub(crate) async fn live(site: &Site, mut session: Session, wishes: watch::Receiver<Wish>) {
+pub(crate) async fn live(site: &Site, live: LiveSession, wishes: watch::Receiver<Wish>) {
+    let LiveSession { mut session, token } = live;
     let (name, exchange) = (session.name(), Arc::clone(session.exchange()));
-    site.tally.live_begins();
+    site.live_begins(&token);
     let lived = go_on(site, &mut session, wishes).await.context(name);
-    site.tally.live_ends();
+    site.live_ends(&token);
     let ended = match lived {
         Ok(()) => end(site, session, Ending::Close).await,
         Err(error) => Err(error),
@@ -91,6 +103,7 @@ async fn go_on(
     session: &mut Session,
     mut wishes: watch::Receiver<Wish>,
 ) -> Result<()> {
+    let mut rounds = wishes.borrow().round;
     loop {
         tokio::select! {
             listened = session.listen() => {
@@ -99,20 +112,24 @@ async fn go_on(
             }
             changed = wishes.changed() => {
                 changed.context("the run ended without saying so")?;
-                if wishes.borrow_and_update().over {
+                let wish = *wishes.borrow_and_update();
+                if wish.over {
                     return Ok(());
                 }
-                session.round().await?;
-                site.tally.round();
+                if wish.round > rounds {
+                    rounds = wish.round;
+                    session.round().await?;
+                    site.tally.round();
+                }
             }
         }
     }
 }
 
-/// Opens one session after the other, each for a moment, until the run is over.
+/// Opens one session after the other, each for a moment, until the visits are over.
 pub(crate) async fn churn(site: &Site, number: usize, wishes: watch::Receiver<Wish>) {
     let mut random = fastrand::Rng::with_seed(number as u64);
-    while !wishes.borrow().over {
+    while !wishes.borrow().visits_over {
         if let Err(error) = visit(site, &mut random).await {
             site.tally.failed("a short session", &error);
         }
@@ -132,7 +149,7 @@ async fn visit(site: &Site, random: &mut fastrand::Rng) -> Result<()> {
         sleep(pace::pause(VISIT_MAX / 2, random)).await;
         return Ok(());
     }
-    let mut session = open(site, &parts, number).await?;
+    let (mut session, _) = open(site, &parts, number).await?;
     drop(parts);
     let deadline = Instant::now() + VISIT_MAX.mul_f64(random.f64());
     while let Ok(listened) = timeout_at(deadline, session.listen()).await {
@@ -143,11 +160,11 @@ async fn visit(site: &Site, random: &mut fastrand::Rng) -> Result<()> {
     end(site, session, ending).await
 }
 
-/// Connects against one obstacle again and again until the run is over.
+/// Connects against one obstacle again and again until the visits are over.
 pub(crate) async fn meet(site: &Site, obstacle: Obstacle, wishes: watch::Receiver<Wish>) {
     let mut random = fastrand::Rng::with_seed(obstacle as u64);
     for number in 0.. {
-        if wishes.borrow().over {
+        if wishes.borrow().visits_over {
             return;
         }
         if let Err(error) = obstacle.meet(site, transport(number)).await {

@@ -118,6 +118,12 @@ impl ConsoleApi {
         )
     }
 
+    /// Another request of the API, with the token.
+    pub fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+        let url = format!("{}{path}", self.base_url);
+        self.http.request(method, url).header("X-Auth-Token", &self.token)
+    }
+
     fn action_url(&self, instance_uuid: &str) -> String {
         format!("{}/v2.1/servers/{instance_uuid}/action", self.base_url)
     }
