@@ -39,17 +39,21 @@ pub(crate) struct Setup {
     pub(crate) vcenter: Vcenter,
     /// Where tokens are.
     pub(crate) tokens: Tokens,
+    /// Whether there is a second authority, which shares the store and has no gateway.
+    pub(crate) replica: bool,
 }
 
 impl Setup {
     /// As most measures have it.
-    pub(crate) const USUAL: Self = Self { vcenter: Vcenter::Live, tokens: Tokens::Memory };
+    pub(crate) const USUAL: Self =
+        Self { vcenter: Vcenter::Live, tokens: Tokens::Memory, replica: false };
 }
 
 /// The running parts. Dropped in the order of the path.
 #[derive(Debug)]
 pub(crate) struct Backend {
     authority: Authority,
+    replica: Option<Authority>,
     _store: Option<Store>,
     vcenter: Vcsim,
     /// Opens the console of the machine, as often as wanted.
@@ -99,31 +103,55 @@ impl Backend {
         let simulator = Vcsim::start(run, ca).await;
         simulator.add_host(console.ip());
         let vm = simulator.create_vm("bench", console.ip(), console.port());
-        // The whole benchmark uses one token.
-        let mut config = Config::new(run, &simulator, gateway)
-            .with(r#"token_ttl = "10m""#, r#"token_ttl = "2h""#);
         let store = match setup.tokens {
             Tokens::Memory => None,
             Tokens::Memcached => Some(Store::memcached(run).await),
             Tokens::Redis => Some(Store::redis(run).await),
         };
-        if let Some(store) = &store {
-            config = config.with_store(store);
-        }
-        if setup.vcenter == Vcenter::Cached {
-            let cache = VcenterCache::start(ca, &simulator.url()).await?;
-            config = config.with(&simulator.url(), &cache.url());
-        }
-        let mut authority = Authority::start(run, config).await;
-        cores::pin_process(authority.process().id(), cores::PROXY)?;
+        let cache = match setup.vcenter {
+            Vcenter::Live => None,
+            Vcenter::Cached => Some(VcenterCache::start(ca, &simulator.url()).await?),
+        };
+        let start = async |run: &Run| {
+            // The whole benchmark uses one token.
+            let mut config = Config::new(run, &simulator, gateway)
+                .with(r#"token_ttl = "10m""#, r#"token_ttl = "2h""#);
+            if let Some(store) = &store {
+                config = config.with_store(store);
+            }
+            if let Some(cache) = &cache {
+                config = config.with(&simulator.url(), &cache.url());
+            }
+            let mut authority = Authority::start(run, config).await;
+            cores::pin_process(authority.process().id(), cores::PROXY)?;
+            anyhow::Ok(authority)
+        };
+        let authority = start(run).await?;
+        let replica = if setup.replica {
+            let run = Run::new("bench-replica");
+            run.write("ca.pem", ca.pem());
+            Some(start(&run).await?)
+        } else {
+            None
+        };
         let token = authority.issue(&vm).await;
-        Ok(Self { authority, _store: store, vcenter: simulator, token })
+        Ok(Self { authority, replica, _store: store, vcenter: simulator, token })
     }
 
     /// Adds a host with machines to the inventory. Nothing listens where their consoles are.
     pub(crate) async fn add_machines(&self, host: IpAddr, count: usize) -> Vec<Vm> {
         self.vcenter.add_host(host);
         self.vcenter.create_vms(&host.to_string(), count).await
+    }
+
+    /// The replica, or the one authority that there is.
+    pub(crate) fn last_authority(&self) -> &Authority {
+        self.replica.as_ref().unwrap_or(&self.authority)
+    }
+
+    /// Changes something of so many machines at once.
+    pub(crate) async fn change_machines(&self, count: usize) {
+        self.vcenter.change_machines(count).await;
     }
 
     /// A token for the console of a machine.

@@ -3,7 +3,7 @@
 use crate::backend::{Setup, Tokens, Vcenter};
 use crate::contender::{Contender, Peer};
 use crate::measure::throughput::Direction;
-use crate::measure::{Measured, checks, connect, echo, issue, memory, throughput};
+use crate::measure::{Measured, checks, connect, echo, issue, lists, memory, orders, throughput};
 use crate::testbed::Testbed;
 use anyhow::Result;
 use std::rc::Rc;
@@ -49,10 +49,12 @@ enum Kind {
     Memory,
     Checks(Tokens),
     Issue,
+    Lists,
+    Orders { replica: bool },
 }
 
 /// All measures, in the order in which they run.
-pub(crate) const MEASURES: [Measure; 12] = [
+pub(crate) const MEASURES: [Measure; 15] = [
     Measure {
         name: "server-to-client",
         title: "Server to client, one session, writes of 64 KiB",
@@ -137,6 +139,27 @@ pub(crate) const MEASURES: [Measure; 12] = [
         main_figure: "p50_ms_at_10000",
         kind: Kind::Issue,
     },
+    Measure {
+        name: "lists",
+        title: "Lists of 10,000 machines",
+        rounds: 1,
+        main_figure: "cpu_ms_per_list_of_1000",
+        kind: Kind::Lists,
+    },
+    Measure {
+        name: "orders",
+        title: "Time until a console that an operator ends is closed",
+        rounds: 1,
+        main_figure: "p99_ms",
+        kind: Kind::Orders { replica: false },
+    },
+    Measure {
+        name: "orders-replica",
+        title: "The same by a replica that has no gateway, sessions in Redis",
+        rounds: 1,
+        main_figure: "p99_ms",
+        kind: Kind::Orders { replica: true },
+    },
 ];
 
 impl Measure {
@@ -148,7 +171,9 @@ impl Measure {
     /// Who takes part, in the order of a round.
     pub(crate) fn contenders(&self) -> Vec<Contender> {
         let takes_part = |contender: &Contender| match self.kind {
-            Kind::Checks(_) | Kind::Issue => *contender == Contender::ALL[0],
+            Kind::Checks(_) | Kind::Issue | Kind::Lists | Kind::Orders { .. } => {
+                *contender == Contender::ALL[0]
+            }
             Kind::Memory => contender.peer != Peer::Direct,
             Kind::Connects => !matches!(contender.peer, Peer::Direct | Peer::Connect),
             // Of Envoy's HTTP tunnel it is told what its bytes cost.
@@ -168,8 +193,15 @@ impl Measure {
     /// What it needs to run.
     pub(crate) fn parts(&self) -> Parts {
         match self.kind {
-            Kind::Memory | Kind::Issue => Parts::Fresh(Setup::USUAL),
-            Kind::Checks(tokens) => Parts::Fresh(Setup { vcenter: Vcenter::Cached, tokens }),
+            Kind::Memory | Kind::Issue | Kind::Lists | Kind::Orders { replica: false } => {
+                Parts::Fresh(Setup::USUAL)
+            }
+            Kind::Orders { replica: true } => {
+                Parts::Fresh(Setup { tokens: Tokens::Redis, replica: true, ..Setup::USUAL })
+            }
+            Kind::Checks(tokens) => {
+                Parts::Fresh(Setup { vcenter: Vcenter::Cached, tokens, ..Setup::USUAL })
+            }
             _ => Parts::Shared,
         }
     }
@@ -191,6 +223,8 @@ impl Measure {
             Kind::Memory => memory::measure(testbed, contender).await,
             Kind::Checks(_) => checks::measure(testbed, 3 * WINDOW).await,
             Kind::Issue => issue::measure(testbed).await,
+            Kind::Lists => lists::measure(testbed).await,
+            Kind::Orders { .. } => orders::measure(testbed, contender).await,
         }
     }
 }
@@ -209,7 +243,7 @@ pub(crate) struct Figure {
 }
 
 /// All figures, in the order of a table's columns.
-pub(crate) const FIGURES: [Figure; 26] = [
+pub(crate) const FIGURES: [Figure; 31] = [
     Figure { name: "bytes_per_second", heading: "MB/s", scale: 1e-6, more_is_better: true },
     figure("cpu_seconds_per_gb", "CPU s/GB"),
     figure("p50_ms", "p50, ms"),
@@ -236,6 +270,11 @@ pub(crate) const FIGURES: [Figure; 26] = [
     figure("cpu_us_per_issue_at_100", "CPU µs/issue, of 100"),
     figure("cpu_us_per_issue_at_10000", "CPU µs/issue, of 10,000"),
     figure("cpu_us_per_issue_growth", "CPU, of 10,000 / of 100"),
+    figure("cpu_ms_per_list_of_1000", "CPU ms/list of 1,000"),
+    figure("cpu_ms_per_page_of_10", "CPU ms/page of 10"),
+    figure("cpu_ms_per_list_by_name", "CPU ms/list by name"),
+    figure("cpu_us_per_update", "CPU µs/update"),
+    figure("mib_with_10000", "MiB of the authority"),
 ];
 
 const fn figure(name: &'static str, heading: &'static str) -> Figure {

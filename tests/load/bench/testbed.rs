@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use vncgate_load::connection::{Client, Transport, Upgrade};
 use vncgate_load::usage;
+use vncgate_test_support::authority::Authority;
 use vncgate_test_support::certificate::Ca;
 use vncgate_test_support::envoy::{Envoy, Settings};
 use vncgate_test_support::process::Run;
@@ -188,6 +189,16 @@ impl Testbed {
     /// Adds a host with machines to vCenter's inventory.
     pub(crate) async fn add_machines(&self, host: IpAddr, count: usize) -> Vec<Vm> {
         self.backend.add_machines(host, count).await
+    }
+
+    /// The replica, or the one authority that there is.
+    pub(crate) fn last_authority(&self) -> &Authority {
+        self.backend.last_authority()
+    }
+
+    /// Changes something of so many machines of vCenter's inventory.
+    pub(crate) async fn change_machines(&self, count: usize) {
+        self.backend.change_machines(count).await;
     }
 
     /// Where the authority answers checks.

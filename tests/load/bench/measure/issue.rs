@@ -18,7 +18,7 @@ use vncgate_test_support::vcsim::Vm;
 const ON_A_HOST: usize = 100;
 
 /// Sizes of the inventory.
-const SIZES: [usize; 2] = [ON_A_HOST, 10_000];
+pub(crate) const SIZES: [usize; 2] = [ON_A_HOST, 10_000];
 
 /// Coprime with every size: consecutive machines are on different hosts, and each has its turn.
 const STRIDE: usize = 4_999;
@@ -75,7 +75,7 @@ pub(crate) async fn measure(testbed: &Testbed) -> Result<Measured> {
 }
 
 /// Adds full hosts until there are so many machines.
-async fn grow(testbed: &Testbed, machines: &mut Vec<Vm>, size: usize) -> Result<()> {
+pub(crate) async fn grow(testbed: &Testbed, machines: &mut Vec<Vm>, size: usize) -> Result<()> {
     while machines.len() < size {
         let host = u8::try_from(machines.len() / ON_A_HOST)?;
         let host = Ipv4Addr::new(127, 1, 0, host);

@@ -5,7 +5,9 @@ pub(crate) mod connect;
 pub(crate) mod echo;
 pub(crate) mod issue;
 mod latency;
+pub(crate) mod lists;
 pub(crate) mod memory;
+pub(crate) mod orders;
 pub(crate) mod throughput;
 
 use crate::contender::Peer;
