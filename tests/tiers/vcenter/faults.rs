@@ -9,13 +9,13 @@ use vncgate_test_support::authority::Config;
 use vncgate_test_support::vcsim::Vm;
 
 /// An authority whose vCenter is a fake.
-struct Faulty {
-    site: Site,
-    vcenter: FakeVcenter,
+pub(crate) struct Faulty {
+    pub(crate) site: Site,
+    pub(crate) vcenter: FakeVcenter,
 }
 
 impl Faulty {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(|config| config).await
     }
 
@@ -39,7 +39,7 @@ impl Faulty {
         self.site.issue(&vm, json!({"type": "novnc"})).await
     }
 
-    async fn token(&self) -> String {
+    pub(crate) async fn token(&self) -> String {
         Site::token_of(&self.issue().await).to_owned()
     }
 

@@ -15,6 +15,7 @@
 //! | `screenshot` | pictures of what machines show |
 //! | `targets`, `odd_machines` | where consoles may lead, and machines that vCenter tells little of |
 //! | `watch` | what vCenter says has changed: listings without asking it |
+//! | `watch_faults` | updates that are not as they should be |
 //! | `command`, `service` | the commands, and the authority as a service |
 
 mod access;
@@ -35,3 +36,4 @@ mod size;
 mod targets;
 mod two_vcenters;
 mod watch;
+mod watch_faults;
