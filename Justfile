@@ -44,7 +44,7 @@ demo: build _vcsim _guest (_envoy envoy)
     cargo run --quiet --bin demo
 
 # Install all that building and testing need
-setup: (_debian "qemu-system-x86 chromium chromium-driver novnc memcached redis-server nginx") _wasm-target _pages _vcsim _openstack _horizon _nova _clients _horizon-plugin _ruff _guest _cargo-deny (_envoy envoy)
+setup: (_debian "qemu-system-x86 chromium chromium-driver novnc memcached redis-server nginx") _wasm-target _pages _vcsim _pyvmomi _openstack _horizon _nova _clients _horizon-plugin _ruff _guest _cargo-deny (_envoy envoy)
 
 # Build what is shipped: the filter (WebAssembly) and the authority
 build: _wasm-target _pages
@@ -112,8 +112,8 @@ test-envoy-versions: build _vcsim
     @for version in {{ envoys }}; do {{ just }} _test-envoy-version $version || failed=1; done; \
         {{ counted }} --total $(printf 'envoy-%s ' {{ envoys }}); [ -z "${failed-}" ]
 
-_test-envoy-version version: _guest (_envoy version) (_debian "qemu-system-x86")
-    @ENVOY_VERSION={{ version }} {{ counted }} envoy-{{ version }} cargo test --no-fail-fast --test envoy --test webmks -- {{ waiting }}
+_test-envoy-version version: _guest _pyvmomi (_envoy version) (_debian "qemu-system-x86 memcached redis-server")
+    @ENVOY_VERSION={{ version }} {{ counted }} envoy-{{ version }} cargo test --no-fail-fast --test envoy --test webmks --test sessions -- {{ waiting }}
 
 # The authority against a simulated vCenter
 test-vcenter: build _vcsim
@@ -146,7 +146,7 @@ test-sites: build _vcsim (_envoy envoy) (_debian "memcached redis-server openssl
     @{{ counted }} sites cargo test --no-fail-fast --test sites -- {{ waiting }}
 
 # Open consoles: the register, orders to the gateway, limits, audit, machines that change
-test-sessions: build _vcsim (_envoy envoy) (_debian "memcached redis-server")
+test-sessions: build _vcsim _pyvmomi (_envoy envoy) (_debian "memcached redis-server")
     @{{ counted }} sessions cargo test --no-fail-fast --test sessions -- {{ waiting }}
 
 # A day of operation: another application beside it, rotation, reload, replicas, logs
@@ -325,6 +325,10 @@ _autobahn:
 # The proxy that is measured beside the gateway, with the library that it unmasks frames by.
 _websockify:
     @tests/setup/python websockify websockify==0.13.0 numpy==2.4.6
+
+# VMware's own client library, by which automation changes machines.
+_pyvmomi:
+    @tests/setup/python pyvmomi pyvmomi==9.0.0.0
 
 # Keystone, novaclient and openstackclient.
 _openstack:

@@ -2,7 +2,7 @@
 
 use crate::certificate::{Ca, Identity, plain_http_client};
 use crate::process::{Process, Run, run_to_end};
-use crate::workspace::cached;
+use crate::workspace::{cached, checkout};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -261,6 +261,21 @@ impl Vcsim {
     /// Takes a machine out of the inventory.
     pub fn unregister(&self, vm: &str) {
         self.govc(&["vm.unregister", vm]);
+    }
+
+    /// Changes machines by pyvmomi, each in one of the ways of `tests/vcsim/change.py`.
+    pub fn change_by_pyvmomi(&self, changes: &[String]) {
+        let mut command = Command::new("python3");
+        command
+            .arg(checkout().join("tests/vcsim/change.py"))
+            .arg(self.url())
+            .arg(&self.ca)
+            .args(changes)
+            .env("PYTHONPATH", cached("pyvmomi", "./justw _pyvmomi"))
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("VCENTER_USERNAME", USERNAME)
+            .env("VCENTER_PASSWORD", PASSWORD);
+        run_to_end(&mut command);
     }
 
     /// Ends every session but `govc`'s own, as an administrator or an idle timeout would: the next call

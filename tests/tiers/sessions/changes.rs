@@ -114,6 +114,34 @@ async fn a_console_ends_when_its_machine_is_no_longer_there() {
     witness.goes_on().await;
 }
 
+/// The same changes by another client than govc.
+#[tokio::test(flavor = "multi_thread")]
+async fn consoles_end_when_automation_changes_their_machines() {
+    let gateway = Gateway::start("changes-pyvmomi").await;
+    watched(&gateway, 1).await;
+    let other = ESXI_HOSTS[1];
+    let changes = [
+        ("power_off".to_owned(), "machine_powered_off"),
+        (format!("relocate:{other}"), "machine_moved"),
+        ("port:5996".to_owned(), "console_moved"),
+    ];
+    let mut witness = Open::start(&gateway).await;
+    let (mut open, mut calls) = (Vec::new(), Vec::new());
+    for (change, code) in &changes {
+        let console = Open::start(&gateway).await;
+        calls.push(format!("{}={change}", console.vm.name));
+        open.push((console, code));
+    }
+    tokio::task::block_in_place(|| gateway.vcenter.change_by_pyvmomi(&calls));
+    let changed = Instant::now();
+    for (console, code) in &mut open {
+        let (status, reason) = close_of(&mut console.browser).await;
+        assert!(status == 1008 && reason.starts_with(&format!("{code}: ")), "{status} {reason}");
+    }
+    assert!(changed.elapsed() < AT_MOST, "{:?}", changed.elapsed());
+    witness.goes_on().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_console_ends_when_its_machine_leaves_its_owner_s_folder() {
     const FOLDER: &str = "/DC0/vm/tenant-a";

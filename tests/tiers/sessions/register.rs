@@ -125,32 +125,6 @@ async fn a_session_is_listed_ended_and_gone_within_a_second_each() {
     assert!(!log.contains(&token));
 }
 
-/// With one authority, 99 of 100 orders arrive within 200 ms.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_order_reaches_its_console_in_time() {
-    let gateway = Gateway::start("orders").await;
-    let (vm, token, first) = open(&gateway).await;
-    let mut took = Vec::new();
-    let mut browser = first;
-    for number in 0..50 {
-        until_listed(&gateway.authority, &vm, 1, KNOWN).await;
-        let id = ids(&gateway.authority, &vm).await.pop_first().expect("a session");
-        let ordered = Instant::now();
-        let path = format!("/v1/sessions/{id}");
-        let request = gateway.authority.request(Method::DELETE, &path);
-        let (_, (code, _)) = tokio::join!(answer(request), async {
-            let close = close_of(&mut browser).await;
-            took.push(ordered.elapsed());
-            close
-        });
-        assert_eq!(code, 1001, "the {number}th");
-        browser = browse(&gateway.envoy, &token).await;
-    }
-    took.sort_unstable();
-    println!("orders took {:?} (median), {:?} (longest)", took[25], took[49]);
-    assert!(took[48] < Duration::from_millis(200), "{took:?}");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_webmks_session_is_ended_like_any_other() {
     let (gateway, esxi) = Gateway::start_webmks("register-webmks", |config| config).await;
@@ -284,6 +258,30 @@ async fn revoking_a_token_ends_what_it_opened_unless_that_is_not_wanted() {
             assert_eq!(ids(&gateway.authority, &vm).await.len(), 1);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_whose_api_token_leaves_the_configuration_loses_its_consoles() {
+    let (token, sha256) = new_api_token("kiosk");
+    let block = format!(
+        "[[auth.api_token]]\nname = \"kiosk\"\nsha256 = \"{sha256}\"\nroles = [\"admin\"]\n\n"
+    );
+    let gateway = Gateway::start_with(
+        "register-reload",
+        |config| config.with("\n[log]\n", &format!("\n{block}[log]\n")),
+        &[],
+    )
+    .await;
+    let (vm, _, mut kept) = open(&gateway).await;
+    let of_kiosk = gateway.authority.api().with_token(token).console(&vm).await.token;
+    let mut lost = browse(&gateway.envoy, &of_kiosk).await;
+    until_listed(&gateway.authority, &vm, 2, KNOWN).await;
+    let config = gateway.authority.config().clone().with(&block, "");
+    assert!(gateway.authority.reload(&config).await);
+    let reason = "access_lost: Where this link came from may open no consoles any more.";
+    assert_eq!(close_of(&mut lost).await, (1008, reason.to_owned()));
+    until_listed(&gateway.authority, &vm, 1, KNOWN).await;
+    assert_echoes(&mut kept, "still there").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -145,8 +145,8 @@ func (m *virtualMachines) powerTask(
 		return types.ManagedObjectReference{}, faultOf(fault)
 	}
 	settings, _ := m.vcenter.power.get(self)
-	// The task holds the lock of its entity as long as it runs, so it is one of an object of its own that no client reads.
-	entity := types.ManagedObjectReference{Type: "PowerTask", Value: uuid.NewString()}
+	// The task holds the lock of its entity as long as it runs, so it is one of a machine of its own that no client reads.
+	entity := types.ManagedObjectReference{Type: "VirtualMachine", Value: uuid.NewString()}
 	task := simulator.CreateTask(entity, name, func(*simulator.Task) (types.AnyType, types.BaseMethodFault) {
 		time.Sleep(time.Duration(settings.Takes) * time.Millisecond)
 		var fault types.BaseMethodFault
