@@ -18,6 +18,7 @@
 //! | `ends` | sessions that end, and how they come back |
 //! | `orders` | sessions that the authority has end |
 //! | `others` | who else has the console open |
+//! | `follow` | a link that follows its machine after a vMotion |
 //! | `engines` | the main stories in Chromium, Firefox and WebKit |
 //! | `history` | what the browser's history keeps of a link |
 //! | `origin` | a balancer that drops the port or the scheme |
@@ -36,6 +37,7 @@ mod controls;
 mod ends;
 mod engines;
 mod fixture;
+mod follow;
 mod history;
 mod languages;
 mod layouts;
