@@ -9,6 +9,7 @@
 //! | [`client_messages`] | what a browser tells its console | a second reader, and the same in any split |
 //! | [`upgrade`] | an upgrade's headers | the rules of RFC 6455, and another parser's idea of an origin |
 //! | [`check`] | both bodies of the check API | the contract |
+//! | [`reports`] | the authority's answers and orders; reports of open sessions | the contract, and orders for open sessions alone |
 //! | [`soap`] | vCenter's replies; strings for requests | what another XML reader reads |
 //!
 //! A target is a module with an `Input` and a function `run` that panics on a finding, so that an input is a
@@ -19,6 +20,7 @@ pub mod check;
 pub mod client_messages;
 mod console;
 mod envoy;
+pub mod reports;
 pub mod rfb;
 pub mod session;
 pub mod soap;
