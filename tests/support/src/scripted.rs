@@ -10,6 +10,7 @@ use crate::websocket::UpgradeResponse;
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio_rustls::TlsAcceptor;
 use vncgate_api::SESSIONS_PATH;
@@ -47,6 +48,18 @@ impl Script {
         grant["description"] = format!("{{\"who\": \"{id}\"}}").into();
         Self::Answer(status, grant)
     }
+}
+
+/// How long Envoy's request for the certificates of ESXi hosts is held while there is no change.
+const SECRETS_HELD: Duration = Duration::from_secs(20);
+
+/// What Envoy is told of the certificates of ESXi hosts: it accepts none.
+fn no_hosts() -> String {
+    let secret = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
+    let none = json!({"verify_certificate_hash": ["0".repeat(64)]});
+    let resource =
+        json!({"@type": secret, "name": "vncgate_esxi_hosts", "validation_context": none});
+    json!({"version_info": "1", "type_url": secret, "resources": [resource]}).to_string()
 }
 
 /// A token of the right form; a scripted authority takes any.
@@ -168,6 +181,22 @@ async fn serve(
         if ["/healthz", "/v2.1"].iter().any(|path| head.starts_with(&format!("GET {path} "))) {
             // Envoy looks whether it is there.
             connection.write_all(b"HTTP/1.1 200 Scripted\r\ncontent-length: 0\r\n\r\n").await?;
+            continue;
+        }
+        if head.starts_with("POST /v3/discovery:secrets ") {
+            let asked: Value = serde_json::from_slice(&body)?;
+            let answer = match asked["version_info"].as_str() {
+                Some(_) => {
+                    tokio::time::sleep(SECRETS_HELD).await;
+                    "HTTP/1.1 304 Scripted\r\ncontent-length: 0\r\n\r\n".to_owned()
+                }
+                None => {
+                    let body = no_hosts();
+                    let length = body.len();
+                    format!("HTTP/1.1 200 Scripted\r\ncontent-length: {length}\r\n\r\n{body}")
+                }
+            };
+            connection.write_all(answer.as_bytes()).await?;
             continue;
         }
         if head.starts_with(&format!("POST {SESSIONS_PATH} ")) {

@@ -92,6 +92,8 @@ impl Values {
             }
         }
         note("cluster: internal", of_authority(dump.cluster(names.internal)));
+        let keepalive = &dump.cluster(names.internal)["upstream_connection_options"];
+        note("cluster: internal, keep-alive", keepalive["tcp_keepalive"].clone());
         let mut memory = dump.bootstrap()["overload_manager"].clone();
         // In any order.
         if let Some(monitors) = memory["resource_monitors"].as_array_mut() {
