@@ -168,13 +168,13 @@ impl Relay {
         let unanswered = &mut self.unanswered;
         let (bytes, outcome) = reframer.reframe(
             bytes,
-            |payload| {
+            |payload, from| {
                 if messages.restricts() && !has_version {
-                    payload.clear();
+                    payload.truncate(from);
                     let why = "sent_too_early: the browser has to wait for the console";
                     return Err((CloseCode::POLICY_VIOLATION, why.into()));
                 }
-                messages.filter(payload).map_err(|why| (CloseCode::POLICY_VIOLATION, why))
+                messages.filter(payload, from).map_err(|why| (CloseCode::POLICY_VIOLATION, why))
             },
             |frame| {
                 let is_ours = *unanswered > 0 && is_our_pong(frame);

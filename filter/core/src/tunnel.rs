@@ -134,7 +134,7 @@ impl Tunnel {
             frames.extend(self.refuse(refused, &mut outputs));
         } else {
             if let Some(messages) = &mut self.messages {
-                let refused = messages.filter(chunk).err();
+                let refused = messages.filter(chunk, 0).err();
                 frames.extend(self.refuse(refused, &mut outputs));
             }
             self.bytes.add_from_browser(chunk.len());
@@ -166,10 +166,7 @@ impl Tunnel {
     fn filter_after_login(&mut self, step: &mut Step) -> Option<Cow<'static, str>> {
         let messages = self.messages.as_mut()?;
         let login_len = step.to_server.len().saturating_sub(step.passing);
-        let mut passing = step.to_server.split_off(login_len);
-        let refused = messages.filter(&mut passing).err();
-        step.to_server.append(&mut passing);
-        refused
+        messages.filter(&mut step.to_server, login_len).err()
     }
 
     /// Ends a session whose browser sent what cannot be read. Returns the Close.

@@ -40,11 +40,11 @@ fn filter(chunks: &[&[u8]], permissions: Permissions) -> (Vec<u8>, bool) {
     let mut passed = Vec::new();
     for chunk in chunks {
         let mut chunk = chunk.to_vec();
-        let ends = messages.filter(&mut chunk).is_err();
+        let ends = messages.filter(&mut chunk, 0).is_err();
         passed.extend(chunk);
         if ends {
             let mut more = vec![3; 20];
-            assert!(messages.filter(&mut more).is_ok() && more.is_empty(), "more after the end");
+            assert!(messages.filter(&mut more, 0).is_ok() && more.is_empty(), "more after the end");
             return (passed, true);
         }
     }

@@ -8,6 +8,7 @@
 //! | `tunnel` | frames and bytes once a console is open |
 //! | `login` | a console with a password |
 //! | `webmks` | a console that is a WebSocket already |
+//! | `access` | what it costs to read what the browser sends |
 //! | `sessions` | what the authority is told of open sessions, and its orders |
 //! | `versions` | answers of an authority of another version |
 //! | `clients` | how many sessions one client has |
@@ -15,6 +16,7 @@
 //! | `costs` | what a byte costs, and that a session leaves nothing behind |
 //! | `faults` | a host whose calls fail |
 
+mod access;
 mod budget;
 mod clients;
 mod configuration;

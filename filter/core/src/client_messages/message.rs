@@ -16,6 +16,10 @@
 //! | 255 | QEMU's: 0 `ExtendedKeyEvent`, 1 audio | 12; 4 or 10 | rfbproto |
 //!
 //! rfbproto is the community's collection of the protocol's extensions. Any other type has no length that is known.
+//!
+//! A message that says how long it is may be longer than what the console reads of it: the console could take the rest for
+//! further messages. So VMware's messages have a known purpose in the length alone that its client gives them, and a fence
+//! up to the 64 bytes that a payload may have.
 
 /// The pseudo-encoding by which a client asks for pointer events of 7 bytes, which have bit 7 of their buttons set.
 pub(super) const EXTENDED_MOUSE_BUTTONS: i32 = -316;
@@ -33,7 +37,7 @@ pub(super) enum Purpose {
     Clipboard,
     /// The size of the screen, or the machine's power.
     Machine,
-    /// A message of VMware's whose purpose is not known.
+    /// A message whose purpose is not known.
     Unknown,
 }
 
@@ -50,9 +54,23 @@ pub(super) struct Message {
 /// Most bytes that tell a message's length.
 pub(super) const HEADER_LEN_MAX: usize = 9;
 
+/// rfbproto: "the length of the payload … up to 64".
+const FENCE_PAYLOAD_LEN_MAX: u8 = 64;
+
 /// A message whose length is not known, by its type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct UnknownLength(pub(super) u8);
+
+/// The messages that are as long as their type says.
+pub(super) const fn fixed(kind: u8) -> Option<(Purpose, u8)> {
+    match kind {
+        0 => Some((Purpose::Picture, 20)),
+        3 | 150 => Some((Purpose::Picture, 10)),
+        4 => Some((Purpose::Input, 8)),
+        250 => Some((Purpose::Machine, 4)),
+        _ => None,
+    }
+}
 
 impl Message {
     /// Reads the first bytes of a message. `None` while there are too few of them. `extended_pointer`: the client has
@@ -66,14 +84,16 @@ impl Message {
         let plus = |len: u64, count: u8, each: u64| {
             len.saturating_add(u64::from(count).saturating_mul(each))
         };
+        if let [kind, ..] = *bytes
+            && let Some((purpose, len)) = fixed(kind)
+        {
+            return message(purpose, len.into());
+        }
         match *bytes {
-            [0, ..] => message(Picture, 20),
             [2, _, high, low, ..] => {
                 let encodings = u16::from_be_bytes([high, low]);
                 Ok(Some(Self { purpose: Encodings, len: 4, encodings }))
             }
-            [3, ..] => message(Picture, 10),
-            [4, ..] => message(Input, 8),
             [5, buttons, ..] if extended_pointer && buttons & 0x80 != 0 => message(Input, 7),
             [5, _, ..] => message(Input, 6),
             [6, _, _, _, a, b, c, d, ..] => {
@@ -83,11 +103,12 @@ impl Message {
             [127, kind, high, low, ..] => match u64::from(u16::from_be_bytes([high, low])) {
                 // Its length includes these four bytes.
                 0..4 => Err(UnknownLength(127)),
-                len => message(vmware_purpose(kind), len),
+                len => message(vmware_purpose(kind, len), len),
             },
-            [150, ..] => message(Picture, 10),
-            [248, _, _, _, _, _, _, _, len, ..] => message(Picture, plus(9, len, 1)),
-            [250, ..] => message(Machine, 4),
+            [248, _, _, _, _, _, _, _, len, ..] => {
+                let purpose = if len > FENCE_PAYLOAD_LEN_MAX { Purpose::Unknown } else { Picture };
+                message(purpose, plus(9, len, 1))
+            }
             [251, _, _, _, _, _, screens, ..] => message(Machine, plus(8, screens, 16)),
             [255, 0, ..] => message(Input, 12),
             // Sound for the client: on, off, and its format.
@@ -101,15 +122,15 @@ impl Message {
     }
 }
 
-/// What VMware's own client messages are for, as far as its WMKS client tells.
-fn vmware_purpose(kind: u8) -> Purpose {
-    match kind {
-        // KeyEvent, PointerEvent, PointerEvent2, KeyEvent2.
-        0 | 1 | 2 | 6 => Purpose::Input,
+/// What VMware's own client messages are for, as far as its WMKS client tells, which sends them in these lengths.
+fn vmware_purpose(kind: u8, len: u64) -> Purpose {
+    match (kind, len) {
+        // KeyEvent, PointerEvent2, KeyEvent2.
+        (0, 8) | (2, 19) | (6, 10) => Purpose::Input,
         // ClientCaps, UpdateAck, AudioAck.
-        3 | 4 | 7 => Purpose::Picture,
+        (3 | 4, 8) | (7, 12) => Purpose::Picture,
         // RequestResolution2.
-        5 => Purpose::Machine,
+        (5, 8) => Purpose::Machine,
         // SessionClose (12) among them, which is for a desktop session.
         _ => Purpose::Unknown,
     }

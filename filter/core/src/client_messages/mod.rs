@@ -12,6 +12,7 @@
 //! - The filter does a VNC console's security handshake itself ([`crate::rfb`]), and of a WebMKS console it lets the one of
 //!   RFB 3.7 and 3.8 pass. What follows begins at a byte that both sides know.
 //! - A message whose length is not known ends the session.
+//! - A message that tells its own length passes in the one that its type has.
 //! - The extension by which a `PointerEvent` grows by a byte is taken out of `SetEncodings`: the filter would have to know
 //!   whether the console has agreed to it.
 //! - `ClientCutText`, whose length the Extended Clipboard changes, passes in no restricted session.
@@ -25,8 +26,9 @@
 
 mod message;
 
-use message::{EXTENDED_MOUSE_BUTTONS, HEADER_LEN_MAX, Message, Purpose};
+use message::{EXTENDED_MOUSE_BUTTONS, HEADER_LEN_MAX, Message, Purpose, fixed};
 use std::borrow::Cow;
+use std::ops::Range;
 use vncgate_api::Access;
 
 /// RFC 6143 7.1.1: `RFB 003.008` and a line feed.
@@ -132,28 +134,39 @@ impl ClientMessages {
         std::mem::take(&mut self.has_new_input)
     }
 
-    /// Takes out of the chunk what may not pass, in place. What is kept of a message's first bytes goes before a later
-    /// chunk.
+    /// Takes out of the chunk, from an offset on, what may not pass, in place. What is kept of a message's first bytes goes
+    /// before a later chunk.
+    ///
+    /// Moves each byte at most once, what passes side by side in one piece, and allocates for a message that is cut.
     ///
     /// # Errors
     ///
     /// Why the session has to end, in words of at most 123 bytes: what comes next cannot be read, and a restricted
     /// session lets nothing pass that it has not read. The chunk then has what passes before that.
-    pub fn filter(&mut self, chunk: &mut Vec<u8>) -> Result<(), Cow<'static, str>> {
+    pub fn filter(&mut self, chunk: &mut Vec<u8>, from: usize) -> Result<(), Cow<'static, str>> {
         if !self.carried.is_empty() {
-            chunk.splice(0..0, self.carried.drain(..));
+            chunk.splice(from..from, self.carried.drain(..));
         }
-        let mut read = 0_usize;
-        let mut written = 0_usize;
+        let mut read = from;
+        // What passes and is not in its place yet, and its place.
+        let mut passing = from;
+        let mut written = from;
         let outcome = loop {
             let unread = chunk.get(read..).unwrap_or_default();
-            if unread.is_empty() {
-                break Ok(());
+            let Some(kind) = unread.first() else { break Ok(()) };
+            // Most of what clients send, in a few instructions.
+            if self.state == State::Message
+                && let Some((purpose, len)) = fixed(*kind)
+                && unread.len() >= usize::from(len)
+                && self.may_pass(purpose)
+            {
+                read = read.saturating_add(len.into());
+                continue;
             }
             let part = match self.next_part(unread) {
                 Ok(Some(part)) => part,
                 Ok(None) => {
-                    self.carried = unread.to_vec();
+                    self.carried.extend_from_slice(unread);
                     break Ok(());
                 }
                 Err(why) if self.restricts() => {
@@ -165,21 +178,20 @@ impl ClientMessages {
                     continue;
                 }
             };
+            if let Some(instead) = part.instead {
+                let place = chunk.get_mut(read..).unwrap_or_default();
+                for (byte, other) in place.iter_mut().take(part.len).zip(instead) {
+                    *byte = other;
+                }
+            }
             let end = read.saturating_add(part.len);
-            if part.passes {
-                if read != written {
-                    chunk.copy_within(read..end, written);
-                }
-                if let Some(instead) = part.instead {
-                    let place = chunk.get_mut(written..).unwrap_or_default();
-                    for (byte, other) in place.iter_mut().take(part.len).zip(instead) {
-                        *byte = other;
-                    }
-                }
-                written = written.saturating_add(part.len);
+            if !part.passes {
+                written = close_up(chunk, passing..read, written);
+                passing = end;
             }
             read = end;
         };
+        written = close_up(chunk, passing..read, written);
         chunk.truncate(written);
         outcome
     }
@@ -220,14 +232,7 @@ impl ClientMessages {
             }
             State::Message => self.begin_message(unread),
             State::Rest { remaining, passes, after_handshake } => {
-                let len = usize::try_from(remaining).unwrap_or(usize::MAX).min(unread.len());
-                let remaining = remaining.saturating_sub(len as u64);
-                self.state = match (remaining, after_handshake) {
-                    (0, true) => State::ClientInit,
-                    (0, false) => State::Message,
-                    _ => State::Rest { remaining, passes, after_handshake },
-                };
-                Ok(Some(Part { passes, ..Part::passing(len) }))
+                Ok(Some(self.take_rest(unread, remaining, passes, after_handshake)))
             }
             State::Encodings(left) => {
                 let Some(encoding) = unread.first_chunk::<4>() else { return Ok(None) };
@@ -257,8 +262,7 @@ impl ClientMessages {
             Cow::Owned(format!("unknown_message: this session may send no message of type {kind}"))
         })?;
         let Some(Message { purpose, len, encodings }) = message else { return Ok(None) };
-        self.has_new_input |= matches!(purpose, Purpose::Input | Purpose::Clipboard);
-        let passes = self.permissions.allow(purpose);
+        let passes = self.may_pass(purpose);
         if purpose == Purpose::Encodings {
             if unread.len() < 4 {
                 return Ok(None);
@@ -266,9 +270,37 @@ impl ClientMessages {
             self.state = if encodings == 0 { State::Message } else { State::Encodings(encodings) };
             return Ok(Some(Part::passing(4)));
         }
-        self.state = State::Rest { remaining: len, passes, after_handshake: false };
-        self.next_part(unread)
+        Ok(Some(self.take_rest(unread, len, passes, false)))
     }
+
+    /// Whether a message may pass that begins here.
+    fn may_pass(&mut self, purpose: Purpose) -> bool {
+        // What is not known may be input.
+        self.has_new_input |=
+            matches!(purpose, Purpose::Input | Purpose::Clipboard | Purpose::Unknown);
+        self.permissions.allow(purpose)
+    }
+
+    /// Takes as much as there is of so many bytes that pass or do not.
+    fn take_rest(&mut self, unread: &[u8], len: u64, passes: bool, after_handshake: bool) -> Part {
+        let here = usize::try_from(len).unwrap_or(usize::MAX).min(unread.len());
+        let remaining = len.saturating_sub(here as u64);
+        self.state = match (remaining, after_handshake) {
+            (0, true) => State::ClientInit,
+            (0, false) => State::Message,
+            _ => State::Rest { remaining, passes, after_handshake },
+        };
+        Part { passes, ..Part::passing(here) }
+    }
+}
+
+/// Moves the bytes to an earlier place. Returns where they end there.
+fn close_up(chunk: &mut [u8], bytes: Range<usize>, place: usize) -> usize {
+    let end = place.saturating_add(bytes.len());
+    if bytes.start != place {
+        chunk.copy_within(bytes, place);
+    }
+    end
 }
 
 /// Bytes of the same fate.

@@ -29,17 +29,19 @@ const ROWS: &[Row] = &[
     Row(251, 8, Some((6, 1)), 16, May::Control),
 ];
 
-/// Which of VMware's messages (127) may be sent, by their own type; others only without restriction.
-const VMWARE: &[(u8, May)] = &[
-    (0, May::Control),
-    (1, May::Control),
-    (2, May::Control),
-    (3, May::Always),
-    (4, May::Always),
-    (5, May::Control),
-    (6, May::Control),
-    (7, May::Always),
+/// Which of VMware's messages (127) may be sent, by their own type and length; others only without restriction.
+const VMWARE: &[(u8, usize, May)] = &[
+    (0, 8, May::Control),
+    (2, 19, May::Control),
+    (3, 8, May::Always),
+    (4, 8, May::Always),
+    (5, 8, May::Control),
+    (6, 10, May::Control),
+    (7, 12, May::Always),
 ];
+
+/// The longest payload of a fence (248).
+const FENCE: usize = 64;
 
 /// What a restricted session lets pass of a stream that begins with `ClientInit`, and whether the stream ends it.
 pub(super) fn restricted(stream: &[u8], permissions: Permissions) -> (Vec<u8>, bool) {
@@ -103,14 +105,17 @@ fn measure(bytes: &[u8]) -> Measured {
             // Extended Clipboard: the length is negative, and counts all the same.
             count = (1 << 32) - count;
         }
-        return Measured::Message(fixed + usize::try_from(count).unwrap() * each, *may);
+        let count = usize::try_from(count).unwrap();
+        let may = if kind == 248 && count > FENCE { May::Unrestricted } else { *may };
+        return Measured::Message(fixed + count * each, may);
     }
     match (kind, bytes) {
         (127, [_, own, high, low, ..]) => {
-            let may = VMWARE.iter().find(|(known, _)| known == own);
-            match usize::from(*high) << 8 | usize::from(*low) {
+            let len = usize::from(*high) << 8 | usize::from(*low);
+            let row = VMWARE.iter().find(|row| (row.0, row.1) == (*own, len));
+            match len {
                 0..=3 => Measured::Unknown,
-                len => Measured::Message(len, may.map_or(May::Unrestricted, |(_, may)| *may)),
+                len => Measured::Message(len, row.map_or(May::Unrestricted, |row| row.2)),
             }
         }
         (255, [_, 0, ..]) => Measured::Message(12, May::Control),

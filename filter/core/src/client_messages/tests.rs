@@ -48,19 +48,29 @@ fn every_message() -> Vec<(Vec<u8>, bool, bool)> {
     .into_iter()
     .map(|(message, view, no_clipboard)| (message.to_vec(), view, no_clipboard))
     .collect();
-    for (kind, view, no_clipboard) in [
-        (0, false, true),
-        (1, false, true),
-        (2, false, true),
-        (3, true, true),
-        (4, true, true),
-        (5, false, true),
-        (6, false, true),
-        (7, true, true),
-        (8, false, false),
-        (12, false, false),
+    for (kind, len, view, no_clipboard) in [
+        (0, 8, false, true),
+        (2, 19, false, true),
+        (3, 8, true, true),
+        (4, 8, true, true),
+        (5, 8, false, true),
+        (6, 10, false, true),
+        (7, 12, true, true),
+        // Of another length than VMware's client gives them, or of another type.
+        (0, 16, false, false),
+        (1, 8, false, false),
+        (4, 4, false, false),
+        (4, 16, false, false),
+        (7, 8, false, false),
+        (8, 12, false, false),
+        (12, 8, false, false),
     ] {
-        messages.push((vmware(kind, 12), view, no_clipboard));
+        messages.push((vmware(kind, len), view, no_clipboard));
+    }
+    for (len, passes) in [(0, true), (64, true), (65, false), (255, false)] {
+        let mut fence = vec![0x5a; 9 + usize::from(len)];
+        fence[..9].copy_from_slice(&[248, 0, 0, 0, 0, 0, 0, 1, len]);
+        messages.push((fence, passes, passes));
     }
     messages
 }
@@ -74,7 +84,7 @@ fn filter(
     let mut passed = Vec::new();
     for chunk in stream.chunks(cut) {
         let mut chunk = chunk.to_vec();
-        let outcome = messages.filter(&mut chunk);
+        let outcome = messages.filter(&mut chunk, 0);
         passed.extend(chunk);
         assert!(messages.carried.len() < VERSION_LEN, "{:?}", messages.carried);
         if let Err(why) = outcome {
@@ -171,7 +181,7 @@ fn a_message_may_announce_any_length() {
         let expected = State::Rest { remaining: left, passes: false, after_handshake: false };
         assert_eq!(messages.state, expected);
         let mut chunk = vec![3; 1 << 20];
-        assert_eq!(messages.filter(&mut chunk), Ok(()));
+        assert_eq!(messages.filter(&mut chunk, 0), Ok(()));
         assert_eq!(chunk.is_empty(), left > 1 << 20, "a body is dropped and not kept");
         assert!(messages.carried.capacity() <= HEADER_LEN_MAX);
     }
@@ -294,14 +304,14 @@ proptest! {
             let (chunk, after) = rest.split_at(cut.min(rest.len()));
             rest = after;
             let mut chunk = chunk.to_vec();
-            ended = reader.filter(&mut chunk).is_err();
+            ended = reader.filter(&mut chunk, 0).is_err();
             passed.extend(chunk);
         }
         prop_assert_eq!((passed, ended), (expected, ends));
 
         let mut reader = ClientMessages::after_handshake(FULL);
         let mut all = stream.clone();
-        prop_assert_eq!(reader.filter(&mut all), Ok(()));
+        prop_assert_eq!(reader.filter(&mut all, 0), Ok(()));
         all.extend(reader.carried);
         prop_assert_eq!(all, stream);
     }

@@ -2,11 +2,15 @@
 
 use super::control::CloseCode;
 use super::deframer::unmask;
-use super::header::{Header, Opcode};
+use super::header::{HEADER_LEN_MAX, Header, Opcode};
 use std::borrow::Cow;
 
 /// Why a stream ends: the code of the Close frame, and its reason.
 pub type Failure = (CloseCode, Cow<'static, str>);
+
+/// Most bytes by which a chunk grows: its first message may have begun in an earlier one, whose header is gone, and with a
+/// message of RFB of which some bytes were kept.
+const ROOM: usize = HEADER_LEN_MAX + 12;
 
 /// Changes the payload of a browser's messages on its way to a console that is a WebSocket itself.
 ///
@@ -24,7 +28,10 @@ pub struct Reframer {
 #[derive(Debug)]
 enum State {
     /// The bytes of a header, as far as they have arrived.
-    Header(Vec<u8>),
+    Header {
+        bytes: [u8; HEADER_LEN_MAX],
+        len: usize,
+    },
     Data {
         remaining: u64,
         mask: [u8; 4],
@@ -39,7 +46,7 @@ enum State {
 
 impl Default for State {
     fn default() -> Self {
-        Self::Header(Vec::new())
+        Self::Header { bytes: [0; HEADER_LEN_MAX], len: 0 }
     }
 }
 
@@ -49,8 +56,10 @@ impl Reframer {
         self.closed
     }
 
-    /// Returns what goes to the console in the place of these bytes. `change` edits a piece of payload. `passes` is asked
-    /// about each control frame.
+    /// Returns what goes to the console in the place of these bytes. `change` edits a piece of payload: what a buffer has
+    /// from an offset on. `passes` is asked about each control frame.
+    ///
+    /// Allocates once for a chunk and once for a control frame.
     ///
     /// # Errors
     ///
@@ -59,23 +68,25 @@ impl Reframer {
     pub fn reframe(
         &mut self,
         mut bytes: &[u8],
-        mut change: impl FnMut(&mut Vec<u8>) -> Result<(), Failure>,
+        mut change: impl FnMut(&mut Vec<u8>, usize) -> Result<(), Failure>,
         mut passes: impl FnMut(&[u8]) -> bool,
     ) -> (Vec<u8>, Result<(), Failure>) {
-        let mut out = Vec::with_capacity(bytes.len());
+        let mut out = Vec::with_capacity(bytes.len().saturating_add(ROOM));
         // A frame without payload ends with its header, so the loop runs once more after the last byte.
         loop {
             match &mut self.state {
-                State::Header(header) => {
+                State::Header { bytes: header, len } => {
                     let Some((byte, rest)) = bytes.split_first() else { break };
                     bytes = rest;
-                    header.push(*byte);
+                    if let Some(slot) = header.get_mut(*len) {
+                        *slot = *byte;
+                        *len = len.saturating_add(1);
+                    }
+                    let (header, len) = (*header, *len);
+                    let header = header.get(..len).unwrap_or_default();
                     match Header::read(header, self.in_message) {
                         Ok(None) => {}
-                        Ok(Some(read)) => {
-                            let header = std::mem::take(header);
-                            self.begin_payload(read, header);
-                        }
+                        Ok(Some(read)) => self.state = self.begin_payload(header, &read),
                         Err((code, why)) => {
                             self.state = State::Ended;
                             return (out, Err((code, why.into())));
@@ -90,13 +101,9 @@ impl Reframer {
                     }
                     let (piece, rest) = bytes.split_at(len);
                     bytes = rest;
-                    let mut payload = piece.to_vec();
-                    unmask(&mut payload, *mask);
+                    let changed = push_message(&mut out, piece, *mask, &mut change);
                     *remaining = remaining.saturating_sub(len as u64);
                     mask.rotate_left(len & 3);
-                    let mask = *mask;
-                    let changed = change(&mut payload);
-                    push_message(&mut out, payload, mask);
                     if let Err(failure) = changed {
                         self.state = State::Ended;
                         return (out, Err(failure));
@@ -123,9 +130,9 @@ impl Reframer {
         (out, Ok(()))
     }
 
-    fn begin_payload(&mut self, read: Header, header: Vec<u8>) {
-        let Header { opcode, fin, payload_len, mask } = read;
-        self.state = match opcode {
+    fn begin_payload(&mut self, header: &[u8], read: &Header) -> State {
+        let Header { opcode, fin, payload_len, mask } = *read;
+        match opcode {
             Opcode::Continuation | Opcode::Text | Opcode::Binary => {
                 self.in_message = !fin;
                 State::Data { remaining: payload_len, mask }
@@ -133,30 +140,63 @@ impl Reframer {
             Opcode::Close | Opcode::Ping | Opcode::Pong => {
                 self.closed |= opcode == Opcode::Close;
                 let missing = usize::try_from(payload_len).unwrap_or_default();
-                State::Control { frame: header, missing }
+                State::Control { frame: header.to_vec(), missing }
             }
-        };
+        }
     }
 }
 
-/// Appends a final binary frame with this payload, masked as a client's is (RFC 6455 5.3). None for an empty payload.
-fn push_message(out: &mut Vec<u8>, mut payload: Vec<u8>, mask: [u8; 4]) {
-    const FINAL_BINARY: u8 = 0x82;
-    const MASKED: u8 = 0x80;
-    if payload.is_empty() {
-        return;
+/// Appends a final binary frame with what `change` leaves of this payload, masked as a client's is (RFC 6455 5.3). None for
+/// an empty payload.
+fn push_message(
+    out: &mut Vec<u8>,
+    payload: &[u8],
+    mask: [u8; 4],
+    change: &mut impl FnMut(&mut Vec<u8>, usize) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    // The header stands before the payload, which mostly keeps its length.
+    let begin = out.len();
+    let expected = MessageHeader::new(payload.len(), mask);
+    out.extend_from_slice(expected.as_bytes());
+    let body = out.len();
+    out.extend_from_slice(payload);
+    unmask(out.get_mut(body..).unwrap_or_default(), mask);
+    let changed = change(out, body);
+    let len = out.len().saturating_sub(body);
+    unmask(out.get_mut(body..).unwrap_or_default(), mask);
+    if len == 0 {
+        out.truncate(begin);
+    } else if len != payload.len() {
+        out.splice(begin..body, MessageHeader::new(len, mask).as_bytes().iter().copied());
     }
-    out.push(FINAL_BINARY);
-    let len = payload.len() as u64;
-    let [a, b, c, d, e, f, high, low] = len.to_be_bytes();
-    match len {
-        0..=125 => out.push(MASKED | low),
-        126..=0xffff => out.extend_from_slice(&[MASKED | 126, high, low]),
-        _ => out.extend_from_slice(&[MASKED | 127, a, b, c, d, e, f, high, low]),
+    changed
+}
+
+/// The header of a final binary frame with a mask.
+struct MessageHeader {
+    bytes: [u8; HEADER_LEN_MAX],
+    len: usize,
+}
+
+impl MessageHeader {
+    fn new(payload_len: usize, mask: [u8; 4]) -> Self {
+        const FINAL_BINARY: u8 = 0x82;
+        const MASKED: u8 = 0x80;
+        let [a, b, c, d, e, f, high, low] = (payload_len as u64).to_be_bytes();
+        let [k, l, m, n] = mask;
+        let (bytes, len) = match payload_len {
+            0..=125 => ([FINAL_BINARY, MASKED | low, k, l, m, n, 0, 0, 0, 0, 0, 0, 0, 0], 6),
+            126..=0xffff => {
+                ([FINAL_BINARY, MASKED | 126, high, low, k, l, m, n, 0, 0, 0, 0, 0, 0], 8)
+            }
+            _ => ([FINAL_BINARY, MASKED | 127, a, b, c, d, e, f, high, low, k, l, m, n], 14),
+        };
+        Self { bytes, len }
     }
-    out.extend_from_slice(&mask);
-    unmask(&mut payload, mask);
-    out.append(&mut payload);
+
+    fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
@@ -238,8 +278,10 @@ mod tests {
                 }
                 let (chunk, after) = rest.split_at(cut.min(rest.len()));
                 rest = after;
-                let odd = |payload: &mut Vec<u8>| {
+                let odd = |buffer: &mut Vec<u8>, from: usize| {
+                    let mut payload = buffer.split_off(from);
                     payload.retain(|byte| byte % 2 == 1);
+                    buffer.append(&mut payload);
                     Ok(())
                 };
                 let (passed, outcome) = reframer.reframe(chunk, odd, |_| true);
@@ -258,7 +300,7 @@ mod tests {
             let mut reframer = Reframer::default();
             let mut ended = false;
             for byte in bytes {
-                let (out, outcome) = reframer.reframe(&[byte], |_| Ok(()), |_| true);
+                let (out, outcome) = reframer.reframe(&[byte], |_, _| Ok(()), |_| true);
                 prop_assert!(!ended || (out.is_empty() && outcome.is_ok()));
                 ended |= outcome.is_err();
             }
@@ -270,16 +312,17 @@ mod tests {
         let key = frame(OpCode::Data(Data::Binary), true, [1, 2, 3, 4], b"key");
         let text = frame(OpCode::Data(Data::Text), true, [1, 2, 3, 4], b"key");
         let mut reframer = Reframer::default();
-        let (out, outcome) = reframer.reframe(&[key.clone(), text].concat(), |_| Ok(()), |_| true);
+        let (out, outcome) =
+            reframer.reframe(&[key.clone(), text].concat(), |_, _| Ok(()), |_| true);
         assert_eq!(
             (payload(&read(out)), outcome.unwrap_err().0),
             (b"key".to_vec(), CloseCode(1003))
         );
-        assert_eq!(reframer.reframe(&key, |_| Ok(()), |_| true), (vec![], Ok(())));
+        assert_eq!(reframer.reframe(&key, |_, _| Ok(()), |_| true), (vec![], Ok(())));
 
         let mut reframer = Reframer::default();
-        let only_k = |payload: &mut Vec<u8>| {
-            payload.truncate(1);
+        let only_k = |payload: &mut Vec<u8>, from: usize| {
+            payload.truncate(from + 1);
             Err((CloseCode(1008), "no".into()))
         };
         let (out, outcome) = reframer.reframe(&key, only_k, |_| true);
@@ -296,7 +339,7 @@ mod tests {
             let mut reframer = Reframer::default();
             let out: Vec<u8> = wire
                 .chunks(cut)
-                .flat_map(|chunk| reframer.reframe(chunk, |_| Ok(()), |frame| *frame != *pong).0)
+                .flat_map(|chunk| reframer.reframe(chunk, |_, _| Ok(()), |frame| *frame != *pong).0)
                 .collect();
             assert_eq!(out, [&other[..], &close].concat(), "in pieces of {cut}");
             assert!(reframer.has_closed());

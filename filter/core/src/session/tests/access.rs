@@ -205,8 +205,8 @@ impl Webmks {
         let mut payload = Vec::new();
         let (_, read) = crate::websocket::Reframer::default().reframe(
             &passed,
-            |piece| {
-                payload.append(piece);
+            |buffer, from| {
+                payload.extend_from_slice(&buffer[from..]);
                 Ok(())
             },
             |_| true,
