@@ -8,6 +8,7 @@ use super::app::App;
 use super::audit::{OriginFields, TokenFields, log_token};
 use super::caller::client;
 use super::error::RefusalResponse;
+use crate::audit::Event;
 use crate::console::{CheckError, TokenUsage, TokenUse};
 use crate::console_type::Protocol;
 use crate::vcenter::machine::PowerState;
@@ -89,6 +90,19 @@ async fn read_status(
         let fields = TokenFields::of(token, record.as_deref());
         let (refusal, origin) = (refused.0.code.as_str(), OriginFields::of(headers));
         log_token!(info, fields, origin, "status refused"; refusal, %error,);
+        if matches!(error, CheckError::UsedElsewhere) {
+            // The page that is told so opens no WebSocket, and no check follows that would be recorded.
+            let (token, error) = (fields, error.to_string());
+            let (session, site) = (None, None);
+            app.audit.record(|| Event::SessionRefused {
+                session,
+                token,
+                origin,
+                refusal,
+                error,
+                site,
+            });
+        }
         refused
     })?;
     Ok(Json(StatusResponse {

@@ -6,6 +6,7 @@
 //!
 //! | module | what it shows |
 //! |---|---|
+//! | `access` | links for one browser: a thief and the owner, past their time, across restarts |
 //! | `audit` | the audit trail has each grant, opening and end, once |
 //! | `changes` | a console ends when vCenter changes its machine |
 //! | `consoles` | consoles open, and are on two workers |
@@ -14,6 +15,7 @@
 //! | `reports` | what the gateway reports, its orders, and an authority that misbehaves |
 //! | `whole_path` | filter and authority together: both protocols, an outage, a restart of Envoy |
 
+mod access;
 mod audit;
 mod changes;
 mod consoles;
