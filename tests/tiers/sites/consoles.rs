@@ -5,6 +5,7 @@ use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::time::Duration;
+use vncgate_authority::tokens::BrowserDigest;
 use vncgate_test_support::answer::Answer;
 use vncgate_test_support::certificate::Ca;
 use vncgate_test_support::envoy::{Envoy, Settings};
@@ -90,6 +91,53 @@ async fn either_site_knows_the_other_s_tokens() {
             assert_eq!(authority.status(&token).await.body["name"], vm.name.as_str());
         }
     }
+}
+
+/// The first browser has the token at every site, through restarts of both authorities, and no other has it anywhere.
+async fn a_link_is_one_browser_s_at_every_site(store: Store) {
+    let proof = |kind: &str, text: &str| Some(json!({kind: text}));
+    let digest = |secret: &str| proof("digest", &BrowserDigest::of(secret).to_string());
+    let secret = |secret: &str| proof("secret", secret);
+    let mut pair = Pair::on(store, "token_use = \"same-browser\"").await;
+    let (_, port, token) = pair.berlin.machine_and_token().await;
+    let names: Vec<String> = (0..30).map(|number| format!("browser {number}")).collect();
+    let firsts = names.iter().enumerate().map(|(number, name)| {
+        let site = if number % 2 == 0 { &pair.berlin } else { &pair.tokyo };
+        site.authority.check_of(&token, digest(name))
+    });
+    let answers = join_all(firsts).await;
+    let winners: Vec<_> =
+        names.iter().zip(&answers).filter(|(_, answer)| answer.status == 200).collect();
+    let [(winner, granted)] = winners[..] else { panic!("{winners:?}") };
+    granted.assert_granted(BERLIN.esxi, port);
+    answers
+        .iter()
+        .filter(|answer| answer.status != 200)
+        .for_each(|answer| answer.assert_refused(403, "link_in_use"));
+
+    for site in [&mut pair.berlin, &mut pair.tokyo] {
+        site.authority.kill();
+        site.authority.start_again().await;
+    }
+    for site in [&pair.berlin, &pair.tokyo] {
+        let check = async |proof| site.authority.check_of(&token, proof).await;
+        check(secret(winner)).await.assert_granted(BERLIN.esxi, port);
+        check(digest(winner)).await.assert_refused(403, "link_in_use");
+        check(secret("thief")).await.assert_refused(403, "link_in_use");
+        check(None).await.assert_refused(403, "permission_denied");
+        site.authority.status(&token).await.assert_refused(403, "link_in_use");
+    }
+}
+
+#[tokio::test]
+async fn a_link_is_one_browser_s_at_every_site_with_redis() {
+    a_link_is_one_browser_s_at_every_site(Store::redis(&Run::new("sites-browser")).await).await;
+}
+
+#[tokio::test]
+async fn a_link_is_one_browser_s_at_every_site_with_memcached() {
+    let store = Store::memcached(&Run::new("sites-browser-memcached")).await;
+    a_link_is_one_browser_s_at_every_site(store).await;
 }
 
 #[tokio::test]

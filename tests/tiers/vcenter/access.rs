@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::time::sleep;
 use vncgate_authority::tokens::BrowserDigest;
 use vncgate_test_support::answer::Answer;
+use vncgate_test_support::authority::new_api_token;
+use vncgate_test_support::certificate::plain_http_client;
 
 async fn issue(site: &Site, instance: &str, body: Value) -> Value {
     let path = format!("/v1/instances/{instance}/tokens");
@@ -63,6 +65,47 @@ async fn a_filter_that_does_not_enforce_access_opens_no_restricted_session() {
     assert_eq!(revoked.expect("the API answers").status(), 204);
     let check = site.authority.check_of(token(&view), None).await;
     check.assert_refused(403, "token_invalid");
+}
+
+/// A role and a project that may only view.
+#[tokio::test]
+async fn a_caller_who_may_only_view_gets_links_to_view_and_is_refused_more() {
+    let (reader, reader_sha256) = new_api_token("watcher");
+    let (member, member_sha256) = new_api_token("tenant");
+    let blocks = format!(
+        "[[auth.api_token]]\nname = \"watcher\"\nsha256 = \"{reader_sha256}\"\nroles = [\"reader\", \"every\"]\n\n\
+         [[auth.api_token]]\nname = \"tenant\"\nsha256 = \"{member_sha256}\"\nroles = [\"member\"]\n\
+         project = \"tenant\"\n\n[[auth.project]]\nid = \"tenant\"\nvcenter = \"vcenter-a\"\n\
+         folders = [\"/DC0/vm\"]\naccess = \"view\"\n"
+    );
+    let site = Site::start_with("view-policy", |config, _, _| {
+        config
+            .with("#open_console = [\"admin\"]", "open_console = [\"admin\", \"member\"]")
+            .with("#view_console = []", "view_console = [\"reader\"]")
+            .with("#every_project = [\"admin\"]", "every_project = [\"admin\", \"every\"]")
+            .with("\n[log]\n", &format!("\n{blocks}\n[log]\n"))
+    })
+    .await;
+    let (vm, port) = site.machine();
+    let public = site.authority.config().public();
+    let url = format!("http://{public}/v1/instances/{}/tokens", vm.instance_uuid);
+    let ask = async |caller: &str, body: Value| {
+        let sent = plain_http_client().post(&url).header("X-Auth-Token", caller).json(&body).send();
+        Answer::of(sent.await.expect("the API answers")).await
+    };
+    for caller in [&reader, &member] {
+        for body in [json!({}), json!({"access": "view"})] {
+            let issued = ask(caller, body).await;
+            assert_eq!(issued.status, 200, "{}", issued.body);
+            assert_eq!(issued.body["token"]["access"], "view");
+            let granted = site.authority.check_of(token(&issued.body), None).await;
+            granted.assert_granted(ESXI, port);
+            assert_eq!(granted.body["access"], "view");
+        }
+        let refused = ask(caller, json!({"access": "control"})).await;
+        assert_eq!(refused.status, 403, "{}", refused.body);
+        assert!(refused.body.to_string().contains("may view consoles only"), "{}", refused.body);
+    }
 }
 
 fn digest(secret: &str) -> Option<Value> {

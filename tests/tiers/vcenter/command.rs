@@ -1,7 +1,8 @@
 //! The authority's commands, as a person types them.
 
 use crate::fixture::Site;
-use serde_json::json;
+use reqwest::Method;
+use serde_json::{Value, json};
 use std::process::{Command, Output};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use vncgate_test_support::certificate::plain_http_client;
@@ -40,6 +41,41 @@ async fn a_console_is_opened_by_name_or_by_uuid() {
         let (_, token) = url.split_once("/console.html#token=").expect("the URL alone");
         assert_eq!(site.check(token).await.status, 200);
     }
+}
+
+#[tokio::test]
+async fn a_link_for_a_guest_has_the_access_the_label_and_the_life_that_were_asked_for() {
+    let site = Site::shared().await;
+    let (vm, _) = site.machine();
+    let url = format!("http://{}", site.authority.config().public());
+    let ask = |options: &[&str]| {
+        let mut command = authority();
+        let command = command.args(["console", "--url", &url, &vm.name]).args(options);
+        run(command.env("VNCGATE_API_TOKEN", API_TOKEN))
+    };
+    for (options, access, clipboard) in [
+        (&["--view", "--ttl", "2h", "--label", "vendor"][..], json!("view"), Value::Null),
+        (&["--no-clipboard", "--label", "vendor"], Value::Null, json!(false)),
+    ] {
+        let (code, stdout, stderr) = ask(options);
+        assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stderr}");
+        let (_, token) = stdout.trim_end().split_once("#token=").expect("a token");
+        let granted = site.authority.check_of(token, None).await.body;
+        assert_eq!((&granted["access"], &granted["clipboard"]), (&access, &clipboard));
+    }
+    let path = format!("/v1/instances/{}/tokens", vm.instance_uuid);
+    let listed = site.authority.request(Method::GET, &path).send().await.expect("an answer");
+    let listed: Value = listed.json().await.expect("JSON");
+    let [view, no_clipboard] = listed["tokens"].as_array().expect("a list").as_slice() else {
+        panic!("{listed}")
+    };
+    assert_eq!((&view["label"], &no_clipboard["label"]), (&json!("vendor"), &json!("vendor")));
+    // RFC 3339 in UTC: two hours are later than ten minutes.
+    let ends = [view, no_clipboard].map(|token| token["expires_at"].as_str().expect("a time"));
+    assert!(ends[0] > ends[1], "{ends:?}");
+    let (code, _, stderr) = ask(&["--ttl", "2h"]);
+    assert_eq!(code, Some(1), "with control it lives for token_ttl at most");
+    assert!(stderr.contains("HTTP 400"), "{stderr}");
 }
 
 #[tokio::test]
