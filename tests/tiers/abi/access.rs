@@ -108,7 +108,7 @@ fn reading_costs_little_for_a_message_and_nothing_for_its_bytes() {
     let plain_webmks = unrestricted_webmks(&host);
     for (open, plain, chunk_most, message_most) in [
         (vnc as fn(&Host, &str) -> Stream, &plain, 400, 80),
-        (webmks as fn(&Host, &str) -> Stream, &plain_webmks, 3_000, 80),
+        (webmks as fn(&Host, &str) -> Stream, &plain_webmks, 1_850, 95),
     ] {
         for restriction in [VIEW, WATCHED] {
             let browser = open(&host, restriction);
