@@ -188,7 +188,7 @@ test-security: build _vcsim (_envoy envoy)
 alias security := test-security
 
 # Chromium, Firefox and WebKitGTK open consoles
-test-browser: build _vcsim _guest _layouts _geckodriver _page-types (_envoy envoy) (_debian "qemu-system-x86 chromium chromium-driver firefox-esr webkit2gtk-driver xvfb novnc")
+test-browser: build _vcsim _guest _layouts _geckodriver _page-types (_envoy envoy) (_debian "qemu-system-x86 chromium chromium-driver firefox-esr webkit2gtk-driver xvfb novnc memcached")
     @{{ counted }} browser cargo test --no-fail-fast --test browser -- --test-threads 4
 
 # Autobahn's WebSocket cases against the gateway, and websockify beside it

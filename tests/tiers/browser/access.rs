@@ -2,13 +2,18 @@
 //!
 //! The stock pages know nothing of it, so that what keeps their keys from the machine is the gateway.
 
+use crate::controls::CLIPBOARD;
 use crate::fixture::{Desk, TYPED_ROW, phase, refused, shows_banner};
 use crate::vnc_script::{RFB_SESSION, VncScript};
 use serde_json::json;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::time::sleep;
 use vncgate_test_support::authority::Config;
+use vncgate_test_support::envoy::{Envoy, Settings};
 use vncgate_test_support::gateway::{ESXI_HOSTS, Gateway};
+use vncgate_test_support::process::Run;
 use vncgate_test_support::screen::Qemu;
+use vncgate_test_support::stores::Store;
 use vncgate_test_support::wait::until;
 use vncgate_test_support::webmks::WITHOUT_VNC;
 use vncgate_test_support::workspace::free_address_of;
@@ -34,9 +39,14 @@ async fn shows_and_takes_no_keys(desk: &Desk) {
     browser.script("document.querySelector('canvas').focus()").await;
     browser.type_keys("never").await;
 
-    // The page of the gateway shows the screen too.
+    // The page of the gateway shows the screen too, and says that there is nothing to press.
     browser.open(&view.url).await;
     browser.screen_shows("the guest's banner", shows_banner).await;
+    assert_eq!(browser.text("access").await, "You may watch only");
+    let disabled = "const tools = ['ctrl-alt-del', 'keys', 'paste', 'view-only'];
+                    return tools.every((id) => document.getElementById(id).disabled);";
+    assert_eq!(browser.script(disabled).await, true);
+    browser.type_keys("nor here").await;
 
     browser.open("about:blank").await;
     browser.open(&desk.console.url).await;
@@ -89,12 +99,59 @@ async fn a_link_without_a_clipboard_takes_keys_and_no_pasted_text() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_page_offers_no_clipboard_where_the_link_has_none() {
+    let server = VncScript::start(CLIPBOARD).await;
+    let desk = Desk::at("browser-page-no-clipboard", server.address()).await;
+    let browser = &desk.browser;
+    let link = desk.gateway.api().console_with(&desk.vm, json!({"clipboard": false})).await;
+    let shown = async |id: &str| {
+        let script = format!("return !document.getElementById('{id}').hidden");
+        browser.script(&script).await == true
+    };
+    for (url, offered) in [(&link.url, false), (&desk.console.url, true)] {
+        browser.open("about:blank").await;
+        browser.open(url).await;
+        phase(browser, "connected").await;
+        until("the machine's clipboard", async || shown("copy").await).await;
+        browser.click("paste").await;
+        assert_eq!(shown("paste-clipboard").await, offered);
+        assert_eq!(browser.text("access").await, "");
+    }
+}
+
+/// The page waits and connects again without a question, though its link has run out meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_for_one_browser_opens_again_by_itself_after_restarts() {
+    let store = Store::memcached(&Run::new("browser-restarts-store")).await;
+    let stored = |config| for_one_browser(config).with_store(&store);
+    let mut desk = Desk::with("browser-restarts", stored).await;
+    let link = desk.gateway.api().console(&desk.vm).await;
+    let issued = Instant::now();
+    desk.browser.open(&link.url).await;
+    desk.browser.screen_shows("the guest's banner", shows_banner).await;
+
+    let Gateway { envoy, authority, run, ca, .. } = &mut desk.gateway;
+    authority.kill();
+    authority.start_again().await;
+    let (authority_public, authority_internal) = authority.listeners();
+    let listen = envoy.address();
+    envoy.process().kill();
+    phase(&desk.browser, "waiting").await;
+    sleep(Duration::from_secs(11).saturating_sub(issued.elapsed())).await;
+    let settings = Settings { listen, authority_public, authority_internal, changes: &[] };
+    *envoy = Envoy::start(run, ca, &settings).await;
+    phase(&desk.browser, "connected").await;
+    desk.browser.type_keys("back").await;
+    desk.browser.screen_shows("what was typed", |screen| screen.row(TYPED_ROW) == "back").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_link_for_one_browser_opens_again_past_its_time_there_and_nowhere_else() {
     let desk = Desk::with("browser-same", for_one_browser).await;
     let Desk { browser, console, gateway, .. } = &desk;
     browser.open(&console.url).await;
     browser.screen_shows("the guest's banner", shows_banner).await;
-    tokio::time::sleep(Duration::from_secs(11)).await;
+    sleep(Duration::from_secs(11)).await;
     browser.reload().await;
     browser.screen_shows("the guest's banner again", shows_banner).await;
     browser.click("connection").await;

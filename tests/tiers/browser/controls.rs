@@ -31,7 +31,7 @@ async fn pasted_text_arrives_as_keys() {
 }
 
 /// The server sends its clipboard (ServerCutText), so it has one.
-const CLIPBOARD: &[&[u8]] =
+pub(crate) const CLIPBOARD: &[&[u8]] =
     &[RFB_VERSION, RFB_SESSION[1], RFB_SESSION[2], RFB_SESSION[3], b"\x03\0\0\0\0\0\0\x01."];
 
 #[tokio::test(flavor = "multi_thread")]

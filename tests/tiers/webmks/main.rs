@@ -6,11 +6,13 @@
 //!
 //! | module | what it shows |
 //! |---|---|
+//! | `access` | links that do not allow everything, on a real guest |
 //! | `consoles`, `refusals` | WebMKS sessions, and those that do not open |
 //! | `hosts` | which host Envoy connects to, and which certificates it accepts |
 //! | `enable_vnc` | VNC switched on, each machine with a port of its own |
 //! | `passwords` | the login at a VNC server |
 
+mod access;
 mod consoles;
 mod enable_vnc;
 mod fixture;
@@ -18,3 +20,4 @@ mod hosts;
 mod parts;
 mod passwords;
 mod refusals;
+mod rfb_client;

@@ -2,97 +2,28 @@
 //! not know of it.
 
 use crate::fixture::Site;
+use crate::rfb_client::RfbClient;
+use futures_util::StreamExt;
 use futures_util::future::join_all;
-use futures_util::{SinkExt, StreamExt};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::error::ProtocolError;
-use tokio_tungstenite::tungstenite::{Error, Message};
 use vncgate_test_support::rfb_script::{
     NONE, PASSWORD, Script, ScriptedRfb, Step, VNC_AUTHENTICATION,
 };
 use vncgate_test_support::screen::Qemu;
-use vncgate_test_support::session::next_binary;
-use vncgate_test_support::wait::{until, within};
+use vncgate_test_support::wait::until;
 use vncgate_test_support::webmks::WITH_VNC;
-use vncgate_test_support::websocket::Connection;
 use vncgate_test_support::workspace::free_address_of;
 
 /// RFB's security type that only Apple's servers have.
 const APPLE: u8 = 30;
 
-/// A browser with noVNC: it offers the newest version and no password.
-struct Browser {
-    websocket: WebSocketStream<Connection>,
-    /// What has arrived and was not read yet: a message need not begin where the server's does.
-    arrived: Vec<u8>,
-}
-
-impl Browser {
-    async fn read(&mut self, length: usize) -> Vec<u8> {
-        while self.arrived.len() < length {
-            self.arrived.extend_from_slice(&next_binary(&mut self.websocket).await);
-        }
-        self.arrived.drain(..length).collect()
-    }
-
-    async fn send(&mut self, bytes: &[u8]) {
-        self.websocket.send(Message::binary(bytes.to_vec())).await.expect("send");
-    }
-
-    /// The handshake up to and with ServerInit (RFC 6143, 7.1 to 7.3). Returns the desktop's name.
-    async fn log_in(&mut self) -> String {
-        let version = self.read(12).await;
-        self.send(&version).await;
-        if version == b"RFB 003.003\n" {
-            assert_eq!(self.read(4).await, [0, 0, 0, NONE], "the one type");
-        } else {
-            assert_eq!(self.read(2).await, [1, NONE], "the types");
-            self.send(&[NONE]).await;
-        }
-        if version == b"RFB 003.008\n" {
-            assert_eq!(self.read(4).await, [0; 4], "SecurityResult");
-        }
-        self.send(&[1]).await;
-        let init = self.read(24).await;
-        let length = u32::from_be_bytes(init[20..].try_into().expect("four bytes"));
-        let name = self.read(length.try_into().expect("a short name")).await;
-        String::from_utf8(name).expect("text")
-    }
-
-    /// Answers the server's version and returns the reason for which the session then ends.
-    async fn reason_of_end(&mut self) -> String {
-        let mut answered = false;
-        loop {
-            match within("an end", self.websocket.next()).await {
-                Some(Ok(Message::Binary(bytes))) if !answered && bytes.starts_with(b"RFB") => {
-                    answered = true;
-                    self.send(&bytes).await;
-                }
-                Some(Ok(Message::Binary(_))) => {}
-                Some(Ok(Message::Close(Some(close)))) => return close.reason.to_string(),
-                None
-                | Some(
-                    Ok(Message::Close(None))
-                    | Err(
-                        Error::ConnectionClosed
-                        | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake),
-                    ),
-                ) => return String::new(),
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-}
-
 /// A browser at a machine whose VNC server is at `screen` and whose configuration has that password.
-async fn browser_at(site: &Site, name: &str, screen: SocketAddr, password: &str) -> Browser {
+async fn browser_at(site: &Site, name: &str, screen: SocketAddr, password: &str) -> RfbClient {
     let vcenter = &site.gateway.vcenter;
     let vm = vcenter.create_vm(name, screen.ip(), screen.port());
     vcenter.set_extra_config(name, "RemoteDisplay.vnc.password", password);
-    let websocket = site.open_console(&vm).await;
-    Browser { websocket, arrived: Vec::new() }
+    RfbClient::new(site.open_console(&vm).await)
 }
 
 /// A host of a version with VNC.
