@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from unittest import TestCase, mock
 
 from novaclient import client
+from novaclient.v2 import servers
 
 import vncgate_novaclient
 
@@ -13,9 +14,9 @@ ID = "5d93eed6-a1b7-5668-903c-b43c7c81d44c"
 CONSOLE = {"console": {"type": "novnc", "url": "https://consoles.example.com/console.html#token=t"}}
 
 
-def extension():
+def extension(name="vms_hypervisors"):
     found = client.discover_extensions("2.1")
-    return next(one for one in found if one.name == "vms_hypervisors")
+    return next(one for one in found if one.name == name)
 
 
 class ExtensionTests(TestCase):
@@ -45,6 +46,24 @@ class ExtensionTests(TestCase):
             self.manager.get_vnc_console_for_vmware(hypervisor_given, server)
             body = {"os-getVNCConsoleVmware": asked}
             self.post.assert_called_with(f"/servers/{ID}/action", body=body)
+
+    def test_servers_have_the_call_and_all_that_novaclient_s_have(self):
+        nova = client.Client(
+            "2.1", session=mock.Mock(), endpoint_override="x", extensions=client.discover_extensions("2.1")
+        )
+        self.assertIsInstance(nova.servers, servers.ServerManager)
+        nova.client = mock.Mock()
+        nova.client.post.return_value = (None, CONSOLE)
+        for arguments, asked in [
+            ((ID, "novnc"), {"type": "novnc"}),
+            (
+                (SimpleNamespace(id=ID), "xvpvnc", "esx-1", "vcenter-a"),
+                {"type": "xvpvnc", "host": "esx-1", "service_host": "vcenter-a"},
+            ),
+        ]:
+            self.assertEqual(nova.servers.get_vnc_console_for_vmware(*arguments), CONSOLE)
+            body = {"os-getVNCConsoleVmware": asked}
+            nova.client.post.assert_called_with(f"/servers/{ID}/action", body=body)
 
     def test_the_command_prints_the_url(self):
         args = SimpleNamespace(server="web-1", console_type="novnc", host=None, hypervisor=None)

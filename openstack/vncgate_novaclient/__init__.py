@@ -1,13 +1,20 @@
 """novaclient's extension for machines in a vCenter: `client.vms_hypervisors`, and `nova get-vnc-console-for-vmware`.
 
 novaclient finds it by the entry point `novaclient.extension`, and makes the one manager class here an attribute of
-each client that is given `client.discover_extensions(VERSION)`.
+each client that is given `client.discover_extensions(VERSION)`. `servers` is another extension of the same kind.
 """
 
 from novaclient import base, utils
 
 #: The action that upstream nova does not have.
 ACTION = "os-getVNCConsoleVmware"
+
+
+def console_of(api, server, **asked):
+    """Ask for a console of a server by what the caller knows: arguments that are `None` are left out."""
+    body = {ACTION: {name: value for name, value in asked.items() if value is not None}}
+    _, answer = api.client.post(f"/servers/{base.getid(server)}/action", body=body)
+    return answer
 
 
 class VmsHypervisorsManager(base.Manager):
@@ -22,15 +29,8 @@ class VmsHypervisorsManager(base.Manager):
         :param host: the ESXi host that the caller expects the machine on. The call fails if it is on another.
         :param console_type: "novnc" or "xvpvnc".
         """
-        asked = {
-            "type": console_type,
-            "host": host,
-            "hypervisor_name": getattr(hypervisor, "hypervisor_hostname", hypervisor),
-        }
-        body = {ACTION: {name: value for name, value in asked.items() if value is not None}}
-        url = f"/servers/{base.getid(instance_id)}/action"
-        _, answer = self.api.client.post(url, body=body)
-        return answer
+        name = getattr(hypervisor, "hypervisor_hostname", hypervisor)
+        return console_of(self.api, instance_id, type=console_type, host=host, hypervisor_name=name)
 
 
 @utils.arg("server", metavar="<server>", help="Name or ID of server.")

@@ -1,4 +1,4 @@
-"""Asks for a console as the seed's patched novaclient does, and prints its URL.
+"""Asks for a console as users of the seed's patched novaclient do, with the extension in its place, and prints its URL.
 
     seed.py SERVER TYPE HOST SERVICE_HOST
 
@@ -21,10 +21,10 @@ auth = v3.Password(
     project_name=os.environ["OS_PROJECT_NAME"],
     project_domain_name=os.environ["OS_PROJECT_DOMAIN_NAME"],
 )
-nova = client.Client("2.1", session=session.Session(auth, verify=os.environ["OS_CACERT"]))
-_, body = nova.servers._action_return_resp_and_body(
-    "os-getVNCConsoleVmware",
-    nova.servers.get(server),
-    {"type": console_type, "host": host, "service_host": service_host},
+nova = client.Client(
+    "2.1",
+    session=session.Session(auth, verify=os.environ["OS_CACERT"]),
+    extensions=client.discover_extensions("2.1"),
 )
-print(body["console"]["url"])
+answer = nova.servers.get_vnc_console_for_vmware(nova.servers.get(server), console_type, host, service_host)
+print(answer["console"]["url"])

@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
-use std::process::Output;
+use std::process::{Command, Output};
 use tokio_tungstenite::tungstenite::Message;
 use vncgate_test_support::browser::{Browser, TextScreen};
 use vncgate_test_support::cloud::{ADMIN, Cloud, MEMBER, TENANT};
@@ -89,7 +89,13 @@ async fn nova_s_command_lists_a_project_s_machines_and_gets_a_console() {
     assert!(table.contains("web-1") && !table.contains("other-1"), "{table}");
 }
 
-/// The extension in `openstack/`, as novaclient finds it.
+/// A program that finds the extension of novaclient in `openstack/`.
+fn with_extension(mut program: Command) -> Command {
+    let packages = [cached("vncgate-openstack", "./justw setup"), installed("")];
+    program.env("PYTHONPATH", std::env::join_paths(packages).expect("no colon in a path"));
+    program
+}
+
 #[tokio::test]
 async fn nova_s_command_for_machines_of_a_vcenter_opens_a_console() {
     let cloud = Cloud::shared().await;
@@ -99,10 +105,8 @@ async fn nova_s_command_for_machines_of_a_vcenter_opens_a_console() {
         &[vm.name.as_str()][..],
         &["--hypervisor", "vcenter-a", "--host", &host, &vm.instance_uuid, "novnc"],
     ] {
-        let mut command = python(installed("bin/nova"));
-        let packages = [cached("vncgate-openstack", "./justw setup"), installed("")];
-        let packages = std::env::join_paths(packages).expect("no colon in a path");
-        command.env("PYTHONPATH", packages).arg("get-vnc-console-for-vmware").args(arguments);
+        let mut command = with_extension(python(installed("bin/nova")));
+        command.arg("get-vnc-console-for-vmware").args(arguments);
         let table = printed(cloud.run_as(MEMBER, TENANT, command));
         let url = table.split_whitespace().find(|word| word.starts_with("https://"));
         assert_opens(cloud, url.unwrap_or_else(|| panic!("no URL in {table}"))).await;
@@ -113,7 +117,7 @@ async fn nova_s_command_for_machines_of_a_vcenter_opens_a_console() {
 async fn the_seed_s_own_call_through_novaclient_opens_a_console() {
     let cloud = Cloud::shared().await;
     let (vm, _screen) = cloud.machine_with_screen("seed-1").await;
-    let mut command = python(checkout().join("tests/openstack/seed.py"));
+    let mut command = with_extension(python(checkout().join("tests/openstack/seed.py")));
     let host = ESXI_HOSTS[0].to_string();
     command.args([vm.instance_uuid.as_str(), "novnc", &host, "vcenter-a"]);
     let url = printed(cloud.run_as(ADMIN, ADMIN, command));
