@@ -57,7 +57,8 @@ pub struct Issued {
 
 impl Consoles {
     /// Step 1 of a session: issues a token for the console of a machine, where the console is now. A machine outside
-    /// `scope` is unknown to the caller.
+    /// `scope` is unknown to the caller. As with nova's driver for vCenter, the machine need not run: its console opens as
+    /// soon as it does, and until then the page says why it does not.
     pub async fn issue(&self, request: &IssueRequest, scope: &Scope) -> Result<Issued, IssueError> {
         let page = match request.console {
             ConsoleType::Novnc | ConsoleType::Webmks => &self.settings.novnc_url,

@@ -3,7 +3,7 @@
 use super::Consoles;
 use super::error::{CheckError, ConsoleUnavailable, TicketError};
 use super::issue::protocol;
-use super::location::{host_for, host_of};
+use super::location::{host_for, running_host_of};
 use super::settings::WhenMoved;
 use crate::console_type::Protocol;
 use crate::host_certificates::HostCertificate;
@@ -239,7 +239,7 @@ impl ValidConsole {
 /// vCenter: a machine whose VNC is off at the new place is not given a port.
 async fn follow(record: &Record, vcenter: &Vcenter) -> Result<Record, CheckError> {
     let machine = read_machine(record, vcenter, Detail::None).await?;
-    let host = host_of(&machine)?;
+    let host = running_host_of(&machine)?;
     let vnc_port = match protocol(vcenter, &machine, record.console)? {
         Protocol::Vnc => Some(machine.vnc_port.ok_or(ConsoleUnavailable::NoVnc)?),
         Protocol::Webmks => None,

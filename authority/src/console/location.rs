@@ -6,16 +6,26 @@ use crate::vcenter::host::Host;
 use crate::vcenter::machine::{PowerState, VirtualMachine};
 use std::num::NonZeroU16;
 
-/// The host that serves the machine's console, whatever the protocol.
+/// The host that serves the machine's console whenever the machine runs, whatever the protocol.
 pub(super) fn host_of(machine: &VirtualMachine) -> Result<&Host, ConsoleUnavailable> {
-    match machine.power_state {
-        PowerState::Unknown => return Err(ConsoleUnavailable::StateUnknown),
-        _ if !machine.connected => return Err(ConsoleUnavailable::Disconnected),
-        PowerState::On => {}
-        PowerState::Off => return Err(ConsoleUnavailable::PoweredOff),
-        PowerState::Suspended => return Err(ConsoleUnavailable::Suspended),
+    if machine.power_state == PowerState::Unknown {
+        return Err(ConsoleUnavailable::StateUnknown);
+    }
+    if !machine.connected {
+        return Err(ConsoleUnavailable::Disconnected);
     }
     machine.host.as_ref().ok_or(ConsoleUnavailable::HostUnknown)
+}
+
+/// The host that serves the machine's console now.
+pub(super) fn running_host_of(machine: &VirtualMachine) -> Result<&Host, ConsoleUnavailable> {
+    let host = host_of(machine)?;
+    match machine.power_state {
+        PowerState::On => Ok(host),
+        PowerState::Off => Err(ConsoleUnavailable::PoweredOff),
+        PowerState::Suspended => Err(ConsoleUnavailable::Suspended),
+        PowerState::Unknown => Err(ConsoleUnavailable::StateUnknown),
+    }
 }
 
 /// The host that serves the machine's console, if the console is where the token was issued for.
@@ -23,7 +33,7 @@ pub(super) fn host_for<'a>(
     record: &Record,
     machine: &'a VirtualMachine,
 ) -> Result<&'a Host, CheckError> {
-    let host = host_of(machine)?;
+    let host = running_host_of(machine)?;
     let vnc_port = match record.vnc_port {
         Some(_) => Some(machine.vnc_port.ok_or(ConsoleUnavailable::NoVnc)?),
         None => None,

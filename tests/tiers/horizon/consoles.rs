@@ -31,26 +31,26 @@ async fn the_console_tab_shows_the_machine_whatever_its_console_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_console_tab_of_a_machine_that_is_off_says_so() {
+async fn the_console_tab_of_a_machine_that_is_off_says_so_and_waits() {
     let dashboard = Dashboard::shared().await;
-    let (vm, _screen) = dashboard.cloud.machine_with_screen("tab-off").await;
+    let (vm, _guest) = dashboard.cloud.machine_with_guest("tab-off").await;
     dashboard.cloud.gateway.vcenter.power_off(&vm.name);
     let browser = dashboard.browser_of(MEMBER).await;
-    let tab = format!("/project/instances/{}/?tab=instance_details__console", vm.instance_uuid);
-    dashboard.horizon.open(&browser, &tab).await;
-    let told = "return document.querySelector('#content_body').innerText.includes('Unable to load console.')";
-    browser.page_shows("that there is no console", told).await;
-    browser.keep_screenshot("horizon-console-off").await;
-    // Horizon says so in its own words, and it complains of nothing else: nova's answer is 409.
-    let complaints = Horizon::complaints(&browser).await;
-    assert!(
-        complaints.iter().all(|text| text.contains("Console is currently unavailable")),
-        "{complaints:?}"
-    );
     let detail = format!("/project/instances/{}/", vm.instance_uuid);
     dashboard.open(&browser, &detail).await;
     let page = browser.script("return document.querySelector('#content_body').innerText").await;
     assert!(page.as_str().is_some_and(|page| page.contains("Shutoff")), "{page}");
+    dashboard.open(&browser, &format!("{detail}?tab=instance_details__console")).await;
+    browser.enter_frame().await;
+    let told = "return document.querySelector('#notice').innerText.includes('powered off')";
+    browser.page_shows("that the machine is off", told).await;
+    browser.leave_frame().await;
+    browser.keep_screenshot("horizon-console-off").await;
+    assert_eq!(Horizon::complaints(&browser).await, [""; 0]);
+    dashboard.cloud.gateway.vcenter.power_on(&vm.name);
+    browser.enter_frame().await;
+    let banner = |screen: &TextScreen| screen.row(Qemu::BANNER_ROW) == Qemu::BANNER;
+    browser.screen_shows("the banner, without a click", banner).await;
 }
 
 /// The URL of a console of a machine that nothing listens for.

@@ -135,6 +135,7 @@ async fn the_logs_tell_who_had_a_console_and_why_a_user_failed() {
         assert_eq!(answer.code(), code);
         gateway.envoy.entry(Some("DownstreamEnd"), &request_id).await;
     }
+    gateway.vcenter.withhold(&other.name, &["runtime.powerState"]).await;
     assert_eq!(bob.request_console(&other.instance_uuid).await.status(), 409);
     let foreign = gateway.envoy.upgrade_with(&off).header("Origin", "https://evil.example");
     let answer = foreign.send().await;

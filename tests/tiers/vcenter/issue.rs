@@ -84,18 +84,28 @@ async fn a_machine_that_vcenter_does_not_have_is_not_found() {
     assert_eq!(message, format!("Instance {uuid} could not be found."));
 }
 
+/// As by nova's driver for vCenter, which does not ask whether the machine runs.
 #[tokio::test]
-async fn a_machine_that_does_not_run_is_not_ready() {
+async fn a_machine_that_does_not_run_has_a_link_that_opens_when_it_does() {
     let site = Site::shared().await;
-    let (vm, _) = site.machine();
+    let (vm, port) = site.machine();
     site.vcenter.govc(&["vm.power", "-suspend", &vm.name]);
     let suspended = site.issue(&vm, json!({"type": "novnc"})).await;
+    let refusal = site.check(Site::token_of(&suspended)).await;
+    refusal.assert_refused(409, "console_unavailable");
+    assert_eq!(refusal.body["message"], "The machine is suspended. Resume it and connect again.");
     site.vcenter.power_on(&vm.name);
     site.vcenter.power_off(&vm.name);
     let off = site.issue(&vm, json!({"type": "novnc"})).await;
+    let refusal = site.check(Site::token_of(&off)).await;
+    refusal.assert_refused(409, "console_unavailable");
+    assert_eq!(
+        refusal.body["message"],
+        "The machine is powered off. Power it on and connect again."
+    );
+    site.vcenter.power_on(&vm.name);
     for answer in [suspended, off] {
-        let message = answer.nova_error(409, "conflictingRequest");
-        assert_eq!(message, format!("Instance {} is not ready", vm.instance_uuid));
+        site.check(Site::token_of(&answer)).await.assert_granted(ESXI, port);
     }
 }
 
