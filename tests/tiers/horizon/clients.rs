@@ -4,9 +4,10 @@ use crate::fixture::Dashboard;
 use serde_json::Value;
 use std::path::PathBuf;
 use std::process::{Command, Output};
-use vncgate_test_support::cloud::{ADMIN, MEMBER, TENANT};
+use vncgate_test_support::cloud::{ADMIN, MEMBER, PORTAL, TENANT};
 use vncgate_test_support::keystone::installed;
-use vncgate_test_support::workspace::cached;
+use vncgate_test_support::wait::until;
+use vncgate_test_support::workspace::{cached, checkout};
 
 /// Where the clients of each release are, in front of what they need.
 fn releases() -> [(&'static str, Vec<PathBuf>); 2] {
@@ -23,11 +24,16 @@ fn run(
     program: &str,
     arguments: &[&str],
 ) -> Output {
+    dashboard.cloud.run_as(user, project, client(homes, program, arguments))
+}
+
+/// A client of a release.
+fn client(homes: &[PathBuf], program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new("python3");
     command.arg(homes[0].join("bin").join(program)).args(arguments);
     command.env("PYTHONPATH", std::env::join_paths(homes).expect("no colon in a path"));
     command.env("PYTHONWARNINGS", "ignore").env("PYTHONDONTWRITEBYTECODE", "1");
-    dashboard.cloud.run_as(user, project, command)
+    command
 }
 
 fn printed(what: &str, output: Output) -> String {
@@ -50,7 +56,7 @@ async fn clients_of_two_releases_list_and_show_machines() {
             let printed = client(user, "openstack", &[arguments, &["-f", "json"]].concat());
             serde_json::from_str(&printed).expect("JSON")
         };
-        // That release's `server` asks for an image service first, whatever it is to do.
+        // That release's `server` asks for an image service first: see the test below.
         if release != "2025.1" {
             let listed = json(member, &["server", "list", "-n", "--name", "^web-1$"]);
             assert_eq!((&listed[0]["ID"], &listed[0]["Status"]), (&id.into(), &"ACTIVE".into()));
@@ -88,4 +94,58 @@ async fn clients_of_two_releases_list_and_show_machines() {
         let told = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(!refused.status.success() && told.contains("get_all_tenants"), "{told}");
     }
+}
+
+/// The block of docs/openstack.md in this language that has this word.
+fn documented(language: &str, word: &str) -> String {
+    let page = checkout().join("docs/openstack.md");
+    let page = std::fs::read_to_string(page).expect("read the page");
+    let blocks = page.split("```").skip(1).step_by(2);
+    let mut blocks = blocks.filter_map(|block| block.strip_prefix(&format!("{language}\n")));
+    blocks.find(|block| block.contains(word)).expect("the block").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_openstack_lists_switches_and_opens_machines_without_an_image_service() {
+    let dashboard = Dashboard::shared().await;
+    let cloud = &dashboard.cloud;
+    let (vm, _screen) = cloud.machine_with_screen("client-1").await;
+    let [_, (release, homes)] = releases();
+    let user = (MEMBER, TENANT);
+    let refused = run(dashboard, &homes, user, "openstack", &["server", "list"]);
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(told.contains("endpoint for image service not found"), "{release}: {told}");
+
+    let clouds = documented("yaml", "image_endpoint_override")
+        .replace("https://consoles.example.com", &cloud.gateway.envoy.url())
+        .replace("https://keystone.example.com/v3", &cloud.keystone.url());
+    let file = cloud.gateway.run.write("clouds.yaml", clouds);
+    let mut printed_by = Vec::new();
+    for line in documented("sh", "--os-cloud consoles").lines() {
+        let words: Vec<&str> = line.split_whitespace().skip(1).collect();
+        let words: Vec<&str> =
+            words.iter().map(|&word| if word == "web-1" { &*vm.name } else { word }).collect();
+        let mut command = client(&homes, "openstack", &words);
+        command.env("OS_CLIENT_CONFIG_FILE", &file);
+        let printed = printed(line, cloud.run_as(MEMBER, TENANT, command));
+        let state = cloud.gateway.vcenter.power_state(&vm.name);
+        assert_eq!(state == "poweredOff", line.contains("server stop"), "{line}");
+        printed_by.push((line.to_owned(), printed));
+        if line.contains("server stop") || line.contains("server start") {
+            let status = if line.contains("stop") { "SHUTOFF" } else { "ACTIVE" };
+            let path = format!("/servers/{}", vm.instance_uuid);
+            until("the status is vCenter's", async || {
+                cloud.call(PORTAL, &path, None).await.1["server"]["status"] == status
+            })
+            .await;
+        }
+    }
+    let shows = |command: &str, text: &str| {
+        let found = printed_by.iter().find(|(line, _)| line.contains(command));
+        let (_, printed) = found.unwrap_or_else(|| panic!("{command} in {printed_by:?}"));
+        assert!(printed.contains(text), "{command}: {printed}");
+    };
+    shows("server list", "client-1");
+    shows("server show", &vm.instance_uuid);
+    shows("console url show", "/console.html#token=");
 }
