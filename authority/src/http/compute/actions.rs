@@ -1,6 +1,7 @@
 //! `POST /servers/{id}/action`: the action's name decides who carries it out.
 
 use super::call::{Action, Call, json_body};
+use super::microversion::Microversion;
 use super::{consoles, power};
 use crate::http::app::App;
 use crate::http::error::ApiError;
@@ -50,6 +51,11 @@ const UNSUPPORTED: [&str; 34] = [
     "unshelve",
 ];
 
+/// From this version on servers get their addresses from neutron alone.
+const WITHOUT_ADDRESSES: Microversion = Microversion::new(44);
+/// From this version on nova dumps the memory of crashed servers.
+const CRASH_DUMPS: Microversion = Microversion::new(17);
+
 #[derive(Deserialize)]
 pub(super) struct ServerPath {
     id: String,
@@ -67,8 +73,22 @@ pub(super) async fn act(
     let action = Action { server: id, name, arguments };
     match action.name.as_str() {
         "os-start" | "os-stop" | "reboot" => power::change(&app, &call, &headers, action).await,
-        name if UNSUPPORTED.contains(&name) => Err(ApiError::unsupported()),
+        name if UNSUPPORTED.contains(&name) => Err(match is_known(name, call.version) {
+            true => ApiError::unsupported(),
+            false => ApiError::not_found(),
+        }),
         _ => consoles::action(&app, &call, &headers, action).await,
+    }
+}
+
+/// Whether nova has one of these actions in a version.
+fn is_known(name: &str, version: Microversion) -> bool {
+    match name {
+        "addFixedIp" | "addFloatingIp" | "removeFixedIp" | "removeFloatingIp" => {
+            version < WITHOUT_ADDRESSES
+        }
+        "trigger_crash_dump" => version >= CRASH_DUMPS,
+        _ => true,
     }
 }
 

@@ -7,6 +7,7 @@
 //! - `power`: a machine is switched on, off, or reboots. `actions` tells which calls are its and which `consoles` has;
 //! - `servers`: machines by instance UUID or by `query`, of the caller's project or of all (`projects`), in an `order`, each
 //!   shown as nova shows a server (`document`);
+//! - `changes`: what nova changes and this API does not;
 //! - `flavors`: the shapes that machines have; `limits`: what a project uses; `nothing`: lists of what machines lack;
 //! - `versions`: what the API can do, for clients that ask before they talk.
 //!
@@ -14,6 +15,7 @@
 
 mod actions;
 mod call;
+mod changes;
 mod consoles;
 mod document;
 mod flavors;
@@ -61,13 +63,15 @@ pub fn routes(app: &Arc<App>) -> Router<Arc<App>> {
         .route("/os-simple-tenant-usage/{project}", get(limits::usage))
         .route("/os-console-auth-tokens/{token}", get(consoles::show_token))
         .merge(nothing::routes())
-        .layer(from_fn_with_state(Arc::clone(app), call::enter));
+        .merge(changes::routes())
+        .method_not_allowed_fallback(changes::not_found);
+    let enter = || from_fn_with_state(Arc::clone(app), call::enter);
     Router::new()
         .route("/", get(versions::all))
         .route("/v2.1", get(versions::current))
         .route("/v2.1/", get(versions::current))
-        .nest("/v2.1/{project_id}", calls.clone())
-        .nest("/v2.1", calls)
+        .nest("/v2.1/{project_id}", calls.clone().layer(enter()))
+        .nest("/v2.1", calls.fallback(changes::not_found).layer(enter()))
 }
 
 #[cfg(test)]

@@ -164,6 +164,24 @@ async fn what_is_not_there_is_not_found() {
 }
 
 #[tokio::test]
+async fn what_nova_does_not_have_is_not_found_whatever_the_method() {
+    for (method, path) in [
+        ("GET", "/v2.1/no-such-path"),
+        ("GET", "/v2.1/servers/a/no-such-path"),
+        ("PATCH", "/v2.1/servers"),
+        ("GET", "/v2.1/servers/a/action"),
+        ("DELETE", "/v2.1/limits"),
+        ("PUT", "/v2.1/servers/a/tags"),
+    ] {
+        let response = call(method, path, "2.25", "").await;
+        assert_eq!(message(&response, "itemNotFound"), "The resource could not be found.");
+    }
+    let response = call("PUT", "/v2.1/servers/a/tags", "2.26", "").await;
+    let told = "Policy doesn't allow os_compute_api:os-server-tags:update_all to be performed.";
+    assert_eq!(message(&response, "forbidden"), told);
+}
+
+#[tokio::test]
 async fn a_vcenter_that_is_down_is_unavailable_by_every_name_it_has() {
     for arguments in [
         json!({"type": "novnc"}),
