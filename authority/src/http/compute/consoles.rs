@@ -2,6 +2,7 @@
 
 use super::call::{Action, Call, json_body};
 use super::microversion::Microversion;
+use super::parameters::Parameters;
 use super::schema::Object;
 use crate::audit::Event;
 use crate::console::issue::{IssueRequest, Issued};
@@ -16,7 +17,7 @@ use crate::sites::SiteError;
 use crate::text::is_invisible;
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, Path, RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -41,6 +42,8 @@ const OTHER_ACTIONS: [(&str, &str); 3] = [
 const REMOTE_CONSOLES: Microversion = Microversion::new(6);
 /// From this version on `remote-consoles` accepts WebMKS.
 const WEBMKS: Microversion = Microversion::new(8);
+/// From this version on nova has SPICE consoles without a proxy, and its call about a token takes no parameters.
+const SPICE_DIRECT: Microversion = Microversion::new(99);
 /// From this version on tokens of every type of console can be looked up.
 const AUTH_TOKENS: Microversion = Microversion::new(31);
 
@@ -117,11 +120,13 @@ pub(super) async fn show_token(
     State(app): State<Arc<App>>,
     Extension(call): Extension<Call>,
     Path(path): Path<TokenPath>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Json<Value>, ApiError> {
     if call.version < AUTH_TOKENS {
         return Err(ApiError::malformed_or_incorrect());
     }
+    Parameters::parse(query.as_deref())?.only(|_| false, call.version, SPICE_DIRECT)?;
     let caller = &call.caller;
     let scope = app.authorize(caller, Right::ReadToken, AUTH_TOKENS_RULE)?;
     let TokenUse { token, record, outcome } = app.consoles.record(&path.token, scope).await;
@@ -157,10 +162,12 @@ pub(super) async fn show_token(
             CheckError::Audit(_) | CheckError::Store(_) => ApiError::store_unavailable(),
         }
     })?;
+    // A WebMKS console has no port that a proxy could dial without a ticket, and nova's answer is never without one.
+    let port = record.vnc_port.ok_or_else(|| ApiError::item_not_found("Token not found"))?;
     Ok(Json(json!({"console": {
         "instance_uuid": record.instance,
         "host": record.host,
-        "port": record.vnc_port,
+        "port": port,
         "internal_access_path": null,
     }})))
 }
@@ -311,16 +318,18 @@ fn vmware_console(arguments: Value) -> Result<ConsoleRequest, ApiError> {
 
 fn remote_console(body: Value, version: Microversion) -> Result<ConsoleRequest, ApiError> {
     const PROTOCOLS: [&str; 5] = ["vnc", "spice", "serial", "rdp", "mks"];
-    const TYPES: [&str; 6] = ["novnc", "xvpvnc", "spice-html5", "serial", "rdp-html5", "webmks"];
-    // WebMKS, the newest, is the last of both.
-    let known = |all: &'static [&'static str]| match version < WEBMKS {
-        true => &all[..all.len() - 1],
-        false => all,
+    const TYPES: [&str; 7] =
+        ["novnc", "xvpvnc", "spice-html5", "serial", "rdp-html5", "webmks", "spice-direct"];
+    // Newer ones are at the end.
+    let (protocols, types) = match version {
+        version if version < WEBMKS => (&PROTOCOLS[..4], &TYPES[..5]),
+        version if version < SPICE_DIRECT => (&PROTOCOLS[..], &TYPES[..6]),
+        _ => (&PROTOCOLS[..], &TYPES[..]),
     };
     let mut body = Object::new(None, body)?;
     let mut arguments = body.object("remote_console")?;
-    let protocol = arguments.choice("protocol", known(&PROTOCOLS))?;
-    let console = arguments.choice("type", known(&TYPES))?;
+    let protocol = arguments.choice("protocol", protocols)?;
+    let console = arguments.choice("type", types)?;
     let protocol = arguments.require("protocol", protocol)?;
     let console = arguments.require("type", console)?;
     let options = ConsoleOptions::read(&mut arguments)?;

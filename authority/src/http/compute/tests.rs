@@ -311,6 +311,17 @@ async fn a_remote_console_is_held_to_nova_s_schema() {
             "Unavailable console type \
             spice-html5.",
         ),
+        (
+            "2.98",
+            json!({"protocol": "spice", "type": "spice-direct"}),
+            "'spice-direct' is not one of ['novnc', 'xvpvnc', 'spice-html5', 'serial', \
+            'rdp-html5', 'webmks']",
+        ),
+        (
+            "2.99",
+            json!({"protocol": "spice", "type": "spice-direct"}),
+            "Unavailable console type spice-direct.",
+        ),
         ("2.8", json!({"protocol": "rdp", "type": "rdp-html5"}), "Unavailable console type rdp."),
         ("2.8", json!({"protocol": "vnc", "type": "serial"}), "Invalid console type serial"),
         ("2.8", json!({"protocol": "vnc", "type": "xvpvnc"}), "Unavailable console type xvpvnc."),
