@@ -5,10 +5,12 @@ use crate::process::{Process, Run, run_to_end};
 use crate::workspace::{cached, checkout, free_port};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
+use tokio::sync::OnceCell;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// The region that Keystone is set up with.
@@ -19,6 +21,14 @@ pub const DOMAIN: &str = "Default";
 pub const ADMINISTRATOR: &str = "admin";
 /// Every user's password.
 pub const PASSWORD: &str = "p&ss<w>\"r'd";
+
+/// The file of its database in a run.
+const DATABASE: &str = "keystone.db";
+/// The folder of the keys of its tokens in a run.
+const KEYS: &str = "fernet";
+/// The command that makes them.
+const FERNET_SETUP: [&str; 5] =
+    ["fernet_setup", "--keystone-user", "root", "--keystone-group", "root"];
 
 /// A running Keystone.
 #[derive(Debug)]
@@ -47,12 +57,7 @@ impl Keystone {
     pub async fn start(run: &Run, ca: &Ca) -> Self {
         let port = free_port(LOOPBACK);
         write_configuration(run, "keystone.conf", "");
-        manage(run, &["db_sync"]);
-        manage(run, &["fernet_setup", "--keystone-user", "root", "--keystone-group", "root"]);
-        let url = url(port);
-        let bootstrap = ["bootstrap", "--bootstrap-password", PASSWORD];
-        let endpoint = ["--bootstrap-public-url", &url, "--bootstrap-region-id", REGION];
-        manage(run, &[&bootstrap[..], &endpoint[..]].concat());
+        copy_template(run, &url(port)).await;
         let identity = ca.issue("keystone");
         let http = ca.http_client();
         let process = launch(run, &identity, port, "keystone.conf", &http).await;
@@ -253,8 +258,8 @@ impl Keystone {
     /// Makes every token invalid, the service users' too: new keys, as after a compromise. It has to be
     /// started again for that.
     pub fn replace_keys(&self) {
-        std::fs::remove_dir_all(self.run.path("fernet")).expect("remove Keystone's keys");
-        manage(&self.run, &["fernet_setup", "--keystone-user", "root", "--keystone-group", "root"]);
+        fs::remove_dir_all(self.run.path(KEYS)).expect("remove Keystone's keys");
+        manage(&self.run, &FERNET_SETUP);
     }
 
     /// The identifier of a user, project, domain or role.
@@ -308,7 +313,7 @@ fn url(port: u16) -> String {
 /// `token` is what the section of that name begins with.
 fn write_configuration(run: &Run, name: &str, token: &str) {
     let path = |name: &str| run.path(name).display().to_string();
-    let (database, keys) = (path("keystone.db"), path("fernet"));
+    let (database, keys) = (path(DATABASE), path(KEYS));
     let text = format!(
         "[database]\nconnection = sqlite:///{database}\n\
          [token]\n{token}\n\
@@ -319,6 +324,38 @@ fn write_configuration(run: &Run, name: &str, token: &str) {
          [identity]\npassword_hash_rounds = 4\n"
     );
     run.write(name, text);
+}
+
+/// Gives a run a Keystone that was set up, with its own endpoint at `url`. The set-up takes Keystone's commands some seconds, so
+/// it is done once in a process, and copied.
+async fn copy_template(run: &Run, url: &str) {
+    static TEMPLATE: OnceCell<Run> = OnceCell::const_new();
+    let template = TEMPLATE.get_or_init(async || set_up()).await;
+    fs::copy(template.path(DATABASE), run.path(DATABASE)).expect("copy Keystone's database");
+    fs::create_dir(run.path(KEYS)).expect("a folder for Keystone's keys");
+    for key in fs::read_dir(template.path(KEYS)).expect("list Keystone's keys") {
+        let key = key.expect("a key");
+        let copy = run.path(KEYS).join(key.file_name());
+        fs::copy(key.path(), copy).expect("copy Keystone's key");
+    }
+    let set_url = "import sqlite3, sys\n\
+        with sqlite3.connect(sys.argv[1]) as database:\n\
+        \x20   changed = database.execute('UPDATE endpoint SET url = ?', sys.argv[2:])\n\
+        \x20   assert changed.rowcount == 1";
+    let mut python = Command::new("python3");
+    run_to_end(python.args(["-c", set_url]).arg(run.path(DATABASE)).arg(url));
+}
+
+/// An empty Keystone with its administrator and an endpoint of its own, in a run that is left to the process's end.
+fn set_up() -> Run {
+    let run = Run::new("keystone");
+    write_configuration(&run, "keystone.conf", "");
+    manage(&run, &["db_sync"]);
+    manage(&run, &FERNET_SETUP);
+    let bootstrap = ["bootstrap", "--bootstrap-password", PASSWORD];
+    let endpoint = ["--bootstrap-public-url", &url(0), "--bootstrap-region-id", REGION];
+    manage(&run, &[&bootstrap[..], &endpoint[..]].concat());
+    run
 }
 
 fn manage(run: &Run, arguments: &[&str]) {
