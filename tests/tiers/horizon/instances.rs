@@ -1,10 +1,13 @@
 //! Horizon's lists and pages of machines.
 
-use crate::fixture::{Dashboard, filter, follow, names, rows};
+use crate::fixture::{Dashboard, filter, follow, names, open, power_changes, press, rows};
+use serde_json::json;
 use std::collections::BTreeSet;
+use vncgate_test_support::browser::Browser;
 use vncgate_test_support::cloud::{ADMIN, FOLDER, MEMBER};
 use vncgate_test_support::gateway::ESXI_HOSTS;
 use vncgate_test_support::horizon::Horizon;
+use vncgate_test_support::wait::until;
 
 /// Two of these pages were HTTP 500, and the others complained.
 #[tokio::test(flavor = "multi_thread")]
@@ -129,6 +132,68 @@ async fn machines_are_found_by_what_they_have_and_not_by_what_they_lack() {
     filter(&browser, "changes-since", "2026-11-27T00:00:00Z").await;
     let complaints = Horizon::complaints(&browser).await;
     assert!(complaints[0].contains("Unable to retrieve instances"), "{complaints:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn horizon_s_own_buttons_change_a_machine_s_power() {
+    let dashboard = Dashboard::shared().await;
+    let (vm, _screen) = dashboard.cloud.machine_with_screen("power-1").await;
+    let vcenter = &dashboard.cloud.gateway.vcenter;
+    let browser = dashboard.browser_of(MEMBER).await;
+    dashboard.open(&browser, "/project/instances/").await;
+    filter(&browser, "name", "^power-1$").await;
+    for (action, state, status) in [
+        ("stop", "poweredOff", "Shutoff"),
+        ("start", "poweredOn", "Active"),
+        ("soft_reboot", "poweredOn", "Active"),
+        ("reboot", "poweredOn", "Active"),
+    ] {
+        let changes = power_changes(dashboard, &vm);
+        press(&browser, "instances", action, &vm.instance_uuid).await;
+        assert_eq!(vcenter.power_state(&vm.name), state, "{action}");
+        assert_eq!(power_changes(dashboard, &vm), changes + 1, "{action}");
+        until(&format!("the list shows it after {action}"), async || {
+            dashboard.open(&browser, "/project/instances/").await;
+            rows(&browser).await.iter().all(|row| row["Status"] == status)
+        })
+        .await;
+    }
+    // What it cannot do, it says.
+    press(&browser, "instances", "pause", &vm.instance_uuid).await;
+    let complaints = Horizon::complaints(&browser).await;
+    assert!(complaints[0].contains("Unable to pause instance: power-1"), "{complaints:?}");
+}
+
+/// The buttons of a page: those of the table, and those of each machine.
+async fn buttons(browser: &Browser) -> BTreeSet<String> {
+    let script = "return [...document.querySelectorAll(
+            '#instances .table_actions .data-table-action, #instances td.actions_column .data-table-action')]
+        .filter(action => !action.closest('.table_search'))
+        .map(action => action.textContent.trim())";
+    let found = browser.script(script).await;
+    serde_json::from_value(found).expect("a list of texts")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_gateway_of_consoles_does_not_do_is_hidden_by_the_policies_for_it() {
+    let dashboard = Dashboard::shared().await;
+    let restricted = dashboard.restricted().await;
+    for (user, path) in [(MEMBER, "/project/instances/"), (ADMIN, "/admin/instances/")] {
+        let browser = dashboard.browser_at(restricted, user).await;
+        open(restricted, &browser, path).await;
+        // Two are of the network service, which Horizon cannot do without.
+        let shown = buttons(&browser).await;
+        let others = ["Associate Floating IP", "Edit Port Security Groups"];
+        let own: Vec<_> = shown.iter().filter(|shown| !others.contains(&shown.as_str())).collect();
+        assert_eq!(own, ["Console"], "{user}");
+        browser.keep_screenshot(&format!("horizon-restricted-{user}")).await;
+        if user == MEMBER {
+            let id = &dashboard.cloud.ours.instance_uuid;
+            open(restricted, &browser, &format!("{path}{id}/")).await;
+            let tabs = "return [...document.querySelectorAll('.nav-tabs li')].map(tab => tab.innerText.trim())";
+            assert_eq!(browser.script(tabs).await, json!(["Overview", "Console"]));
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,66 +1,14 @@
 //! The panels of `openstack/`, in a Horizon that has them.
 
-use std::process::Command;
-use tokio::net::TcpStream;
+use crate::fixture::{Dashboard, open, power_changes, press};
 use vncgate_test_support::browser::{Browser, TextScreen};
-use vncgate_test_support::cloud::{ADMIN, Cloud, MEMBER};
-use vncgate_test_support::horizon::{Horizon, Options};
-use vncgate_test_support::keystone::REGION;
-use vncgate_test_support::process::Process;
+use vncgate_test_support::cloud::{ADMIN, MEMBER};
 use vncgate_test_support::screen::Qemu;
-use vncgate_test_support::workspace::{cached, checkout, free_address};
+use vncgate_test_support::wait::until;
 
 const PROJECT: &str = "/project/vcenter_machines/";
 const ADMINISTRATION: &str = "/admin/vcenter_machines/";
-
-/// The catalog type of the panels, beside that of a nova.
-const SERVICE_TYPE: &str = "vncgate";
-
-/// A cloud whose dashboard has the panels.
-struct Site {
-    cloud: Cloud,
-    horizon: Horizon,
-    _neutron: Process,
-}
-
-impl Site {
-    async fn start() -> Self {
-        let cloud = Cloud::start_with(|config| {
-            config
-                .with("#power = []", "power = [\"admin\", \"member\"]")
-                .with("#screenshot = []", "screenshot = [\"admin\", \"member\"]")
-        })
-        .await;
-        let run = &cloud.gateway.run;
-        let network = free_address();
-        let mut neutron = Command::new("python3");
-        neutron.arg(checkout().join("tests/openstack/neutron.py")).arg(network.port().to_string());
-        let mut neutron = Process::start(run, "neutron", &neutron);
-        neutron.ready(async || TcpStream::connect(network).await.ok()).await;
-        cloud.keystone.create_endpoint("network", &format!("http://{network}"), REGION).await;
-        let url = format!("{}/v2.1", cloud.gateway.envoy.url());
-        cloud.keystone.create_endpoint(SERVICE_TYPE, &url, REGION).await;
-        let package = cached("vncgate-openstack", "./justw setup");
-        let enabled = vec![package.join("vncgate_dashboard/enabled")];
-        let static_files = Some(cached("vncgate-openstack.static", "./justw setup"));
-        let packages = vec![package];
-        let options = Options { packages, enabled, static_files, ..Options::default() };
-        let horizon = Horizon::start_at(free_address(), run, &cloud.keystone, &options).await;
-        Self { cloud, horizon, _neutron: neutron }
-    }
-
-    async fn browser_of(&self, user: &str) -> Browser {
-        let browser = Browser::start(&self.cloud.gateway).await;
-        self.horizon.log_in(&browser, user).await;
-        browser
-    }
-
-    /// Opens a panel, which has nothing to complain of.
-    async fn open(&self, browser: &Browser, panel: &str) {
-        self.horizon.open(browser, panel).await;
-        assert_eq!(Horizon::complaints(browser).await, Vec::<String>::new());
-    }
-}
+const TABLE: &str = "vcenter_machines";
 
 /// The texts of the table's cells in this column, from top to bottom.
 async fn column(browser: &Browser, number: usize) -> Vec<String> {
@@ -73,43 +21,101 @@ async fn column(browser: &Browser, number: usize) -> Vec<String> {
     cells.map(|cell| cell.as_str().expect("a text").to_owned()).collect()
 }
 
+/// Searches the table for machines whose name has this text, of which there are so many.
+async fn search(browser: &Browser, text: &str, count: usize) {
+    let search = format!(
+        "document.body.dataset.left = 'soon';
+         document.querySelector('[name=vcenter_machines__filter__q]').value = {text:?};
+         document.getElementById('vcenter_machines__action_filter').click();"
+    );
+    browser.script(&search).await;
+    let found = format!(
+        "return document.readyState === 'complete' && !document.body.dataset.left
+            && document.querySelectorAll('#vcenter_machines tbody tr[data-object-id]').length === {count};"
+    );
+    browser.page_shows("what was searched for", &found).await;
+}
+
+fn banner(screen: &TextScreen) -> bool {
+    screen.row(Qemu::BANNER_ROW) == Qemu::BANNER
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_project_s_machines_are_listed_searched_seen_and_opened() {
-    let site = Site::start().await;
-    let (guest, _screen) = site.cloud.machine_with_guest("guest-1").await;
-    let markup = "<b>bold</b>";
-    let (odd, _other_screen) = site.cloud.machine_with_screen("odd-1").await;
-    site.cloud.gateway.vcenter.govc(&["vm.change", "-vm", &odd.name, "-name", markup]);
+    let dashboard = Dashboard::shared().await;
+    let cloud = &dashboard.cloud;
+    let (guest, _guest_screen) = cloud.machine_with_guest("plugin-guest-1").await;
+    let markup = "plugin-<b>bold</b>";
+    let (odd, _odd_screen) = cloud.machine_with_screen("plugin-odd-1").await;
+    cloud.gateway.vcenter.govc(&["vm.change", "-vm", &odd.name, "-name", markup]);
 
-    let browser = site.browser_of(MEMBER).await;
-    site.open(&browser, PROJECT).await;
-    assert_eq!(column(&browser, 1).await, [markup, "guest-1", "web-1"], "and no other project's");
-    assert_eq!(column(&browser, 2).await, ["Active"; 3]);
+    let horizon = dashboard.plugin().await;
+    let browser = dashboard.browser_at(horizon, MEMBER).await;
+    open(horizon, &browser, PROJECT).await;
+    let listed = column(&browser, 1).await;
+    assert!(listed.contains(&"web-1".to_owned()), "{listed:?}");
+    assert!(!listed.contains(&"other-1".to_owned()), "another project's: {listed:?}");
+    search(&browser, "plugin-", 2).await;
+    assert_eq!(column(&browser, 1).await, [markup, "plugin-guest-1"]);
+    assert_eq!(column(&browser, 2).await, ["Active"; 2]);
     let seen = "const screens = [...document.querySelectorAll('img.vncgate-screen')];
-        return screens.length === 3 && screens.every(screen => screen.naturalWidth === 720);";
+        return screens.length === 2 && screens.every(screen => screen.naturalWidth === 720);";
     browser.page_shows("what each machine shows", seen).await;
     browser.keep_screenshot("horizon-plugin").await;
+    search(&browser, "uest-", 1).await;
+    assert_eq!(column(&browser, 1).await, ["plugin-guest-1"]);
 
-    let search = "document.querySelector('[name=vcenter_machines__filter__q]').value = 'uest-';
-        document.getElementById('vcenter_machines__action_filter').click();";
-    browser.script(search).await;
-    let found = "return document.readyState === 'complete'
-        && document.querySelectorAll('#vcenter_machines tbody tr[data-object-id]').length === 1;";
-    browser.page_shows("what was searched for", found).await;
-    assert_eq!(column(&browser, 1).await, ["guest-1"]);
-
+    // The console in a page of Horizon's, and in a tab of its own.
     let id = &guest.instance_uuid;
-    browser.open(&format!("{}{PROJECT}{id}/open", site.horizon.url())).await;
-    let banner = |screen: &TextScreen| screen.row(Qemu::BANNER_ROW) == Qemu::BANNER;
-    browser.screen_shows("the guest's banner", banner).await;
+    open(horizon, &browser, &format!("{PROJECT}{id}/console")).await;
+    browser.enter_frame().await;
+    browser.screen_shows("the guest's banner in the frame", banner).await;
+    assert_eq!(browser.text("name").await, guest.name);
+    browser.leave_frame().await;
+    browser.keep_screenshot("horizon-plugin-console").await;
+    browser.open(&format!("{}{PROJECT}{id}/open", horizon.url())).await;
+    browser.screen_shows("the guest's banner in the tab", banner).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_s_power_is_changed_after_a_question() {
+    let dashboard = Dashboard::shared().await;
+    let (vm, _screen) = dashboard.cloud.machine_with_screen("plugin-power-1").await;
+    let vcenter = &dashboard.cloud.gateway.vcenter;
+    let horizon = dashboard.plugin().await;
+    let browser = dashboard.browser_at(horizon, MEMBER).await;
+    open(horizon, &browser, PROJECT).await;
+    search(&browser, &vm.name, 1).await;
+    for (action, asks, state, status) in [
+        ("stop", "You have selected: \"plugin-power-1\".", "poweredOff", "Shutoff"),
+        ("start", "", "poweredOn", "Active"),
+        ("soft_reboot", "You have selected: \"plugin-power-1\".", "poweredOn", "Active"),
+        ("reboot", "You have selected: \"plugin-power-1\".", "poweredOn", "Active"),
+    ] {
+        let changes = power_changes(dashboard, &vm);
+        let question = press(&browser, TABLE, action, &vm.instance_uuid).await;
+        assert!(question.contains(asks) && question.is_empty() == asks.is_empty(), "{question}");
+        assert_eq!(vcenter.power_state(&vm.name), state, "{action}");
+        assert_eq!(power_changes(dashboard, &vm), changes + 1, "{action}");
+        until(&format!("the list shows it after {action}"), async || {
+            open(horizon, &browser, PROJECT).await;
+            column(&browser, 2).await == [status]
+        })
+        .await;
+    }
+    browser.keep_screenshot("horizon-plugin-power").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_administrator_sees_the_machines_of_all_projects_with_their_vcenter() {
-    let site = Site::start().await;
-    let browser = site.browser_of(ADMIN).await;
-    site.open(&browser, ADMINISTRATION).await;
-    assert_eq!(column(&browser, 1).await, ["other-1", "web-1"]);
-    assert_eq!(column(&browser, 3).await, ["vcenter-a"; 2]);
+    let dashboard = Dashboard::shared().await;
+    let horizon = dashboard.plugin().await;
+    let browser = dashboard.browser_at(horizon, ADMIN).await;
+    open(horizon, &browser, ADMINISTRATION).await;
+    let (names, vcenters) = (column(&browser, 1).await, column(&browser, 3).await);
+    for name in ["other-1", "web-1"] {
+        let row = names.iter().position(|listed| listed == name);
+        assert_eq!(vcenters[row.unwrap_or_else(|| panic!("{name} in {names:?}"))], "vcenter-a");
+    }
     browser.keep_screenshot("horizon-plugin-admin").await;
 }

@@ -3,7 +3,6 @@
 use crate::fixture::{Dashboard, names, start_script};
 use std::process::Output;
 use vncgate_test_support::cloud::{ADMIN, Cloud, MEMBER, TENANT};
-use vncgate_test_support::horizon::Options;
 use vncgate_test_support::keystone::REGION;
 use vncgate_test_support::workspace::checkout;
 
@@ -36,7 +35,7 @@ fn commands(cloud: &Cloud, network: &str) -> Vec<Vec<String>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_region_of_its_own_stands_beside_a_nova() {
-    let dashboard = Dashboard::start_with(Options::default()).await;
+    let dashboard = Dashboard::start().await;
     let cloud = &dashboard.cloud;
     let (_nova, nova) = start_script(&cloud.gateway.run, "other_nova").await;
     let openstack = |arguments: &[&str]| printed(cloud.openstack(ADMIN, ADMIN, arguments));
