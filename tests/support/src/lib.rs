@@ -11,7 +11,7 @@
 //!   vCenter;
 //! - [`authority`]: the built `vncgate-authority` and its configuration; [`audit`]: its audit trail;
 //! - [`stores`]: memcached and Redis, one or several, where authorities keep tokens;
-//! - [`console_api`]: callers that ask it for a console; [`answer`]: what they are answered;
+//! - [`console_api`]: callers that ask it for a console; [`tenant`]: one with few machines; [`answer`]: what they are answered;
 //!   [`keystone`]: who knows them, in an OpenStack; [`horizon`]: that OpenStack's dashboard;
 //! - [`envoy`]: a real Envoy with the shipped `envoy-config/static/envoy.yaml` and the built filter;
 //!   [`listener`]: more listeners of it;
@@ -64,6 +64,7 @@ pub mod scripted;
 pub mod session;
 pub mod stores;
 pub mod template;
+pub mod tenant;
 pub mod vcsim;
 pub mod wait;
 pub mod webmks;

@@ -1,17 +1,18 @@
 //! Consoles end when vCenter changes their machines, and for no other reason.
 
 use crate::fixture::ESXI;
+use reqwest::Method;
 use serde_json::json;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use vncgate_test_support::answer::Answer;
-use vncgate_test_support::authority::{Config, new_api_token};
-use vncgate_test_support::certificate::plain_http_client;
+use vncgate_test_support::authority::Config;
 use vncgate_test_support::gateway::{ESXI_HOSTS, Gateway};
 use vncgate_test_support::screen::RFB_VERSION;
 use vncgate_test_support::session::{Console, close_of, next, receive};
+use vncgate_test_support::tenant::{FOLDER, Tenant};
 use vncgate_test_support::vcsim::{Vcsim, Vm};
 use vncgate_test_support::wait::{until, within};
 use vncgate_test_support::websocket::WebSocket;
@@ -144,27 +145,19 @@ async fn consoles_end_when_automation_changes_their_machines() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_console_ends_when_its_machine_leaves_its_owner_s_folder() {
-    const FOLDER: &str = "/DC0/vm/tenant-a";
-    let (token, sha256) = new_api_token("tenant");
-    let project = format!(
-        "[[auth.api_token]]\nname = \"tenant\"\nsha256 = \"{sha256}\"\nroles = [\"member\"]\n\
-         project = \"tenant\"\n\n[[auth.project]]\nid = \"tenant\"\nvcenter = \"vcenter-a\"\n\
-         folders = [{FOLDER:?}]\n"
-    );
+    let tenant = Tenant::new("member");
     let change = |config: Config| {
-        config
-            .with("#open_console = [\"admin\"]", "open_console = [\"admin\", \"member\"]")
-            .with("\n[log]\n", &format!("\n{project}\n[log]\n"))
+        let roles = "open_console = [\"admin\", \"member\"]";
+        tenant.known_in(config.with("#open_console = [\"admin\"]", roles))
     };
     let gateway = Gateway::start_with("changes-folder", change, &[]).await;
     let vcenter = &gateway.vcenter;
-    vcenter.govc(&["folder.create", FOLDER]);
+    Tenant::create_folder(vcenter);
     let issue = async |vm: &Vm| {
         vcenter.move_to_folder(&format!("/DC0/vm/{}", vm.name), FOLDER);
-        let (public, _) = gateway.authority.listeners();
-        let url = format!("http://{public}/v2.1/servers/{}/action", vm.instance_uuid);
+        let path = format!("/v2.1/servers/{}/action", vm.instance_uuid);
         let action = json!({"os-getVNCConsoleVmware": {"type": "novnc"}});
-        let request = plain_http_client().post(url).header("X-Auth-Token", &token).json(&action);
+        let request = tenant.request(&gateway.authority, Method::POST, &path).json(&action);
         let answer = Answer::of(request.send().await.expect("the API answers")).await;
         let url = answer.body["console"]["url"].as_str().expect("a URL").to_owned();
         url.rsplit_once("token=").expect("a token").1.to_owned()

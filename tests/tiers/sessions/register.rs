@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::{Duration, Instant};
 use tokio_tungstenite::tungstenite::Message;
-use vncgate_test_support::authority::{Authority, Config, new_api_token};
+use vncgate_test_support::authority::{Authority, Config};
 use vncgate_test_support::certificate::Ca;
 use vncgate_test_support::console_api::API_TOKEN;
 use vncgate_test_support::envoy::{Envoy, Settings};
@@ -19,6 +19,7 @@ use vncgate_test_support::process::{Run, run_to_end};
 use vncgate_test_support::screen::{RFB_VERSION, TcpServer};
 use vncgate_test_support::session::{assert_echoes, close_of, next};
 use vncgate_test_support::stores::Store;
+use vncgate_test_support::tenant::Tenant;
 use vncgate_test_support::vcsim::{Vcsim, Vm};
 use vncgate_test_support::wait::{until, until_some, until_within};
 use vncgate_test_support::websocket::WebSocket;
@@ -176,12 +177,7 @@ async fn the_command_line_lists_and_ends_sessions() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_project_s_caller_sees_and_ends_the_sessions_of_its_own_machines() {
-    let (token, sha256) = new_api_token("tenant");
-    let block = format!(
-        "[[auth.api_token]]\nname = \"tenant\"\nsha256 = \"{sha256}\"\nroles = [\"member\"]\n\
-         project = \"tenant\"\n\n[[auth.project]]\nid = \"tenant\"\nvcenter = \"vcenter-a\"\n\
-         folders = [\"/DC0/vm/tenant-a\"]\n"
-    );
+    let tenant = Tenant::new("member");
     let gateway = Gateway::start_with(
         "register-tenant",
         |config| {
@@ -190,29 +186,22 @@ async fn a_project_s_caller_sees_and_ends_the_sessions_of_its_own_machines() {
                 let line = format!("{right} = [\"admin\"]");
                 config.with(&format!("#{line}"), &format!("{right} = [\"admin\", \"member\"]"))
             });
-            config.with("\n[log]\n", &format!("\n{block}\n[log]\n"))
+            tenant.known_in(config)
         },
         &[],
     )
     .await;
-    gateway.vcenter.govc(&["folder.create", "/DC0/vm/tenant-a"]);
+    Tenant::create_folder(&gateway.vcenter);
     let (own, _, mut own_browser) = open(&gateway).await;
     let (other, _, mut other_browser) = open(&gateway).await;
-    gateway.vcenter.govc(&["object.mv", &format!("/DC0/vm/{}", own.name), "/DC0/vm/tenant-a"]);
+    Tenant::take(&gateway.vcenter, &own);
     until_listed(&gateway.authority, &own, 1, KNOWN).await;
     until_listed(&gateway.authority, &other, 1, KNOWN).await;
     let id_of = async |vm| ids(&gateway.authority, vm).await.pop_first().expect("a session");
     let (own_id, other_id) = (id_of(&own).await, id_of(&other).await);
 
     let as_tenant = async |method: Method, path: &str| {
-        let request = gateway.authority.request(method, path).build().expect("a request");
-        let mut request = request;
-        request.headers_mut().insert("X-Auth-Token", token.parse().expect("a header"));
-        let http = vncgate_test_support::certificate::plain_http_client();
-        let answer = http.execute(request).await.expect("the API answers");
-        let status = answer.status();
-        let text = answer.text().await.expect("the whole answer");
-        (status, serde_json::from_str::<Value>(&text).unwrap_or_default())
+        answer(tenant.request(&gateway.authority, method, path)).await
     };
     // The folder is known when vCenter has told of the move.
     let listed = until_some("the tenant's own session, and no other", async || {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 use vncgate_test_support::answer::Answer;
 use vncgate_test_support::audit::records;
-use vncgate_test_support::authority::{Config, new_api_token};
-use vncgate_test_support::certificate::plain_http_client;
+use vncgate_test_support::authority::Config;
+use vncgate_test_support::tenant::Tenant;
 use vncgate_test_support::vcsim::Vm;
 use vncgate_test_support::wait::{until, until_some};
 
@@ -326,30 +326,22 @@ async fn a_caller_that_stops_waiting_ends_no_change() {
 
 #[tokio::test]
 async fn the_right_is_one_of_its_own_and_of_the_caller_s_own_machines() {
-    let (token, sha256) = new_api_token("tenant");
-    let block = format!(
-        "[[auth.api_token]]\nname = \"tenant\"\nsha256 = \"{sha256}\"\nroles = [\"operator\"]\n\
-         project = \"tenant\"\n\n[[auth.project]]\nid = \"tenant\"\nvcenter = \"vcenter-a\"\n\
-         folders = [\"/DC0/vm/tenant-a\"]\n"
-    );
+    let tenant = Tenant::new("operator");
     let site = Site::start_with("power-right", |config, _, _| {
-        config
-            .with("#power = []", "power = [\"operator\"]")
-            .with("\n[log]\n", &format!("\n{block}\n[log]\n"))
+        tenant.known_in(config.with("#power = []", "power = [\"operator\"]"))
     })
     .await;
-    site.vcenter.govc(&["folder.create", "/DC0/vm/tenant-a"]);
+    Tenant::create_folder(&site.vcenter);
     let (own, _) = site.machine();
     let (other, _) = site.machine();
-    site.vcenter.govc(&["object.mv", &format!("/DC0/vm/{}", own.name), "/DC0/vm/tenant-a"]);
+    Tenant::take(&site.vcenter, &own);
     // An administrator, who may open consoles, has no right to change the power.
     let refused = act(&site, &own, stop()).await;
     let told = refused.nova_error(403, "forbidden");
     assert_eq!(told, "Policy doesn't allow os_compute_api:servers:stop to be performed.");
     for (vm, status) in [(&own, 202), (&other, 404)] {
         let path = format!("/v2.1/servers/{}/action", vm.instance_uuid);
-        let url = format!("http://{}{path}", site.authority.config().public());
-        let request = plain_http_client().post(url).header("X-Auth-Token", &token).json(&stop());
+        let request = tenant.request(&site.authority, Method::POST, &path).json(&stop());
         let answer = Answer::of(request.send().await.expect("an answer")).await;
         assert_eq!(answer.status, status, "{}", answer.body);
     }

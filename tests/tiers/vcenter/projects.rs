@@ -4,52 +4,40 @@ use crate::fixture::{ESXI, Site};
 use reqwest::Method;
 use serde_json::{Value, json};
 use vncgate_test_support::answer::Answer;
-use vncgate_test_support::authority::new_api_token;
+use vncgate_test_support::tenant::{FOLDER, Tenant};
 use vncgate_test_support::vcsim::Vm;
 use vncgate_test_support::wait::until;
 
-/// A site with a tenant, whose machines are in `/DC0/vm/tenant-a`.
+/// A site with a tenant.
 struct Tenancy {
     site: Site,
-    token: String,
+    tenant: Tenant,
 }
-
-const FOLDER: &str = "/DC0/vm/tenant-a";
 
 impl Tenancy {
     async fn start(name: &str) -> Self {
-        let (token, sha256) = new_api_token("tenant");
-        let block = format!(
-            "[[auth.api_token]]\nname = \"tenant\"\nsha256 = \"{sha256}\"\nroles = [\"member\"]\n\
-             project = \"tenant\"\n\n[[auth.project]]\nid = \"tenant\"\nvcenter = \"vcenter-a\"\n\
-             folders = [{FOLDER:?}]\n"
-        );
+        let tenant = Tenant::new("member");
+        let roles = "open_console = [\"admin\", \"member\"]";
         let site = Site::start_with(name, |config, _, _| {
-            config
-                .with("#open_console = [\"admin\"]", "open_console = [\"admin\", \"member\"]")
-                .with("\n[log]\n", &format!("\n{block}\n[log]\n"))
+            tenant.known_in(config.with("#open_console = [\"admin\"]", roles))
         })
         .await;
-        site.vcenter.govc(&["folder.create", FOLDER]);
-        Self { site, token }
+        Tenant::create_folder(&site.vcenter);
+        Self { site, tenant }
     }
 
     /// A new machine of the tenant's.
     fn machine(&self) -> (Vm, u16) {
         let (vm, port) = self.site.machine();
-        self.site.vcenter.govc(&["object.mv", &format!("/DC0/vm/{}", vm.name), FOLDER]);
+        Tenant::take(&self.site.vcenter, &vm);
         (vm, port)
     }
 
     async fn issue(&self, vm: &Vm, arguments: Value) -> Answer {
         let path = format!("/v2.1/servers/{}/action", vm.instance_uuid);
-        let request = self.site.authority.request(Method::POST, &path);
-        let mut request = request.json(&json!({"os-getVNCConsoleVmware": arguments})).build();
-        let request = request.as_mut().expect("a request");
-        request.headers_mut().insert("X-Auth-Token", self.token.parse().expect("a header"));
-        let request = request.try_clone().expect("a body in memory");
-        let answer = vncgate_test_support::certificate::plain_http_client().execute(request).await;
-        Answer::of(answer.expect("the console API answers")).await
+        let request = self.tenant.request(&self.site.authority, Method::POST, &path);
+        let request = request.json(&json!({"os-getVNCConsoleVmware": arguments}));
+        Answer::of(request.send().await.expect("the console API answers")).await
     }
 }
 

@@ -10,8 +10,8 @@ use tokio::sync::OnceCell;
 use tokio::time::sleep;
 use vncgate_test_support::answer::Answer;
 use vncgate_test_support::audit::records;
-use vncgate_test_support::authority::{CONFIG_FILE, new_api_token};
-use vncgate_test_support::certificate::plain_http_client;
+use vncgate_test_support::authority::CONFIG_FILE;
+use vncgate_test_support::tenant::Tenant;
 use vncgate_test_support::vcsim::Vm;
 use vncgate_test_support::wait::until_some;
 use vncgate_test_support::workspace::authority;
@@ -185,29 +185,21 @@ async fn an_ended_session_is_renewed_for_a_picture() {
 
 #[tokio::test]
 async fn a_picture_is_for_callers_with_the_right_and_of_their_own_machines() {
-    let (token, sha256) = new_api_token("tenant");
-    let block = format!(
-        "[[auth.api_token]]\nname = \"tenant\"\nsha256 = \"{sha256}\"\nroles = [\"viewer\"]\n\
-         project = \"tenant\"\n\n[[auth.project]]\nid = \"tenant\"\nvcenter = \"vcenter-a\"\n\
-         folders = [\"/DC0/vm/tenant-a\"]\n"
-    );
+    let tenant = Tenant::new("viewer");
     let site = Site::start_with("screenshot-right", |config, _, _| {
-        config
-            .with("#screenshot = []", "screenshot = [\"viewer\"]")
-            .with("\n[log]\n", &format!("\n{block}\n[log]\n"))
+        tenant.known_in(config.with("#screenshot = []", "screenshot = [\"viewer\"]"))
     })
     .await;
-    site.vcenter.govc(&["folder.create", "/DC0/vm/tenant-a"]);
+    Tenant::create_folder(&site.vcenter);
     let (own, _) = site.machine();
     let (other, _) = site.machine();
-    site.vcenter.govc(&["object.mv", &format!("/DC0/vm/{}", own.name), "/DC0/vm/tenant-a"]);
+    Tenant::take(&site.vcenter, &own);
     let refused = Answer::of(picture(&site, &own).await).await;
     let told = refused.nova_error(403, "forbidden");
     assert_eq!(told, "Policy doesn't allow screenshot to be performed.");
     for (vm, status) in [(&own, 200), (&other, 404)] {
         let path = format!("/v1/instances/{}/screenshot", vm.instance_uuid);
-        let url = format!("http://{}{path}", site.authority.config().public());
-        let request = plain_http_client().get(url).header("X-Auth-Token", &token);
+        let request = tenant.request(&site.authority, Method::GET, &path);
         assert_eq!(request.send().await.expect("an answer").status(), status);
     }
 }
