@@ -15,6 +15,7 @@
 //! - [`unfinished_requests`]: and those that do not send what they announced;
 //! - [`frames`]: frames that no browser sends, consoles that are no VNC servers;
 //! - [`http2`]: floods of frames, and requests that name a target, over HTTP/2;
+//! - [`portals`]: the users of a portal are many;
 //! - [`targets`]: no request chooses where Envoy connects, or reaches the internal listener;
 //! - [`trap`]: a filter that traps admits no client, and the next request is served.
 //!
@@ -27,6 +28,7 @@ mod fixture;
 mod floods;
 mod frames;
 mod http2;
+mod portals;
 mod secrets;
 mod shared_ports;
 mod slow_readers;
