@@ -6,7 +6,8 @@ use reqwest::Client;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::process::{Command, Stdio};
-use vncgate_test_support::cloud::{ADMIN, MEMBER, PORTAL, TENANT};
+use vncgate_test_support::answer::Answer;
+use vncgate_test_support::cloud::{ADMIN, Cloud, MEMBER, PORTAL, TENANT};
 use vncgate_test_support::keystone::{Scope, installed};
 use vncgate_test_support::workspace::{cached, checkout};
 
@@ -19,8 +20,8 @@ const VERSIONS: [u32; 24] = [
 ];
 
 /// Paths of nova's that a gateway of consoles answers.
-fn paths(cloud: &Dashboard, project: &str) -> Vec<String> {
-    let id = &cloud.cloud.ours.instance_uuid;
+fn paths(dashboard: &Dashboard, project: &str) -> Vec<String> {
+    let id = &dashboard.cloud.ours.instance_uuid;
     let whole = [
         "/servers",
         "/servers/detail",
@@ -78,23 +79,23 @@ async fn exchange(
     })
 }
 
-/// What nova would have had otherwise.
-fn findings(exchanges: &[Value]) -> Vec<String> {
+/// What a script of `tests/openstack` prints that asks nova's own code, given this document.
+fn ask_nova(script: &str, document: &Value) -> Value {
     let homes = ["nova", "horizon"].map(|name| cached(name, "./justw setup"));
     let path = homes.into_iter().chain([installed("")]);
-    let mut compare = Command::new("python3")
-        .arg(checkout().join("tests/openstack/nova_schemas.py"))
+    let mut asked = Command::new("python3")
+        .arg(checkout().join("tests/openstack").join(script))
         .env("PYTHONPATH", std::env::join_paths(path).expect("no colon in a path"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .expect("run Python");
-    let written = serde_json::to_vec(exchanges).expect("JSON");
-    compare.stdin.take().expect("a pipe").write_all(&written).expect("the script reads");
-    let output = compare.wait_with_output().expect("the script ends");
-    assert!(output.status.success(), "the script fails");
-    serde_json::from_slice(&output.stdout).expect("a list of texts")
+        .expect("start the script");
+    let written = serde_json::to_vec(document).expect("JSON");
+    asked.stdin.take().expect("a pipe").write_all(&written).expect("the script reads");
+    let output = asked.wait_with_output().expect("the script ends");
+    assert!(output.status.success(), "{script} fails");
+    serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
 /// Path, query and minor version.
@@ -111,8 +112,11 @@ async fn compare(requests: Vec<Request>, token: &str) -> Vec<Value> {
         .collect()
         .await;
     assert_eq!(exchanges.len(), count);
-    let findings = findings(&exchanges);
+    let exchanges = Value::Array(exchanges);
+    let findings = ask_nova("nova_schemas.py", &exchanges);
+    let findings: Vec<String> = serde_json::from_value(findings).expect("a list of texts");
     assert!(findings.is_empty(), "{} of {count}:\n{}", findings.len(), findings.join("\n"));
+    let Value::Array(exchanges) = exchanges else { unreachable!("an array") };
     exchanges
 }
 
@@ -134,6 +138,16 @@ async fn every_path_answers_as_nova_does_in_every_version() {
     let exchanges = compare(requests, &admin).await;
     let answered = exchanges.iter().filter(|exchange| exchange["status"] == 200).count();
     assert!(answered > exchanges.len() * 9 / 10, "{answered} of {}", exchanges.len());
+    // A console token, which nova's API shows from 2.31 on.
+    let (_, console) = dashboard.cloud.console(PORTAL, &dashboard.cloud.ours).await;
+    let url = console["remote_console"]["url"].as_str().expect("a URL");
+    let (_, token) = url.rsplit_once("token=").expect("a token in the URL");
+    let path = format!("/os-console-auth-tokens/{token}");
+    let requests = (31..=NEWEST).map(|minor| (path.clone(), Vec::new(), minor)).collect();
+    let exchanges = compare(requests, &admin).await;
+    assert!(exchanges.iter().all(|exchange| exchange["status"] == 200), "{}", exchanges[0]);
+    let requests = vec![(path.clone(), query("x=1"), 98), (path, query("x=1"), 99)];
+    compare(requests, &admin).await;
     // A member's project, and everybody's machines.
     for (token, text) in
         [(member.as_str(), ""), (PORTAL, "all_tenants=1"), (&admin, "all_tenants=1")]
@@ -231,4 +245,78 @@ async fn a_query_is_refused_where_nova_refuses_it() {
     let exchanges = compare(requests, &admin).await;
     let refused = exchanges.iter().filter(|exchange| exchange["status"] == 400).count();
     assert!(refused > 500, "{refused}");
+}
+
+/// nova's actions that this API carries out, or that its consoles answer.
+const OWN_ACTIONS: [&str; 6] = [
+    "os-start",
+    "os-stop",
+    "reboot",
+    "os-getVNCConsole",
+    "os-getSPICEConsole",
+    "os-getSerialConsole",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nova_changes_and_a_gateway_of_consoles_does_not_is_refused_as_nova_refuses_it() {
+    let dashboard = Dashboard::shared().await;
+    let Cloud { gateway, keystone, ours, .. } = &dashboard.cloud;
+    let admin = keystone.token(ADMIN, Scope::Project(ADMIN)).await;
+    let (http, url) = (gateway.ca.http_client(), format!("{}/v2.1", gateway.envoy.url()));
+    let call = async |method: &str, path: &str, minor: u64, body: Value| {
+        let method = method.parse().expect("a method");
+        let request = http.request(method, format!("{url}{path}")).header("X-Auth-Token", &admin);
+        let request = request.header("OpenStack-API-Version", format!("compute 2.{minor}"));
+        Answer::of(request.json(&body).send().await.expect("the gateway answers")).await
+    };
+    let not_found = |answer: &Answer| {
+        assert_eq!(answer.nova_error(404, "itemNotFound"), "The resource could not be found.");
+    };
+    let nova = ask_nova("nova_changes.py", &Value::Null);
+    let changes = nova["changes"].as_array().expect("changes");
+    assert!(changes.len() > 40, "{nova}");
+    for change in changes {
+        let (method, path) = (change["method"].as_str().expect("a method"), &change["path"]);
+        let path = path.as_str().expect("a path").replacen("{}", &ours.instance_uuid, 1);
+        let path = path.replace("{}", "x");
+        let since = change["since"].as_u64().expect("a version");
+        if since > 1 {
+            not_found(&call(method, &path, since - 1, json!({})).await);
+        }
+        for minor in [since, NEWEST.into()] {
+            let refused = call(method, &path, minor, json!({})).await;
+            let message = refused.nova_error(403, "forbidden");
+            let rules = change["rules"].as_array().expect("rules").iter();
+            let told = |rule: &Value| {
+                let rule = rule.as_str().expect("a rule");
+                format!("Policy doesn't allow {rule} to be performed.")
+            };
+            assert!(rules.map(told).any(|told| told == message), "{method} {path}: {message}");
+        }
+    }
+    let actions = nova["actions"].as_array().expect("actions");
+    let path = format!("/servers/{}/action", ours.instance_uuid);
+    assert!(actions.len() > 35, "{nova}");
+    for action in actions {
+        let name = action["name"].as_str().expect("a name");
+        let since = action["since"].as_u64().expect("a version");
+        let until = action["until"].as_u64();
+        let last = until.map_or(NEWEST.into(), |until| until - 1);
+        let outside = [(since > 1).then(|| since - 1), until];
+        for minor in outside.into_iter().flatten() {
+            not_found(&call("POST", &path, minor, json!({name: null})).await);
+        }
+        if OWN_ACTIONS.contains(&name) {
+            continue;
+        }
+        for minor in [since, last] {
+            let refused = call("POST", &path, minor, json!({name: null})).await;
+            let message = refused.nova_error(501, "notImplemented");
+            assert_eq!(message, "The requested functionality is not supported.", "{name}");
+        }
+    }
+    let unknown = call("POST", &path, 1, json!({"createServer": null})).await;
+    let message = unknown.nova_error(400, "badRequest");
+    assert_eq!(message, "There is no such action: createServer");
+    assert_eq!(gateway.vcenter.power_state(&ours.name), "poweredOn");
 }
