@@ -12,7 +12,7 @@
 //! - [`authority`]: the built `vncgate-authority` and its configuration; [`audit`]: its audit trail;
 //! - [`stores`]: memcached and Redis, one or several, where authorities keep tokens;
 //! - [`console_api`]: callers that ask it for a console; [`tenant`]: one with few machines; [`answer`]: what they are answered;
-//!   [`keystone`]: who knows them, in an OpenStack; [`horizon`]: that OpenStack's dashboard;
+//!   [`keystone`]: who knows them, in an OpenStack; [`horizon`], [`skyline`]: that OpenStack's dashboards;
 //! - [`envoy`]: a real Envoy with the shipped `envoy-config/static/envoy.yaml` and the built filter;
 //!   [`listener`]: more listeners of it;
 //! - [`application`]: another application behind the same Envoy;
@@ -62,6 +62,7 @@ pub mod rfb_script;
 pub mod screen;
 pub mod scripted;
 pub mod session;
+pub mod skyline;
 pub mod stores;
 pub mod template;
 pub mod tenant;
