@@ -2,10 +2,12 @@
 
 use anyhow::{Context, Result};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::unistd::{SysconfVar, sysconf};
+use nix::time::{ClockId, clock_getcpuclockid};
+use nix::unistd::{Pid, SysconfVar, sysconf};
 use serde::Serialize;
 use std::fs;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 /// Clock ticks a second, the unit of `/proc/PID/stat`.
 static TICKS: LazyLock<f64> = LazyLock::new(|| {
@@ -15,40 +17,46 @@ static TICKS: LazyLock<f64> = LazyLock::new(|| {
 });
 
 /// CPU seconds, user and system, that a process has used, with its living and its reaped children.
-/// The kernel counts in steps of 10 ms.
+/// The kernel counts those of reaped children in steps of 10 ms.
 ///
 /// # Errors
 ///
 /// When the process is gone.
 pub fn cpu_seconds(id: u32) -> Result<f64> {
-    let [own, reaped] = stat(id)?;
     // A child may end meanwhile; its parent has its time then.
     let living: f64 = children(id)?.into_iter().filter_map(|id| cpu_seconds(id).ok()).sum();
-    Ok(own + reaped + living)
+    Ok(clock(id)? + reaped_cpu_seconds(id)? + living)
 }
 
 /// CPU seconds of this process without its children, which are the parts that it started.
 ///
 /// # Errors
 ///
-/// When `/proc` is not Linux's.
+/// When the kernel has no such clock.
 pub fn own_cpu_seconds() -> Result<f64> {
-    stat(std::process::id()).map(|[own, _]| own)
+    clock(std::process::id())
 }
 
-/// CPU seconds of a process and of its reaped children.
-fn stat(id: u32) -> Result<[f64; 2]> {
-    // proc(5): utime, stime, cutime, cstime are the 14th to 17th field, and the 2nd, the name, may hold
-    // anything up to the last parenthesis.
-    const UTIME_AFTER_NAME: usize = 11;
+/// CPU seconds of a process alone, with its threads that have ended: to the nanosecond.
+fn clock(id: u32) -> Result<f64> {
+    let pid = Pid::from_raw(i32::try_from(id).context("a process id")?);
+    let time = clock_getcpuclockid(pid).and_then(ClockId::now).with_context(|| gone(id))?;
+    Ok(Duration::from(time).as_secs_f64())
+}
+
+/// CPU seconds of a process's reaped children.
+fn reaped_cpu_seconds(id: u32) -> Result<f64> {
+    // proc(5): cutime and cstime are the 16th and 17th field, and the 2nd, the name, may hold anything up to the last
+    // parenthesis.
+    const CUTIME_AFTER_NAME: usize = 13;
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).with_context(|| gone(id))?;
     let (_, fields) = stat.rsplit_once(')').context("a name in /proc/PID/stat")?;
-    let fields = fields.split_whitespace().skip(UTIME_AFTER_NAME).take(4);
+    let fields = fields.split_whitespace().skip(CUTIME_AFTER_NAME).take(2);
     let ticks: Vec<u64> = fields.filter_map(|field| field.parse().ok()).collect();
-    let [utime, stime, cutime, cstime] = ticks[..] else {
+    let [cutime, cstime] = ticks[..] else {
         anyhow::bail!("too few fields in /proc/{id}/stat");
     };
-    Ok([utime + stime, cutime + cstime].map(|ticks| ticks as f64 / *TICKS))
+    Ok((cutime + cstime) as f64 / *TICKS)
 }
 
 /// Proportional set size in bytes, with all children: memory that several processes share counts once
@@ -177,9 +185,9 @@ mod tests {
         };
         child.kill().unwrap();
         child.wait().unwrap();
-        // Whole ticks, but as seconds they are not exact.
-        let half_a_tick = 0.5 / *TICKS;
-        assert!(cpu_seconds(own).unwrap() - before > running - half_a_tick);
+        // Of a reaped child there are whole ticks, of its user's and its system's time.
+        let two_ticks = 2.0 / *TICKS;
+        assert!(cpu_seconds(own).unwrap() - before > running - two_ticks);
         assert!(own_cpu_seconds().unwrap() < cpu_seconds(own).unwrap());
     }
 
