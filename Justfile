@@ -222,6 +222,11 @@ bench-compare old new:
 soak *arguments: build-release _vcsim (_envoy envoy) (_debian "memcached")
     @cargo run --quiet --release --bin vncgate-soak -- {{ arguments }}
 
+# Simulate a day of a fleet against one authority: --sessions N (100,000), --try leaves the results alone
+fleet *arguments: build-release _vcsim (_debian "memcached redis-server")
+    cargo build --package vncgate-load --release --bin vncgate-fleet
+    @cargo run --quiet --release --package vncgate-load --bin vncgate-fleet -- {{ arguments }}
+
 _bench: _wasm-target _pages _vcsim _websockify (_envoy envoy) (_debian "memcached redis-server")
     cargo build {{ wasm_filter }}
     cargo build --release --package vncgate-authority
