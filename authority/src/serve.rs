@@ -15,7 +15,7 @@ use crate::http::descriptors::DescriptorShares;
 use crate::http::listener::{ListenAddress, Listener, ListenerConfig};
 use crate::http::server::serve;
 use crate::session_access::SessionAccess;
-use crate::sites::tls::{PeerAcceptor, PeerTls};
+use crate::sites::tls::PeerAcceptor;
 use crate::supervisor;
 use crate::telemetry::{self, Metrics};
 use crate::tls::server::ServerAcceptor;
@@ -76,16 +76,26 @@ pub async fn run(path: &Path) -> Result<(), ServeError> {
     let metrics_listener =
         bind(config.metrics.clone(), "metrics", shares.handshakes, &metrics).await?;
     let peer = match config.sites.as_mut().and_then(|sites| sites.peer.take()) {
-        Some((address, tls)) => Some(bind_peer(address, tls, shares.peer, &metrics).await?),
+        Some((address, tls)) => {
+            let acceptor = PeerAcceptor::new(tls, shares.peer, &metrics);
+            Some((bind_peer(address, acceptor.clone()).await?, acceptor))
+        }
         None => None,
     };
+    let (peer, peer_acceptor) = peer.unzip();
     let draining = CancellationToken::new();
     let (sources, token) = (Arc::clone(&metrics), draining.clone());
     let parts = Parts::first(config, sources, Arc::clone(&audit), token).await?;
     let (sender, current) = watch::channel(Arc::new(parts));
     let app = || Arc::clone(&current.borrow().app);
     metrics.config_loaded(true);
-    let mut reloads = Reloads { path: path.to_owned(), hangup, log, audit: Arc::clone(&audit) };
+    let mut reloads = Reloads {
+        path: path.to_owned(),
+        hangup,
+        log,
+        audit: Arc::clone(&audit),
+        peer: peer_acceptor,
+    };
 
     let stop_internal = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
@@ -251,13 +261,7 @@ async fn bind(
     listening(&address, name, bound)
 }
 
-async fn bind_peer(
-    address: SocketAddr,
-    tls: PeerTls,
-    connections: usize,
-    metrics: &Arc<Metrics>,
-) -> Result<Listener, ServeError> {
-    let acceptor = PeerAcceptor::new(tls, connections, metrics);
+async fn bind_peer(address: SocketAddr, acceptor: PeerAcceptor) -> Result<Listener, ServeError> {
     let listener = Listener::bind_peer(address, acceptor).await;
     listening(&ListenAddress::Tcp(address), "peer", listener)
 }

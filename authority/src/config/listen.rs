@@ -3,7 +3,7 @@
 use super::section::Section;
 use crate::http::listener::{ListenAddress, ListenerConfig};
 use crate::tls::client_names::ClientName;
-use crate::tls::server::{ClientFiles, ServerTls, ServerTlsError, ServerTlsFiles};
+use crate::tls::server::{ClientFiles, ServerTls, ServerTlsFiles, TlsFileError};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
@@ -109,13 +109,13 @@ fn read_server_tls(mut section: Section<'_>, clients: Clients) -> Option<ServerT
     }
     let files = || {
         let clients = match ca {
-            Some(ca) => Some(ClientFiles { ca, names: names? }),
+            Some(ca) => Some(ClientFiles { ca, names: names?, known_as: "client_names" }),
             None => None,
         };
-        Some(ServerTlsFiles { certificate: certificate?, key: key?, clients })
+        Some(ServerTlsFiles { certificate: certificate?, key: key?, clients, tls13_only: false })
     };
     let tls = files().and_then(|files| {
-        let note = |error: ServerTlsError| section.problem(error.key, error.reason);
+        let note = |error: TlsFileError| section.problem(error.key, error.reason);
         ServerTls::read(files).map_err(|errors| errors.into_iter().for_each(note)).ok()
     });
     section.end();

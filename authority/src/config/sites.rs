@@ -2,16 +2,14 @@
 
 use super::section::Section;
 use super::values::{check_family, check_port, first_duplicate};
-use crate::sites::tls::{Credentials, PeerName, PeerTls};
+use crate::sites::tls::{PeerFiles, PeerName, PeerTls};
 use crate::sites::{SiteConfig, Sites};
 use crate::telemetry::Metrics;
-use crate::tls::file_roots;
-use crate::tls::pem::{read_certificates, read_key};
+use crate::tls::server::TlsFileError;
 use ipnet::IpNet;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
@@ -27,12 +25,10 @@ const MOST_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct SitesConfig {
     /// `[[site]]`, at least one.
     pub sites: Vec<SiteConfig>,
+    /// `[peer]`.
+    pub files: PeerFiles,
     /// Presents this authority's certificate to them, and verifies theirs.
     pub tls: ClientConfig,
-    /// `[peer] certificate_file`.
-    pub certificate_file: PathBuf,
-    /// `[peer] key_file`.
-    pub key_file: PathBuf,
     /// `[listen] peer`: where this authority accepts their requests, if it does.
     pub peer: Option<(SocketAddr, PeerTls)>,
 }
@@ -40,7 +36,7 @@ pub struct SitesConfig {
 impl SitesConfig {
     /// Creates the sites' clients. They connect at their first requests.
     pub fn build(self, metrics: &Arc<Metrics>) -> Result<Sites, reqwest::Error> {
-        Sites::new(self.sites, self.tls, metrics)
+        Sites::new(self.sites, self.files, self.tls, metrics)
     }
 }
 
@@ -79,15 +75,21 @@ pub(super) fn read_sites(
             "is missing: [[site]] needs the certificate that they know this one by",
         );
     }
-    let (credentials, certificate_file, key_file) = credentials.flatten()?;
-    let tls = root.ok("peer.key_file", credentials.client_config())?;
+    let (files, tls) = credentials.flatten()?;
     let (sites, peers): (Vec<_>, Vec<_>) =
         sites.into_iter().collect::<Option<Vec<_>>>()?.into_iter().unzip();
     let peer = match peer {
-        Some(address) => Some((address, root.ok("peer.ca_file", credentials.server(peers))?)),
+        Some(address) => {
+            let tls = PeerTls::read(&files, peers).map_err(|errors| {
+                for TlsFileError { key, reason } in errors {
+                    root.problem(&format!("peer.{}", key.trim_start_matches("client_")), reason);
+                }
+            });
+            Some((address, tls.ok()?))
+        }
         None => None,
     };
-    Some(SitesConfig { sites, tls, certificate_file, key_file, peer })
+    Some(SitesConfig { sites, files, tls, peer })
 }
 
 /// Sites are identified in logs by their names, at the handshake by their hosts, and at a check by their
@@ -109,24 +111,24 @@ fn check_distinct(root: &mut Section<'_>, sites: &[Option<(SiteConfig, PeerName)
     }
 }
 
-/// The credentials, and the files of certificate and key.
-fn read_credentials(mut section: Section<'_>) -> Option<(Credentials, PathBuf, PathBuf)> {
+/// The files, and what they make for requests to other sites.
+fn read_credentials(mut section: Section<'_>) -> Option<(PeerFiles, ClientConfig)> {
     for key in ["certificate_file", "key_file", "ca_file"] {
         if !section.has(key) {
             section.problem(key, "is missing: a PEM file");
         }
     }
-    let certificate_file = section.file("certificate_file");
-    let certificates = certificate_file.as_deref().map(read_certificates);
-    let certificates = certificates.and_then(|read| section.ok("certificate_file", read));
-    let key_file = section.file("key_file");
-    let key = key_file.as_deref().map(read_key).and_then(|read| section.ok("key_file", read));
-    let roots = section.file("ca_file");
-    let roots = roots.and_then(|path| section.ok("ca_file", file_roots(&path)));
+    let [certificate, key, ca] =
+        ["certificate_file", "key_file", "ca_file"].map(|key| section.file(key));
+    let files = || Some(PeerFiles { certificate: certificate?, key: key?, ca: ca? });
+    let read = files().and_then(|files| {
+        let note = |TlsFileError { key, reason }| section.problem(key, reason);
+        let tls = files.client_config();
+        let tls = tls.map_err(|errors| errors.into_iter().for_each(note)).ok()?;
+        Some((files, tls))
+    });
     section.end();
-    let roots = Arc::new(roots?);
-    let credentials = Credentials { certificates: certificates?, key: key?, roots };
-    Some((credentials, certificate_file?, key_file?))
+    read
 }
 
 fn read_site(mut section: Section<'_>, own: &[&str]) -> Option<(SiteConfig, PeerName)> {

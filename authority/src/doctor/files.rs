@@ -65,14 +65,14 @@ fn secrets(config: &Config) -> impl Iterator<Item = &Path> {
         }
     }
     let keys = server_tls(config).map(|files| files.key.as_path());
-    let keys = keys.chain(config.sites.iter().map(|sites| sites.key_file.as_path()));
+    let keys = keys.chain(config.sites.iter().map(|sites| sites.files.key.as_path()));
     passwords.into_iter().map(PasswordFile::path).chain(keys)
 }
 
 /// Files of the certificates that the authority shows.
 fn certificates(config: &Config) -> impl Iterator<Item = &Path> {
     let own = server_tls(config).map(|files| files.certificate.as_path());
-    own.chain(config.sites.iter().map(|sites| sites.certificate_file.as_path()))
+    own.chain(config.sites.iter().map(|sites| sites.files.certificate.as_path()))
 }
 
 fn look_at_certificate(path: &Path, report: &mut Report) {
@@ -81,7 +81,7 @@ fn look_at_certificate(path: &Path, report: &mut Report) {
     let Some(end) = certificates.first().and_then(|first| expiry(first)) else { return };
     let path = path.display();
     let told = humantime::format_rfc3339_seconds(end);
-    let mend = "renew it; the files of [listen] are read again by themselves, those of [peer] at a restart";
+    let mend = "renew it; the authority reads the file again by itself";
     match end.duration_since(SystemTime::now()) {
         Err(_) => report.problem("certificate", format!("{path} expired at {told}"), mend),
         Ok(left) if left < CERTIFICATE_LEFT => {

@@ -68,8 +68,8 @@ pub enum Listener {
     Unix(SocketFile, UnixListener),
     /// TCP with TLS, and the task that watches its certificate's files.
     Tls(TcpListener, ServerAcceptor, AbortOnDropHandle<()>),
-    /// TCP with mutual TLS, for other sites alone.
-    Peer(TcpListener, PeerAcceptor),
+    /// The same with mutual TLS, for other sites alone.
+    Peer(TcpListener, PeerAcceptor, AbortOnDropHandle<()>),
 }
 
 /// A client from which nothing was read yet.
@@ -99,15 +99,17 @@ impl Listener {
         Ok(Self::Tls(listener, acceptor, watch))
     }
 
-    /// Binds for other sites, with mutual TLS.
+    /// Binds for other sites, with mutual TLS. Its certificate is read again as that of [`Self::bind_tls`].
     pub async fn bind_peer(address: SocketAddr, acceptor: PeerAcceptor) -> io::Result<Self> {
-        Ok(Self::Peer(TcpListener::bind(address).await?, acceptor))
+        let listener = TcpListener::bind(address).await?;
+        let watch = AbortOnDropHandle::new(tokio::spawn(acceptor.clone().watch()));
+        Ok(Self::Peer(listener, acceptor, watch))
     }
 
     /// The address that it listens on: with port 0 configured, the port that the system chose.
     pub fn address(&self) -> io::Result<ListenAddress> {
         match self {
-            Self::Tcp(listener) | Self::Tls(listener, ..) | Self::Peer(listener, _) => {
+            Self::Tcp(listener) | Self::Tls(listener, ..) | Self::Peer(listener, ..) => {
                 listener.local_addr().map(ListenAddress::Tcp)
             }
             Self::Unix(file, _) => Ok(ListenAddress::Unix(file.path.clone())),
@@ -126,7 +128,9 @@ impl Listener {
                 Ok(Accepted::Plain(Either::Right(stream)))
             }
             Self::Tls(listener, acceptor, _) => acceptor.accept(listener).await.map(Accepted::Tls),
-            Self::Peer(listener, acceptor) => acceptor.accept(listener).await.map(Accepted::Peer),
+            Self::Peer(listener, acceptor, _) => {
+                acceptor.accept(listener).await.map(Accepted::Peer)
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use super::parts::Parts;
 use crate::audit::AuditTrail;
 use crate::config::{Config, ConfigError};
 use crate::session_access::end_removed;
+use crate::sites::tls::PeerAcceptor;
 use crate::telemetry::{Log, Metrics};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,8 @@ pub(super) struct Reloads {
     pub(super) hangup: Signal,
     pub(super) log: Log,
     pub(super) audit: Arc<AuditTrail>,
+    /// The listener for other sites, if there is one.
+    pub(super) peer: Option<PeerAcceptor>,
 }
 
 impl Reloads {
@@ -57,14 +60,19 @@ impl Reloads {
         wait_until_settled(&self.path).await;
         let path = self.path.clone();
         let loaded = spawn_blocking(move || Config::load(&path)).await;
-        let config = loaded
+        let mut config = loaded
             .map_err(|panicked| vec![panicked.to_string()])?
             .map_err(ConfigError::into_problems)?;
+        let peer_tls = config.sites.as_mut().and_then(|sites| sites.peer.take());
         let (log, audit) = (config.log.clone(), config.audit.clone());
         let previous = Arc::clone(&current.borrow());
         let next = previous.next(config).await?;
         self.audit.configure(audit).map_err(|error| vec![format!("audit: {error}")])?;
         self.log.configure(&log);
+        // [listen] does not change in a reload, so there is a listener if there is TLS for one.
+        if let (Some(acceptor), Some((_, tls))) = (&self.peer, peer_tls) {
+            acceptor.replace(tls);
+        }
         next.log_changes(&previous);
         let next = Arc::new(next);
         // Requests under way keep the parts that they began with.

@@ -26,6 +26,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
+use tls::{PeerClient, PeerFiles};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tracing::field::Empty;
@@ -149,19 +150,22 @@ impl SiteError {
 pub struct Sites(Vec<Site>);
 
 impl Sites {
-    /// Creates a client for each site. `tls` presents this authority's certificate.
+    /// Creates a client for each site. It presents this authority's certificate: `tls` is what `files` had.
     pub fn new(
         configs: Vec<SiteConfig>,
+        files: PeerFiles,
         tls: ClientConfig,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, reqwest::Error> {
-        let http = http_client::builder(tls)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(IDLE_CONNECTION)
-            .build()?;
+        let http = Arc::new(PeerClient::new(files, tls, |tls| {
+            http_client::builder(tls)
+                .connect_timeout(CONNECT_TIMEOUT)
+                .pool_idle_timeout(IDLE_CONNECTION)
+                .build()
+        })?);
         let site = |config| Site {
             config,
-            http: http.clone(),
+            http: Arc::clone(&http),
             requests: Semaphore::new(REQUESTS),
             metrics: Arc::clone(metrics),
         };
@@ -187,7 +191,7 @@ impl Sites {
 /// Another site's authority.
 pub struct Site {
     config: SiteConfig,
-    http: reqwest::Client,
+    http: Arc<PeerClient>,
     requests: Semaphore,
     metrics: Arc<Metrics>,
 }
@@ -222,7 +226,8 @@ impl Site {
         let mut url = self.config.url.clone();
         url.set_path(path);
         let unreachable = |error| SiteError::Unreachable(http_client::explain(error));
-        let sent = self.http.post(url).headers(trace_headers()).json(&request).send();
+        let http = self.http.current().await;
+        let sent = http.post(url).headers(trace_headers()).json(&request).send();
         let response = sent.await.map_err(unreachable)?;
         let status = response.status();
         let body =

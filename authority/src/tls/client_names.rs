@@ -93,17 +93,19 @@ impl NamedClients {
     ) -> Self {
         Self { chain, names, known_as }
     }
+}
 
-    /// The place of the first of the names that this certificate is for.
-    pub fn position(&self, certificate: &CertificateDer<'_>) -> Result<usize, rustls::Error> {
-        let parsed = ParsedCertificate::try_from(certificate)?;
-        let found = self.names.iter().position(|name| name.is_of(certificate, &parsed));
-        found.ok_or_else(|| {
-            let names = self.names.iter().map(ToString::to_string).collect();
-            let other = OtherName { known_as: self.known_as, names };
-            CertificateError::Other(OtherError(Arc::new(other))).into()
-        })
-    }
+/// The place of the first of the names that this certificate is for.
+///
+/// # Errors
+///
+/// The certificate cannot be read.
+pub fn position<'a>(
+    names: impl IntoIterator<Item = &'a ClientName>,
+    certificate: &CertificateDer<'_>,
+) -> Result<Option<usize>, rustls::Error> {
+    let parsed = ParsedCertificate::try_from(certificate)?;
+    Ok(names.into_iter().position(|name| name.is_of(certificate, &parsed)))
 }
 
 impl ClientCertVerifier for NamedClients {
@@ -118,7 +120,11 @@ impl ClientCertVerifier for NamedClients {
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
         let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
-        self.position(end_entity).map(|_| verified)
+        position(&self.names, end_entity)?.map(|_| verified).ok_or_else(|| {
+            let names = self.names.iter().map(ToString::to_string).collect();
+            let other = OtherName { known_as: self.known_as, names };
+            CertificateError::Other(OtherError(Arc::new(other))).into()
+        })
     }
 
     fn verify_tls12_signature(

@@ -6,17 +6,16 @@
 use super::client_names::{ClientName, NamedClients};
 use super::handshakes::{Handshake, Handshakes};
 use super::pem::{read_certificates, read_key};
+use super::stamp::{Stamp, stamp};
 use super::{expiry, file_roots};
 use crate::telemetry::Metrics;
 use rustls::crypto::ring;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{InconsistentKeys, ServerConfig};
+use rustls::{DEFAULT_VERSIONS, InconsistentKeys, ServerConfig, version};
 use std::fmt;
-use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 use thiserror::Error;
@@ -41,6 +40,8 @@ pub struct ServerTlsFiles {
     pub key: PathBuf,
     /// Which clients are accepted; without it every client is.
     pub clients: Option<ClientFiles>,
+    /// Whether TLS 1.2 is refused.
+    pub tls13_only: bool,
 }
 
 /// Whose certificates are accepted.
@@ -50,25 +51,18 @@ pub struct ClientFiles {
     pub ca: PathBuf,
     /// A certificate has to be for one of these names; if there are none, any name will do.
     pub names: Vec<ClientName>,
+    /// What stands for the names in the reason for a refusal.
+    pub known_as: &'static str,
 }
 
 /// What is wrong with a file.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{key}: {reason}")]
-pub struct ServerTlsError {
+pub struct TlsFileError {
     /// The file's key in the configuration.
     pub key: &'static str,
     /// The reason, with the path.
     pub reason: String,
-}
-
-/// What tells one state of a file from the next: device, inode, size, and the times of its content and of its inode.
-type Stamp = Option<(u64, u64, u64, (i64, i64), (i64, i64))>;
-
-fn stamp(path: &Path) -> Stamp {
-    let file = fs::metadata(path).ok()?;
-    let times = ((file.mtime(), file.mtime_nsec()), (file.ctime(), file.ctime_nsec()));
-    Some((file.dev(), file.ino(), file.size(), times.0, times.1))
 }
 
 impl ServerTlsFiles {
@@ -95,7 +89,7 @@ impl fmt::Debug for ServerTls {
 
 impl ServerTls {
     /// Reads the files. The error has a reason for each file that cannot be used.
-    pub fn read(files: ServerTlsFiles) -> Result<Self, Vec<ServerTlsError>> {
+    pub fn read(files: ServerTlsFiles) -> Result<Self, Vec<TlsFileError>> {
         // First: what changes while the files are read is noticed afterwards.
         let stamps = files.stamps();
         let mut errors = Vec::new();
@@ -116,8 +110,9 @@ impl ServerTls {
         else {
             return Err(errors);
         };
+        let versions = if files.tls13_only { &[&version::TLS13][..] } else { DEFAULT_VERSIONS };
         let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions();
+            .with_protocol_versions(versions);
         let config = builder.and_then(|builder| {
             builder.with_client_cert_verifier(verifier).with_single_cert(certificates, key)
         });
@@ -136,25 +131,25 @@ impl ServerTls {
 }
 
 fn noted<T>(
-    errors: &mut Vec<ServerTlsError>,
+    errors: &mut Vec<TlsFileError>,
     key: &'static str,
     result: Result<T, String>,
 ) -> Option<T> {
-    result.map_err(|reason| errors.push(ServerTlsError { key, reason })).ok()
+    result.map_err(|reason| errors.push(TlsFileError { key, reason })).ok()
 }
 
 /// Why a certificate and a key that can both be read make no server.
-fn of_pair(error: &rustls::Error, files: &ServerTlsFiles) -> ServerTlsError {
+fn of_pair(error: &rustls::Error, files: &ServerTlsFiles) -> TlsFileError {
     let (certificate, key) = (files.certificate.display(), files.key.display());
     match error {
-        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => ServerTlsError {
+        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => TlsFileError {
             key: "key_file",
             reason: format!("{key} is not the key of the certificate in {certificate}"),
         },
         rustls::Error::InvalidCertificate(_) => {
-            ServerTlsError { key: "certificate_file", reason: format!("{certificate}: {error}") }
+            TlsFileError { key: "certificate_file", reason: format!("{certificate}: {error}") }
         }
-        _ => ServerTlsError { key: "key_file", reason: format!("{key}: {error}") },
+        _ => TlsFileError { key: "key_file", reason: format!("{key}: {error}") },
     }
 }
 
@@ -166,7 +161,7 @@ fn verifier(clients: &ClientFiles) -> Result<Arc<dyn ClientCertVerifier>, String
     if clients.names.is_empty() {
         return Ok(chain);
     }
-    Ok(Arc::new(NamedClients::new(chain, clients.names.clone(), "client_names")))
+    Ok(Arc::new(NamedClients::new(chain, clients.names.clone(), clients.known_as)))
 }
 
 /// Accepts the TLS connections of one listener. Clones share its state.
@@ -189,7 +184,18 @@ impl ServerAcceptor {
         metrics: &Arc<Metrics>,
     ) -> Self {
         let limit = HANDSHAKES.min(handshakes).max(1);
-        let handshakes = Handshakes::new(listener, limit, limit, Arc::clone(metrics));
+        Self::with_handshakes(listener, tls, limit, limit, metrics)
+    }
+
+    /// The same, with at most `limit` clients in the handshake, of which `per_address` are of one IP address.
+    pub fn with_handshakes(
+        listener: &'static str,
+        tls: ServerTls,
+        limit: usize,
+        per_address: usize,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
+        let handshakes = Handshakes::new(listener, limit, per_address, Arc::clone(metrics));
         metrics.certificate("listener", listener, tls.expires_at);
         let (tls, handshakes) = (RwLock::new(tls), Arc::new(handshakes));
         Self(Arc::new(Shared { listener, tls, handshakes, metrics: Arc::clone(metrics) }))

@@ -256,3 +256,87 @@ async fn an_impostor_is_told_nothing() {
         assert_eq!(impostor.requests().len(), 0, "{what}");
     }
 }
+
+/// What the listener for other sites has read again, and whether it could.
+async fn reads(site: &Site, outcome: &str) -> u64 {
+    let name = "vncgate_tls_certificate_reads_total";
+    let metric = format!("{name}{{listener=\"peer\",outcome=\"{outcome}\"}} ");
+    site.authority.count(&metric).await
+}
+
+/// Certificates and their authority are changed under running authorities, as `docs/sites.md` says.
+#[tokio::test]
+async fn certificates_and_their_authority_change_without_a_restart() {
+    let Pair { berlin, tokyo, ca, .. } = &Pair::start("").await;
+    let next = Ca::new(&Run::new("sites-next"));
+    let (_, of_berlin, berlins) = berlin.machine_and_token().await;
+    let (_, of_tokyo, tokyos) = tokyo.machine_and_token().await;
+    let both_ways = async |what: &str| {
+        for (asked, token, host, port) in
+            [(tokyo, &berlins, BERLIN.esxi, of_berlin), (berlin, &tokyos, TOKYO.esxi, of_tokyo)]
+        {
+            let answer = asked.authority.check(token).await;
+            assert_eq!(answer.status, 200, "{what}: {}", answer.body);
+            answer.assert_granted(host, port);
+        }
+    };
+    let old = ca.issue_for("old", &[TOKYO.host]);
+    let put = |path: &std::path::Path, text: &str| {
+        let part = path.with_extension("part");
+        std::fs::write(&part, text).expect("write a file");
+        std::fs::rename(part, path).expect("put it in its place");
+    };
+    both_ways("before").await;
+
+    // Both authorities read the one file.
+    put(ca.path(), &format!("{}{}", ca.pem(), next.pem()));
+    for site in [berlin, tokyo] {
+        until("the new certificate authority is read", async || reads(site, "ok").await == 1).await;
+    }
+    for site in [berlin, tokyo] {
+        let name = site.location.name;
+        let file = |kind: &str| ca.path().with_file_name(format!("{name}.{kind}"));
+        let identity = next.issue_for(name, &[site.location.host]);
+        // Between the two there is a certificate without its key: the old pair stays.
+        put(&file("crt"), &identity.pem());
+        until("half of a pair is refused", async || reads(site, "failed").await >= 1).await;
+        both_ways("with half of a pair").await;
+        let before = reads(site, "ok").await;
+        put(&file("key"), &std::fs::read_to_string(&identity.key).expect("the key"));
+        until("the pair is read", async || reads(site, "ok").await > before).await;
+        both_ways("with one new pair").await;
+    }
+    let before = [reads(berlin, "ok").await, reads(tokyo, "ok").await];
+    put(ca.path(), next.pem());
+    for (site, before) in [berlin, tokyo].into_iter().zip(before) {
+        until("the old authority is gone", async || reads(site, "ok").await > before).await;
+    }
+    both_ways("with the new certificates alone").await;
+    let refused = ask(berlin, next.tls_client_with(&old), &question(&berlins)).await;
+    let refusal = refused.expect_err("the old authority's").to_string();
+    assert!(refusal.contains("alert"), "{refusal}");
+    let log = berlin.authority.log();
+    assert!(log.contains("read the changed certificate for other sites"), "{log}");
+    assert!(!log.contains("SIGHUP"), "{log}");
+}
+
+/// A site that comes is let in by SIGHUP, one that goes is not any more.
+#[tokio::test]
+async fn a_reload_changes_which_sites_may_ask() {
+    let ca = Ca::new(&Run::new("sites"));
+    let store = Store::redis(&Run::new("sites-redis")).await;
+    let others = site("x", "x.example.com", 1, &["x"]);
+    let berlin = Plan::new(&BERLIN).await.start(&ca, &store, "", &others).await;
+    let (_, port, token) = berlin.machine_and_token().await;
+    let [x, tokyo] = [("x", "x.example.com"), ("t", TOKYO.host)]
+        .map(|(name, host)| ca.tls_client_with(&ca.issue_for(name, &[host])));
+    let asks =
+        async |tls: &Arc<ClientConfig>| ask(&berlin, Arc::clone(tls), &question(&token)).await;
+    assert!(asks(&x).await.expect("an answer").contains(&port.to_string()));
+    assert!(asks(&tokyo).await.is_err());
+    let next = site(TOKYO.name, TOKYO.host, 1, &[TOKYO.service_host]);
+    let config = berlin.authority.config().clone().with(&others, &next);
+    assert!(berlin.authority.reload(&config).await);
+    assert!(asks(&tokyo).await.expect("an answer").contains(&port.to_string()));
+    assert!(asks(&x).await.is_err());
+}

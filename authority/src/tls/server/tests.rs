@@ -1,5 +1,6 @@
 use super::*;
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use std::fs;
 use tempfile::TempDir;
 
 struct Folder(TempDir);
@@ -32,7 +33,12 @@ impl Folder {
         ServerTlsFiles {
             certificate: self.path("server.crt"),
             key: self.path("server.key"),
-            clients: Some(ClientFiles { ca: self.path("other.crt"), names: Vec::new() }),
+            clients: Some(ClientFiles {
+                ca: self.path("other.crt"),
+                names: Vec::new(),
+                known_as: "client_names",
+            }),
+            tls13_only: false,
         }
     }
 
@@ -61,11 +67,16 @@ fn each_file_that_cannot_be_used_is_named() {
         assert_eq!(folder.faults(|files| files.certificate = of(wrong)), ["certificate_file"]);
     }
     assert_eq!(folder.faults(|files| files.certificate = of("server.key")), ["certificate_file"]);
-    let ca = |file| Some(ClientFiles { ca: of(file), names: Vec::new() });
+    let ca = |file| Some(ClientFiles { ca: of(file), names: Vec::new(), known_as: "client_names" });
     assert_eq!(folder.faults(|files| files.clients = ca("server.key")), ["client_ca_file"]);
     let all = folder.faults(|files| {
         let clients = ca("absent");
-        *files = ServerTlsFiles { certificate: of("absent"), key: of("absent"), clients };
+        *files = ServerTlsFiles {
+            certificate: of("absent"),
+            key: of("absent"),
+            clients,
+            tls13_only: false,
+        };
     });
     assert_eq!(all, ["certificate_file", "key_file", "client_ca_file"]);
 }
