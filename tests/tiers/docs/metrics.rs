@@ -51,6 +51,34 @@ fn operations_has_every_metric_of_the_filter() {
 }
 
 #[test]
+fn the_dashboard_or_an_alert_has_every_metric() {
+    // For who wants to know exactly: other metrics say what is wrong.
+    let details = [
+        "vncgate_build_info",
+        "vncgate_config_last_reload_success_timestamp_seconds",
+        "vncgate_discovery_requests_total",
+        "vncgate_host_certificates_changed_timestamp_seconds",
+        "vncgate_session_report_age_seconds",
+        "vncgate_vcenter_last_read_timestamp_seconds",
+        "vncgate_vcenter_watch_answered_timestamp_seconds",
+    ];
+    let shown = text("deploy/dashboards/vncgate.json") + &text("deploy/dashboards/alerts.yaml");
+    let shows = |name: &str| {
+        let mut words = shown.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        words.any(|word| word.strip_suffix("_bucket").unwrap_or(word) == name)
+    };
+    let of_the_filter = documented("### Metrics of the filter").into_iter().map(|name| {
+        let name = name.trim_start_matches("wasmcustom.").replace('.', "_");
+        // The codes are a label of the panel's, made from the metrics' names.
+        name.strip_suffix("CODE").map_or(name.clone(), str::to_owned)
+    });
+    let of_the_authority = documented("### Metrics of the authority").into_iter();
+    let own = of_the_authority.filter(|name| name.starts_with("vncgate_")).chain(of_the_filter);
+    let missing: Vec<_> = own.filter(|name| !shows(name)).collect();
+    assert_eq!(missing, details);
+}
+
+#[test]
 fn the_metrics_tell_of_each_vcenter_and_of_the_process() {
     let metrics = Metrics::new();
     metrics.vcenter_answered("vcenter-a", true);
