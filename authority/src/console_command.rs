@@ -144,10 +144,7 @@ impl Authority {
         vm: &str,
         request: &ConsoleRequest,
     ) -> Result<String, ConsoleCommandError> {
-        let instance = match vm.parse() {
-            Ok(instance) => instance,
-            Err(_) => self.instance_named(vm).await?,
-        };
+        let instance = self.instance(vm).await?;
         let arguments = json!({"os-getVNCConsoleVmware": request});
         let path = format!("v2.1/servers/{instance}/action");
         let response: ConsoleResponse =
@@ -161,6 +158,14 @@ impl Authority {
             return Err(ConsoleCommandError::NotAnAuthority(self.url.clone(), reason));
         }
         Ok(url)
+    }
+
+    /// The instance UUID of `vm`, which may be one already.
+    pub(crate) async fn instance(&self, vm: &str) -> Result<Uuid, ConsoleCommandError> {
+        match vm.parse() {
+            Ok(instance) => Ok(instance),
+            Err(_) => self.instance_named(vm).await,
+        }
     }
 
     async fn instance_named(&self, name: &str) -> Result<Uuid, ConsoleCommandError> {

@@ -1,6 +1,6 @@
 //! The command line of the authority.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use secrecy::SecretString;
 use std::error::Error;
 use std::io::{self, IsTerminal};
@@ -31,6 +31,9 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Moves the cursor to the first line and erases what is below (ECMA-48: CUP, ED).
 const CLEAR_SCREEN: &str = "\u{1b}[H\u{1b}[J";
+
+/// The variable with an API token.
+const API_TOKEN_VARIABLE: &str = "VNCGATE_API_TOKEN";
 
 /// Largest file of an API token, in bytes: Keystone's longest tokens have a few thousand.
 const API_TOKEN_LIMIT: u64 = 64 * 1024;
@@ -104,6 +107,12 @@ Examples:
         #[arg(long, default_value = "portal")]
         name: String,
     },
+    /// Write the manual pages into a folder, one for each command. Packages bring them.
+    #[command(hide = true)]
+    Man {
+        /// The folder.
+        folder: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -128,11 +137,20 @@ struct CheckArguments {
 
 #[derive(Args)]
 struct DoctorArguments {
-    #[command(flatten)]
-    file: ConfigFile,
-    /// A virtual machine's name or instance UUID: try its console too, with a token that is revoked at once.
+    /// The configuration, a TOML file. Without it, only what the other arguments name is tried.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "VNCGATE_CONFIG",
+        required_unless_present_any = ["vm", "envoy_admin"]
+    )]
+    config: Option<PathBuf>,
+    /// A virtual machine's name or instance UUID: try its console too, with a token that is revoked at once. With an API
+    /// token, the console API issues it.
     #[arg(long, value_name = "NAME")]
     vm: Option<String>,
+    #[command(flatten)]
+    authority: AuthorityArguments,
     /// The admin interface of the Envoy that has the filter: examine its configuration too.
     #[arg(long, value_name = "URL")]
     envoy_admin: Option<Url>,
@@ -262,20 +280,35 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
             println!("{} is a good configuration", file.config.display());
         }
         Command::Doctor(DoctorArguments {
-            file,
+            config,
             vm,
+            authority,
             envoy_admin,
             client_certificate,
             client_key,
             json,
         }) => {
-            let Some(config) = load(&file) else { return Ok(EXIT_BAD_CONFIGURATION.into()) };
-            let mut report = Report::default();
-            doctor::files::look(&config, &mut report);
             let client = client_certificate.zip(client_key);
             let client = client.map(|(certificate, key)| ClientCertificate { certificate, key });
-            let extent = Extent { vm, envoy_admin, running: true, client };
-            runtime()?.block_on(doctor::try_online(config, &extent, &mut report))?;
+            // Without a configuration nothing but the console API can open a console.
+            let api = match vm.is_some() && (authority.has_api_token() || config.is_none()) {
+                true => Some(authority.connect()?),
+                false => None,
+            };
+            let extent = Extent { vm, envoy_admin, running: true, client, api };
+            let mut report = Report::default();
+            let runtime = runtime()?;
+            match config {
+                Some(config) => {
+                    let file = ConfigFile { config };
+                    let Some(config) = load(&file) else {
+                        return Ok(EXIT_BAD_CONFIGURATION.into());
+                    };
+                    doctor::files::look(&config, &mut report);
+                    runtime.block_on(doctor::try_online(config, &extent, &mut report))?;
+                }
+                None => runtime.block_on(doctor::try_without_configuration(&extent, &mut report)),
+            }
             match json {
                 true => println!("{}", serde_json::to_string_pretty(&report)?),
                 false => report.findings.iter().for_each(|finding| println!("{finding}")),
@@ -292,6 +325,7 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
             println!("# For the authority's configuration:\n[[auth.api_token]]");
             println!("name = {}\nsha256 = \"{sha256}\"", toml::Value::String(name));
         }
+        Command::Man { folder } => clap_mangen::generate_to(Cli::command(), folder)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -356,11 +390,15 @@ impl AuthorityArguments {
         Ok(Authority::new(self.url.clone(), self.api_token()?, trust)?)
     }
 
+    fn has_api_token(&self) -> bool {
+        self.token_file.is_some() || std::env::var_os(API_TOKEN_VARIABLE).is_some()
+    }
+
     fn api_token(&self) -> Result<SecretString, String> {
         let token = match &self.token_file {
             Some(path) => text::read_file(path, API_TOKEN_LIMIT)
                 .map_err(|error| format!("cannot read {}: {error}", path.display()))?,
-            None => std::env::var("VNCGATE_API_TOKEN").map_err(
+            None => std::env::var(API_TOKEN_VARIABLE).map_err(
                 |_| "set VNCGATE_API_TOKEN to an API token, or name its file by --token-file",
             )?,
         };

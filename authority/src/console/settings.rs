@@ -145,8 +145,17 @@ impl PageUrl {
 
     /// Whether it is the authority's own page, which alone makes a secret for its browser.
     pub fn is_own(&self) -> bool {
-        let url = Url::parse(&format!("{}{}{}", self.before_token, Uuid::nil(), self.after_token));
-        url.is_ok_and(|url| url.path().ends_with(OWN_PAGE))
+        self.with_no_token().is_some_and(|url| url.path().ends_with(OWN_PAGE))
+    }
+
+    /// Scheme, host and port: the gateway's.
+    pub fn origin(&self) -> String {
+        self.with_no_token().map(|url| url.origin().ascii_serialization()).unwrap_or_default()
+    }
+
+    fn with_no_token(&self) -> Option<Url> {
+        let text = format!("{}{}{}", self.before_token, Uuid::nil(), self.after_token);
+        Url::parse(&text).ok()
     }
 
     /// The URL of the page for one token.

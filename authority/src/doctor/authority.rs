@@ -1,19 +1,24 @@
-//! Asks the running authority what the filter asks it, at the listener of the filter.
+//! Asks the running authority what the filter asks it, at the listener of the filter, and for a console as a portal does.
 
 use super::report::Report;
 use crate::console::Consoles;
 use crate::console::issue::IssueRequest;
+use crate::console_command::Authority;
 use crate::console_type::ConsoleType;
 use crate::http::listener::{ListenAddress, ListenerConfig};
 use crate::http_client::{self, ResponseBodyError};
 use crate::tls::Trust;
 use crate::tls::pem::{read_certificates, read_key};
+use crate::tokens::TokenHash;
 use crate::vcenter::machine::VirtualMachine;
 use crate::vcenter::scope::Scope;
 use rustls::ClientConfig;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use vncgate_api::{Access, BrowserProof, CHECK_PATH, CheckRequest, Grant, Refusal, RefusalCode};
@@ -161,8 +166,17 @@ impl RunningAuthority {
         };
         let shown = issued.token.reveal();
         let granted = self.check(&shown).await;
+        self.judge_grant(name, granted, report);
         let revoked = consoles.revoke(issued.id, &Scope::Everything).await;
-        let again = self.check(&shown).await;
+        self.judge_revoked(&shown, revoked.map_err(|error| error.to_string()), report).await;
+    }
+
+    fn judge_grant(
+        &self,
+        name: &str,
+        granted: Result<Result<Grant, Refusal>, String>,
+        report: &mut Report,
+    ) {
         let listener = &self.listener;
         match granted {
             Ok(Ok(_)) => report.good(
@@ -185,15 +199,16 @@ impl RunningAuthority {
                 "look at the authority's log",
             ),
         }
-        match (revoked, again) {
+    }
+
+    /// Shows a token again that was revoked, or was to be.
+    async fn judge_revoked<T>(&self, shown: &str, revoked: Result<T, String>, report: &mut Report) {
+        let listener = &self.listener;
+        match (revoked, self.check(shown).await) {
             (Ok(_), Ok(Err(Refusal { code: RefusalCode::TokenInvalid, .. }))) => {
                 report.good("token_revoked", "that token opens nothing once it is revoked");
             }
-            (Err(error), _) => report.problem(
-                "token_revoked",
-                format!("the token {} is good until it expires: {error}", issued.id),
-                "see the findings about the token store",
-            ),
+            (Err(reason), _) => not_revoked(&TokenHash::of(shown), &reason, report),
             _ => report.problem(
                 "token_revoked",
                 format!("the authority at {listener} does not tell that the token is revoked"),
@@ -201,6 +216,73 @@ impl RunningAuthority {
             ),
         }
     }
+}
+
+fn not_revoked(token: &dyn fmt::Display, reason: &str, report: &mut Report) {
+    report.problem(
+        "token_revoked",
+        format!("the token {token} is good until it expires: {reason}"),
+        "see the findings about the token store; the API token's caller needs the right revoke_token",
+    );
+}
+
+#[derive(Deserialize)]
+struct Issued {
+    url: String,
+    token: IssuedToken,
+}
+
+#[derive(Deserialize)]
+struct IssuedToken {
+    id: String,
+}
+
+/// Asks for a console of the machine by the console API, shows the link's token to the authority's internal listener if
+/// that was found, and revokes it.
+pub async fn try_api(
+    api: &Authority,
+    running: Option<&RunningAuthority>,
+    console: ConsoleType,
+    vm: &str,
+    report: &mut Report,
+) {
+    let issued = async {
+        let instance = api.instance(vm).await?;
+        let request = api.http.post(api.at(&format!("v1/instances/{instance}/tokens")));
+        let request = request.json(&json!({"type": console.as_str(), "label": CALLER}));
+        api.send::<Issued>(request).await
+    };
+    let Issued { url, token: IssuedToken { id } } = match issued.await {
+        Ok(issued) => issued,
+        Err(error) => {
+            report.problem(
+                "token_issued",
+                format!("{}: no console of {vm}: {error}", api.url),
+                "compare --url and the API token with [listen] public and [[auth.api_token]]; docs/errors.md has                  the reasons of refusals",
+            );
+            return;
+        }
+    };
+    report.good("token_issued", format!("{} issues a link to the console of {vm}", api.url));
+    let shown = token_in(&url, &id);
+    if let (Some(running), Some(shown)) = (running, &shown) {
+        running.judge_grant(vm, running.check(shown).await, report);
+    }
+    let revoked = api.send::<Value>(api.http.delete(api.at(&format!("v1/tokens/{id}")))).await;
+    match (running, shown, revoked.map_err(|error| error.to_string())) {
+        (Some(running), Some(shown), revoked) => {
+            running.judge_revoked(&shown, revoked, report).await;
+        }
+        (_, _, Ok(_)) => report.good("token_revoked", "the link's token was revoked"),
+        (_, _, Err(reason)) => not_revoked(&id, &reason, report),
+    }
+}
+
+/// The token in a link, wherever `console.novnc_url` has it: the part with this SHA-256.
+fn token_in(url: &str, id: &str) -> Option<String> {
+    const LENGTH: usize = uuid::fmt::Hyphenated::LENGTH;
+    let mut parts = (0..url.len()).filter_map(|start| url.get(start..start + LENGTH));
+    parts.find(|part| TokenHash::of(part).to_string() == id).map(str::to_owned)
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Option<T> {

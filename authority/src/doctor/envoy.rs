@@ -5,6 +5,7 @@ use super::report::Report;
 use crate::http_client::{self, ResponseBodyError};
 use crate::tls::Trust;
 use serde_json::Value;
+use std::collections::HashMap;
 use std::time::Duration;
 use url::Url;
 
@@ -49,11 +50,29 @@ async fn read_dump(admin: &Url) -> Result<Value, String> {
 
 /// Compares a `config_dump` with what consoles need.
 pub fn examine(dump: &Value, report: &mut Report) {
+    let mut discovered = HashMap::new();
+    collect(dump, &mut |object| {
+        // Filters that a listener has by name, as those of Istio's WasmPlugin (ECDS).
+        if let Some(filter) = object.get("ecds_filter")
+            && let Some(name) = filter["name"].as_str()
+        {
+            discovered.insert(name.to_owned(), filter.clone());
+        }
+    });
     let mut managers = Vec::new();
     collect(dump, &mut |object| {
-        let is_manager = type_of(object).ends_with(".HttpConnectionManager");
-        if is_manager && filters(object).any(is_vncgate) {
-            managers.push(object.clone());
+        if !type_of(object).ends_with(".HttpConnectionManager") {
+            return;
+        }
+        let mut manager = object.clone();
+        for filter in manager["http_filters"].as_array_mut().into_iter().flatten() {
+            let known = filter["name"].as_str().and_then(|name| discovered.get(name));
+            if let Some(known) = known.filter(|_| filter["config_discovery"].is_object()) {
+                *filter = known.clone();
+            }
+        }
+        if filters(&manager).any(is_vncgate) {
+            managers.push(manager);
         }
     });
     if managers.is_empty() {
@@ -66,6 +85,7 @@ pub fn examine(dump: &Value, report: &mut Report) {
     }
     for manager in &managers {
         examine_filters(manager, report);
+        examine_failure_policy(manager, report);
         examine_timeouts(manager, report);
         examine_access_log(manager, report);
     }
@@ -97,6 +117,33 @@ fn examine_filters(manager: &Value, report: &mut Report) {
             "the vncgate filter has to be before set_filter_state, and that before the router",
             "reorder http_filters as in envoy-config/static/envoy.yaml",
         ),
+    }
+    let guard = place(&|filter| {
+        type_of(&filter["typed_config"]).ends_with(".RBAC") && filter.to_string().contains(TARGET)
+    });
+    match (own, guard, router) {
+        (Some(own), Some(guard), Some(router)) if own < guard && guard < router => {
+            report.good("console_guard", "a console without a route of its own goes nowhere");
+        }
+        _ => report.problem(
+            "console_guard",
+            "no RBAC filter between the vncgate filter and the router refuses a console that has no route of its own: \
+             another application can get its ticket",
+            README,
+        ),
+    }
+}
+
+fn examine_failure_policy(manager: &Value, report: &mut Report) {
+    let Some(filter) = filters(manager).find(|filter| is_vncgate(filter)) else { return };
+    if filter["typed_config"].to_string().contains("\"FAIL_RELOAD\"") {
+        report.good("failure_policy", "the filter is loaded again should it fail");
+    } else {
+        report.warn(
+            "failure_policy",
+            "the filter's failure_policy is not FAIL_RELOAD: after a failure that worker opens no console",
+            README,
+        );
     }
 }
 
@@ -192,7 +239,7 @@ fn examine_clusters(dump: &Value, report: &mut Report) {
     }
     let mut listeners = Vec::new();
     collect(dump, &mut |object| {
-        if object["filter_chains"].is_array() && object.to_string().contains(".wasm.v3.Wasm") {
+        if object["filter_chains"].is_array() && object.to_string().contains(ADDRESS_KEY) {
             listeners.push(buffer(object));
         }
     });

@@ -6,7 +6,7 @@
 //! | `files` | the files and listeners that the configuration names, without a connection |
 //! | `services` | vCenters, ESXi host names, token store, Keystone, other sites |
 //! | `machine` | one machine's console: privileges, ESXi port, certificate |
-//! | `authority` | the running authority, with a token for that machine |
+//! | `authority` | the running authority, with a token for that machine; its console API |
 //! | `envoy` | a running Envoy's configuration |
 //!
 //! Each adds what it finds to the `report`.
@@ -22,6 +22,7 @@ pub use report::{Finding, Report, Severity};
 
 use crate::config::{Config, TokensConfig};
 use crate::console::Consoles;
+use crate::console_command::Authority as ApiClient;
 use crate::console_type::ConsoleType;
 use crate::identity::keystone::Keystone;
 use crate::sites::Sites;
@@ -32,7 +33,7 @@ use std::sync::Arc;
 use url::Url;
 
 /// What else to try than the configuration and the services that it names.
-#[derive(Clone, Debug, Default)]
+#[derive(Default)]
 pub struct Extent {
     /// Name or instance UUID of a machine whose console is tried.
     pub vm: Option<String>,
@@ -42,6 +43,18 @@ pub struct Extent {
     pub running: bool,
     /// What to show to it if it asks for a certificate.
     pub client: Option<ClientCertificate>,
+    /// Its console API, with an API token.
+    pub api: Option<ApiClient>,
+}
+
+/// Tries what needs no configuration: the console API, and an Envoy.
+pub async fn try_without_configuration(extent: &Extent, report: &mut Report) {
+    if let (Some(api), Some(vm)) = (&extent.api, &extent.vm) {
+        authority::try_api(api, None, ConsoleType::Novnc, vm, report).await;
+    }
+    if let Some(admin) = &extent.envoy_admin {
+        envoy::try_envoy(admin, report).await;
+    }
 }
 
 /// Tries every service of a configuration, and what `extent` names. Adds what it finds to the report.
@@ -57,17 +70,18 @@ pub async fn try_online(
     let metrics = Arc::new(Metrics::new());
     let entries = config.vcenters.into_iter().map(|config| config.build(&metrics).map(Arc::new));
     let vcenters = Vcenters::new(entries.collect::<Result<_, _>>()?);
-    let shared_store = !matches!(config.tokens, TokensConfig::Memory { .. });
+    let store_is_shared = !matches!(config.tokens, TokensConfig::Memory { .. });
     let store = config.tokens.build(&metrics).tokens;
     services::try_vcenters(&vcenters, report).await;
     services::try_privileges(&vcenters, &config.auth.policy, report).await;
     if config.audit.vcenter_events {
         services::try_events(&vcenters, report).await;
     }
-    services::try_store(&*store, report).await;
+    services::try_store(&*store, store_is_shared, report).await;
     if let Some(keystone) = config.auth.keystone {
         let keystone = Keystone::new(keystone, Arc::clone(&metrics))?;
-        services::try_keystone(&keystone, report).await;
+        let gateway = config.consoles.novnc_url.as_ref().map(|page| page.origin());
+        services::try_keystone(&keystone, gateway.as_deref(), report).await;
     }
     if let Some(sites) = config.sites {
         services::try_sites(&sites.build(&metrics)?, report).await;
@@ -84,16 +98,21 @@ pub async fn try_online(
     let consoles = Consoles::new(config.consoles, vcenters, Sites::default(), store, limits, None);
     if let Some(vm) = &extent.vm {
         for machine in machine::try_machine(consoles.vcenters(), vm, report).await {
-            match &running {
-                Some(running) if shared_store => {
+            match (&extent.api, &running) {
+                (Some(api), running) => {
+                    let Some(instance) = machine.instance else { continue };
+                    let instance = instance.to_string();
+                    authority::try_api(api, running.as_ref(), console, &instance, report).await;
+                }
+                (None, Some(running)) if store_is_shared => {
                     running.try_token(&consoles, console, &machine, report).await;
                 }
-                Some(_) => report.untried(
+                (None, Some(_)) => report.untried(
                     "token_granted",
-                    "the authority keeps its tokens in its memory, where no other program makes one",
-                    "open the console once",
+                    "the authority alone makes tokens: it keeps them in its memory",
+                    "set VNCGATE_API_TOKEN, or --token-file: then doctor asks its API for one",
                 ),
-                None => {}
+                (None, None) => {}
             }
         }
     }

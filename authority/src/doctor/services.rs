@@ -1,27 +1,33 @@
 //! Tries every service that the configuration names, as the authority does.
 
 use super::report::Report;
+use crate::console_type::ConsoleType;
 use crate::identity::keystone::{Keystone, KeystoneError};
 use crate::identity::policy::Policy;
 use crate::resolver::Resolver;
 use crate::sites::{SiteError, SiteRequest, Sites};
-use crate::tokens::{StoreUnavailable, TokenHash, TokenStore};
+use crate::tokens::{Record, StoreUnavailable, TokenHash, TokenLimits, TokenStore};
 use crate::vcenter::Vcenter;
 use crate::vcenter::machine::VirtualMachine;
 use crate::vcenter::privileges::{POWER, SCREENSHOT};
 use crate::vcenter::scope::Scope;
 use crate::vcenter::vcenters::Vcenters;
 use crate::vcenter::watch::WatchStatus;
+use std::num::NonZeroUsize;
 use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, sleep};
+use url::Url;
 use uuid::Uuid;
-use vncgate_api::{Refusal, RefusalCode};
+use vncgate_api::{Access, Refusal, RefusalCode};
 
 /// The most by which vCenter's clock may differ. Certificates and Keystone's tokens are read by the clock.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
-/// No authority and no Keystone issues it.
-const UNKNOWN_TOKEN: &str = "vncgate-doctor";
+/// No authority and no Keystone issues it as a token, and no machine is in a vCenter of this name.
+const DOCTOR: &str = "vncgate-doctor";
+
+/// How long the token is kept by which the store is tried, if it cannot be removed.
+const TRIED_TOKEN: Duration = Duration::from_secs(10);
 
 /// Hosts whose names are resolved, at most.
 const RESOLVED_HOSTS: usize = 1000;
@@ -217,15 +223,65 @@ fn compare_clocks(name: &str, there: Option<SystemTime>, report: &mut Report) {
     }
 }
 
-/// Reads from the token store and writes to it.
-pub async fn try_store(store: &dyn TokenStore, report: &mut Report) {
-    match store.ping().await {
-        Ok(()) => report.good("token_store", "the token store answers"),
-        Err(StoreUnavailable(reason)) => report.problem(
+/// Writes a token to the store, reads it, removes it, and reads it again. A store that `is_shared` is one on the network.
+pub async fn try_store(store: &dyn TokenStore, is_shared: bool, report: &mut Report) {
+    if !is_shared {
+        report.good("token_store", "tokens are in the authority's memory, and end with it");
+        return;
+    }
+    match round_trip(store).await {
+        Ok(()) => {
+            report.good(
+                "token_store",
+                "the token store keeps a token, and forgets one it is told to",
+            );
+        }
+        Err(reason) => report.problem(
             "token_store",
             reason,
-            "compare [tokens] with the store's address, account and TLS",
+            "compare [tokens] with the store's address, account, its rights, and TLS",
         ),
+    }
+}
+
+async fn round_trip(store: &dyn TokenStore) -> Result<(), String> {
+    let unavailable = |StoreUnavailable(reason)| reason;
+    store.ping().await.map_err(unavailable)?;
+    let (token, now) = (TokenHash::of(&Uuid::new_v4().to_string()), SystemTime::now());
+    let record = Record {
+        instance: Uuid::new_v4(),
+        console: ConsoleType::Novnc,
+        service_host: DOCTOR.to_owned(),
+        vcenter_uuid: None,
+        machine: String::new().into(),
+        host: String::new(),
+        host_reference: String::new().into(),
+        vnc_port: None,
+        caller: DOCTOR.to_owned(),
+        project: None,
+        user: None,
+        machine_name: None,
+        containers: None,
+        access: Access::View,
+        clipboard: false,
+        label: None,
+        browser: None,
+        issued_at: now,
+        expires_at: now + TRIED_TOKEN,
+    };
+    let limits = TokenLimits { per_caller: NonZeroUsize::MAX, per_project: NonZeroUsize::MAX };
+    let written = store.put(token, record.clone(), TRIED_TOKEN, limits).await;
+    written.map_err(|error| format!("no token can be written: {error}"))?;
+    let read = store.get(token).await.map_err(unavailable)?;
+    let taken = store.take(token).await.map_err(unavailable)?;
+    let again = store.get(token).await.map_err(unavailable)?;
+    let is_ours = |found: &Option<Record>| {
+        found.as_ref().is_some_and(|found| found.instance == record.instance)
+    };
+    match (is_ours(&read), is_ours(&taken), again) {
+        (true, true, None) => Ok(()),
+        (true, _, Some(_)) => Err("a token that was removed can be read again".to_owned()),
+        _ => Err("a token that was written cannot be read".to_owned()),
     }
 }
 
@@ -233,7 +289,7 @@ pub async fn try_store(store: &dyn TokenStore, report: &mut Report) {
 pub async fn try_sites(sites: &Sites, report: &mut Report) {
     for site in sites.iter() {
         let name = site.name();
-        let request = SiteRequest { token: TokenHash::of(UNKNOWN_TOKEN), session: Uuid::new_v4() };
+        let request = SiteRequest { token: TokenHash::of(DOCTOR), session: Uuid::new_v4() };
         match site.status(request).await {
             Err(SiteError::Refused(Refusal { code: RefusalCode::TokenInvalid, .. })) => {
                 report.good("site", format!("the site {name} answers"));
@@ -257,10 +313,19 @@ pub async fn try_sites(sites: &Sites, report: &mut Report) {
     }
 }
 
-/// Logs in to Keystone, and validates a token that it does not know.
-pub async fn try_keystone(keystone: &Keystone, report: &mut Report) {
-    match keystone.identify(UNKNOWN_TOKEN).await {
-        Ok(_) => report.good("keystone", "Keystone validates tokens"),
+/// Logs in to Keystone, validates a token that it does not know, compares its clock, and looks for the origin of the
+/// `gateway` in its catalog.
+pub async fn try_keystone(keystone: &Keystone, gateway: Option<&str>, report: &mut Report) {
+    let url = keystone.url();
+    // A Keystone that does not answer has its finding below.
+    if let Ok(Some(there)) = keystone.clock().await {
+        compare_clocks(&format!("Keystone at {url}"), Some(there), report);
+    }
+    match keystone.identify(DOCTOR).await {
+        Ok(_) => {
+            report.good("keystone", format!("Keystone at {url} validates tokens"));
+            try_catalog(keystone, gateway, report).await;
+        }
         Err(error @ KeystoneError::LoginRefused) => report.problem(
             "keystone",
             error.to_string(),
@@ -270,6 +335,33 @@ pub async fn try_keystone(keystone: &Keystone, report: &mut Report) {
             "keystone",
             error.to_string(),
             "compare url and ca_file of [auth.keystone]; the service user needs the role service or admin",
+        ),
+    }
+}
+
+/// Looks for a compute endpoint that leads to the gateway. Callers of the console API alone need none.
+async fn try_catalog(keystone: &Keystone, gateway: Option<&str>, report: &mut Report) {
+    let Some(gateway) = gateway else { return };
+    let endpoints = match keystone.compute_endpoints().await {
+        Ok(endpoints) => endpoints,
+        Err(error) => {
+            report.untried(
+                "keystone_catalog",
+                format!("Keystone does not show its catalog: {error}"),
+                "see `openstack endpoint list --service compute`",
+            );
+            return;
+        }
+    };
+    let leads_here = |endpoint: &&Url| endpoint.origin().ascii_serialization() == gateway;
+    match endpoints.iter().find(leads_here) {
+        Some(endpoint) => {
+            report.good("keystone_catalog", format!("the catalog has compute at {endpoint}"));
+        }
+        None => report.warn(
+            "keystone_catalog",
+            format!("no compute endpoint of the catalog leads to {gateway}"),
+            "add one as docs/openstack.md shows; Horizon and OpenStack's clients find the API by it",
         ),
     }
 }

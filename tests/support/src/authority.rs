@@ -2,6 +2,7 @@
 
 use crate::answer::Answer;
 use crate::certificate::plain_http_client;
+use crate::clock::Clock;
 use crate::console_api::{API_TOKEN, API_TOKEN_SHA256, ConsoleApi, HYPERVISOR};
 use crate::process::{Process, Run, run_to_end};
 use crate::stores::Store;
@@ -117,6 +118,13 @@ novnc_url = "https://consoles.example.com/"#,
     /// The same for a process that may open this many files and no more (RLIMIT_NOFILE).
     pub fn with_open_files(mut self, limit: u32) -> Self {
         self.program.splice(0..0, ["prlimit".to_owned(), format!("--nofile={limit}:{limit}")]);
+        self
+    }
+
+    /// The same for a process that goes by this clock.
+    pub fn with_clock(mut self, clock: &Clock) -> Self {
+        let variables = clock.environment().map(|(name, value)| format!("{name}={value}"));
+        self.program.splice(0..0, ["env".to_owned()].into_iter().chain(variables));
         self
     }
 

@@ -9,7 +9,8 @@
 //!   through the RFB handshake;
 //! - [`esxi`]: the HTTPS ports of ESXi hosts, with their WebMKS consoles; [`webmks`]: such hosts in a
 //!   vCenter;
-//! - [`authority`]: the built `vncgate-authority` and its configuration; [`audit`]: its audit trail;
+//! - [`authority`]: the built `vncgate-authority` and its configuration; [`audit`]: its audit trail; [`doctor`]: what its
+//!   command of that name finds;
 //! - [`stores`]: memcached and Redis, one or several, where authorities keep tokens;
 //! - [`console_api`]: callers that ask it for a console; [`tenant`]: one with few machines; [`answer`]: what they are answered;
 //!   [`keystone`]: who knows them, in an OpenStack; [`horizon`], [`skyline`]: that OpenStack's dashboards;
@@ -28,8 +29,8 @@
 //! Beside them, [`scripted`]: an authority, the gateway's own or another site's, that does what the real one
 //! never does; [`reports`]: what it is told of open sessions.
 //!
-//! Below them: [`wait`] (time limits), [`process`] (children that cannot outlive the tests), [`certificate`] (one CA for each
-//! run), [`workspace`] (where built and downloaded things are), [`template`]
+//! Below them: [`wait`] (time limits), [`process`] (children that cannot outlive the tests), [`clock`] (a child's wrong clock),
+//! [`certificate`] (one CA for each run), [`workspace`] (where built and downloaded things are), [`template`]
 //! (shipped files with a few values replaced).
 //!
 //! A part that cannot start panics with its log and, where something is missing, with the recipe that
@@ -42,10 +43,12 @@ pub mod audit;
 pub mod authority;
 pub mod browser;
 pub mod certificate;
+pub mod clock;
 pub mod cloud;
 pub mod cluster;
 pub mod console_api;
 pub mod consoles;
+pub mod doctor;
 pub mod envoy;
 pub mod envoy_gateway;
 pub mod esxi;

@@ -3,6 +3,7 @@
 use crate::fixture::site;
 use crate::gateways::OTHER_HOST;
 use crate::gateways::values::{Names, Values, filter_names};
+use vncgate_authority::doctor::{Report, envoy as doctor};
 
 const NAMES: Names<'static> = Names {
     public: [
@@ -18,6 +19,15 @@ async fn the_values_are_those_of_the_static_configuration() {
     let site = site().await;
     let shipped = Values::shipped(site.beside.consoles.authority.listeners()).await;
     Values::of(&site.gateway.config_dump().await, &NAMES).assert_are(&shipped);
+}
+
+#[tokio::test]
+async fn doctor_finds_nothing_wrong() {
+    let mut report = Report::default();
+    doctor::examine(&site().await.gateway.config_dump().await, &mut report);
+    let found = report.findings.iter();
+    let bad: Vec<_> = found.filter(|finding| !finding.mend.is_empty()).collect();
+    assert!(bad.is_empty() && report.findings.len() > 8, "{bad:#?}");
 }
 
 #[tokio::test]

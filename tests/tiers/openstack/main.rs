@@ -7,5 +7,6 @@ mod api;
 mod bad_input;
 mod clients;
 mod disabled;
+mod doctor;
 mod identity;
 mod power;

@@ -9,6 +9,9 @@ use std::time::{Duration, SystemTime};
 use vncgate_authority::doctor::{Report, envoy};
 use vncgate_test_support::authority::{Authority, CONFIG_FILE, Config, NO_GATEWAY};
 use vncgate_test_support::certificate::{Ca, plain_http_client};
+use vncgate_test_support::clock::Clock;
+use vncgate_test_support::console_api::API_TOKEN;
+use vncgate_test_support::doctor::doctor;
 use vncgate_test_support::envoy::Envoy;
 use vncgate_test_support::gateway::{ESXI_HOSTS, Gateway};
 use vncgate_test_support::process::{Process, Run};
@@ -28,15 +31,16 @@ fn command(run: &Run, arguments: &[&str]) -> (Option<i32>, String, String) {
 
 /// The findings of `doctor` that are not good, by their codes, and its exit code.
 fn diagnose(run: &Run, arguments: &[&str]) -> (Option<i32>, Vec<String>) {
-    let (code, stdout, stderr) = command(run, &[&["doctor", "--json"], arguments].concat());
-    let report: Value =
-        serde_json::from_str(&stdout).unwrap_or_else(|_| panic!("{stdout}{stderr}"));
-    let findings = report["findings"].as_array().expect("findings");
-    let bad = findings.iter().filter(|finding| finding["severity"] != "good");
-    for finding in bad.clone() {
-        assert!(finding["mend"].as_str().is_some_and(|mend| !mend.is_empty()), "{finding}");
-    }
-    (code, bad.map(|finding| finding["code"].as_str().expect("a code").to_owned()).collect())
+    diagnose_with(run, arguments, &[])
+}
+
+fn diagnose_with(
+    run: &Run,
+    arguments: &[&str],
+    environment: &[(&str, String)],
+) -> (Option<i32>, Vec<String>) {
+    let diagnosis = doctor(Some(&run.path(CONFIG_FILE)), arguments, environment);
+    (diagnosis.code, diagnosis.bad().into_iter().map(str::to_owned).collect())
 }
 
 fn set_mode(run: &Run, file: &str, mode: u32) {
@@ -85,9 +89,34 @@ async fn the_shipped_installation_is_good_and_each_fault_is_found() {
 
     let admin = gateway.envoy.admin_url();
     let everything = ["--vm", &vm.name, "--envoy-admin", &admin];
-    // Nothing but the authority makes tokens in its memory.
+    // Nothing but the authority makes tokens in its memory, so it has to be asked for one.
     let untried = vec!["token_granted".to_owned()];
     assert_eq!(diagnose(&gateway.run, &everything), (Some(0), untried));
+    let url = format!("http://{}", gateway.authority.config().public());
+    let by_its_api = [&everything[..], &["--url", &url]].concat();
+    let api_token = |token: &str| [("VNCGATE_API_TOKEN", token.to_owned())];
+    let diagnosed = diagnose_with(&gateway.run, &by_its_api, &api_token(API_TOKEN));
+    assert_eq!(diagnosed, (Some(0), Vec::new()));
+    let diagnosed = diagnose_with(&gateway.run, &by_its_api, &api_token("another"));
+    assert_eq!(diagnosed, (Some(1), vec!["token_issued".to_owned()]));
+
+    // From a machine without the configuration: the API, behind Envoy, and Envoy itself.
+    let (url, ca) = (gateway.envoy.url(), gateway.ca.path().display().to_string());
+    let elsewhere = ["--vm", &vm.name, "--url", &url, "--ca-file", &ca, "--envoy-admin", &admin];
+    let diagnosis = doctor(None, &elsewhere, &api_token(API_TOKEN));
+    assert_eq!((diagnosis.code, diagnosis.bad().len()), (Some(0), 0), "{diagnosis:?}");
+    assert!(diagnosis.good().starts_with(&["token_issued", "token_revoked"]), "{diagnosis:?}");
+    let diagnosis = doctor(None, &["--envoy-admin", &admin], &[]);
+    assert!(diagnosis.code == Some(0) && diagnosis.bad().is_empty(), "{diagnosis:?}");
+    let nothing = Command::new(workspace::authority()).arg("doctor").env_clear().output();
+    let told = String::from_utf8(nothing.expect("it runs").stderr).expect("text");
+    assert!(told.contains("--config <FILE>"), "{told}");
+
+    // By a clock that is ten minutes fast.
+    let clock = Clock::new(&gateway.run);
+    clock.set(10 * 60);
+    let diagnosed = diagnose_with(&gateway.run, &[], &clock.environment());
+    assert_eq!(diagnosed, (Some(0), vec!["clock_skew".to_owned()]));
     let (code, stdout, _) = command(&gateway.run, &[&["doctor"], &everything[..]].concat());
     assert!(code == Some(0) && stdout.contains("esxi_vnc: "), "{stdout}");
     let (code, stdout, stderr) = command(&gateway.run, &["check-config", "--online", "--strict"]);
@@ -162,7 +191,17 @@ async fn each_fault_of_an_envoy_is_found_by_its_name() {
 
     // Faults of the order, and parts that are not there, in what a real Envoy says of itself.
     type Fault = fn(&mut Value);
-    let faults: [(&str, Fault); 6] = [
+    let faults: [(&str, Fault); 8] = [
+        ("console_guard", |object| {
+            if let Some(filters) = object["http_filters"].as_array_mut() {
+                filters.retain(|filter| filter["name"] != "vncgate_guard");
+            }
+        }),
+        ("failure_policy", |object| {
+            if object["failure_policy"].is_string() {
+                object["failure_policy"] = json!("FAIL_CLOSED");
+            }
+        }),
         ("filter_missing", |object| {
             if let Some(filters) = object["http_filters"].as_array_mut() {
                 filters.retain(|filter| filter["name"] != "vncgate");
@@ -229,6 +268,10 @@ async fn a_token_for_the_machine_is_shown_to_the_running_authority_and_revoked()
     assert_eq!(diagnose(&run, &["--vm", &vm.name]), (Some(0), Vec::new()));
     let (_, stdout, _) = command(&run, &["doctor", "--vm", &vm.name]);
     assert!(stdout.contains("token_granted: ") && stdout.contains("token_revoked: "), "{stdout}");
+    // An account that may not write tokens.
+    store.redis_cli(&["ACL", "SETUSER", "default", "resetkeys", "~vncgate:probe"]);
+    assert_eq!(diagnose(&run, &[]), (Some(1), found("token_store")));
+    store.redis_cli(&["ACL", "SETUSER", "default", "allkeys"]);
     let log = authority.log();
     assert!(log.contains("session granted") && log.contains("vncgate-doctor"), "{log}");
     run.write(CONFIG_FILE, config.text().replace(&store.url(), &other.url()));

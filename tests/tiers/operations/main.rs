@@ -4,6 +4,7 @@
 //! | module | what it shows |
 //! |---|---|
 //! | `audit` | the audit trail: a record of each thing, rotated, and with nowhere to write |
+//! | `clock` | the authority's clock jumps |
 //! | `dashboards` | the alert rules fire when they have to; each metric of rules and dashboard exists |
 //! | `doctor` | `doctor` and `check-config` find each fault by its name |
 //! | `full_disk` | the log's disk is full |
@@ -30,6 +31,7 @@
 
 mod audit;
 mod beside;
+mod clock;
 mod dashboards;
 mod doctor;
 mod full_disk;

@@ -8,7 +8,7 @@ use vncgate_test_support::http2::Http2;
 use vncgate_test_support::screen::TcpServer;
 use vncgate_test_support::session::{assert_echoes, assert_ends};
 use vncgate_test_support::wait::until;
-use vncgate_test_support::workspace::free_address;
+use vncgate_test_support::workspace::{self, free_address};
 
 #[tokio::test]
 async fn a_drained_envoy_keeps_its_consoles_and_takes_no_new_ones() {
@@ -42,19 +42,27 @@ async fn a_drained_envoy_keeps_its_consoles_and_takes_no_new_ones() {
 const PARENT: Duration = Duration::from_secs(8);
 
 #[tokio::test]
-async fn a_hot_restart_keeps_consoles_until_the_old_process_ends() {
+async fn a_hot_restart_with_another_filter_keeps_consoles_until_the_old_process_ends() {
     let gateway = Gateway::start("hot-restart").await;
     let screen = TcpServer::echo(ESXI_HOSTS[0]).await;
     let token = gateway.token_for(screen.address()).await;
     let (authority_public, authority_internal) = gateway.authority.listeners();
-    let settings =
-        Settings { listen: free_address(), authority_public, authority_internal, changes: &[] };
+    // A copy of the filter, which is replaced meanwhile.
+    let built = std::fs::read(workspace::filter()).expect("the built filter");
+    let filter = gateway.run.write("filter.wasm", &built);
+    let [shipped, copied] = [workspace::filter(), filter].map(|path| path.display().to_string());
+    let changes = [(shipped.as_str(), copied)];
+    let listen = free_address();
+    let settings = Settings { listen, authority_public, authority_internal, changes: &changes };
     let arguments = ["--drain-time-s", "2", "--parent-shutdown-time-s", "8"];
     let (run, ca) = (&gateway.run, &gateway.ca);
     let mut old = Envoy::start_epoch(run, ca, &settings, 0, &arguments).await;
     let mut console = old.open(&token).await;
     let mut http2 = Http2::connect(&old).await.open(&token).await.expect("a console");
 
+    // Another module: a custom section more (WebAssembly core specification, 5.5.3), of the name `n`.
+    let next = gateway.run.write("next.wasm", [&built[..], &[0, 2, 1, b'n']].concat());
+    std::fs::rename(next, &changes[0].1).expect("replace the filter");
     let begin = Instant::now();
     let new = Envoy::start_epoch(run, ca, &settings, 1, &arguments).await;
     // Past the drain time, both serve: the old its consoles, the new whatever comes.

@@ -8,12 +8,14 @@
 //! |---|---|
 //! | `access` | links that do not allow everything, on a real guest |
 //! | `consoles`, `refusals` | WebMKS sessions, and those that do not open |
+//! | `doctor` | what `doctor` finds of a host's HTTPS port and certificate |
 //! | `hosts` | which host Envoy connects to, and which certificates it accepts |
 //! | `enable_vnc` | VNC switched on, each machine with a port of its own |
 //! | `passwords` | the login at a VNC server |
 
 mod access;
 mod consoles;
+mod doctor;
 mod enable_vnc;
 mod fixture;
 mod hosts;

@@ -17,7 +17,7 @@ use crate::telemetry::Metrics;
 use crate::tls::LoadedTrust;
 use described_token::DescribedToken;
 use lru::LruCache;
-use reqwest::header::HeaderValue;
+use reqwest::header::{DATE, HeaderValue};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -147,6 +147,32 @@ impl Keystone {
             self.cache_caller(digest, &caller, expires_at);
             caller
         }))
+    }
+
+    /// Keystone's clock, as the `Date` of its answers (RFC 9110, 6.6.1). `None` if it sends none that can be read.
+    pub async fn clock(&self) -> Result<Option<SystemTime>, KeystoneError> {
+        let request = self.http.get(self.config.url.clone()).timeout(self.config.timeout);
+        let response = send(request).await?;
+        let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
+        Ok(date.and_then(|date| httpdate::parse_http_date(date).ok()))
+    }
+
+    /// The URLs of all compute endpoints in the catalog, as the service user sees it (`GET /v3/auth/catalog`).
+    pub async fn compute_endpoints(&self) -> Result<Vec<Url>, KeystoneError> {
+        let token = self.service_token(LoginScope::Project, None).await?;
+        let request = self.http.get(format!("{}/auth/catalog", self.config.url));
+        let request = request.header(AUTH_TOKEN, token).timeout(self.config.timeout);
+        let response = send(request).await?;
+        if response.status() != StatusCode::OK {
+            return Err(KeystoneError::Status(response.status()));
+        }
+        let catalog: Value = serde_json::from_slice(&read(response).await?)
+            .map_err(|error| KeystoneError::Malformed(error.to_string()))?;
+        let services = catalog["catalog"].as_array().into_iter().flatten();
+        let compute = services.filter(|service| service["type"] == "compute");
+        let endpoints = compute.filter_map(|service| service["endpoints"].as_array()).flatten();
+        let urls = endpoints.filter_map(|endpoint| endpoint["url"].as_str()?.parse().ok());
+        Ok(urls.collect())
     }
 
     /// Validates one token. Logs in first if there is no service token.
