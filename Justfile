@@ -68,16 +68,19 @@ _filter-image: _wasm-target _crane
 # Build the Debian packages in target/packages
 packages: _wasm-target (_static-authority "x86_64") (_static-authority "aarch64")
     cargo build {{ wasm_filter }}
-    rm -rf target/packages
-    deploy/debian/build amd64 target/x86_64-unknown-linux-musl/release/vncgate-authority {{ filter_file }} target/packages
-    deploy/debian/build arm64 target/aarch64-unknown-linux-musl/release/vncgate-authority {{ filter_file }} target/packages
+    rm -rf target/packages target/man
+    mkdir -p target/man
+    target/x86_64-unknown-linux-musl/release/vncgate-authority man target/man
+    for platform in amd64:x86_64 arm64:aarch64; do \
+        deploy/debian/build ${platform%:*} target/${platform#*:}-unknown-linux-musl/release/vncgate-authority {{ filter_file }} target/man target/packages || exit 1; \
+    done
 
 # Build the images again in another folder, and compare: every machine has to make the same bytes
 reproducible: images
     @deploy/images/compare
 
 # Put a release into dist/: programs, filter, images, Debian packages, chart, what they are made of, and checksums
-release version: (_release-check version) images packages _openstack-plugin _kubectl _cargo-cyclonedx
+release version: (_release-check version) images packages _openstack-plugin _kubectl _cargo-cyclonedx _cyclonedx
     @deploy/release/build {{ version }}
 
 _release-check version:
@@ -120,7 +123,7 @@ test-vcenter: build _vcsim
     @{{ counted }} vcenter cargo test --no-fail-fast --test vcenter
 
 # OpenStack's own clients and a real Keystone
-test-openstack: build _vcsim _openstack _openstack-plugin _guest (_envoy envoy) (_debian "qemu-system-x86 chromium chromium-driver")
+test-openstack: build _vcsim _openstack _openstack-plugin _guest (_envoy envoy) (_debian "qemu-system-x86 chromium chromium-driver faketime")
     @{{ counted }} openstack cargo test --no-fail-fast --test openstack
 
 # An unmodified Horizon, a Skyline, and OpenStack's clients of today and of an older release
@@ -150,11 +153,11 @@ test-sessions: build _vcsim _pyvmomi (_envoy envoy) (_debian "memcached redis-se
     @{{ counted }} sessions cargo test --no-fail-fast --test sessions -- {{ waiting }}
 
 # A day of operation: another application beside it, rotation, reload, replicas, logs
-test-operations: build _vcsim _openstack _promtool (_envoy envoy) (_debian "memcached redis-server openssl jq nginx")
+test-operations: build _vcsim _openstack _promtool (_envoy envoy) (_debian "memcached redis-server openssl jq nginx faketime")
     @{{ counted }} operations cargo test --no-fail-fast --test operations -- {{ waiting }}
 
-# Debian packages: installed, upgraded and removed in a root of their own, and the service as its unit starts it
-test-packages: packages _vcsim _debian-root (_debian "systemd")
+# Debian packages: installed, upgraded and removed in a root of their own, and the service under a systemd that runs there
+test-packages: packages _vcsim _debian-root (_envoy envoy) (_debian "systemd systemd-container lintian")
     @{{ counted }} packages cargo test --no-fail-fast --test packages
 
 # A gateway of Istio: kube-apiserver, istiod, pilot-agent with Envoy; all tests, or those named
@@ -322,6 +325,10 @@ _cargo-deny:
 # Lists what a program is made of. Built from source, which takes some minutes; a release alone needs it.
 _cargo-cyclonedx:
     @[ -x .cache/cargo-cyclonedx/bin/cargo-cyclonedx ] || cargo install --quiet --locked --root .cache/cargo-cyclonedx cargo-cyclonedx@0.5.9
+
+# Validates such lists by CycloneDX's schema.
+_cyclonedx:
+    @tests/setup/python cyclonedx $(grep -v '^#' deploy/release/validator.txt)
 
 # Autobahn's test cases, run by a runner for Python 3.
 _autobahn:

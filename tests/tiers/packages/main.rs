@@ -1,9 +1,11 @@
-//! The Debian packages: installed, upgraded and removed in a root of the test's own, and the service as systemd starts it.
+//! The Debian packages: installed, upgraded and removed in a root of the test's own, with a systemd that runs there and
+//! without one.
 //!
-//! Real parts: dpkg, apt and systemd's tools in a small Debian (`tests/setup/debian-root`), and the packages of
-//! `./justw packages`. A systemd that runs is not among them: CI's machines have none. The service is started as the unit
-//! would start it, and the test is its supervisor. vCenter is govmomi's simulator.
+//! Real parts: dpkg, apt and systemd in a small Debian (`tests/setup/debian-root`), booted by systemd-nspawn; lintian; Envoy
+//! with the shipped configuration; and the packages of `./justw packages`. In `service` the test is in systemd's place, to
+//! hear what the service says to it. vCenter is govmomi's simulator.
 
 mod fixture;
 mod package;
 mod service;
+mod systemd;

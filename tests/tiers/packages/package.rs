@@ -1,54 +1,19 @@
-//! Installation by the commands of docs/install.md, upgrade, removal, and the unit.
+//! What is in the packages, their upgrade and removal without a systemd that runs, and the unit.
 
-use crate::fixture::{Debian, packages};
+use crate::fixture::{Debian, all_packages, packages};
 use std::process::Command;
-use vncgate_test_support::console_api::API_TOKEN_SHA256;
 use vncgate_test_support::process::run_to_end;
 use vncgate_test_support::workspace::checkout;
 
 const CONFIG: &str = "/etc/vncgate/authority.toml";
 
 /// The commands of "Debian and systemd" in docs/install.md.
-fn documented_commands() -> Vec<String> {
+pub(crate) fn documented_commands() -> Vec<String> {
     let page = std::fs::read_to_string(checkout().join("docs/install.md")).expect("the page");
     let section = page.split("\n## Debian and systemd\n").nth(1).expect("the section");
     let section = section.split("\n## ").next().expect("the text of the section");
     let blocks = section.split("```sh\n").skip(1).filter_map(|block| block.split("```").next());
     blocks.flat_map(str::lines).map(str::to_owned).collect()
-}
-
-#[test]
-fn the_documented_commands_install_the_service() {
-    let debian = Debian::new("debian-install");
-    for package in packages() {
-        debian.add(&package);
-    }
-    let commands = documented_commands();
-    assert!(commands.len() > 6, "{commands:?}");
-    for command in &commands {
-        match command.split(' ').next() {
-            // What a person does there: an API token of their own, the names of their vCenter.
-            Some("editor") => {
-                let text = debian.run(&format!("cat {CONFIG}"));
-                let text = text.replace(&"0".repeat(64), API_TOKEN_SHA256);
-                let text = text.replace("ca_file = \"vcenter-a-ca.pem\"", "");
-                std::fs::write(debian.path(CONFIG), text).expect("write the configuration");
-            }
-            Some("curl") => {}
-            _ => drop(debian.run(&format!("echo 'a password' | {{ {command}; }}"))),
-        }
-    }
-    let unit = "/etc/systemd/system/multi-user.target.wants/vncgate-authority.service";
-    assert!(debian.path(unit).is_symlink(), "it is enabled");
-    for file in [CONFIG, "/etc/vncgate/vcenter-a.password"] {
-        assert_eq!(debian.run(&format!("stat --format='%U %G %a' {file}")), "root vncgate 640\n");
-        assert!(debian.succeeds(&format!("runuser -u vncgate -- cat {file}")));
-        assert!(!debian.succeeds(&format!("runuser -u nobody -- cat {file}")));
-    }
-    let envoy = debian.run("cat /etc/vncgate/envoy.yaml");
-    let filter = "/usr/lib/vncgate/vncgate_filter.wasm";
-    assert!(envoy.contains(filter) && debian.path(filter).exists());
-    assert_eq!(debian.run("dpkg --verify vncgate-envoy"), "");
 }
 
 #[test]
@@ -59,13 +24,8 @@ fn an_upgrade_keeps_the_configuration_and_a_purge_keeps_passwords() {
     assert_eq!(debian.run("dpkg --verify vncgate-authority vncgate-envoy"), "");
     debian.run(&format!("chgrp adm {CONFIG}; echo '# ours' >>{CONFIG}"));
     for package in [&authority, &envoy] {
-        debian.run(&format!(
-            "dpkg-deb --raw-extract {package} next
-             sed -i 's/^Version: .*/Version: 99.0.0/' next/DEBIAN/control
-             dpkg-deb --build -Znone next next.deb
-             dpkg --install next.deb
-             rm -r next next.deb"
-        ));
+        let next = debian.next_version(package);
+        debian.run(&format!("dpkg --install {next}"));
     }
     let version = debian.run("dpkg-query --show --showformat='${Version}' vncgate-authority");
     assert_eq!(version, "99.0.0");
@@ -81,19 +41,56 @@ fn an_upgrade_keeps_the_configuration_and_a_purge_keeps_passwords() {
 }
 
 #[test]
-fn the_unit_is_right_and_confined() {
+fn the_units_are_right_and_confined() {
     let debian = Debian::new("debian-unit");
-    let [authority, _] = packages().map(|package| debian.add(&package));
-    debian.run(&format!("dpkg --install {authority}"));
-    let unit = "vncgate-authority.service";
+    let [authority, envoy] = packages().map(|package| debian.add(&package));
+    debian.run(&format!(
+        "dpkg --install {authority} {envoy}; touch /usr/bin/envoy; chmod 755 /usr/bin/envoy"
+    ));
     let root = format!("--root={}", debian.path("/").display());
-    let mut verify = Command::new("systemd-analyze");
-    let verified = verify.args(["verify", "--man=no", &root, unit]).output().expect("it runs");
-    let told = String::from_utf8_lossy(&verified.stderr).into_owned();
-    assert!(verified.status.success() && !told.contains(unit), "{told}");
-    // In tenths: below 2.0.
-    let mut security = Command::new("systemd-analyze");
-    let told =
-        run_to_end(security.args(["security", "--offline=true", "--threshold=19", &root, unit]));
-    assert!(told.contains("Overall exposure level"), "{told}");
+    for unit in ["vncgate-authority.service", "vncgate-envoy.service"] {
+        let mut verify = Command::new("systemd-analyze");
+        let verified = verify.args(["verify", "--man=no", &root, unit]).output().expect("it runs");
+        let told = String::from_utf8_lossy(&verified.stderr).into_owned();
+        assert!(verified.status.success() && !told.contains(unit), "{told}");
+        // In tenths: below 2.0.
+        let mut security = Command::new("systemd-analyze");
+        let confined = ["security", "--offline=true", "--threshold=19", &root, unit];
+        let told = run_to_end(security.args(confined));
+        assert!(told.contains("Overall exposure level"), "{told}");
+    }
+}
+
+#[test]
+fn lintian_finds_nothing_and_the_packages_document_themselves() {
+    let all = all_packages();
+    assert_eq!(all.len(), 3, "two architectures, and the filter: {all:?}");
+    let mut lintian = Command::new("lintian");
+    lintian.args(["--allow-root", "--fail-on", "error,warning"]).args(&all);
+    assert_eq!(run_to_end(&mut lintian), "");
+
+    let debian = Debian::new("debian-documents");
+    let [authority, envoy] = packages().map(|package| debian.add(&package));
+    debian.run(&format!("dpkg --install {authority} {envoy}"));
+    let text = |path: &str| debian.run(&format!("zcat {path}"));
+    let version = debian.run("dpkg-query --show --showformat='${Version}' vncgate-authority");
+    for package in ["vncgate-authority", "vncgate-envoy"] {
+        let documents = format!("/usr/share/doc/{package}");
+        let changes = text(&format!("{documents}/changelog.gz"));
+        assert!(changes.starts_with(&format!("vncgate ({version}) unstable")), "{changes:.200}");
+        let licences = text(&format!("{documents}/third-party-licences.txt.gz"));
+        assert!(licences.contains("\nserde 1."), "{licences:.200}");
+    }
+    // Each command that --help lists has a page of its own.
+    let help = debian.run("vncgate-authority --help");
+    let commands = help.split("\nCommands:\n").nth(1).expect("commands");
+    let commands = commands.split("\n\n").next().expect("their list");
+    let names = commands.lines().filter_map(|line| line.split_whitespace().next());
+    let names: Vec<_> = names.filter(|name| *name != "help").collect();
+    assert!(names.len() > 5, "{help}");
+    for name in names {
+        let page = text(&format!("/usr/share/man/man1/vncgate-authority-{name}.1.gz"));
+        assert!(page.contains(&format!(".TH vncgate-authority-{name} 1")), "{page:.300}");
+    }
+    assert!(text("/usr/share/man/man1/vncgate-authority.1.gz").contains("EXTRA"));
 }
