@@ -3,6 +3,7 @@
 use crate::http_client::{self, ResponseBodyError};
 use crate::text::{is_invisible, printable_within};
 use crate::tls::{Trust, TrustError};
+use crate::tokens::Token;
 use reqwest::{RequestBuilder, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
@@ -124,6 +125,13 @@ struct IssuedConsole {
     url: String,
 }
 
+/// What is told of a link: `GET /console/status`.
+#[derive(Deserialize)]
+struct LinkStatus {
+    name: String,
+    protocol: String,
+}
+
 impl Authority {
     /// A client for the authority at `url`. `trust` decides about its certificate if that is an HTTPS URL.
     pub fn new(
@@ -168,6 +176,30 @@ impl Authority {
         }
     }
 
+    /// Requests a console of `vm` and asks whether its link opens one, as the console page does. Returns what it would open;
+    /// the link itself, which is a password, is not told.
+    pub async fn check(
+        &self,
+        vm: &str,
+        request: &ConsoleRequest,
+    ) -> Result<String, ConsoleCommandError> {
+        let url = self.console(vm, request).await?;
+        let foreign = |reason| ConsoleCommandError::NotAnAuthority(self.url.clone(), reason);
+        let token = token_of(&url).ok_or_else(|| foreign("its link has no token".to_owned()))?;
+        let request = self.http.get(self.at("console/status")).bearer_auth(token);
+        let (status, body) = self.receive(request).await?;
+        if status.is_success() {
+            let status: LinkStatus =
+                serde_json::from_value(body).map_err(|error| foreign(error.to_string()))?;
+            let name = printable_within(&status.name, PRINTED_LIMIT);
+            let protocol = printable_within(&status.protocol, PRINTED_LIMIT);
+            return Ok(format!("the console of {name} would open ({protocol})"));
+        }
+        let message = body["message"].as_str().ok_or_else(|| foreign(format!("HTTP {status}")))?;
+        let message = printable_within(message, PRINTED_LIMIT);
+        Err(ConsoleCommandError::Refused { status: status.as_u16(), message })
+    }
+
     async fn instance_named(&self, name: &str) -> Result<Uuid, ConsoleCommandError> {
         let listing: Listing =
             self.send(self.http.get(self.at("v1/vms")).query(&[("name", name)])).await?;
@@ -206,35 +238,15 @@ impl Authority {
         &self,
         request: RequestBuilder,
     ) -> Result<(StatusCode, T), ConsoleCommandError> {
-        let unreachable = |error: reqwest::Error| {
-            let error = error.without_url();
-            let reason = error.source().map_or_else(|| error.to_string(), innermost);
-            let reason = printable_within(&reason, PRINTED_LIMIT);
-            ConsoleCommandError::Unreachable(self.url.clone(), reason)
-        };
         let token = self.api_token.expose_secret();
-        let response = request.header("X-Auth-Token", token).send().await.map_err(unreachable)?;
-        let status = response.status();
+        let (status, body) = self.receive(request.header("X-Auth-Token", token)).await?;
         let foreign = |reason: String| {
             let reason = printable_within(&reason, PRINTED_LIMIT);
             ConsoleCommandError::NotAnAuthority(self.url.clone(), reason)
         };
-        let body = http_client::read_body(response, ANSWER_LIMIT).await;
-        let body = body.map_err(|error| match error {
-            ResponseBodyError::Broken(error) => unreachable(error),
-            ResponseBodyError::TooLarge => {
-                foreign(format!("its answer is larger than {ANSWER_LIMIT} bytes"))
-            }
-        })?;
         if status == StatusCode::UNAUTHORIZED {
             return Err(ConsoleCommandError::Unauthorized);
         }
-        let body: Value = match body.is_empty() && status.is_success() {
-            true => Value::Null,
-            false => {
-                serde_json::from_slice(&body).map_err(|_| foreign(format!("HTTP {status}")))?
-            }
-        };
         if status.is_success() {
             let body = serde_json::from_value(body).map_err(|error| foreign(error.to_string()))?;
             return Ok((status, body));
@@ -245,6 +257,37 @@ impl Authority {
         let message = message.ok_or_else(|| foreign(format!("HTTP {status}")))?;
         let message = printable_within(message, PRINTED_LIMIT);
         Err(ConsoleCommandError::Refused { status: status.as_u16(), message })
+    }
+
+    /// Sends a request and reads the response, JSON or nothing.
+    async fn receive(
+        &self,
+        request: RequestBuilder,
+    ) -> Result<(StatusCode, Value), ConsoleCommandError> {
+        let unreachable = |error: reqwest::Error| {
+            let error = error.without_url();
+            let reason = error.source().map_or_else(|| error.to_string(), innermost);
+            let reason = printable_within(&reason, PRINTED_LIMIT);
+            ConsoleCommandError::Unreachable(self.url.clone(), reason)
+        };
+        let foreign = |reason| ConsoleCommandError::NotAnAuthority(self.url.clone(), reason);
+        let response = request.send().await.map_err(unreachable)?;
+        let status = response.status();
+        let body = http_client::read_body(response, ANSWER_LIMIT).await;
+        let body = body.map_err(|error| match error {
+            ResponseBodyError::Broken(error) => unreachable(error),
+            ResponseBodyError::TooLarge => {
+                foreign(format!("its answer is larger than {ANSWER_LIMIT} bytes"))
+            }
+        })?;
+        let body = match serde_json::from_slice(&body) {
+            Ok(body) => body,
+            Err(_) if body.is_empty() && status.is_success() => Value::Null,
+            // Whatever sends it, it is about the API token.
+            Err(_) if status == StatusCode::UNAUTHORIZED => Value::Null,
+            Err(_) => return Err(foreign(format!("HTTP {status}"))),
+        };
+        Ok((status, body))
     }
 
     pub(crate) fn at(&self, path: &str) -> String {
@@ -259,6 +302,13 @@ impl ListedMachine {
         let power_state = printable_within(&self.power_state, PRINTED_LIMIT);
         format!("\n  {uuid}  {power_state} on {host}")
     }
+}
+
+/// The token in a console's URL, wherever the configured URL has its place.
+fn token_of(url: &str) -> Option<&str> {
+    const LENGTH: usize = "00000000-0000-4000-8000-000000000000".len();
+    let mut parts = (0..url.len()).rev().filter_map(|start| url.get(start..start + LENGTH));
+    parts.find(|part| Token::could_be(part))
 }
 
 fn innermost(error: &dyn std::error::Error) -> String {

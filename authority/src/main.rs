@@ -186,6 +186,10 @@ struct ConsoleArguments {
     /// How long the link is good, such as 2h. Without it, the configured time.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     ttl: Option<Duration>,
+    /// Have the link checked as the console page does, and print what it would open in place of the link. Exits with 1 if it
+    /// would open nothing.
+    #[arg(long)]
+    check: bool,
 }
 
 #[derive(Args)]
@@ -317,7 +321,7 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
                 return Ok(ExitCode::FAILURE);
             }
         }
-        Command::Console(console) => println!("{}", runtime()?.block_on(console.url())?),
+        Command::Console(console) => println!("{}", runtime()?.block_on(console.run())?),
         Command::Sessions(sessions) => runtime()?.block_on(sessions.run())?,
         Command::ApiToken { name } => {
             let (token, sha256) = api_token::generate()?;
@@ -340,7 +344,7 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
 }
 
 impl ConsoleArguments {
-    async fn url(&self) -> Result<String, Box<dyn Error>> {
+    async fn run(&self) -> Result<String, Box<dyn Error>> {
         let request = ConsoleRequest {
             console_type: self.console_type.clone(),
             access: self.view.then_some(Access::View),
@@ -348,7 +352,11 @@ impl ConsoleArguments {
             label: self.label.clone(),
             ttl_seconds: self.ttl.map(|ttl| ttl.as_secs()),
         };
-        Ok(self.authority.connect()?.console(&self.vm, &request).await?)
+        let authority = self.authority.connect()?;
+        Ok(match self.check {
+            true => authority.check(&self.vm, &request).await?,
+            false => authority.console(&self.vm, &request).await?,
+        })
     }
 }
 

@@ -79,6 +79,48 @@ async fn a_link_for_a_guest_has_the_access_the_label_and_the_life_that_were_aske
 }
 
 #[tokio::test]
+async fn a_link_that_is_checked_is_not_printed() {
+    let site = Site::shared().await;
+    let (vm, _) = site.machine();
+    let url = format!("http://{}", site.authority.config().public());
+    let check = || {
+        let mut command = authority();
+        command.args(["console", "--check", "--url", &url, &vm.name]);
+        run(command.env("VNCGATE_API_TOKEN", API_TOKEN))
+    };
+    let opens = format!("the console of {} would open (vnc)\n", vm.name);
+    assert_eq!(check(), (Some(0), opens, String::new()));
+
+    // A console that is gone when its link is checked.
+    let link = "https://x/console.html#token=5d93eed6-a1b7-4668-903c-b43c7c81d44c";
+    let issued = json!({"console": {"url": link}}).to_string();
+    let refusal = json!({"code": "console_moved", "message": "It moved."}).to_string();
+    let server = TcpServer::start([127, 0, 0, 1].into(), move |mut connection| {
+        let (issued, refusal) = (issued.clone(), refusal.clone());
+        async move {
+            let mut question = [0; 4096];
+            let length = connection.read(&mut question).await.expect("a request");
+            let is_check = question[..length].starts_with(b"GET /console/status ");
+            let (status, body) =
+                if is_check { ("409 Conflict", refusal) } else { ("200 OK", issued) };
+            let length = body.len();
+            let answer = format!(
+                "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            );
+            connection.write_all(answer.as_bytes()).await.expect("the answer is read");
+        }
+    })
+    .await;
+    let mut command = authority();
+    command.args(["console", "--check", "--url", &format!("http://{}", server.address())]);
+    command.arg("5d93eed6-a1b7-5668-903c-b43c7c81d44c").env("VNCGATE_API_TOKEN", API_TOKEN);
+    let checked = tokio::task::spawn_blocking(move || run(&mut command)).await;
+    let (code, stdout, stderr) = checked.expect("run it");
+    assert_eq!((code, stdout.as_str()), (Some(1), ""));
+    assert_eq!(stderr, "vncgate-authority: It moved. (HTTP 409)\n");
+}
+
+#[tokio::test]
 async fn a_console_that_cannot_be_had_is_an_error_that_helps() {
     let site = Site::shared().await;
     let (vm, _) = site.machine();
