@@ -9,6 +9,11 @@ async fn values_that_are_refused_replace_nothing() {
     let vncgate = Installation::prepare("refused").await;
     vncgate.install(&json!({})).expect("helm installs the chart");
     let pods = vncgate.pods();
+    let tls = json!({
+        "certificate_file": "secrets/vcenter-a/tls.crt", "key_file": "secrets/vcenter-a/tls.key",
+        "client_ca_file": "secrets/vcenter-a/ca.pem", "client_names": ["gateway.example.com"],
+    });
+    let listen = |kind: &str, listener: &str| json!({"gateway": {"kind": kind}, "config": {"listen": {listener: tls}}});
     let refused: &[(Value, &str)] = &[
         // By the schema, before anything is sent to the cluster.
         (json!({"replica": 3}), "additional properties 'replica' not allowed"),
@@ -18,6 +23,13 @@ async fn values_that_are_refused_replace_nothing() {
         (
             json!({"replicas": 2, "config": {"tokens": {"store": "memory", "url": null}}}),
             "in which a pod knows",
+        ),
+        (listen("istio", "internal_tls"), "set gateway.istio.mutualTls in its place"),
+        (listen("envoy-gateway", "internal_tls"), "set gateway.envoyGateway.clientTlsSecret too"),
+        (listen("istio", "public_tls"), "asks the public listener without TLS"),
+        (
+            json!({"gateway": {"kind": "envoy-gateway", "envoyGateway": {"clientTlsSecret": "client"}}}),
+            "set config.listen.internal_tls too",
         ),
         (json!({"secrets": ["vcenter-a", "vcenter-b"]}), "there is no Secret vcenter-b"),
         // By the authority, which reads files too.

@@ -110,6 +110,52 @@ capabilities: { drop: [ALL] }
 {{- end }}
 {{- end }}
 
+{{/* What is not the gateway's side of a listener's TLS would end in refusals of every console. */}}
+{{- define "vncgate.requireGatewayTls" -}}
+{{- $gateway := .Values.gateway }}
+{{- $listen := .Values.config.listen | default dict }}
+{{- if $listen.public_tls }}
+{{- fail (printf "config.listen.public_tls: a gateway of the kind %q asks the public listener without TLS; leave it out" $gateway.kind) }}
+{{- end }}
+{{- $secret := and (eq $gateway.kind "envoy-gateway") $gateway.envoyGateway.clientTlsSecret }}
+{{- if and $listen.internal_tls (not $secret) }}
+{{- $instead := ternary "set gateway.istio.mutualTls in its place" "set gateway.envoyGateway.clientTlsSecret too" (eq $gateway.kind "istio") }}
+{{- fail (printf "config.listen.internal_tls: the gateway has no certificate to show; %s" $instead) }}
+{{- end }}
+{{- if and $secret (not $listen.internal_tls) }}
+{{- fail "gateway.envoyGateway.clientTlsSecret: the authority asks for no certificate; set config.listen.internal_tls too" }}
+{{- end }}
+{{- end }}
+
+{{/* The ConfigMap beside the Secret that the gateway's Envoy shows the authority. Releases of several namespaces share its one. */}}
+{{- define "vncgate.clientTls" -}}
+{{ include "vncgate.name" . }}-{{ .Release.Namespace }}-client-tls
+{{- end }}
+
+{{/* `provider.kubernetes` of an EnvoyProxy, with the certificate for the authority where the files of mutual-tls look for it. */}}
+{{- define "vncgate.envoyWithCertificate" -}}
+{{- $deployment := dig "envoyDeployment" dict .provider }}
+{{- $pod := dig "pod" dict $deployment }}
+{{- $container := dig "container" dict $deployment }}
+{{- $name := "vncgate-client-tls" }}
+{{- $secret := dict "secret" (dict "name" .root.Values.gateway.envoyGateway.clientTlsSecret) }}
+{{- $sds := dict "configMap" (dict "name" (include "vncgate.clientTls" .root)) }}
+{{- $volume := dict "name" $name "projected" (dict "sources" (list $secret $sds)) }}
+{{- $mount := dict "name" $name "mountPath" "/etc/envoy/authority" "readOnly" true }}
+{{- $_ := set $pod "volumes" (append ($pod.volumes | default list) $volume) }}
+{{- $_ := set $container "volumeMounts" (append ($container.volumeMounts | default list) $mount) }}
+{{- $_ := set $deployment "pod" $pod }}
+{{- $_ := set $deployment "container" $container }}
+{{- toJson (set .provider "envoyDeployment" $deployment) }}
+{{- end }}
+
+{{/* The labels of Istio's gateway, as `kubectl --selector` takes them. */}}
+{{- define "vncgate.istioSelector" -}}
+{{- $labels := list }}
+{{- range $key, $value := .Values.gateway.istio.selector }}{{ $labels = append $labels (printf "%s=%s" $key $value) }}{{ end }}
+{{- join "," $labels }}
+{{- end }}
+
 {{/* The pods of the gateway, as `from` of a NetworkPolicy has them. */}}
 {{- define "vncgate.gatewayPods" -}}
 {{- $gateway := .Values.gateway }}
