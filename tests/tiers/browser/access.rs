@@ -130,7 +130,7 @@ async fn a_link_for_one_browser_opens_again_by_itself_after_restarts() {
     desk.browser.open(&link.url).await;
     desk.browser.screen_shows("the guest's banner", shows_banner).await;
 
-    let Gateway { envoy, authority, run, ca, .. } = &mut desk.gateway;
+    let Gateway { envoy, authority, run, ca, .. } = &mut *desk.gateway;
     authority.kill();
     authority.start_again().await;
     let (authority_public, authority_internal) = authority.listeners();

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::{Duration, Instant};
 use tokio_tungstenite::tungstenite::Message;
-use vncgate_test_support::authority::{Authority, Config};
+use vncgate_test_support::authority::{Authority, Config, new_api_token};
 use vncgate_test_support::certificate::Ca;
 use vncgate_test_support::console_api::API_TOKEN;
 use vncgate_test_support::envoy::{Envoy, Settings};
