@@ -70,6 +70,7 @@ const USUAL_WORDS = {
     session_too_long: "The session was open for as long as is allowed.",
     session_idle: "The session was idle for too long.",
     replaced_by_newer: "A newer session took over this console.",
+    session_limit: "There are too many open consoles.",
 };
 
 /** Ends after which a link opens the console at its new place, if the authority is set to follow machines. */

@@ -118,8 +118,9 @@ fn read_credentials(mut section: Section<'_>) -> Option<(PeerFiles, ClientConfig
             section.problem(key, "is missing: a PEM file");
         }
     }
-    let [certificate, key, ca] =
-        ["certificate_file", "key_file", "ca_file"].map(|key| section.file(key));
+    let certificate = section.file("certificate_file");
+    let key = section.file("key_file");
+    let ca = section.file("ca_file");
     let files = || Some(PeerFiles { certificate: certificate?, key: key?, ca: ca? });
     let read = files().and_then(|files| {
         let note = |TlsFileError { key, reason }| section.problem(key, reason);

@@ -311,9 +311,9 @@ impl Register {
             worker.sessions.remove(&id);
             worker.ordered.remove(&id);
         }
-        self.by_instance.remove(&session.description.instance, id);
-        self.by_caller.remove(&session.description.caller, id);
-        if let Some(token) = &session.description.token_id {
+        self.by_instance.remove(session.description.instance, id);
+        self.by_caller.remove(session.description.caller.clone(), id);
+        if let Some(token) = session.description.token_id {
             self.by_token.remove(token, id);
         }
         Some((session, SessionChange::Ended { at, cause: cause.to_owned() }))
@@ -390,15 +390,15 @@ impl Register {
     }
 
     pub(super) fn of_instance(&self, instance: Uuid) -> Vec<Arc<Session>> {
-        self.by_instance.of(&instance).filter_map(|id| self.get(id)).collect()
+        self.by_instance.of(instance).filter_map(|id| self.get(id)).collect()
     }
 
     pub(super) fn of_caller(&self, caller: &str) -> Vec<Arc<Session>> {
-        self.by_caller.of(caller).filter_map(|id| self.get(id)).collect()
+        self.by_caller.of(caller.into()).filter_map(|id| self.get(id)).collect()
     }
 
     pub(super) fn of_token(&self, token: TokenHash) -> Vec<Arc<Session>> {
-        self.by_token.of(&token).filter_map(|id| self.get(id)).collect()
+        self.by_token.of(token).filter_map(|id| self.get(id)).collect()
     }
 
     /// How many sessions there are of each protocol.
@@ -456,35 +456,28 @@ fn is_word(text: &str) -> bool {
     !text.is_empty() && text.len() <= CAUSE_LIMIT && text.bytes().all(of_word)
 }
 
-/// Sessions by something that they have in common.
-struct Index<K>(HashMap<K, BTreeSet<Uuid>>);
+/// Sessions by something that they have in common. Most keys have one session, so a set for each key would take more
+/// memory than the sessions do.
+struct Index<K>(BTreeSet<(K, Uuid)>);
 
 impl<K> Default for Index<K> {
     fn default() -> Self {
-        Self(HashMap::new())
+        Self(BTreeSet::new())
     }
 }
 
-impl<K: std::hash::Hash + Eq> Index<K> {
+impl<K: Ord + Clone> Index<K> {
     fn insert(&mut self, key: K, session: Uuid) {
-        self.0.entry(key).or_default().insert(session);
+        self.0.insert((key, session));
     }
 
-    fn remove(&mut self, key: &K, session: Uuid) {
-        if let Some(sessions) = self.0.get_mut(key) {
-            sessions.remove(&session);
-            if sessions.is_empty() {
-                self.0.remove(key);
-            }
-        }
+    fn remove(&mut self, key: K, session: Uuid) {
+        self.0.remove(&(key, session));
     }
 
-    fn of<Q>(&self, key: &Q) -> impl Iterator<Item = Uuid> + '_
-    where
-        K: std::borrow::Borrow<Q>,
-        Q: std::hash::Hash + Eq + ?Sized,
-    {
-        self.0.get(key).into_iter().flatten().copied()
+    fn of(&self, key: K) -> impl Iterator<Item = Uuid> + '_ {
+        let sessions = (key.clone(), Uuid::nil())..=(key, Uuid::max());
+        self.0.range(sessions).map(|(_, session)| *session)
     }
 }
 

@@ -26,7 +26,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
-use tls::{PeerClient, PeerFiles};
+use tls::{PeerClient, PeerFiles, REQUESTS};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tracing::field::Empty;
@@ -49,10 +49,6 @@ const MESSAGE_LIMIT: usize = 500;
 
 /// A site at the other end of the world is 0.3 s away; the rest allows for one lost SYN.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Requests to one site that are under way, at most; further ones wait. Each takes a connection, and a site that answers
-/// nothing must not take those of this site's own consoles.
-const REQUESTS: usize = 64;
 
 /// Shorter than the time after which the other authority closes an idle connection: a request that meets a closing
 /// connection is lost.

@@ -5,7 +5,6 @@
 //! signed it. The files are read again when they change: the listener looks at them each second, and a client before
 //! each request.
 
-use super::REQUESTS;
 use crate::http_client;
 use crate::telemetry::Metrics;
 use crate::tls::client_names::{ClientName, position};
@@ -26,6 +25,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio_rustls::server::TlsStream;
 use tracing::{error, info};
+
+/// Requests to one site that are under way, at most; further ones wait. Each takes a connection, and a site that answers
+/// nothing must not take those of this site's own consoles.
+pub const REQUESTS: usize = 64;
 
 /// Clients that have not presented a certificate yet, at most. Unauthenticated clients get this many of the
 /// process's descriptors and no more.
