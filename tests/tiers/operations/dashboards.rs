@@ -95,7 +95,7 @@ async fn each_metric_of_the_dashboard_and_the_rules_exists() {
             let limit = "#unknown_tokens = 300";
             let config = config.with_store(&store).with_tls(&blocks, http);
             let config = config.with(limit, "unknown_tokens = 1");
-            config.with("#file = \"/var/log/vncgate/audit.jsonl\"", "file = \"audit.jsonl\"")
+            config.with("#file = \"stdout\"", "file = \"audit.jsonl\"")
         },
         &envoy_changes(&envoy_secret),
     )

@@ -33,7 +33,7 @@ fn console(site: &Site, vm: &str) -> (Option<i32>, String, String) {
 #[tokio::test]
 async fn a_console_is_opened_by_name_or_by_uuid() {
     let site = Site::shared().await;
-    let (vm, _) = site.machine();
+    let (vm, _) = site.machine_by_name().await;
     for by in [&vm.name, &vm.instance_uuid] {
         let (code, stdout, stderr) = console(site, by);
         assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stderr}");
@@ -46,7 +46,7 @@ async fn a_console_is_opened_by_name_or_by_uuid() {
 #[tokio::test]
 async fn a_link_for_a_guest_has_the_access_the_label_and_the_life_that_were_asked_for() {
     let site = Site::shared().await;
-    let (vm, _) = site.machine();
+    let (vm, _) = site.machine_by_name().await;
     let url = format!("http://{}", site.authority.config().public());
     let ask = |options: &[&str]| {
         let mut command = authority();
@@ -81,7 +81,7 @@ async fn a_link_for_a_guest_has_the_access_the_label_and_the_life_that_were_aske
 #[tokio::test]
 async fn a_link_that_is_checked_is_not_printed() {
     let site = Site::shared().await;
-    let (vm, _) = site.machine();
+    let (vm, _) = site.machine_by_name().await;
     let url = format!("http://{}", site.authority.config().public());
     let check = || {
         let mut command = authority();
@@ -123,8 +123,8 @@ async fn a_link_that_is_checked_is_not_printed() {
 #[tokio::test]
 async fn a_console_that_cannot_be_had_is_an_error_that_helps() {
     let site = Site::shared().await;
-    let (vm, _) = site.machine();
-    let (twin, _) = site.machine();
+    let (vm, _) = site.machine_by_name().await;
+    let (twin, _) = site.machine_by_name().await;
     site.vcenter.govc(&["vm.change", "-vm", &twin.name, "-name", &format!("twin-of-{}", vm.name)]);
     // Of a machine whose state is not known it is not known either where its console is.
     site.vcenter.withhold(&vm.name, &["runtime.powerState"]).await;

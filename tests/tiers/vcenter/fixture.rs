@@ -13,6 +13,7 @@ use vncgate_test_support::certificate::Ca;
 use vncgate_test_support::gateway::ESXI_HOSTS;
 use vncgate_test_support::process::Run;
 use vncgate_test_support::vcsim::{Vcsim, Vm};
+use vncgate_test_support::wait::until;
 
 /// The two ESXi hosts that every vCenter here has.
 pub(crate) const ESXI: IpAddr = ESXI_HOSTS[0];
@@ -61,6 +62,19 @@ impl Site {
         let name = format!("machine-{}", MACHINES.fetch_add(1, Ordering::Relaxed));
         let port = PORTS.fetch_add(1, Ordering::Relaxed);
         (self.vcenter.create_vm(&name, ESXI, port), port)
+    }
+
+    /// A new machine that the authority's inventory has by its name.
+    pub(crate) async fn machine_by_name(&self) -> (Vm, u16) {
+        let (vm, port) = self.machine();
+        until("the machine in the inventory", async || {
+            let path = format!("/v1/vms?name={}", vm.name);
+            let listed = self.authority.request(Method::GET, &path).send().await;
+            let listed = Answer::of(listed.expect("the console API answers")).await;
+            listed.body["vms"].as_array().is_some_and(|vms| vms.len() == 1)
+        })
+        .await;
+        (vm, port)
     }
 
     /// A new machine and a token for it.

@@ -17,7 +17,7 @@ use vncgate_test_support::wait::until;
 use vncgate_test_support::webmks::{WITH_VNC, WITHOUT_VNC};
 use vncgate_test_support::workspace::free_address_of;
 
-const BLUE: [u8; 3] = [0, 0, 0xaa];
+const BLUE: [u8; 3] = [0, 0, 0xa8];
 const BLACK: [u8; 3] = [0; 3];
 
 const KEY: &[u8] = &[4, 1, 0, 0, 0, 0, 0, 0x61];
