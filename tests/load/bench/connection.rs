@@ -6,8 +6,9 @@ use std::ops::Range;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use vncgate_test_support::wire::Wire;
 
-/// Most bytes of one read.
-const READ_LEN: usize = 128 * 1024;
+/// Most bytes of one read: at first, since thousands of sessions may be idle, and of a session that reads much.
+const READ_LEN: usize = 4 * 1024;
+const READ_LEN_MAX: usize = 128 * 1024;
 
 /// Any mask (RFC 6455 5.3): no proxy may depend on its value.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -35,7 +36,7 @@ impl Connection {
 
     fn new(stream: Wire, mut buffer: Vec<u8>, deframer: Option<Deframer>) -> Self {
         let unread = 0..buffer.len();
-        buffer.resize(READ_LEN, 0);
+        buffer.resize(READ_LEN.max(buffer.len()), 0);
         Self { stream, deframer, buffer, unread }
     }
 
@@ -49,6 +50,9 @@ impl Connection {
         if self.unread.is_empty() {
             let len = self.stream.read(&mut self.buffer).await.context("receive")?;
             self.unread = 0..len;
+            if len == self.buffer.len() && len < READ_LEN_MAX {
+                self.buffer.resize(2 * len, 0);
+            }
         }
         let bytes = &self.buffer[std::mem::take(&mut self.unread)];
         match &mut self.deframer {

@@ -1,6 +1,6 @@
-//! WebSocket frames (RFC 6455 section 5) as a browser sends and reads them, at little cost.
+//! WebSocket frames (RFC 6455 section 5) as a browser and a server send and read them, at little cost.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 const BINARY_FINAL: u8 = 0x82;
 /// A message may be in fragments: one of this, continuations, and a final one.
@@ -10,20 +10,27 @@ const CONTINUATION_FINAL: u8 = 0x80;
 const CLOSE: u8 = 0x88;
 const MASKED: u8 = 0x80;
 
-/// One masked binary message.
-pub(crate) fn masked(payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
-    let mut frame = vec![BINARY_FINAL];
-    match payload.len() {
-        len @ 0..=125 => frame.push(MASKED | len as u8),
-        len @ 126..=0xffff => {
-            frame.push(MASKED | 126);
-            frame.extend_from_slice(&(len as u16).to_be_bytes());
+/// The header of a binary message of so many bytes, not masked.
+pub(crate) fn binary_header(len: usize) -> Vec<u8> {
+    let mut header = vec![BINARY_FINAL];
+    match len {
+        0..=125 => header.push(len as u8),
+        126..=0xffff => {
+            header.push(126);
+            header.extend_from_slice(&(len as u16).to_be_bytes());
         }
-        len => {
-            frame.push(MASKED | 127);
-            frame.extend_from_slice(&(len as u64).to_be_bytes());
+        _ => {
+            header.push(127);
+            header.extend_from_slice(&(len as u64).to_be_bytes());
         }
     }
+    header
+}
+
+/// One masked binary message.
+pub(crate) fn masked(payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
+    let mut frame = binary_header(payload.len());
+    frame[1] |= MASKED;
     frame.extend_from_slice(&mask);
     frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
     frame
@@ -93,6 +100,74 @@ fn payload_len(header: &[u8]) -> Option<u64> {
     }
 }
 
+/// Reads a client's frames, chunk by chunk.
+#[derive(Debug, Default)]
+pub(crate) struct Unmasker {
+    header: Vec<u8>,
+    /// Bytes of the current frame's payload that are still to come.
+    remaining: u64,
+    /// The current frame's mask, from the next byte on.
+    mask: [u8; 4],
+}
+
+/// What a chunk of a client's held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unmasked {
+    /// So many bytes of payload, which are now at the chunk's beginning.
+    Payload(usize),
+    /// A Close frame; payload before it is left out, for a client that leaves waits for nothing.
+    Close,
+}
+
+impl Unmasker {
+    /// Unmasks the payload in a chunk.
+    /// Fails when the client sends anything but masked binary messages and a Close.
+    pub(crate) fn read(&mut self, chunk: &mut [u8]) -> Result<Unmasked> {
+        let (mut next, mut kept) = (0, 0);
+        while next < chunk.len() {
+            if self.remaining == 0 {
+                self.header.push(chunk[next]);
+                next += 1;
+                match self.header[0] {
+                    BINARY_FINAL | BINARY | CONTINUATION | CONTINUATION_FINAL => {}
+                    CLOSE => return Ok(Unmasked::Close),
+                    first => bail!("a frame that begins with {first:#04x}"),
+                }
+                if let [_, second] = &mut self.header[..] {
+                    ensure!(*second & MASKED != 0, "a frame without a mask");
+                    *second &= !MASKED;
+                }
+                if let Some((header, &mask)) = self.header.split_last_chunk()
+                    && let Some(len) = payload_len(header)
+                {
+                    (self.remaining, self.mask) = (len, mask);
+                    self.header.clear();
+                }
+                continue;
+            }
+            let len = self.remaining.min((chunk.len() - next) as u64) as usize;
+            chunk.copy_within(next..next + len, kept);
+            unmask(&mut chunk[kept..kept + len], self.mask);
+            self.mask.rotate_left(len % 4);
+            self.remaining -= len as u64;
+            next += len;
+            kept += len;
+        }
+        Ok(Unmasked::Payload(kept))
+    }
+}
+
+/// Eight bytes at a time, as long as there are so many.
+fn unmask(payload: &mut [u8], mask: [u8; 4]) {
+    let [a, b, c, d] = mask;
+    let (words, rest) = payload.as_chunks_mut();
+    for word in words {
+        *word = (u64::from_ne_bytes(*word) ^ u64::from_ne_bytes([a, b, c, d, a, b, c, d]))
+            .to_ne_bytes();
+    }
+    rest.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, key)| *byte ^= key);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,6 +192,37 @@ mod tests {
             }
             assert_eq!(got, expected);
         }
+    }
+
+    #[test]
+    fn a_clients_payload_comes_out_of_any_split() {
+        let payload: Vec<u8> = (0..=255).cycle().take(70_001).collect();
+        let wire = [
+            masked(&payload[..7], [1, 2, 3, 4]),
+            masked(&payload[7..300], [9, 8, 7, 6]),
+            masked(&[], [5; 4]),
+            masked(&payload[300..], [0xfa, 1, 0, 0x80]),
+        ]
+        .concat();
+        for size in [1, 2, 3, 7, 1000, wire.len()] {
+            let (mut unmasker, mut got) = (Unmasker::default(), Vec::new());
+            for chunk in wire.chunks(size) {
+                let mut chunk = chunk.to_vec();
+                let Unmasked::Payload(len) = unmasker.read(&mut chunk).unwrap() else {
+                    panic!("no Close was sent");
+                };
+                got.extend_from_slice(&chunk[..len]);
+            }
+            assert_eq!(got, payload);
+        }
+    }
+
+    #[test]
+    fn a_client_that_does_not_mask_or_leaves_is_told_apart() {
+        assert!(Unmasker::default().read(&mut [0x82, 1]).is_err());
+        assert!(Unmasker::default().read(&mut [0x81, 0x80]).is_err());
+        let close = Unmasker::default().read(&mut [0x88, 0x80, 0, 0, 0, 0]).unwrap();
+        assert_eq!(close, Unmasked::Close);
     }
 
     #[test]

@@ -1,14 +1,23 @@
-//! Measures vncgate beside what people use today, on one machine and in one run.
+//! Measures vncgate beside what people use today, and beside what Envoy can do at all, on one machine and in one run.
 //!
 //! ```text
-//! client ─▶ vncgate     (Envoy and filter, authority, vCenter) ─▶ ESXi stand-in
-//!        ─▶ tcp_proxy   (the same Envoy: the ceiling)          ─▶
-//!        ─▶ CONNECT     (the same Envoy: its HTTP tunnel)      ─▶
-//!        ─▶ websockify  (what nova-novncproxy is made of)      ─▶
-//!        ─▶                                                    ─▶ (the machine's limit)
+//! client ─▶ vncgate     (Envoy and filter, authority, vCenter)  ─▶ ESXi stand-in: VNC
+//!        ─▶ CONNECT     (the same Envoy: its HTTP tunnel)       ─▶
+//!        ─▶ tcp_proxy   (the same Envoy: no HTTP)               ─▶
+//!        ─▶ ext_authz   (the same Envoy: its check)             ─▶
+//!        ─▶ websockify, nova-novncproxy, wsproxy, websocat      ─▶
+//!        ─▶                                                     ─▶ (the machine's limit)
+//!
+//! client ─▶ vncgate     (the same)                              ─▶ ESXi stand-in: WebMKS
+//!        ─▶ pass-through (the same Envoy: its WebSocket proxy)  ─▶
+//!        ─▶ nginx, HAProxy                                      ─▶
+//!        ─▶                                                     ─▶ (the machine's limit)
 //! ```
 //!
-//! Clients and the stand-in are this program, on one core; what is measured is on another. So
+//! The limit that counts is Envoy's own HTTP tunnel: the filter can be no faster. What each of the others cannot do, or is
+//! spared here, [`contender::Peer::note`] says, and the results do.
+//!
+//! Clients and the stand-ins are this program, on one core; what is measured is on another. So
 //! throughput is what one core of a proxy can do, whatever else is on the machine's other cores, and
 //! the load is not slowed down by what it measures. Rounds of all contenders are interleaved, and what
 //! counts is the ratio of two contenders in the same round. Every byte that arrives is compared with
@@ -22,7 +31,7 @@
 //! | [`run`] | runs them in rounds |
 //! | [`mod@measure`] | how each is measured |
 //! | [`contender`] | who is compared |
-//! | [`testbed`] | all parts, running: [`backend`], [`listeners`] (Envoy's), [`websockify`], [`stand_in`] |
+//! | [`testbed`] | all parts, running: [`backend`], [`listeners`] (Envoy's), [`authorizer`], [`rivals`], [`stand_in`] |
 //! | [`connection`] | a client's session: [`frame`] |
 //! | [`caller`] | a caller of the authority alone |
 //! | [`updates`] | the sizes of writes of a recorded console |
@@ -33,6 +42,7 @@
 //!
 //! What it shares with the soak test is in [`vncgate_load`].
 
+mod authorizer;
 mod backend;
 mod caller;
 mod catalogue;
@@ -45,6 +55,7 @@ mod listeners;
 mod measure;
 mod plot;
 mod results;
+mod rivals;
 mod run;
 mod stand_in;
 mod summary;
@@ -53,19 +64,19 @@ mod target;
 mod testbed;
 mod updates;
 mod vcenter_cache;
-mod websockify;
 
 use anyhow::{Context, Result};
-use catalogue::{MEASURES, Measure};
+use catalogue::{Effort, MEASURES, Measure};
 use clap::{Parser, Subcommand};
 use contender::Peer;
 use results::Results;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use tokio::task::LocalSet;
 use vncgate_test_support::workspace::checkout;
 
-/// Measures vncgate beside Envoy's tcp_proxy, websockify and direct TCP.
+/// Measures vncgate beside Envoy's own proxies, other projects' and none.
 #[derive(Parser)]
 struct Arguments {
     #[command(subcommand)]
@@ -83,6 +94,15 @@ enum Command {
         /// Measures this peer only (may be repeated), for profiling and tuning.
         #[arg(long = "peer", value_enum)]
         peers: Vec<Peer>,
+        /// More and longer rounds, everything without TLS too: it takes up to an hour.
+        #[arg(long)]
+        full: bool,
+    },
+    /// The server that Envoy's ext_authz asks; a run starts it.
+    #[command(hide = true)]
+    Authorizer {
+        /// Where to listen.
+        address: SocketAddr,
     },
     /// Writes table and plots from tests/load/results/results.json.
     Render,
@@ -107,17 +127,17 @@ async fn main() -> Result<()> {
     let directory = checkout().join("tests/load/results");
     let file = directory.join("results.json");
     match Arguments::parse().command {
-        Command::Run { names, peers } if names.is_empty() && peers.is_empty() => {
-            let all: Vec<_> = MEASURES.iter().collect();
-            let results = LocalSet::new().run_until(run::run(&all, &Peer::ALL)).await?;
-            fs::create_dir_all(&directory).context("make the results' directory")?;
-            results.write(&file)?;
-            render(&results, &directory)
-        }
-        Command::Run { names, peers } => {
+        Command::Run { names, peers, full } => {
+            let effort = if full { Effort::Full } else { Effort::Usual };
+            let everything = names.is_empty() && peers.is_empty();
             let names = if names.is_empty() { MEASURES.iter().collect() } else { names };
             let peers = if peers.is_empty() { Peer::ALL.to_vec() } else { peers };
-            let results = LocalSet::new().run_until(run::run(&names, &peers)).await?;
+            let results = LocalSet::new().run_until(run::run(&names, &peers, effort)).await?;
+            if everything {
+                fs::create_dir_all(&directory).context("make the results' directory")?;
+                results.write(&file)?;
+                return render(&results, &directory);
+            }
             print!("{}", table::markdown(&results));
             let names: Vec<_> = names.iter().map(|measure| measure.name).collect();
             let file = checkout().join(format!(".run/bench-{}.json", names.join("-")));
@@ -125,6 +145,7 @@ async fn main() -> Result<()> {
             println!("{}", file.display());
             Ok(())
         }
+        Command::Authorizer { address } => authorizer::serve(address).await,
         Command::Render => render(&Results::read(&file)?, &directory),
         Command::Compare { old, new } => {
             print!("{}", compare::markdown(&Results::read(&old)?, &Results::read(&new)?));

@@ -10,13 +10,13 @@ use std::path::Path;
 use svg::Document;
 use svg::node::element::{Line, Rectangle, Text, Title};
 
-const WIDTH: f64 = 760.0;
+const WIDTH: f64 = 840.0;
 const ROW: f64 = 28.0;
 const BAR: f64 = 18.0;
 const TOP: f64 = 48.0;
-const LABELS: f64 = 210.0;
+const LABELS: f64 = 290.0;
 /// Where the longest bar ends; the value is written behind it.
-const BARS_END: f64 = 640.0;
+const BARS_END: f64 = 720.0;
 
 const INK: &str = "#24292f";
 const FAINT: &str = "#57606a";
@@ -86,10 +86,12 @@ fn whisker(spread: Spread, y: f64, x: impl Fn(f64) -> f64) -> Line {
 
 fn colour(contender: Contender) -> &'static str {
     match contender.peer {
-        Peer::Vncgate => "#2da44e",
+        Peer::Vncgate | Peer::VncgateWebmks => "#2da44e",
+        Peer::Connect | Peer::PassThrough | Peer::ExtAuthz => "#afb8c1",
         Peer::TcpProxy => "#8c959f",
-        Peer::Connect => "#afb8c1",
-        Peer::Websockify => "#d4a72c",
-        Peer::Direct => "#d0d7de",
+        Peer::Websockify | Peer::Nova => "#d4a72c",
+        Peer::Wsproxy | Peer::Nginx => "#bc8cff",
+        Peer::Websocat | Peer::Haproxy => "#54aeff",
+        Peer::Direct | Peer::DirectWebmks => "#d0d7de",
     }
 }

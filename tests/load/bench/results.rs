@@ -1,7 +1,9 @@
 //! The results file: every sample of a run, and what it ran on.
 
+use crate::catalogue::Effort;
 use crate::contender::Contender;
 use crate::measure::Cost;
+use crate::rivals;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -15,6 +17,9 @@ pub(crate) struct Results {
     /// What it ran on. Two cores are used: one for the proxies, one for the load.
     #[serde(flatten)]
     pub(crate) environment: Environment,
+    /// Whether it took the time for everything.
+    #[serde(default)]
+    pub(crate) full: bool,
     /// How long it took.
     pub(crate) seconds: f64,
     /// All measurements, in the order in which they were made.
@@ -40,17 +45,19 @@ pub(crate) struct Sample {
 impl Results {
     /// A run that begins now.
     /// Fails when the machine is not a Linux, or a tool that tells a version is missing.
-    pub(crate) fn begin() -> Result<Self> {
+    pub(crate) fn begin(effort: Effort) -> Result<Self> {
         let mut environment = Environment::now()?;
         // "Redis server v=7.0.15 sha=..."
         let redis = output("redis-server", &["--version"])?;
         let redis = redis.split_whitespace().nth(2).and_then(|word| word.strip_prefix("v="));
         environment.versions.extend([
-            ("websockify".to_owned(), crate::websockify::version()?),
             ("Python".to_owned(), output("python3", &["--version"])?.replace("Python ", "")),
             ("Redis".to_owned(), redis.context("a version of redis-server")?.to_owned()),
         ]);
-        Ok(Self { environment, seconds: 0.0, samples: Vec::new() })
+        let rivals = rivals::versions()?.into_iter();
+        environment.versions.extend(rivals.map(|(name, version)| (name.to_owned(), version)));
+        let full = effort == Effort::Full;
+        Ok(Self { environment, full, seconds: 0.0, samples: Vec::new() })
     }
 
     /// Reads a results file.

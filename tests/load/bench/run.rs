@@ -1,50 +1,47 @@
 //! A run: every measure, its rounds interleaved, each sample reported as it is made.
 
 use crate::backend::Setup;
-use crate::catalogue::{FIGURES, Measure, Parts};
-use crate::contender::Peer;
+use crate::catalogue::{Effort, FIGURES, Measure, Parts};
+use crate::contender::{Contender, Peer};
 use crate::cores;
-use crate::measure::Measured;
+use crate::measure::{Measured, memory};
 use crate::results::{Results, Sample};
 use crate::table::number;
 use crate::testbed::Testbed;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::rc::Rc;
 use std::time::Instant;
 
 /// Runs measures of some peers and returns all samples. Needs a `LocalSet`.
 /// Fails when a measurement fails: a session that broke, bytes that were lost.
-pub(crate) async fn run(measures: &[&Measure], peers: &[Peer]) -> Result<Results> {
+pub(crate) async fn run(measures: &[&Measure], peers: &[Peer], effort: Effort) -> Result<Results> {
     raise_descriptor_limit()?;
     cores::pin_load()?;
-    let mut results = Results::begin()?;
+    let mut results = Results::begin(effort)?;
     let contenders = |measure: &Measure| {
-        let mut contenders = measure.contenders();
+        let mut contenders = measure.contenders_of(effort);
         contenders.retain(|contender| peers.contains(&contender.peer));
         contenders
     };
-    let samples = measures.iter().map(|measure| measure.rounds * contenders(measure).len()).sum();
+    let samples_of = |measure: &&Measure| measure.rounds(effort) * contenders(measure).len();
+    let samples = measures.iter().map(samples_of).sum();
     let mut progress = Progress { started: Instant::now(), done: 0, all: samples };
     let mut shared = None;
     for measure in measures {
-        for round in 0..measure.rounds {
+        for round in 0..measure.rounds(effort) {
             for contender in contenders(measure) {
                 let testbed = match measure.parts() {
-                    Parts::Fresh(setup) => Rc::new(Testbed::start(setup).await?),
+                    Parts::Fresh(setup) => Rc::new(Testbed::start(setup, &[contender.peer]).await?),
                     Parts::Shared => match &shared {
                         Some(testbed) => Rc::clone(testbed),
                         None => {
-                            let testbed = Rc::new(Testbed::start(Setup::USUAL).await?);
+                            let testbed = Rc::new(Testbed::start(Setup::USUAL, peers).await?);
                             Rc::clone(shared.insert(testbed))
                         }
                     },
                 };
-                let measured = measure.run(&testbed, contender).await;
-                let Measured { figures, cost } = measured
-                    .with_context(|| format!("{} of {contender}, round {round}", measure.name))?;
-                let measure = measure.name.to_owned();
-                let sample = Sample { measure, contender, round, figures, cost };
+                let sample = sample(measure, &testbed, contender, round, effort).await?;
                 progress.report(&sample);
                 results.samples.push(sample);
             }
@@ -54,10 +51,28 @@ pub(crate) async fn run(measures: &[&Measure], peers: &[Peer]) -> Result<Results
     Ok(results)
 }
 
-/// Thousands of sessions are open at once, each with a descriptor in clients and servers, and two in
-/// the proxies, which inherit the limit.
+async fn sample(
+    measure: &Measure,
+    testbed: &Rc<Testbed>,
+    contender: Contender,
+    round: usize,
+    effort: Effort,
+) -> Result<Sample> {
+    let measured = measure.run(testbed, contender, effort).await;
+    let Measured { figures, cost } =
+        measured.with_context(|| format!("{} of {contender}, round {round}", measure.name))?;
+    Ok(Sample { measure: measure.name.to_owned(), contender, round, figures, cost })
+}
+
+/// Thousands of sessions are open at once, each with a descriptor in clients and servers, and two in the proxies, which
+/// inherit the limit.
 fn raise_descriptor_limit() -> Result<()> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    ensure!(
+        most >= memory::DESCRIPTORS,
+        "{} file descriptors are needed in one process, and the limit is {most}: raise it (`ulimit -Hn`)",
+        memory::DESCRIPTORS
+    );
     setrlimit(Resource::RLIMIT_NOFILE, most, most).context("raise the limit of descriptors")
 }
 

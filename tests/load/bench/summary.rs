@@ -1,6 +1,6 @@
 //! From samples to medians, spreads and ratios.
 
-use crate::contender::{Contender, Peer};
+use crate::contender::Contender;
 use crate::results::{Results, Sample};
 
 /// A figure over all rounds.
@@ -47,16 +47,37 @@ impl Results {
         &self,
         measure: &str,
         contender: Contender,
-        rival: Peer,
+        rival: Contender,
         figure: &str,
     ) -> Option<Spread> {
-        let rival = contender.rival(rival);
-        let ratios = self.samples_of(measure, contender).filter_map(|own| {
+        self.pairs(measure, contender, rival, figure, |own, other| own / other)
+    }
+
+    /// A contender's figure less the rival's of the same round, over all rounds.
+    pub(crate) fn difference(
+        &self,
+        measure: &str,
+        contender: Contender,
+        rival: Contender,
+        figure: &str,
+    ) -> Option<Spread> {
+        self.pairs(measure, contender, rival, figure, |own, other| own - other)
+    }
+
+    fn pairs(
+        &self,
+        measure: &str,
+        contender: Contender,
+        rival: Contender,
+        figure: &str,
+        compare: fn(f64, f64) -> f64,
+    ) -> Option<Spread> {
+        let compared = self.samples_of(measure, contender).filter_map(|own| {
             let mut same_round =
                 self.samples_of(measure, rival).filter(|sample| sample.round == own.round);
-            Some(own.figures.get(figure)? / same_round.next()?.figures.get(figure)?)
+            Some(compare(*own.figures.get(figure)?, *same_round.next()?.figures.get(figure)?))
         });
-        Spread::of(ratios.collect())
+        Spread::of(compared.collect())
     }
 
     /// The samples of one contender.

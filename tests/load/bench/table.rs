@@ -1,11 +1,12 @@
 //! Results as Markdown.
 
 use crate::catalogue::{FIGURES, Figure, MEASURES, Measure};
-use crate::contender::{Contender, Peer};
+use crate::contender::{Console, Contender, Peer};
 use crate::results::Results;
 use crate::summary::Spread;
-use crate::target::{Bound, TARGETS};
+use crate::target::{Against, Bound, TARGETS, Target};
 use std::fmt::{self, Write};
+use vncgate_load::connection::Transport;
 use vncgate_load::results::Environment;
 
 /// From this share of its core on, the load was the limit, or may have been.
@@ -37,13 +38,15 @@ fn write(text: &mut String, results: &Results) -> fmt::Result {
     let versions: Vec<_> =
         versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
     writeln!(text, "Versions: {}.\n", versions.join(", "))?;
+    let command = if results.full { "just bench --full" } else { "just bench" };
     writeln!(
         text,
-        "The proxies have one core and the load (clients, the ESXi stand-in, vCenter, token stores) another. \
+        "The proxies have one core and the load (clients, the ESXi stand-ins, vCenter, token stores) another. \
          Rounds are interleaved; a cell is the median, with the least and the most. CPU is that of all of a \
-         contender's processes. `just bench` makes this file anew.\n"
+         contender's processes. A ratio is one of two figures of the same round. `{command}` makes this file anew.\n"
     )?;
     write_targets(text, results)?;
+    write_notes(text, results)?;
     for measure in &MEASURES {
         write_measure(text, results, measure)?;
     }
@@ -51,26 +54,19 @@ fn write(text: &mut String, results: &Results) -> fmt::Result {
 }
 
 fn write_targets(text: &mut String, results: &Results) -> fmt::Result {
-    let columns = Contender::ALL.into_iter().filter(|contender| contender.peer == Peer::Vncgate);
-    let columns: Vec<_> = columns.collect();
+    const COLUMNS: [Transport; 3] = [Transport::Cleartext, Transport::Tls, Transport::TlsHttp2];
     write!(text, "| target |")?;
-    for contender in &columns {
-        write!(text, " {} |", contender.transport)?;
+    for transport in COLUMNS {
+        write!(text, " {transport} |")?;
     }
-    writeln!(text, "\n|---|{}", "---|".repeat(columns.len()))?;
+    writeln!(text, "\n|---|{}", "---|".repeat(COLUMNS.len()))?;
     for target in &TARGETS {
-        let reached: Vec<_> =
-            columns.iter().map(|contender| target.reached(results, *contender)).collect();
+        let reached = COLUMNS
+            .map(|transport| target.reached(results, Contender { peer: target.of, transport }));
         if reached.iter().all(Option::is_none) {
             continue;
         }
-        let figure = heading(target.figure);
-        let against = target.rival.map_or_else(String::new, |rival| format!(" × {rival}"));
-        let bound = match target.bound {
-            Bound::AtLeast(bound) => format!("≥ {}", number(bound)),
-            Bound::AtMost(bound) => format!("≤ {}", number(bound)),
-        };
-        write!(text, "| {}: {figure} {bound}{against} |", target.measure)?;
+        write!(text, "| {} |", described(target))?;
         for value in reached {
             match value {
                 Some(value) if target.bound.holds(value) => write!(text, " {} |", number(value))?,
@@ -83,33 +79,86 @@ fn write_targets(text: &mut String, results: &Results) -> fmt::Result {
     writeln!(text)
 }
 
+/// A target in words: `server-to-client: MB/s ≥ 0.970 × Envoy CONNECT`.
+fn described(target: &Target) -> String {
+    let console = match target.of.console() {
+        Console::Vnc => "",
+        Console::Webmks => " of WebMKS",
+    };
+    let (sign, bound) = match target.bound {
+        Bound::AtLeast(bound) => ('≥', number(bound)),
+        Bound::AtMost(bound) => ('≤', number(bound)),
+    };
+    let bound = match target.against {
+        Against::Nothing => bound,
+        Against::Ratio(peer) => format!("{bound} × {peer}"),
+        Against::Difference(peer) => format!("{peer} + {bound}"),
+        Against::EveryRival => format!("{bound} × every other project's proxy"),
+    };
+    format!("{}{console}: {} {sign} {bound}", target.measure, heading(target.figure))
+}
+
+fn write_notes(text: &mut String, results: &Results) -> fmt::Result {
+    writeln!(text, "| who is compared | what it is, and what it cannot do |\n|---|---|")?;
+    for peer in Peer::ALL {
+        if results.samples.iter().any(|sample| sample.contender.peer == peer) {
+            writeln!(text, "| {peer} | {} |", peer.note())?;
+        }
+    }
+    writeln!(text)
+}
+
 fn write_measure(text: &mut String, results: &Results, measure: &Measure) -> fmt::Result {
-    let figures: Vec<_> = FIGURES
-        .iter()
-        .filter(|figure| {
-            let mut samples = results.samples.iter();
-            samples.any(|sample| {
-                sample.measure == measure.name && sample.figures.contains_key(figure.name)
-            })
-        })
-        .collect();
-    if figures.is_empty() {
+    let mut measured = measure.contenders();
+    measured.retain(|contender| results.samples_of(measure.name, *contender).next().is_some());
+    if measured.is_empty() {
         return Ok(());
     }
     writeln!(text, "## {}\n\n![{0}]({}.svg)\n", measure.title, measure.name)?;
+    for (console, baseline, known) in [
+        (Console::Vnc, Peer::Connect, Peer::Websockify),
+        (Console::Webmks, Peer::PassThrough, Peer::Nginx),
+    ] {
+        let of_console: Vec<_> = measured
+            .iter()
+            .copied()
+            .filter(|contender| contender.peer.console() == console)
+            .collect();
+        if !of_console.is_empty() {
+            write_table(text, results, measure, &of_console, [baseline, known])?;
+        }
+    }
+    Ok(())
+}
+
+/// A table of contenders, with their main figure's ratio to these peers'.
+fn write_table(
+    text: &mut String,
+    results: &Results,
+    measure: &Measure,
+    contenders: &[Contender],
+    peers: [Peer; 2],
+) -> fmt::Result {
+    let figures: Vec<_> = FIGURES
+        .iter()
+        .filter(|figure| {
+            let spread = |contender: &Contender| {
+                results.spread(measure.name, *contender, figure.name).is_some()
+            };
+            contenders.iter().any(spread)
+        })
+        .collect();
+    let is_there = |peer: &Peer| contenders.iter().any(|contender| contender.peer == *peer);
+    let peers: Vec<_> = peers.into_iter().filter(is_there).collect();
     write!(text, "| `{}` |", measure.name)?;
     for figure in &figures {
         write!(text, " {} |", figure.heading)?;
     }
-    writeln!(
-        text,
-        " × tcp_proxy | × websockify | load |\n|---|{}---|---|---|",
-        "---|".repeat(figures.len())
-    )?;
-    for contender in measure.contenders() {
-        if results.samples_of(measure.name, contender).next().is_none() {
-            continue;
-        }
+    for peer in &peers {
+        write!(text, " × {peer} |")?;
+    }
+    writeln!(text, " load |\n|---|{}---|", "---|".repeat(figures.len() + peers.len()))?;
+    for &contender in contenders {
         write!(text, "| {contender} |")?;
         for figure in &figures {
             match results.spread(measure.name, contender, figure.name) {
@@ -117,10 +166,11 @@ fn write_measure(text: &mut String, results: &Results, measure: &Measure) -> fmt
                 None => write!(text, " |")?,
             }
         }
-        for rival in [Peer::TcpProxy, Peer::Websockify] {
-            let ratio = results
-                .ratio(measure.name, contender, rival, measure.main_figure)
-                .filter(|_| contender.rival(rival) != contender);
+        for &peer in &peers {
+            let ratio =
+                contender.rival(peer).filter(|rival| *rival != contender).and_then(|rival| {
+                    results.ratio(measure.name, contender, rival, measure.main_figure)
+                });
             let cell = ratio.map_or_else(String::new, |ratio| format!("{:.2}", ratio.median));
             write!(text, " {cell} |")?;
         }

@@ -1,13 +1,14 @@
 //! Everything that is measured, running on this machine, and how a client gets through each of it.
 
-use crate::backend::{Backend, Setup, Spent};
+use crate::authorizer::{self, Authorizer};
+use crate::backend::{Backend, Hosts, Setup, Spent};
 use crate::connection::Connection;
 use crate::contender::{Contender, Peer};
 use crate::cores;
-use crate::listeners::{self, Addresses};
-use crate::stand_in::{Command, StandIn};
-use crate::websockify::Websockify;
-use anyhow::Result;
+use crate::listeners::{self, Addresses, Upstreams};
+use crate::rivals::{Rival, Targets};
+use crate::stand_in::{Command, StandIn, TICKET_PATH};
+use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use vncgate_load::connection::{Client, Transport, Upgrade};
@@ -20,8 +21,10 @@ use vncgate_test_support::screen::RFB_VERSION;
 use vncgate_test_support::vcsim::Vm;
 use vncgate_test_support::workspace::free_address;
 
-/// The ESXi host: an address of its own, as in the simulated vCenter's inventory.
-const ESXI_HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+/// The ESXi host of the VNC console: an address of its own, as in the simulated vCenter's inventory.
+const VNC_HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+/// That of the WebMKS console. No host has both in vCenter's inventory.
+const WEBMKS_HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3));
 
 /// One for each core that it has, as Envoy chooses by itself: two on one core would wait for each other.
 const ENVOY_WORKERS: usize = 1;
@@ -29,66 +32,90 @@ const ENVOY_WORKERS: usize = 1;
 const ENVOY: &str = "envoy";
 /// The authority.
 pub(crate) const AUTHORITY: &str = "authority";
-const WEBSOCKIFY: &str = "websockify";
 const VCENTER: &str = "vcenter";
 const STORE: &str = "store";
-/// This program: clients and the ESXi host.
+/// This program: clients and the ESXi hosts.
 pub(crate) const LOAD: &str = "load";
 
 /// The running parts. Dropped in the order of the path.
 #[derive(Debug)]
 pub(crate) struct Testbed {
     envoy: Envoy,
-    websockify: Websockify,
+    rivals: BTreeMap<Peer, Rival>,
+    _authorizer: Authorizer,
     backend: Backend,
-    /// The parts that peers consist of, by name.
-    processes: [(&'static str, u32); 3],
-    /// The ESXi host.
+    /// The processes of parts that peers consist of, by the part's name.
+    processes: Vec<(&'static str, u32)>,
+    /// The ESXi hosts.
     pub(crate) stand_in: StandIn,
     listeners: Addresses,
     client: Client,
 }
 
 impl Testbed {
-    /// Starts everything, each part on its core. Needs a `LocalSet`.
+    /// Starts everything, each part on its core; of other projects' proxies those that are among `peers`. Needs a
+    /// `LocalSet`.
     /// Fails when a part is not what this expects.
     /// Panics with its log when a part of the harness does not start.
-    pub(crate) async fn start(setup: Setup) -> Result<Self> {
+    pub(crate) async fn start(setup: Setup, peers: &[Peer]) -> Result<Self> {
         let run = Run::new("bench");
         let ca = Ca::new(&run);
-        let stand_in = StandIn::start(ESXI_HOST).await?;
+        let name = WEBMKS_HOST.to_string();
+        let host_identity = ca.issue_for(&name, &[&name]);
+        let stand_in = StandIn::start([VNC_HOST, WEBMKS_HOST], &host_identity).await?;
+        let consoles = stand_in.addresses();
         let listen = free_address();
         let gateway = format!("https://{listen}");
-        let mut backend = Backend::start(&run, &ca, setup, stand_in.address(), &gateway).await?;
-
-        let listeners = Addresses {
-            cleartext: free_address(),
-            tcp_proxy: free_address(),
-            tcp_proxy_tls: free_address(),
-            connect: free_address(),
-            connect_tls: free_address(),
+        let hosts = Hosts {
+            vnc: consoles.vnc,
+            webmks: WEBMKS_HOST,
+            identity: &host_identity,
+            tickets: consoles.tickets,
         };
+        let mut backend = Backend::start(&run, &ca, setup, hosts, &gateway).await?;
+        let authorizer = Authorizer::start(&run).await?;
+
+        let listeners = Addresses::free();
         let identity = ca.issue("bench");
+        let upstreams = Upstreams {
+            vnc: consoles.vnc,
+            websocket: consoles.websocket,
+            webmks: consoles.webmks,
+            ca: ca.path(),
+            authorizer: authorizer.address(),
+        };
         let settings = Settings {
             listen,
             authority_public: backend.public(),
             authority_internal: backend.internal(),
-            changes: &listeners::changes(listeners, &identity, stand_in.address()),
+            changes: &listeners::changes(listeners, &identity, upstreams),
         };
         let mut envoy = Envoy::start_with_workers(&run, &ca, &settings, ENVOY_WORKERS).await;
         cores::pin_process(envoy.process().id(), cores::PROXY)?;
-        let websockify =
-            Websockify::start(&run, &identity, stand_in.address(), &backend.token).await;
-        cores::pin_process(websockify.id(), cores::PROXY)?;
+        envoy.has_host_certificates().await;
 
-        let processes = [
+        let mut processes = vec![
             (ENVOY, envoy.process().id()),
             (AUTHORITY, backend.authority_id()),
-            (WEBSOCKIFY, websockify.id()),
+            (authorizer::COMMAND, authorizer.id()),
         ];
+        let targets = Targets {
+            vnc: consoles.vnc,
+            webmks: consoles.webmks,
+            ca: ca.path(),
+            token: &backend.token,
+        };
+        let mut rivals = BTreeMap::new();
+        for &peer in peers {
+            if let Some(rival) = Rival::start(peer, &run, &identity, targets).await? {
+                processes.extend(rival.processes());
+                rivals.insert(peer, rival);
+            }
+        }
         Ok(Self {
             envoy,
-            websockify,
+            rivals,
+            _authorizer: authorizer,
             backend,
             processes,
             stand_in,
@@ -120,38 +147,66 @@ impl Testbed {
 
     async fn open(&self, contender: Contender) -> Result<Connection> {
         let Contender { peer, transport } = contender;
-        let Addresses { cleartext, tcp_proxy, tcp_proxy_tls, connect, connect_tls } =
-            self.listeners;
-        // Where the peer listens without TLS, and with it.
-        let listeners = match peer {
-            Peer::Vncgate => [cleartext, self.envoy.address()],
-            Peer::TcpProxy => [tcp_proxy, tcp_proxy_tls],
-            Peer::Connect => [connect, connect_tls],
-            Peer::Websockify => [self.websockify.address(); 2],
-            Peer::Direct => [self.stand_in.address(); 2],
-        };
-        let address = listeners[usize::from(transport != Transport::Cleartext)];
+        let address = self.address(contender)?;
         let upgrade = |path: String, subprotocols: String| async move {
             let upgrade = Upgrade { path, subprotocols, origin: None };
-            self.client.upgrade(transport, address, &upgrade).await?.opened()
+            let opened = self.client.upgrade(transport, address, &upgrade).await?.opened()?;
+            anyhow::Ok(Connection::websocket(opened))
         };
-        let token = &self.backend.token;
-        Ok(match peer {
-            Peer::Vncgate => {
-                let subprotocols = format!("binary, vncgate.token.{token}");
-                Connection::websocket(upgrade("/websockify".to_owned(), subprotocols).await?)
-            }
+        let binary = || "binary".to_owned();
+        let with_token = |token| format!("binary, vncgate.token.{token}");
+        let page = "/websockify".to_owned();
+        match peer {
+            Peer::Vncgate => upgrade(page, with_token(&self.backend.token)).await,
+            Peer::VncgateWebmks => upgrade(page, with_token(&self.backend.webmks_token)).await,
             Peer::Websockify => {
-                let path = format!("/websockify?token={token}");
-                Connection::websocket(upgrade(path, "binary".to_owned()).await?)
+                upgrade(format!("{page}?token={}", self.backend.token), binary()).await
             }
+            Peer::Nova => {
+                let scheme = if transport == Transport::Cleartext { "http" } else { "https" };
+                upgrade(format!("/?token={scheme}"), binary()).await
+            }
+            Peer::Wsproxy | Peer::Websocat => upgrade(page, binary()).await,
+            Peer::ExtAuthz
+            | Peer::PassThrough
+            | Peer::Nginx
+            | Peer::Haproxy
+            | Peer::DirectWebmks => upgrade(format!("{TICKET_PATH}bench"), binary()).await,
             Peer::Connect => {
-                Connection::plain(self.client.tunnel(transport, address).await?.opened()?)
+                let tunnel = self.client.tunnel(transport, address).await?;
+                Ok(Connection::plain(tunnel.opened()?))
             }
             Peer::TcpProxy | Peer::Direct => {
-                Connection::plain((self.client.connect(transport, address).await?, Vec::new()))
+                let wire = self.client.connect(transport, address).await?;
+                Ok(Connection::plain((wire, Vec::new())))
             }
-        })
+        }
+    }
+
+    /// Where clients of a contender connect.
+    fn address(&self, contender: Contender) -> Result<SocketAddr> {
+        let Contender { peer, transport } = contender;
+        let Addresses { cleartext, tcp_proxy, connect, ext_authz, pass_through } = self.listeners;
+        let consoles = self.stand_in.addresses();
+        let pair = match peer {
+            Peer::Vncgate | Peer::VncgateWebmks => [cleartext, self.envoy.address()],
+            Peer::TcpProxy => tcp_proxy,
+            Peer::Connect => connect,
+            Peer::ExtAuthz => ext_authz,
+            Peer::PassThrough => pass_through,
+            Peer::Direct => [consoles.vnc; 2],
+            Peer::DirectWebmks => [consoles.webmks; 2],
+            Peer::Websockify
+            | Peer::Nova
+            | Peer::Wsproxy
+            | Peer::Websocat
+            | Peer::Nginx
+            | Peer::Haproxy => {
+                let rival = self.rivals.get(&peer);
+                return rival.with_context(|| format!("{peer} is started"))?.address(transport);
+            }
+        };
+        Ok(pair[usize::from(transport != Transport::Cleartext)])
     }
 
     /// CPU seconds that each part has used so far.
@@ -162,8 +217,8 @@ impl Testbed {
             (VCENTER.to_owned(), Backend::vcenter_cpu_seconds()?),
             (STORE.to_owned(), Backend::store_cpu_seconds()?),
         ]);
-        for (name, id) in self.processes {
-            seconds.insert(name.to_owned(), usage::cpu_seconds(id)?);
+        for &(name, id) in &self.processes {
+            *seconds.entry(name.to_owned()).or_default() += usage::cpu_seconds(id)?;
         }
         Ok(seconds)
     }
@@ -171,8 +226,9 @@ impl Testbed {
     /// Bytes of memory that the parts of a peer use, see [`usage::memory`].
     /// Fails when a part is gone.
     pub(crate) fn memory(&self, peer: Peer) -> Result<u64> {
-        let is_part = |(name, _): &(&str, u32)| parts_of(peer).contains(name);
-        self.processes.into_iter().filter(is_part).map(|(_, id)| usage::memory(id)).sum()
+        let parts = parts_of(peer);
+        let processes = self.processes.iter().filter(|(name, _)| parts.contains(name));
+        processes.map(|&(_, id)| usage::memory(id)).sum()
     }
 
     /// The authority's own account of its time.
@@ -216,11 +272,11 @@ impl Testbed {
 pub(crate) const ON_LOAD_CORE: [&str; 3] = [LOAD, VCENTER, STORE];
 
 /// Which parts a peer consists of.
-pub(crate) fn parts_of(peer: Peer) -> &'static [&'static str] {
+pub(crate) fn parts_of(peer: Peer) -> Vec<&'static str> {
     match peer {
-        Peer::Vncgate => &[ENVOY, AUTHORITY],
-        Peer::TcpProxy | Peer::Connect => &[ENVOY],
-        Peer::Websockify => &[WEBSOCKIFY],
-        Peer::Direct => &[],
+        Peer::Vncgate | Peer::VncgateWebmks => vec![ENVOY, AUTHORITY],
+        Peer::TcpProxy | Peer::Connect | Peer::PassThrough => vec![ENVOY],
+        Peer::ExtAuthz => vec![ENVOY, authorizer::COMMAND],
+        _ => peer.program().into_iter().collect(),
     }
 }

@@ -1,12 +1,12 @@
 //! What the authority alone can answer, with a vCenter that answers at once.
 
-use super::{Measured, Meter};
-use crate::caller::{Caller, post};
-use crate::testbed::Testbed;
+use super::{Cost, Measured, Meter};
+use crate::caller::{Caller, JSON_END, post};
+use crate::testbed::{AUTHORITY, Testbed};
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::cell::Cell;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -19,21 +19,62 @@ const CONNECTIONS: u8 = 32;
 /// Before the measurement.
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// Asks the authority as many checks as it answers. The parts' vCenter is to be the cached one.
+/// What the authority does least for: a request whose answer is always the same.
+const EMPTY_GET: &str = "GET /healthz HTTP/1.1\r\nHost: authority\r\n\r\n";
+const EMPTY_GET_END: &str = "ok\n";
+
+/// Asks the authority as many checks as it answers, and as many times for nothing. The parts' vCenter is to be the
+/// cached one.
 /// Fails when a check is not granted.
 pub(crate) async fn measure(testbed: &Testbed, window: Duration) -> Result<Measured> {
-    let answered = Rc::<Cell<u64>>::default();
-    let mut tokens = Vec::new();
+    let mut checks = Vec::new();
     for host in 0..CONNECTIONS {
         let host = Ipv4Addr::new(127, 2, 0, host).into();
         for vm in testbed.add_machines(host, 1).await {
-            tokens.push(testbed.token(&vm).await);
+            let token = testbed.token(&vm).await;
+            let question =
+                json!({"token": token, "client_address": "127.0.0.1", "request_id": "bench"});
+            checks.push(post("/v1/check", "", &question));
         }
     }
+    let (check, cost) = repeat(testbed, checks, JSON_END, window).await?;
+    let gets = vec![EMPTY_GET.to_owned(); usize::from(CONNECTIONS)];
+    let (get, _) = repeat(testbed, gets, EMPTY_GET_END, window / 2).await?;
+    let figures = [
+        ("checks_per_second".to_owned(), check.per_second),
+        ("cpu_us_per_check".to_owned(), check.cpu_us),
+        ("cpu_us_per_get".to_owned(), get.cpu_us),
+        ("cpu_of_check_to_get".to_owned(), check.cpu_us / get.cpu_us),
+    ];
+    Ok(Measured { figures: figures.into(), cost })
+}
+
+/// What answering cost.
+struct Answered {
+    per_second: f64,
+    cpu_us: f64,
+}
+
+/// Sends each request over and over, on a connection of its own.
+async fn repeat(
+    testbed: &Testbed,
+    requests: Vec<String>,
+    end: &'static str,
+    window: Duration,
+) -> Result<(Answered, Cost)> {
+    let answered = Rc::<Cell<u64>>::default();
     let until = Instant::now() + WARM_UP + window;
     let mut clients = JoinSet::new();
-    for token in tokens {
-        clients.spawn_local(ask(testbed.check_api(), token, Rc::clone(&answered), until));
+    for request in requests {
+        let (address, answered) = (testbed.check_api(), Rc::clone(&answered));
+        clients.spawn_local(async move {
+            let mut caller = Caller::connect(address).await?;
+            while Instant::now() < until {
+                caller.call(&request, end).await?;
+                answered.set(answered.get() + 1);
+            }
+            anyhow::Ok(())
+        });
     }
     sleep(WARM_UP).await;
     let before = answered.get();
@@ -44,26 +85,6 @@ pub(crate) async fn measure(testbed: &Testbed, window: Duration) -> Result<Measu
     while let Some(client) = clients.join_next().await {
         client.context("a client's task")??;
     }
-    let authority = cost.of_part(crate::testbed::AUTHORITY);
-    let figures = [
-        ("checks_per_second".to_owned(), count / cost.seconds),
-        ("cpu_us_per_check".to_owned(), 1e6 * authority / count),
-    ];
-    Ok(Measured { figures: figures.into(), cost })
-}
-
-async fn ask(
-    address: SocketAddr,
-    token: String,
-    answered: Rc<Cell<u64>>,
-    until: Instant,
-) -> Result<()> {
-    let question = json!({"token": token, "client_address": "127.0.0.1", "request_id": "bench"});
-    let request = post("/v1/check", "", &question);
-    let mut caller = Caller::connect(address).await?;
-    while Instant::now() < until {
-        caller.call(&request).await?;
-        answered.set(answered.get() + 1);
-    }
-    Ok(())
+    let cpu_us = 1e6 * cost.of_part(AUTHORITY) / count;
+    Ok((Answered { per_second: count / cost.seconds, cpu_us }, cost))
 }

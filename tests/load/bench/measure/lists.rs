@@ -33,8 +33,8 @@ pub(crate) async fn measure(testbed: &Testbed) -> Result<Measured> {
     let mut machines = Vec::new();
     let count = SIZES[1];
     grow(testbed, &mut machines, count).await?;
-    // The one of the other measures is there, too.
-    until(testbed, MACHINES, count as u64 + 1).await.context("the watch has not all machines")?;
+    // The two of the other measures are there, too.
+    until(testbed, MACHINES, count as u64 + 2).await.context("the watch has not all machines")?;
     let mut figures = BTreeMap::new();
     for (figure, query) in LISTS {
         let path = format!("/v2.1/servers/detail?{query}");

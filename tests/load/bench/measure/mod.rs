@@ -9,6 +9,7 @@ pub(crate) mod lists;
 pub(crate) mod memory;
 pub(crate) mod orders;
 pub(crate) mod throughput;
+pub(crate) mod updates;
 
 use crate::contender::Peer;
 use crate::testbed::{ON_LOAD_CORE, Testbed, parts_of};
@@ -41,7 +42,7 @@ pub(crate) struct Cost {
 impl Cost {
     /// CPU seconds of all parts of a peer.
     pub(crate) fn of(&self, peer: Peer) -> f64 {
-        parts_of(peer).iter().fold(0.0, |sum, part| sum + self.of_part(part))
+        parts_of(peer).into_iter().fold(0.0, |sum, part| sum + self.of_part(part))
     }
 
     /// CPU seconds of a part.

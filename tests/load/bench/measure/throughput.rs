@@ -25,8 +25,6 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) enum Direction {
     /// In writes of 64 KiB.
     ServerToClient,
-    /// In writes of the sizes of a recorded console.
-    Updates,
     /// In messages of 64 KiB.
     ClientToServer,
 }
@@ -42,7 +40,6 @@ pub(crate) async fn measure(
 ) -> Result<Measured> {
     let role = match direction {
         Direction::ServerToClient => Role::Bulk,
-        Direction::Updates => Role::Updates,
         Direction::ClientToServer => Role::Sink,
     };
     let arrived = Rc::<Cell<u64>>::default();
@@ -65,6 +62,22 @@ pub(crate) async fn measure(
     let bytes = arrived.get() - before;
     let cost = meter.stop(testbed)?;
 
+    finish(testbed, stop, running).await?;
+    let gigabytes = bytes as f64 / 1e9;
+    let figures = [
+        ("bytes_per_second".to_owned(), bytes as f64 / cost.seconds),
+        ("cpu_seconds_per_gb".to_owned(), cost.of(contender.peer) / gigabytes),
+    ];
+    Ok(Measured { figures: figures.into(), cost })
+}
+
+/// Stops all sessions and waits for their last bytes.
+/// Fails when bytes are lost or wrong, or a session breaks.
+pub(super) async fn finish(
+    testbed: &Testbed,
+    stop: watch::Sender<()>,
+    mut running: JoinSet<Result<()>>,
+) -> Result<()> {
     // The sessions look at it; none has to.
     let _ = stop.send(());
     let drained = timeout(DRAIN_LIMIT, async {
@@ -74,16 +87,11 @@ pub(crate) async fn measure(
         anyhow::Ok(())
     });
     drained.await.context("bytes were lost at the end")??;
-    testbed.stand_in.finish()?;
-    let gigabytes = bytes as f64 / 1e9;
-    let figures = [
-        ("bytes_per_second".to_owned(), bytes as f64 / cost.seconds),
-        ("cpu_seconds_per_gb".to_owned(), cost.of(contender.peer) / gigabytes),
-    ];
-    Ok(Measured { figures: figures.into(), cost })
+    testbed.stand_in.finish()
 }
 
-async fn receive(
+/// Receives the pattern until it is stopped, and what is on its way then.
+pub(super) async fn receive(
     mut connection: Connection,
     exchange: Rc<Exchange>,
     arrived: Rc<Cell<u64>>,
