@@ -220,7 +220,9 @@ impl Backend {
     pub(crate) async fn spent(&self) -> Result<Spent> {
         let metrics = self.authority.metrics().await;
         let total = |name: &str| {
-            let lines = metrics.lines().filter(|line| line.starts_with(name));
+            // A watch waits for what changes, in a call that takes until then and that no console waits for.
+            let is_watch = |line: &str| line.contains("WaitForUpdatesEx");
+            let lines = metrics.lines().filter(|line| line.starts_with(name) && !is_watch(line));
             let values = lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
             values.reduce(|sum, value| sum + value).with_context(|| format!("no metric {name}"))
         };

@@ -26,14 +26,14 @@ impl Caller {
         Ok(Self { connection, answer: vec![0; ANSWER_LEN_MAX] })
     }
 
-    /// Sends a request and waits for its answer, whose body ends with `end`, and nothing else in it does.
+    /// Sends a request and waits for its answer.
     /// Fails when it is not granted.
-    pub(crate) async fn call(&mut self, request: &str, end: &str) -> Result<()> {
+    pub(crate) async fn call(&mut self, request: &str) -> Result<()> {
         let Self { connection, answer } = self;
         connection.write_all(request.as_bytes()).await?;
         // An answer comes in one piece or two.
         let mut len = 0;
-        while !answer[..len].ends_with(end.as_bytes()) {
+        while !is_complete(&answer[..len])? {
             let read = connection.read(&mut answer[len..]).await?;
             ensure!(read > 0, "the authority closed");
             len += read;
@@ -44,8 +44,16 @@ impl Caller {
     }
 }
 
-/// What the answers of the authority's APIs end with: an object in an object.
-pub(crate) const JSON_END: &str = "}}";
+/// Whether an answer is there with all of its body, whose length the authority always tells.
+fn is_complete(answer: &[u8]) -> Result<bool> {
+    let Some(head_len) = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
+        return Ok(false);
+    };
+    let head = std::str::from_utf8(&answer[..head_len])?;
+    let len = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let len: usize = len.context("an answer without a length")?.parse()?;
+    Ok(answer.len() >= head_len + 4 + len)
+}
 
 /// A request with a JSON body. `headers` end with a line break each.
 pub(crate) fn post(path: &str, headers: &str, body: &Value) -> String {

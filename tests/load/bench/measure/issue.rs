@@ -3,7 +3,7 @@
 
 use super::latency::Latencies;
 use super::{Measured, Meter};
-use crate::caller::{Caller, JSON_END, post};
+use crate::caller::{Caller, post};
 use crate::testbed::{AUTHORITY, Testbed};
 use anyhow::{Result, ensure};
 use serde_json::json;
@@ -40,14 +40,14 @@ pub(crate) async fn measure(testbed: &Testbed) -> Result<Measured> {
         grow(testbed, &mut machines, size).await?;
         let mut requests = (0..).map(|number| request(&machines[number * STRIDE % machines.len()]));
         for request in requests.by_ref().take(WARM_UP) {
-            caller.call(&request, JSON_END).await?;
+            caller.call(&request).await?;
         }
         let before = testbed.spent().await?.vcenter_calls;
         let meter = Meter::start(testbed)?;
         let mut latencies = Latencies::default();
         for request in requests.take(ISSUES) {
             let started = Instant::now();
-            caller.call(&request, JSON_END).await?;
+            caller.call(&request).await?;
             latencies.add(started.elapsed());
         }
         let cost = meter.stop(testbed)?;
