@@ -1,9 +1,12 @@
 //! What a console session needs besides a proxy: vCenter with a machine for each kind of console, the authority with a
-//! store of tokens, a token for each.
+//! store of tokens, and tokens for each.
 
+use crate::contender::Peer;
 use crate::cores;
 use crate::vcenter_cache::VcenterCache;
 use anyhow::{Context, Result};
+use serde_json::json;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use vncgate_load::usage;
 use vncgate_test_support::authority::{Authority, Config};
@@ -57,10 +60,8 @@ pub(crate) struct Backend {
     replica: Option<Authority>,
     _store: Option<Store>,
     vcenter: Vcsim,
-    /// Opens the VNC console, as often as wanted.
-    pub(crate) token: String,
-    /// Opens the WebMKS console, as often as wanted.
-    pub(crate) webmks_token: String,
+    /// By the peers that are vncgate, see [`Self::token`].
+    tokens: BTreeMap<Peer, String>,
 }
 
 /// The ESXi hosts of the consoles.
@@ -140,7 +141,7 @@ impl Backend {
             Vcenter::Cached => Some(VcenterCache::start(ca, &simulator.url()).await?),
         };
         let start = async |run: &Run| {
-            // The whole benchmark uses two tokens.
+            // The whole benchmark uses these tokens.
             let mut config = Config::new(run, &simulator, gateway)
                 .with(r#"token_ttl = "10m""#, r#"token_ttl = "2h""#);
             if let Some(store) = &store {
@@ -161,9 +162,22 @@ impl Backend {
         } else {
             None
         };
-        let token = authority.issue(&vm).await;
-        let webmks_token = authority.issue(&webmks_vm).await;
-        Ok(Self { authority, replica, _store: store, vcenter: simulator, token, webmks_token })
+        let mut tokens = BTreeMap::new();
+        for (peer, vm, access) in [
+            (Peer::Vncgate, &vm, "control"),
+            (Peer::ViewOnly, &vm, "view"),
+            (Peer::VncgateWebmks, &webmks_vm, "control"),
+            (Peer::WebmksViewOnly, &webmks_vm, "view"),
+        ] {
+            let console = authority.api().console_with(vm, json!({"access": access})).await;
+            tokens.insert(peer, console.token);
+        }
+        Ok(Self { authority, replica, _store: store, vcenter: simulator, tokens })
+    }
+
+    /// Opens the console that a peer leads to, as often as wanted; that of [`Peer::Vncgate`] for other projects' proxies.
+    pub(crate) fn token(&self, peer: Peer) -> &str {
+        self.tokens.get(&peer).unwrap_or(&self.tokens[&Peer::Vncgate])
     }
 
     /// Adds a host with machines to the inventory. Nothing listens where their consoles are.

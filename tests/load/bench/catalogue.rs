@@ -1,7 +1,8 @@
 //! The measures: their names, what they ask, who takes part, how often.
 
 use crate::backend::{Setup, Tokens, Vcenter};
-use crate::contender::{Contender, Peer};
+use crate::contender::{Console, Contender, Peer};
+use crate::measure::echo::Echoed;
 use crate::measure::throughput::Direction;
 use crate::measure::{
     Measured, checks, connect, echo, issue, lists, memory, orders, throughput, updates,
@@ -48,7 +49,7 @@ pub(crate) enum Parts {
 enum Kind {
     Throughput { direction: Direction, sessions: usize },
     Updates,
-    Echo,
+    Echo(Echoed),
     Connects,
     ConnectLatency,
     Memory,
@@ -59,7 +60,7 @@ enum Kind {
 }
 
 /// All measures, in the order in which they run.
-pub(crate) const MEASURES: [Measure; 15] = [
+pub(crate) const MEASURES: [Measure; 17] = [
     Measure {
         name: "server-to-client",
         title: "Server to client, one session, writes of 64 KiB",
@@ -88,7 +89,19 @@ pub(crate) const MEASURES: [Measure; 15] = [
         name: "echo",
         title: "Round trip of a key press, 100 sessions with 60 a second each",
         main_figure: "p99_ms",
-        kind: Kind::Echo,
+        kind: Kind::Echo(Echoed::Key),
+    },
+    Measure {
+        name: "view-client-to-server",
+        title: "Client to server, one session, messages of 6,553 update requests",
+        main_figure: "bytes_per_second",
+        kind: Kind::Throughput { direction: Direction::UpdateRequests, sessions: 1 },
+    },
+    Measure {
+        name: "view-echo",
+        title: "Round trip of an update request, 100 sessions with 60 a second each",
+        main_figure: "cpu_us_per_message",
+        kind: Kind::Echo(Echoed::UpdateRequest),
     },
     Measure {
         name: "connects",
@@ -162,6 +175,12 @@ impl Measure {
     pub(crate) fn contenders(&self) -> Vec<Contender> {
         let mut contenders = Contender::all();
         contenders.retain(|contender| match self.kind {
+            // The first transport is the plainest, which hides least of what it costs to read.
+            _ if self.is_of_views() => {
+                let Contender { peer, transport } = *contender;
+                peer.is_vncgate() && transport == peer.transports()[0]
+            }
+            _ if contender.peer.is_view_only() => false,
             // The authority's own work: over which transport a browser comes makes no difference.
             Kind::Checks(_) | Kind::Issue | Kind::Lists | Kind::Orders { .. } => {
                 contender.peer == Peer::Vncgate && contender.transport == Transport::Cleartext
@@ -171,9 +190,28 @@ impl Measure {
             }
             Kind::Connects => !matches!(contender.peer, Peer::Direct | Peer::DirectWebmks),
             Kind::ConnectLatency => true,
-            Kind::Throughput { .. } | Kind::Echo => contender.peer != Peer::ExtAuthz,
+            Kind::Throughput { .. } | Kind::Echo(_) => contender.peer != Peer::ExtAuthz,
         });
         contenders
+    }
+
+    /// Whether links to view are held against links without restriction, and nothing else is.
+    fn is_of_views(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::Throughput { direction: Direction::UpdateRequests, .. }
+                | Kind::Echo(Echoed::UpdateRequest)
+        )
+    }
+
+    /// Whom a table holds the contenders of a console against.
+    pub(crate) fn baselines(&self, console: Console) -> &'static [Peer] {
+        match (console, self.is_of_views()) {
+            (Console::Vnc, true) => &[Peer::Vncgate],
+            (Console::Webmks, true) => &[Peer::VncgateWebmks],
+            (Console::Vnc, false) => &[Peer::Connect, Peer::Websockify],
+            (Console::Webmks, false) => &[Peer::PassThrough, Peer::Nginx],
+        }
     }
 
     /// Who takes part in a run.
@@ -182,6 +220,7 @@ impl Measure {
         let everyone = matches!(
             self.kind,
             Kind::Throughput { .. }
+                | Kind::Echo(Echoed::UpdateRequest)
                 | Kind::Checks(_)
                 | Kind::Issue
                 | Kind::Lists
@@ -222,7 +261,7 @@ impl Measure {
 
     /// Whether the load is busy by design, since it watches the clock in order to send on time.
     pub(crate) fn watches_clock(&self) -> bool {
-        matches!(self.kind, Kind::Echo)
+        matches!(self.kind, Kind::Echo(_))
     }
 
     /// What it needs to run.
@@ -255,7 +294,7 @@ impl Measure {
                 throughput::measure(testbed, contender, direction, sessions, window).await
             }
             Kind::Updates => updates::measure(testbed, contender, window).await,
-            Kind::Echo => echo::measure(testbed, contender, window).await,
+            Kind::Echo(echoed) => echo::measure(testbed, contender, echoed, window).await,
             Kind::Connects => connect::rate(testbed, contender, window).await,
             Kind::ConnectLatency => connect::latency(testbed, contender, window).await,
             Kind::Memory => memory::measure(testbed, contender, effort).await,

@@ -21,6 +21,8 @@ pub(crate) enum Console {
 pub(crate) enum Peer {
     /// Envoy with the filter, and the authority.
     Vncgate,
+    /// The same by a link that allows to view alone: the filter reads what the client sends.
+    ViewOnly,
     /// Envoy's own HTTP tunnel, in the same process: CONNECT (RFC 9110 9.3.6) with the shipped listener's
     /// settings of HTTP/2. What Envoy can do with HTTP.
     Connect,
@@ -40,6 +42,8 @@ pub(crate) enum Peer {
     Direct,
     /// [`Self::Vncgate`] before a host with WebMKS.
     VncgateWebmks,
+    /// [`Self::ViewOnly`] before a host with WebMKS.
+    WebmksViewOnly,
     /// Envoy's own WebSocket proxy, in the same process: a route to the host.
     PassThrough,
     /// nginx with a location that leads to the host.
@@ -54,8 +58,9 @@ use Transport::{Cleartext, Tls, TlsHttp2};
 
 impl Peer {
     /// All there are, those that are compared with each other side by side.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Vncgate,
+        Self::ViewOnly,
         Self::Connect,
         Self::TcpProxy,
         Self::ExtAuthz,
@@ -65,6 +70,7 @@ impl Peer {
         Self::Websocat,
         Self::Direct,
         Self::VncgateWebmks,
+        Self::WebmksViewOnly,
         Self::PassThrough,
         Self::Nginx,
         Self::Haproxy,
@@ -75,6 +81,7 @@ impl Peer {
     pub(crate) fn console(self) -> Console {
         match self {
             Self::VncgateWebmks
+            | Self::WebmksViewOnly
             | Self::PassThrough
             | Self::Nginx
             | Self::Haproxy
@@ -90,15 +97,21 @@ impl Peer {
             Self::TcpProxy | Self::Websockify | Self::Nova | Self::Wsproxy | Self::Websocat => {
                 &[Cleartext, Tls]
             }
-            Self::Direct => &[Cleartext],
+            // What it costs to read a message is the same over every transport.
+            Self::ViewOnly | Self::Direct => &[Cleartext],
             Self::VncgateWebmks | Self::PassThrough | Self::Haproxy => &[Tls, TlsHttp2],
-            Self::Nginx | Self::DirectWebmks => &[Tls],
+            Self::WebmksViewOnly | Self::Nginx | Self::DirectWebmks => &[Tls],
         }
     }
 
     /// Whether it is vncgate, which has targets.
     pub(crate) fn is_vncgate(self) -> bool {
-        matches!(self, Self::Vncgate | Self::VncgateWebmks)
+        matches!(self, Self::Vncgate | Self::VncgateWebmks) || self.is_view_only()
+    }
+
+    /// Whether its link allows to view alone.
+    pub(crate) fn is_view_only(self) -> bool {
+        matches!(self, Self::ViewOnly | Self::WebmksViewOnly)
     }
 
     /// The program of another project's proxy, which people run in vncgate's place. `None` for vncgate, for what Envoy
@@ -121,6 +134,9 @@ impl Peer {
             Self::Vncgate => {
                 "Envoy with the filter, and the authority: each connect has its token checked and asks vCenter where the \
                  console is."
+            }
+            Self::ViewOnly => {
+                "The same by a link that allows to view alone: the filter reads each message of the client."
             }
             Self::Connect => {
                 "Envoy's HTTP tunnel, in the same process: no browser can open it, since it is no WebSocket. No check, one \
@@ -150,6 +166,9 @@ impl Peer {
             Self::Direct => "No proxy, no HTTP and no TLS.",
             Self::VncgateWebmks => {
                 "The same as for VNC, and each connect gets a ticket of the host from vCenter."
+            }
+            Self::WebmksViewOnly => {
+                "The same by a link that allows to view alone: the filter reads each message of the client."
             }
             Self::PassThrough => {
                 "Envoy's WebSocket proxy, in the same process: no token, no check, one host whose ticket never runs out. Over \
@@ -208,6 +227,7 @@ impl fmt::Display for Peer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Vncgate => "vncgate",
+            Self::ViewOnly => "vncgate, view only",
             Self::Connect => "Envoy CONNECT",
             Self::TcpProxy => "Envoy tcp_proxy",
             Self::ExtAuthz => "Envoy ext_authz",
@@ -217,6 +237,7 @@ impl fmt::Display for Peer {
             Self::Websocat => "websocat",
             Self::Direct => "direct TCP",
             Self::VncgateWebmks => "vncgate, WebMKS",
+            Self::WebmksViewOnly => "vncgate, WebMKS, view only",
             Self::PassThrough => "Envoy pass-through",
             Self::Nginx => "nginx",
             Self::Haproxy => "HAProxy",

@@ -87,6 +87,7 @@ fn whisker(spread: Spread, y: f64, x: impl Fn(f64) -> f64) -> Line {
 fn colour(contender: Contender) -> &'static str {
     match contender.peer {
         Peer::Vncgate | Peer::VncgateWebmks => "#2da44e",
+        Peer::ViewOnly | Peer::WebmksViewOnly => "#8ddb8c",
         Peer::Connect | Peer::PassThrough | Peer::ExtAuthz => "#afb8c1",
         Peer::TcpProxy => "#8c959f",
         Peer::Websockify | Peer::Nova => "#d4a72c",

@@ -115,17 +115,14 @@ fn write_measure(text: &mut String, results: &Results, measure: &Measure) -> fmt
         return Ok(());
     }
     writeln!(text, "## {}\n\n![{0}]({}.svg)\n", measure.title, measure.name)?;
-    for (console, baseline, known) in [
-        (Console::Vnc, Peer::Connect, Peer::Websockify),
-        (Console::Webmks, Peer::PassThrough, Peer::Nginx),
-    ] {
+    for console in [Console::Vnc, Console::Webmks] {
         let of_console: Vec<_> = measured
             .iter()
             .copied()
             .filter(|contender| contender.peer.console() == console)
             .collect();
         if !of_console.is_empty() {
-            write_table(text, results, measure, &of_console, [baseline, known])?;
+            write_table(text, results, measure, &of_console, measure.baselines(console))?;
         }
     }
     Ok(())
@@ -137,7 +134,7 @@ fn write_table(
     results: &Results,
     measure: &Measure,
     contenders: &[Contender],
-    peers: [Peer; 2],
+    peers: &[Peer],
 ) -> fmt::Result {
     let figures: Vec<_> = FIGURES
         .iter()
@@ -149,7 +146,7 @@ fn write_table(
         })
         .collect();
     let is_there = |peer: &Peer| contenders.iter().any(|contender| contender.peer == *peer);
-    let peers: Vec<_> = peers.into_iter().filter(is_there).collect();
+    let peers: Vec<_> = peers.iter().copied().filter(is_there).collect();
     write!(text, "| `{}` |", measure.name)?;
     for figure in &figures {
         write!(text, " {} |", figure.heading)?;

@@ -63,14 +63,27 @@ const fn webmks(measure: &'static str, against: Against, bound: Bound) -> Target
     Target { measure, figure: THROUGHPUT, of: Peer::VncgateWebmks, against, bound }
 }
 
+/// A link that restricts its user, held against `other`, which does not.
+const fn view_only(
+    measure: &'static str,
+    figure: &'static str,
+    [of, other]: [Peer; 2],
+    bound: Bound,
+) -> Target {
+    Target { measure, figure, of, against: Ratio(other), bound }
+}
+
 const THROUGHPUT: &str = "bytes_per_second";
 const CPU: &str = "cpu_seconds_per_gb";
+const CPU_OF_MESSAGE: &str = "cpu_us_per_message";
+const VIEW: [Peer; 2] = [Peer::ViewOnly, Peer::Vncgate];
+const VIEW_WEBMKS: [Peer; 2] = [Peer::WebmksViewOnly, Peer::VncgateWebmks];
 
 use Against::{Difference, EveryRival, Nothing, Ratio};
 use Bound::{AtLeast, AtMost};
 
 /// All goals, each for every transport that was measured.
-pub(crate) const TARGETS: [Target; 33] = [
+pub(crate) const TARGETS: [Target; 37] = [
     target("server-to-client", THROUGHPUT, Ratio(Peer::Connect), AtLeast(0.97)),
     target("server-to-client", THROUGHPUT, EveryRival, AtLeast(1.0)),
     target("server-to-client", CPU, Ratio(Peer::Connect), AtMost(1.03)),
@@ -87,6 +100,10 @@ pub(crate) const TARGETS: [Target; 33] = [
     webmks("client-to-server", EveryRival, AtLeast(1.0)),
     target("echo", "p50_ms", Ratio(Peer::Connect), AtMost(1.1)),
     target("echo", "p99_ms", Ratio(Peer::Connect), AtMost(1.25)),
+    view_only("view-client-to-server", THROUGHPUT, VIEW, AtLeast(0.95)),
+    view_only("view-client-to-server", THROUGHPUT, VIEW_WEBMKS, AtLeast(0.95)),
+    view_only("view-echo", CPU_OF_MESSAGE, VIEW, AtMost(1.05)),
+    view_only("view-echo", CPU_OF_MESSAGE, VIEW_WEBMKS, AtMost(1.05)),
     target("connects", "connects_per_second", Ratio(Peer::ExtAuthz), AtLeast(0.75)),
     target("connects", "connects_per_second", Ratio(Peer::Websockify), AtLeast(15.0)),
     target("connect-latency", "p50_ms_without_vcenter", Ratio(Peer::TcpProxy), AtMost(2.0)),
@@ -136,6 +153,33 @@ impl Target {
                     AtMost(_) => ratios.reduce(f64::max),
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalogue::{FIGURES, Measure};
+
+    #[test]
+    fn each_target_is_of_a_figure_and_has_whom_it_is_held_against() {
+        for target in TARGETS {
+            let Target { measure, figure, of, against, .. } = target;
+            assert_eq!(FIGURES.iter().filter(|known| known.name == figure).count(), 1, "{figure}");
+            let contenders = Measure::named(measure).expect(measure).contenders();
+            let held_against = |contender: &Contender, peer| {
+                contender.rival(peer).is_some_and(|rival| contenders.contains(&rival))
+            };
+            let of_target = contenders.iter().filter(|contender| contender.peer == of);
+            let compared = of_target.filter(|contender| match against {
+                Nothing => true,
+                Ratio(peer) | Difference(peer) => held_against(contender, peer),
+                EveryRival => Peer::ALL
+                    .into_iter()
+                    .any(|peer| peer.program().is_some() && held_against(contender, peer)),
+            });
+            assert_ne!(compared.count(), 0, "{target:?}");
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::contender::{Contender, Peer};
 use crate::cores;
 use crate::listeners::{self, Addresses, Upstreams};
 use crate::rivals::{Rival, Targets};
-use crate::stand_in::{Command, StandIn, TICKET_PATH};
+use crate::stand_in::{Command, SERVER_INIT, StandIn, TICKET_PATH};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -103,7 +103,7 @@ impl Testbed {
             vnc: consoles.vnc,
             webmks: consoles.webmks,
             ca: ca.path(),
-            token: &backend.token,
+            token: backend.token(Peer::Vncgate),
         };
         let mut rivals = BTreeMap::new();
         for &peer in peers {
@@ -145,6 +145,26 @@ impl Testbed {
         Ok(connection)
     }
 
+    /// The same past the handshake of RFB without authentication (RFC 6143 7.1 to 7.3), so that the filter may read what
+    /// follows.
+    /// Fails when any part refuses.
+    pub(crate) async fn rfb_session(
+        &self,
+        contender: Contender,
+        command: Command,
+    ) -> Result<Connection> {
+        let mut connection = self.connect(contender).await?;
+        let last = [&[1][..], &command.to_pixel_format()].concat();
+        let steps: [(&[u8], &[u8]); 3] =
+            [(RFB_VERSION, &[1, 1]), (&[1], &[0; 4]), (&last, &SERVER_INIT)];
+        for (sent, answer) in steps {
+            let message = connection.message(sent);
+            connection.send(&message).await?;
+            connection.expect(answer).await?;
+        }
+        Ok(connection)
+    }
+
     async fn open(&self, contender: Contender) -> Result<Connection> {
         let Contender { peer, transport } = contender;
         let address = self.address(contender)?;
@@ -154,14 +174,13 @@ impl Testbed {
             anyhow::Ok(Connection::websocket(opened))
         };
         let binary = || "binary".to_owned();
-        let with_token = |token| format!("binary, vncgate.token.{token}");
+        let token = self.backend.token(peer);
         let page = "/websockify".to_owned();
         match peer {
-            Peer::Vncgate => upgrade(page, with_token(&self.backend.token)).await,
-            Peer::VncgateWebmks => upgrade(page, with_token(&self.backend.webmks_token)).await,
-            Peer::Websockify => {
-                upgrade(format!("{page}?token={}", self.backend.token), binary()).await
+            Peer::Vncgate | Peer::ViewOnly | Peer::VncgateWebmks | Peer::WebmksViewOnly => {
+                upgrade(page, format!("binary, vncgate.token.{token}")).await
             }
+            Peer::Websockify => upgrade(format!("{page}?token={token}"), binary()).await,
             Peer::Nova => {
                 let scheme = if transport == Transport::Cleartext { "http" } else { "https" };
                 upgrade(format!("/?token={scheme}"), binary()).await
@@ -189,7 +208,9 @@ impl Testbed {
         let Addresses { cleartext, tcp_proxy, connect, ext_authz, pass_through } = self.listeners;
         let consoles = self.stand_in.addresses();
         let pair = match peer {
-            Peer::Vncgate | Peer::VncgateWebmks => [cleartext, self.envoy.address()],
+            Peer::Vncgate | Peer::ViewOnly | Peer::VncgateWebmks | Peer::WebmksViewOnly => {
+                [cleartext, self.envoy.address()]
+            }
             Peer::TcpProxy => tcp_proxy,
             Peer::Connect => connect,
             Peer::ExtAuthz => ext_authz,
@@ -274,7 +295,9 @@ pub(crate) const ON_LOAD_CORE: [&str; 3] = [LOAD, VCENTER, STORE];
 /// Which parts a peer consists of.
 pub(crate) fn parts_of(peer: Peer) -> Vec<&'static str> {
     match peer {
-        Peer::Vncgate | Peer::VncgateWebmks => vec![ENVOY, AUTHORITY],
+        Peer::Vncgate | Peer::ViewOnly | Peer::VncgateWebmks | Peer::WebmksViewOnly => {
+            vec![ENVOY, AUTHORITY]
+        }
         Peer::TcpProxy | Peer::Connect | Peer::PassThrough => vec![ENVOY],
         Peer::ExtAuthz => vec![ENVOY, authorizer::COMMAND],
         _ => peer.program().into_iter().collect(),

@@ -3,7 +3,7 @@
 use super::{Measured, Meter};
 use crate::connection::Connection;
 use crate::contender::Contender;
-use crate::stand_in::{Exchange, Role, WRITE_LEN};
+use crate::stand_in::{Exchange, Role, UPDATE_REQUEST, WRITE_LEN};
 use crate::testbed::Testbed;
 use anyhow::{Context, Result, ensure};
 use std::cell::Cell;
@@ -27,6 +27,8 @@ pub(crate) enum Direction {
     ServerToClient,
     /// In messages of 64 KiB.
     ClientToServer,
+    /// In messages of 64 KiB, each some thousand requests for updates, after RFB's handshake.
+    UpdateRequests,
 }
 
 /// Measures `seconds` of `sessions` sessions.
@@ -41,16 +43,29 @@ pub(crate) async fn measure(
     let role = match direction {
         Direction::ServerToClient => Role::Bulk,
         Direction::ClientToServer => Role::Sink,
+        Direction::UpdateRequests => Role::Requests,
     };
     let arrived = Rc::<Cell<u64>>::default();
     let (stop, stopped) = watch::channel(());
     let mut running = JoinSet::new();
     for _ in 0..sessions {
         let (command, exchange) = testbed.stand_in.command(role);
-        let connection = testbed.session(contender, command).await?;
+        let connection = match role {
+            Role::Requests => testbed.rfb_session(contender, command).await?,
+            _ => testbed.session(contender, command).await?,
+        };
         let (arrived, stopped) = (Rc::clone(&arrived), stopped.clone());
         match role {
-            Role::Sink => running.spawn_local(send(connection, exchange, arrived, stopped)),
+            Role::Sink => {
+                // A period of the pattern.
+                let at = |index| pattern::at((index * WRITE_LEN) as u64, WRITE_LEN).to_vec();
+                let payloads = (0..PERIOD / WRITE_LEN).map(at).collect();
+                running.spawn_local(send(connection, payloads, exchange, arrived, stopped))
+            }
+            Role::Requests => {
+                let payloads = vec![UPDATE_REQUEST.repeat(WRITE_LEN / UPDATE_REQUEST.len())];
+                running.spawn_local(send(connection, payloads, exchange, arrived, stopped))
+            }
             _ => running.spawn_local(receive(connection, exchange, arrived, stopped)),
         };
     }
@@ -119,14 +134,14 @@ pub(super) async fn receive(
 
 async fn send(
     mut connection: Connection,
+    payloads: Vec<Vec<u8>>,
     exchange: Rc<Exchange>,
     arrived: Rc<Cell<u64>>,
     stopped: watch::Receiver<()>,
 ) -> Result<()> {
-    // A period of the pattern, masked beforehand: the measurement is the proxy's work, not ours.
-    let messages: Vec<_> = (0..PERIOD / WRITE_LEN)
-        .map(|index| connection.message(pattern::at((index * WRITE_LEN) as u64, WRITE_LEN)))
-        .collect();
+    // Masked beforehand: the measurement is the proxy's work, not ours.
+    let message = |payload: &Vec<u8>| (payload.len() as u64, connection.message(payload));
+    let messages: Vec<_> = payloads.iter().map(message).collect();
     let mut counted = 0;
     let mut count = || {
         let read = exchange.read.get();
@@ -134,12 +149,12 @@ async fn send(
         counted = read;
     };
     let mut sent = 0;
-    for message in messages.iter().cycle() {
+    for (len, message) in messages.iter().cycle() {
         if stopped.has_changed().unwrap_or(true) {
             break;
         }
         connection.send(message).await?;
-        sent += WRITE_LEN as u64;
+        sent += len;
         count();
     }
     while exchange.read.get() < sent {

@@ -1,9 +1,12 @@
 //! The end of a console: what a session does once it is open, with or without WebSocket frames.
 
-use super::{COMMAND_LEN, Command, Exchange, Role, Shared, UPDATES_PER_SECOND, WRITE_LEN};
+use super::{
+    COMMAND_LEN, Command, Exchange, IN_PIXEL_FORMAT, PIXEL_FORMAT_LEN, Role, SERVER_INIT, Shared,
+    UPDATE_REQUEST, UPDATES_PER_SECOND, WRITE_LEN,
+};
 use crate::frame::{Unmasked, Unmasker, binary_header};
 use crate::updates;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::time::Duration;
@@ -41,34 +44,44 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// Waits for payload; `None` at the end, however the client has left. May be dropped while it waits; nothing is lost.
     /// Fails when the client breaks the protocol.
     async fn receive(&mut self) -> Result<Option<&[u8]>> {
+        let has_some = self.fill().await?;
+        let unread = std::mem::take(&mut self.unread);
+        Ok(has_some.then(|| &self.buffer[unread]))
+    }
+
+    /// Waits for so many bytes; `None` at the end. What has come behind them stays to be received.
+    /// Fails when the client breaks the protocol.
+    async fn receive_exact<const LEN: usize>(&mut self) -> Result<Option<[u8; LEN]>> {
+        let mut received = [0; LEN];
+        let mut missing = &mut received[..];
+        while !missing.is_empty() {
+            if !self.fill().await? {
+                return Ok(None);
+            }
+            let unread = &self.buffer[self.unread.clone()];
+            let len = unread.len().min(missing.len());
+            let (filled, rest) = missing.split_at_mut(len);
+            filled.copy_from_slice(&unread[..len]);
+            self.unread.start += len;
+            missing = rest;
+        }
+        Ok(Some(received))
+    }
+
+    /// Waits until there is payload in the buffer; `false` at the end.
+    async fn fill(&mut self) -> Result<bool> {
         while self.unread.is_empty() {
-            let Ok(len @ 1..) = self.from.read(&mut self.buffer).await else { return Ok(None) };
+            let Ok(len @ 1..) = self.from.read(&mut self.buffer).await else { return Ok(false) };
             let len = match &mut self.frames {
                 None => len,
                 Some(frames) => match frames.read(&mut self.buffer[..len])? {
                     Unmasked::Payload(len) => len,
-                    Unmasked::Close => return Ok(None),
+                    Unmasked::Close => return Ok(false),
                 },
             };
             self.unread = 0..len;
         }
-        Ok(Some(&self.buffer[std::mem::take(&mut self.unread)]))
-    }
-
-    /// Waits for a command; `None` at the end. What has come behind it stays to be received.
-    /// Fails when the client breaks the protocol.
-    async fn receive_command(&mut self) -> Result<Option<[u8; COMMAND_LEN]>> {
-        let mut command = Vec::with_capacity(COMMAND_LEN);
-        loop {
-            let Some(bytes) = self.receive().await? else { return Ok(None) };
-            let len = bytes.len();
-            let taken = len.min(COMMAND_LEN - command.len());
-            command.extend_from_slice(&bytes[..taken]);
-            if let Ok(command) = <[u8; COMMAND_LEN]>::try_from(&command[..]) {
-                self.unread = taken..len;
-                return Ok(Some(command));
-            }
-        }
+        Ok(true)
     }
 }
 
@@ -120,7 +133,11 @@ pub(super) async fn serve<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     if to.send(RFB_VERSION, |_| ()).await.is_err() {
         return Ok(());
     }
-    let Some(command) = from.receive_command().await? else { return Ok(()) };
+    let Some(mut command) = from.receive_exact().await? else { return Ok(()) };
+    if command == *RFB_VERSION {
+        let Some(in_pixel_format) = shake_hands(&mut from, &mut to).await? else { return Ok(()) };
+        command = in_pixel_format;
+    }
     let command = Command::from_bytes(command)?;
     let exchange = shared.exchange(command.exchange)?;
     match command.role {
@@ -146,7 +163,32 @@ pub(super) async fn serve<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         Role::Sink => sink(from, &exchange).await,
         Role::Echo => echo(from, to).await,
         Role::Silent => wait_for_end(from).await,
+        Role::Requests => read_requests(from, &exchange).await,
     }
+}
+
+/// The handshake after the versions (RFC 6143 7.1.2 to 7.3.2), up to the command; `None` at the end.
+/// Fails when the client breaks the protocol.
+async fn shake_hands<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+    from: &mut Reader<R>,
+    to: &mut Writer<W>,
+) -> Result<Option<[u8; COMMAND_LEN]>> {
+    // The one security type is None, which the client takes, and shares the console.
+    for answer in [&[1, 1][..], &[0; 4]] {
+        if to.send(answer, |_| ()).await.is_err() {
+            return Ok(None);
+        }
+        let Some([choice]) = from.receive_exact().await? else { return Ok(None) };
+        ensure!(choice == 1, "a handshake with {choice}");
+    }
+    let Some(pixel_format) = from.receive_exact::<PIXEL_FORMAT_LEN>().await? else {
+        return Ok(None);
+    };
+    // A client waits for this before it sends anything else.
+    if to.send(&SERVER_INIT, |_| ()).await.is_err() {
+        return Ok(None);
+    }
+    Ok(pixel_format[IN_PIXEL_FORMAT].try_into().ok())
 }
 
 async fn write_pattern<W: AsyncWrite + Unpin>(
@@ -186,6 +228,26 @@ async fn sink<R: AsyncRead + Unpin>(mut from: Reader<R>, exchange: &Exchange) ->
     while let Some(bytes) = from.receive().await? {
         arriving.verify(bytes).context("client to server")?;
         exchange.read.set(arriving.position());
+        exchange.changed.notify_one();
+    }
+    Ok(())
+}
+
+async fn read_requests<R: AsyncRead + Unpin>(
+    mut from: Reader<R>,
+    exchange: &Exchange,
+) -> Result<()> {
+    from.buffer.resize(READ_LEN, 0);
+    let len = UPDATE_REQUEST.len();
+    let expected = UPDATE_REQUEST.repeat(READ_LEN / len + 2);
+    while let Some(bytes) = from.receive().await? {
+        let read = exchange.read.get();
+        let begin = (read % len as u64) as usize;
+        ensure!(
+            bytes == &expected[begin..begin + bytes.len()],
+            "client to server: no update requests after {read} bytes"
+        );
+        exchange.read.set(read + bytes.len() as u64);
         exchange.changed.notify_one();
     }
     Ok(())

@@ -2,7 +2,9 @@
 //!
 //! There is a console for VNC over TCP, and [`webmks`] has those in a WebSocket. Each speaks first, as RFB servers do
 //! (RFC 6143 7.1.1), and the client's twelve bytes that answer its version are the [`Command`]: what to do, and the
-//! number of the [`Exchange`] that both sides account to, being in one process. [`console`] does it.
+//! number of the [`Exchange`] that both sides account to, being in one process. A client that answers with a version of
+//! RFB gets the handshake without authentication, and has its command in the SetPixelFormat that follows. [`console`]
+//! does it.
 
 mod console;
 mod webmks;
@@ -12,6 +14,7 @@ use console::{Reader, Writer};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::rc::Rc;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -37,12 +40,25 @@ pub(crate) enum Role {
     Echo,
     /// Waits for the client to leave.
     Silent,
+    /// Reads one [`UPDATE_REQUEST`] after the other.
+    Requests,
 }
 
-const ROLES: [Role; 5] = [Role::Bulk, Role::Updates, Role::Sink, Role::Echo, Role::Silent];
+const ROLES: [Role; 6] =
+    [Role::Bulk, Role::Updates, Role::Sink, Role::Echo, Role::Silent, Role::Requests];
+
+/// A ServerInit without pixels and name (RFC 6143 7.3.2).
+pub(crate) const SERVER_INIT: [u8; 24] = [0; 24];
+
+/// A FramebufferUpdateRequest (RFC 6143 7.5.3), which a viewer may send too.
+pub(crate) const UPDATE_REQUEST: [u8; 10] = [3, 1, 0, 0, 0, 0, 4, 0, 3, 0];
 
 /// As long as a version of RFB.
 const COMMAND_LEN: usize = 12;
+
+/// A SetPixelFormat, and where a command is in it.
+const PIXEL_FORMAT_LEN: usize = 20;
+const IN_PIXEL_FORMAT: Range<usize> = 4..4 + COMMAND_LEN;
 
 /// What a client answers to the server's version.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +73,13 @@ impl Command {
         let mut bytes = [0; COMMAND_LEN];
         bytes[0] = self.role as u8;
         bytes[4..].copy_from_slice(&self.exchange.to_le_bytes());
+        bytes
+    }
+
+    /// Its form on the wire as a SetPixelFormat (RFC 6143 7.5.1), whose type and padding come before it.
+    pub(crate) fn to_pixel_format(self) -> [u8; PIXEL_FORMAT_LEN] {
+        let mut bytes = [0; PIXEL_FORMAT_LEN];
+        bytes[IN_PIXEL_FORMAT].copy_from_slice(&self.to_bytes());
         bytes
     }
 
@@ -75,7 +98,7 @@ pub(crate) struct Exchange {
     pub(crate) written: Cell<u64>,
     /// Writes that it finished.
     pub(crate) writes: Cell<u64>,
-    /// Bytes of pattern that it read, all intact.
+    /// Bytes of pattern, or of requests, that it read, all intact.
     pub(crate) read: Cell<u64>,
     /// It will write no more.
     pub(crate) stopped: Cell<bool>,
