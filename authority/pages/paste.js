@@ -62,10 +62,14 @@ export function setPasteGuest(next) {
     if (changed) {
         guestHasClipboard = false;
         // noVNC drops keys from here on, and does not say so.
-        next?.rfb.addEventListener("disconnect", () => typing?.abort());
-    }
-    if (typing === null && box.value !== "") {
-        write("paste-progress", next === null ? say("paste_not_connected") : sizeOf(box.value));
+        next?.rfb.addEventListener("disconnect", () => {
+            if (guest?.rfb === next.rfb) {
+                setPasteGuest(null);
+            }
+        });
+        if (typing === null && box.value !== "") {
+            write("paste-progress", next === null ? say("paste_not_connected") : sizeOf(box.value));
+        }
     }
     showButtons();
 }

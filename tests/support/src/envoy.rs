@@ -28,6 +28,8 @@ pub const CONSOLES: &str = "consoles.example.com";
 #[derive(Debug)]
 pub struct Envoy {
     process: Process,
+    run: Run,
+    command: Command,
     address: SocketAddr,
     admin: SocketAddr,
     ca: Ca,
@@ -109,13 +111,15 @@ impl Envoy {
             .args(["--file-flush-interval-msec", "100"])
             .args(["--log-level", "warning", "--component-log-level", "wasm:info"])
             .args(arguments);
-        let mut process = Process::start(run, "envoy", &command);
         let http = ca.http_client();
-        let ready = format!("http://{admin}/ready");
-        process
-            .ready(async || http.get(&ready).send().await.ok()?.status().is_success().then_some(()))
-            .await;
-        Self { process, address: settings.listen, admin, ca: ca.clone(), http }
+        let process = serve(run, &command, &http, admin).await;
+        let (run, address) = (run.clone(), settings.listen);
+        Self { process, run, command, address, admin, ca: ca.clone(), http }
+    }
+
+    /// Starts it again with the same certificate, after its process has ended.
+    pub async fn start_again(&mut self) {
+        self.process = serve(&self.run, &self.command, &self.http, self.admin).await;
     }
 
     /// Starts another Envoy, in a run and with a CA of its own, before an authority with these listeners.
@@ -300,6 +304,14 @@ pub fn esxi_hosts_by(validation_context: &Value) -> (String, String) {
 fn shipped(file: &str) -> String {
     let shipped = workspace::checkout().join("envoy-config/static").join(file);
     std::fs::read_to_string(shipped).expect("read the shipped configuration")
+}
+
+async fn serve(run: &Run, command: &Command, http: &reqwest::Client, admin: SocketAddr) -> Process {
+    let mut process = Process::start(run, "envoy", command);
+    let ready = format!("http://{admin}/ready");
+    let is_ready = async || http.get(&ready).send().await.ok()?.status().is_success().then_some(());
+    process.ready(is_ready).await;
+    process
 }
 
 /// A shipped configuration with this machine's addresses and files.

@@ -9,7 +9,6 @@ use serde_json::json;
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
 use vncgate_test_support::authority::Config;
-use vncgate_test_support::envoy::{Envoy, Settings};
 use vncgate_test_support::gateway::{ESXI_HOSTS, Gateway};
 use vncgate_test_support::process::Run;
 use vncgate_test_support::screen::Qemu;
@@ -130,16 +129,13 @@ async fn a_link_for_one_browser_opens_again_by_itself_after_restarts() {
     desk.browser.open(&link.url).await;
     desk.browser.screen_shows("the guest's banner", shows_banner).await;
 
-    let Gateway { envoy, authority, run, ca, .. } = &mut *desk.gateway;
+    let Gateway { envoy, authority, .. } = &mut *desk.gateway;
     authority.kill();
     authority.start_again().await;
-    let (authority_public, authority_internal) = authority.listeners();
-    let listen = envoy.address();
     envoy.process().kill();
     phase(&desk.browser, "waiting").await;
     sleep(Duration::from_secs(11).saturating_sub(issued.elapsed())).await;
-    let settings = Settings { listen, authority_public, authority_internal, changes: &[] };
-    *envoy = Envoy::start(run, ca, &settings).await;
+    envoy.start_again().await;
     phase(&desk.browser, "connected").await;
     desk.browser.type_keys("back").await;
     desk.browser.screen_shows("what was typed", |screen| screen.row(TYPED_ROW) == "back").await;
