@@ -30,8 +30,12 @@ impl Consoles {
         Ok(self.store.take(token).await?)
     }
 
-    /// Revokes every token of a machine within `scope`, and returns how many there were.
-    pub async fn revoke_all(&self, instance: Uuid, scope: &Scope) -> Result<usize, RevokeError> {
+    /// Revokes every token of a machine within `scope`, and returns them.
+    pub async fn revoke_all(
+        &self,
+        instance: Uuid,
+        scope: &Scope,
+    ) -> Result<Vec<TokenHash>, RevokeError> {
         self.locate_within(instance, None, scope).await?;
         Ok(self.store.revoke(instance).await?)
     }

@@ -364,8 +364,22 @@ async fn within(
     Ok(sessions)
 }
 
-/// Ends what a token has opened that was revoked, if that is configured and its machine is in the scope. Returns how many
-/// sessions were live.
+/// Ends what these tokens have opened, which were revoked, and what they are about to open, if that is configured.
+pub(super) async fn end_of_tokens(
+    app: &App,
+    caller: &Caller,
+    tokens: &[TokenHash],
+) -> Result<(), ApiError> {
+    if !app.revoke_ends_sessions {
+        return Ok(());
+    }
+    let reason = EndReason::new(EndCode::TokenRevoked).by(&caller.id);
+    let ended = app.sessions.end_of_tokens(tokens, reason).await;
+    ended.map_err(|_| ApiError::store_unavailable())
+}
+
+/// Ends what a token has opened that is no longer there, if that is configured and its machine is in the scope. Returns how
+/// many sessions were live.
 pub(super) async fn end_of_token(
     app: &App,
     scope: &Scope,

@@ -7,7 +7,7 @@ use super::app::App;
 use super::audit::{CallerFields, OriginFields, TokenFields, log_token};
 use super::compute::{ConsoleOptions, ConsoleRequest, Object, issue, json_body};
 use super::error::ApiError;
-use super::sessions::{end_of_machine, end_of_token};
+use super::sessions::{end_of_machine, end_of_token, end_of_tokens};
 use crate::audit::{Actor, Event};
 use crate::console::RevokeError;
 use crate::console::issue::Issued;
@@ -26,6 +26,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::SystemTime;
 use tracing::{info, warn};
+use crate::vcenter::scope::Scope;
 use uuid::Uuid;
 use vncgate_api::Access;
 
@@ -139,13 +140,20 @@ async fn revoke(
             );
             let actor = Actor::of(&caller);
             app.audit.record(|| Event::TokenRevoked { token: fields, origin, actor });
-            end_of_token(&app, scope, &caller, token).await?;
+            end_of_tokens(&app, &caller, &[token]).await?;
             Ok(StatusCode::NO_CONTENT)
         }
         // It has expired or was used up, and what it has opened may be open still. Machines of another project, and their
         // tokens, are reported as not found.
         Ok(None) => match end_of_token(&app, scope, &caller, token).await? {
-            0 => Err(not_found()),
+            0 => {
+                // A browser may be on its way that has used it up. Whether its machine is in a narrower scope, no record
+                // tells any more.
+                if *scope == Scope::Everything {
+                    end_of_tokens(&app, &caller, &[token]).await?;
+                }
+                Err(not_found())
+            }
             _ => Ok(StatusCode::NO_CONTENT),
         },
         Err(error) => match api_error(&id, &error) {
@@ -163,12 +171,14 @@ async fn revoke_all(
 ) -> Result<Json<Value>, ApiError> {
     let scope = app.authorize(&caller, Right::RevokeToken, "revoke_token")?;
     let instance = parse_instance(&uuid)?;
-    let revoked = app.consoles.revoke_all(instance, scope).await;
-    let revoked = revoked.map_err(|error| api_error(&uuid, &error))?;
+    let tokens = app.consoles.revoke_all(instance, scope).await;
+    let tokens = tokens.map_err(|error| api_error(&uuid, &error))?;
+    let revoked = tokens.len();
     let CallerFields { id, user, .. } = CallerFields::of(&caller);
     info!(%instance, revoked, revoked_by = id, revoked_by_user = user, "tokens revoked");
     let (origin, actor) = (OriginFields::of(&headers), Actor::of(&caller));
     app.audit.record(|| Event::TokensRevoked { instance, count: revoked, origin, actor });
+    end_of_tokens(&app, &caller, &tokens).await?;
     end_of_machine(&app, scope, &caller, instance).await?;
     Ok(Json(json!({"revoked": revoked})))
 }

@@ -5,7 +5,7 @@
 //! has missed some, and one that starts, asks all workers to report their sessions anew ([`Entry::Resend`]).
 
 use super::session::EndReason;
-use crate::tokens::StoreUnavailable;
+use crate::tokens::{StoreUnavailable, TokenHash};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -25,6 +25,9 @@ pub(super) enum Entry {
     Report(Report),
     /// These sessions have to end.
     End { sessions: Vec<Uuid>, reason: EndReason },
+    /// What these tokens have opened has to end, and what they are about to open: a browser may have been let through
+    /// whose session no worker has reported yet.
+    Revoked { tokens: Vec<TokenHash>, reason: EndReason },
     /// Every worker has to report its sessions anew.
     Resend,
     /// A worker was not heard of for too long. Void if it was heard of since the report with this identifier.

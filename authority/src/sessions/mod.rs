@@ -66,7 +66,7 @@ const LOOK_PAUSE: Duration = Duration::from_millis(50);
 /// How long an entry is remembered of which it is not known whether it was appended.
 const OWN_REMEMBERED: Duration = Duration::from_secs(60);
 
-/// Most sessions that one entry ends: some 40 kB.
+/// Most sessions that one entry ends, or tokens: some 70 kB.
 const ENDED_BY_ENTRY: usize = 1000;
 
 /// A report that is not one.
@@ -173,6 +173,18 @@ impl Sessions {
             self.commit(Entry::End { sessions: part.to_vec(), reason: reason.clone() }).await?;
         }
         Ok(live.len())
+    }
+
+    /// Has what these tokens have opened end, and what opens within the next minute by a check that came before.
+    pub async fn end_of_tokens(
+        &self,
+        tokens: &[TokenHash],
+        reason: EndReason,
+    ) -> Result<(), StoreUnavailable> {
+        for part in tokens.chunks(ENDED_BY_ENTRY) {
+            self.commit(Entry::Revoked { tokens: part.to_vec(), reason: reason.clone() }).await?;
+        }
+        Ok(())
     }
 
     /// What becomes of sessions from now on. The receiver has to be read: what was not read waits in memory.

@@ -26,8 +26,8 @@ const WORKER_LIFE: Duration = Duration::from_secs(25);
 /// How long a worker may take to report its sessions anew. What it has not reported by then is over.
 const RESENT_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long the end of a session is remembered: a report of its opening may still come, later than that of its end.
-const ENDED_REMEMBERED: Duration = Duration::from_secs(60);
+/// How long the end of a session is remembered, and that a token was revoked: a report of an opening may still come.
+const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// An order is repeated to a worker that has not done it yet.
 pub(super) const ORDER_REPEATED: Duration = Duration::from_secs(1);
@@ -82,7 +82,9 @@ pub(super) struct Register {
     by_caller: Index<Box<str>>,
     by_token: Index<TokenHash>,
     workers: HashMap<Uuid, Worker>,
-    ended: Tombstones,
+    ended: Recent<Uuid, ()>,
+    /// Tokens that were revoked lately, and why what they open has to end.
+    revoked: Recent<TokenHash, Arc<EndReason>>,
 }
 
 struct Listed {
@@ -124,6 +126,7 @@ impl Register {
     /// Applies the next entry of the journal, whose identifier is `id`, and returns what became of sessions.
     pub(super) fn apply(&mut self, id: Uuid, entry: Entry, now: Now) -> Vec<Change> {
         self.ended.forget(now.instant);
+        self.revoked.forget(now.instant);
         let mut changes = Vec::new();
         match entry {
             Entry::Report(report) => self.report(id, report, now, &mut changes),
@@ -131,6 +134,16 @@ impl Register {
                 let reason = Arc::new(reason);
                 for session in sessions {
                     changes.extend(self.order(session, &reason));
+                }
+            }
+            Entry::Revoked { tokens, reason } => {
+                let reason = Arc::new(reason);
+                for token in tokens {
+                    self.revoked.remember(token, Arc::clone(&reason), now.instant);
+                    let opened: Vec<Uuid> = self.by_token.of(token).collect();
+                    for session in opened {
+                        changes.extend(self.order(session, &reason));
+                    }
                 }
             }
             Entry::Resend => {
@@ -210,7 +223,15 @@ impl Register {
             }
         }
         for opened in opened {
-            changes.extend(self.open(name, opened, now));
+            let change = self.open(name, opened, now);
+            let revoked = change.as_ref().and_then(|(session, _)| {
+                let token = session.description.token_id?;
+                Some((session.id, Arc::clone(self.revoked.get(&token)?)))
+            });
+            changes.extend(change);
+            if let Some((session, reason)) = revoked {
+                changes.extend(self.order(session, &reason));
+            }
         }
         for (session, traffic) in active {
             match self.sessions.get_mut(&session) {
@@ -218,7 +239,7 @@ impl Register {
                     listed.heard_of(&traffic, now.instant)
                 }
                 Some(_) => foreign(name, session),
-                None if self.ended.has(session) => {}
+                None if self.ended.get(&session).is_some() => {}
                 None => self.is_incomplete(name, now),
             }
         }
@@ -228,17 +249,17 @@ impl Register {
                     let at = now.at_most(ended_at);
                     let cause = if is_word(&cause) { &*cause } else { "unknown" };
                     changes.extend(self.remove(session, at, cause, Some(&traffic)));
-                    self.ended.remember(session, now.instant);
+                    self.ended.remember(session, (), now.instant);
                 }
                 Some(_) => foreign(name, session),
-                None => self.ended.remember(session, now.instant),
+                None => self.ended.remember(session, (), now.instant),
             }
         }
     }
 
     fn open(&mut self, worker: Uuid, opened: Opened, now: Now) -> Option<Change> {
         let Opened { session: id, opened_at, description, traffic } = opened;
-        if self.ended.has(id) {
+        if self.ended.get(&id).is_some() {
             return None;
         }
         if let Some(listed) = self.sessions.get_mut(&id) {
@@ -481,36 +502,42 @@ impl<K: Ord + Clone> Index<K> {
     }
 }
 
-/// Sessions that have ended lately.
-#[derive(Default)]
-struct Tombstones {
-    sessions: HashSet<Uuid>,
-    in_order: VecDeque<(Instant, Uuid)>,
+/// What has happened lately, and may be reported late.
+struct Recent<K, V> {
+    known: HashMap<K, V>,
+    in_order: VecDeque<(Instant, K)>,
 }
 
-impl Tombstones {
-    /// Keeps at most as many as there can be sessions; the oldest are forgotten first.
-    fn remember(&mut self, session: Uuid, now: Instant) {
-        if self.sessions.insert(session) {
-            self.in_order.push_back((now, session));
+impl<K, V> Default for Recent<K, V> {
+    fn default() -> Self {
+        Self { known: HashMap::new(), in_order: VecDeque::new() }
+    }
+}
+
+impl<K: Copy + Eq + std::hash::Hash, V> Recent<K, V> {
+    /// Keeps at most as many as there can be sessions; the oldest are forgotten first. Of one key the first value counts.
+    fn remember(&mut self, key: K, value: V, now: Instant) {
+        if let Slot::Vacant(slot) = self.known.entry(key) {
+            slot.insert(value);
+            self.in_order.push_back((now, key));
         }
         if self.in_order.len() > MOST_SESSIONS
             && let Some((_, oldest)) = self.in_order.pop_front()
         {
-            self.sessions.remove(&oldest);
+            self.known.remove(&oldest);
         }
     }
 
-    fn has(&self, session: Uuid) -> bool {
-        self.sessions.contains(&session)
+    fn get(&self, key: &K) -> Option<&V> {
+        self.known.get(key)
     }
 
     fn forget(&mut self, now: Instant) {
-        while let Some((at, session)) = self.in_order.front().copied()
-            && now.duration_since(at) >= ENDED_REMEMBERED
+        while let Some((at, key)) = self.in_order.front().copied()
+            && now.duration_since(at) >= REMEMBERED
         {
             self.in_order.pop_front();
-            self.sessions.remove(&session);
+            self.known.remove(&key);
         }
     }
 }

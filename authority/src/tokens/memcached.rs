@@ -154,7 +154,7 @@ impl TokenStore for MemcachedStore {
         self.run("list", exchange).await
     }
 
-    async fn revoke(&self, instance: Uuid) -> Result<usize, StoreUnavailable> {
+    async fn revoke(&self, instance: Uuid) -> Result<Vec<TokenHash>, StoreUnavailable> {
         let exchange = move |mut client| async move {
             let revoked = revoke(&mut client, instance).await;
             (client, revoked)
@@ -315,10 +315,10 @@ async fn list(
 }
 
 /// Deletes a machine's list, without which its tokens are not good, and then their records: a check that has read the
-/// list already cannot use a token up any more. Returns how many of them were live.
-async fn revoke(client: &mut Connection, instance: Uuid) -> Result<usize, Failure> {
+/// list already cannot use a token up any more. Returns those that were live.
+async fn revoke(client: &mut Connection, instance: Uuid) -> Result<Vec<TokenHash>, Failure> {
     for _ in 0..ATTEMPTS {
-        let Some(list) = List::read(client, instance).await? else { return Ok(0) };
+        let Some(list) = List::read(client, instance).await? else { return Ok(Vec::new()) };
         let live = live(client, &list.tokens).await?;
         if client.delete(&instance_key(instance), list.cas).await? {
             let keys: Vec<String> = list.tokens.into_iter().map(token_key).collect();
@@ -327,7 +327,7 @@ async fn revoke(client: &mut Connection, instance: Uuid) -> Result<usize, Failur
             for record in live.iter().filter_map(|(_, record)| record.as_ref().ok()) {
                 uncount_ended(client, record).await?;
             }
-            return Ok(live.len());
+            return Ok(live.into_iter().map(|(token, _)| token).collect());
         }
     }
     Err(Failure::Contended)

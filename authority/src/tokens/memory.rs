@@ -71,14 +71,14 @@ impl TokenStore for MemoryStore {
         Ok(live.map(|(token, entry)| (token, entry.record.clone())).collect())
     }
 
-    async fn revoke(&self, instance: Uuid) -> Result<usize, StoreUnavailable> {
+    async fn revoke(&self, instance: Uuid) -> Result<Vec<TokenHash>, StoreUnavailable> {
         let mut tokens = self.tokens();
         tokens.drop_expired(Instant::now());
         let own = tokens.by_instance.get(&instance).cloned().unwrap_or_default();
         for token in &own {
             tokens.remove(token);
         }
-        Ok(own.len())
+        Ok(own)
     }
 
     async fn read_shared(&self, name: &str, known: &str) -> Result<SharedText, StoreUnavailable> {

@@ -169,13 +169,13 @@ for _, hash in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do
 end
 return found";
 
-/// Returns how many tokens were live.
+/// Returns the tokens that were live.
 const REVOKE: &str = r"
-local revoked = 0
+local revoked = {}
 for _, hash in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do
     local record = redis.call('GET', ARGV[1] .. hash)
     if record then uncount(hash, decode(record)) end
-    revoked = revoked + redis.call('DEL', ARGV[1] .. hash)
+    if redis.call('DEL', ARGV[1] .. hash) == 1 then table.insert(revoked, hash) end
 end
 redis.call('DEL', KEYS[1])
 return revoked";
@@ -397,17 +397,16 @@ impl TokenStore for RedisStore {
         script.arg(self.token_keys());
         let found: Vec<(String, String)> = self.run("list", &script).await?;
         let read = |(hash, record): (String, String)| {
-            let hash =
-                hash.parse().map_err(|_| StoreUnavailable("its list names no hash".to_owned()))?;
-            Ok((hash, Record::from_json(record.as_bytes())?))
+            Ok((listed_hash(&hash)?, Record::from_json(record.as_bytes())?))
         };
         found.into_iter().map(read).collect()
     }
 
-    async fn revoke(&self, instance: Uuid) -> Result<usize, StoreUnavailable> {
+    async fn revoke(&self, instance: Uuid) -> Result<Vec<TokenHash>, StoreUnavailable> {
         let mut script = self.revoke.key(self.instance_key(instance));
         script.arg(self.token_keys());
-        self.run_replicated("revoke", &script).await
+        let revoked: Vec<String> = self.run_replicated("revoke", &script).await?;
+        revoked.iter().map(|hash| listed_hash(hash)).collect()
     }
 
     async fn read_shared(&self, name: &str, known: &str) -> Result<SharedText, StoreUnavailable> {
@@ -436,4 +435,9 @@ impl TokenStore for RedisStore {
         let mut script = self.ping.key(probe_key(self.prefix));
         self.run("ping", script.arg(PROBE_LIFE)).await
     }
+}
+
+/// A hash in the list of a machine.
+fn listed_hash(hash: &str) -> Result<TokenHash, StoreUnavailable> {
+    hash.parse().map_err(|_| StoreUnavailable("its list names no hash".to_owned()))
 }

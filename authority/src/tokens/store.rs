@@ -162,9 +162,8 @@ pub trait TokenStore: Send + Sync {
     /// Lists the unexpired tokens of a machine, oldest first.
     async fn list(&self, instance: Uuid) -> Result<Vec<(TokenHash, Record)>, StoreUnavailable>;
 
-    /// Removes every token that was issued for a machine before the call, and returns how many of them
-    /// were unexpired.
-    async fn revoke(&self, instance: Uuid) -> Result<usize, StoreUnavailable>;
+    /// Removes every token that was issued for a machine before the call, and returns those of them that were unexpired.
+    async fn revoke(&self, instance: Uuid) -> Result<Vec<TokenHash>, StoreUnavailable>;
 
     /// Reads the text that replicas share under `name`, unless it has the version `known`.
     async fn read_shared(&self, name: &str, known: &str) -> Result<SharedText, StoreUnavailable>;

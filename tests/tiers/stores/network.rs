@@ -220,7 +220,7 @@ async fn a_token_ends_although_its_caller_s_count_is_foreign() {
     let (first, second) = (put(&client, instance).await, put(&client, instance).await);
     set(store, &key, "foreign").await;
     assert!(client.take(first).await.expect("it was there").is_some());
-    assert_eq!(client.revoke(instance).await.expect("it was there"), 1);
+    assert_eq!(client.revoke(instance).await.expect("it was there").len(), 1);
     assert!(!knows(&client, second).await);
     let refused = client.put(token(), record(instance), TTL, LIMITS).await;
     assert!(refused.expect_err("it cannot be counted").to_string().contains("something else"));
@@ -247,14 +247,14 @@ async fn tokens_of_a_caller_with_many_folders_are_listed_and_revoked() {
         client.put(token(), large.clone(), TTL, LIMITS).await.expect("it has room");
     }
     assert_eq!(listed(&client, instance).await.len(), TOKENS_PER_INSTANCE);
-    assert_eq!(client.revoke(instance).await.expect("it answers"), TOKENS_PER_INSTANCE);
+    assert_eq!(client.revoke(instance).await.expect("it answers").len(), TOKENS_PER_INSTANCE);
     assert!(listed(&client, instance).await.is_empty());
 
     let client = redis(shared_redis().await, Duration::from_secs(5));
     for _ in 0..TOKENS_PER_INSTANCE + 2 {
         client.put(token(), large.clone(), TTL, LIMITS).await.expect("it has room");
     }
-    assert_eq!(client.revoke(instance).await.expect("it answers"), TOKENS_PER_INSTANCE);
+    assert_eq!(client.revoke(instance).await.expect("it answers").len(), TOKENS_PER_INSTANCE);
 }
 
 #[tokio::test]

@@ -8,6 +8,11 @@ fn session(number: u128) -> Uuid {
     Uuid::from_u128(number)
 }
 
+/// Sessions whose numbers differ by ten have the same.
+fn token(number: u128) -> TokenHash {
+    TokenHash::of(&(number % 10).to_string())
+}
+
 fn entry_id() -> Uuid {
     Uuid::new_v4()
 }
@@ -16,6 +21,7 @@ fn opened(number: u128) -> Opened {
     let description = Description {
         instance: Uuid::from_u128(number % 2),
         caller: "api_token:portal".into(),
+        token_id: Some(token(number)),
         ..Description::default()
     };
     Opened {
@@ -95,6 +101,7 @@ impl Tested {
         let of = |index: &mut dyn Iterator<Item = &Uuid>| index.copied().collect::<BTreeSet<_>>();
         assert_eq!(of(&mut self.register.by_instance.0.iter().map(|(_, id)| id)), sessions);
         assert_eq!(of(&mut self.register.by_caller.0.iter().map(|(_, id)| id)), sessions);
+        assert_eq!(of(&mut self.register.by_token.0.iter().map(|(_, id)| id)), sessions);
         let workers = self.register.workers.values();
         assert_eq!(of(&mut workers.clone().flat_map(|worker| &worker.sessions)), sessions);
         for worker in workers {
@@ -166,7 +173,7 @@ fn what_is_reported_twice_or_late_changes_nothing() {
 
     // What is remembered of sessions that have ended does not grow.
     tested.after(61).apply(Entry::Resend);
-    assert!(tested.register.ended.sessions.is_empty() && tested.register.ended.in_order.is_empty());
+    assert!(tested.register.ended.known.is_empty() && tested.register.ended.in_order.is_empty());
 }
 
 #[test]
@@ -385,6 +392,38 @@ fn workers_and_sessions_are_bounded() {
     let ended = (0..=MOST_SESSIONS as u128).map(ended).collect();
     full.apply(Entry::Report(Report { ended, ..report(WORKER) }));
     assert_eq!(full.live(), []);
-    assert_eq!(full.register.ended.sessions.len(), MOST_SESSIONS);
+    assert_eq!(full.register.ended.known.len(), MOST_SESSIONS);
     assert_eq!(full.register.ended.in_order.len(), MOST_SESSIONS);
+}
+
+#[test]
+fn what_a_revoked_token_opens_ends_whenever_it_is_reported() {
+    let mut tested = Tested::new();
+    let open = |tested: &mut Tested, number| {
+        let report = Report { opened: vec![opened(number)], first: true, ..report(WORKER) };
+        tested.apply(Entry::Report(report))
+    };
+    let ordered = |tested: &mut Tested| {
+        let mut sessions: Vec<_> =
+            tested.told(WORKER).orders.into_iter().map(|Order::End { session, .. }| session).collect();
+        sessions.sort_unstable();
+        sessions
+    };
+    open(&mut tested, 1);
+    open(&mut tested, 2);
+    let reason = EndReason::new(EndCode::TokenRevoked);
+    let changes = tested.apply(Entry::Revoked { tokens: vec![token(1)], reason: reason.clone() });
+    assert_eq!(changes.len(), 1);
+    // Browsers that were let through before, and are reported after.
+    let changes = open(&mut tested, 11);
+    assert_eq!(changes.len(), 2, "{changes:?}");
+    assert_eq!(changes[1].0.ending.as_deref(), Some(&reason));
+    open(&mut tested, 12);
+    assert_eq!(ordered(&mut tested), [session(1), session(11)].map(|id| id.to_string()));
+    tested.assert_consistent();
+    // By then no check from before is under way.
+    tested.after(61);
+    open(&mut tested, 21);
+    tested.apply(Entry::Resend);
+    assert_eq!(ordered(&mut tested), [session(1), session(11)].map(|id| id.to_string()));
 }
