@@ -37,6 +37,7 @@ async fn the_documented_commands_lead_to_a_console_that_outlives_an_upgrade_and_
     for (file, name) in [(&identity.certificate, "/tls.crt"), (&identity.key, "/tls.key")] {
         std::fs::copy(file, debian.path(name)).expect("Envoy's certificate");
     }
+    std::fs::write(debian.path("/password"), format!("{PASSWORD}\n")).expect("a password");
     let debian = Booted::new(debian).await;
     let vcenter = Vcsim::start(&run, &ca).await;
     let host: IpAddr = "127.0.3.2".parse().expect("an address");
@@ -92,7 +93,7 @@ async fn the_documented_commands_lead_to_a_console_that_outlives_an_upgrade_and_
                 said = debian.run(&of_a_portal(&config, &command));
             }
             Some("vncgate-authority") => said = debian.run(&of_a_portal(&config, &command)),
-            _ => drop(debian.run(&format!("cd /; echo '{PASSWORD}' | {{ {command}; }}"))),
+            _ => drop(debian.run(&format!("cd /; {{ {command}; }} </password"))),
         }
     }
     assert!(said.contains("token_granted: ") && !said.contains("PROBLEM"), "{said}");
