@@ -15,6 +15,7 @@ use crate::console_type::{ConsoleType, Protocol};
 use crate::identity::Caller;
 use crate::identity::policy::Right;
 use crate::tokens::{Record, TokenHash};
+use crate::vcenter::scope::Scope;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -26,7 +27,6 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::SystemTime;
 use tracing::{info, warn};
-use crate::vcenter::scope::Scope;
 use uuid::Uuid;
 use vncgate_api::Access;
 

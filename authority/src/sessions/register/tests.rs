@@ -404,8 +404,12 @@ fn what_a_revoked_token_opens_ends_whenever_it_is_reported() {
         tested.apply(Entry::Report(report))
     };
     let ordered = |tested: &mut Tested| {
-        let mut sessions: Vec<_> =
-            tested.told(WORKER).orders.into_iter().map(|Order::End { session, .. }| session).collect();
+        let mut sessions: Vec<_> = tested
+            .told(WORKER)
+            .orders
+            .into_iter()
+            .map(|Order::End { session, .. }| session)
+            .collect();
         sessions.sort_unstable();
         sessions
     };
