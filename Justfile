@@ -44,7 +44,7 @@ demo: build _vcsim _guest (_envoy envoy)
     cargo run --quiet --bin demo
 
 # Install all that building and testing need
-setup: (_debian "qemu-system-x86 chromium chromium-driver novnc memcached redis-server nginx") _wasm-target _pages _vcsim _pyvmomi _openstack _horizon _nova _clients _horizon-plugin _skyline _ruff _guest _cargo-deny (_envoy envoy)
+setup: (_debian "qemu-system-x86 chromium chromium-driver novnc memcached redis-server nginx") _wasm-target _pages _vcsim _pyvmomi _openstack _horizon _nova _clients _horizon-plugin _ruff _guest _cargo-deny (_envoy envoy)
 
 # Build what is shipped: the filter (WebAssembly) and the authority
 build: _wasm-target _pages
@@ -126,8 +126,8 @@ test-vcenter: build _vcsim
 test-openstack: build _vcsim _openstack _openstack-plugin _guest (_envoy envoy) (_debian "qemu-system-x86 chromium chromium-driver faketime")
     @{{ counted }} openstack cargo test --no-fail-fast --test openstack
 
-# An unmodified Horizon, a Skyline, and OpenStack's clients of today and of an older release
-test-horizon: build _vcsim _openstack _horizon _nova _clients _horizon-plugin _skyline _guest (_envoy envoy) (_debian "qemu-system-x86 chromium chromium-driver nginx")
+# An unmodified Horizon, and OpenStack's clients of today and of an older release
+test-horizon: build _vcsim _openstack _horizon _nova _clients _horizon-plugin _guest (_envoy envoy) (_debian "qemu-system-x86 chromium chromium-driver")
     @{{ counted }} horizon cargo test --no-fail-fast --test horizon
 
 # The plugin of Horizon and the extension of novaclient, in Horizon's own test base
@@ -376,10 +376,6 @@ _ruff:
 # nova's API, with its schemas, beside the others.
 _nova: _horizon
     @tests/setup/python nova $(grep -v '^#' tests/openstack/nova.txt)
-
-# Skyline's API server and its pages, beside the others.
-_skyline: _horizon
-    @tests/setup/python skyline $(grep -v '^#' tests/openstack/skyline.txt)
 
 # OpenStack's clients of an older release, beside the others.
 _clients: _horizon

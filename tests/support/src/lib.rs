@@ -13,7 +13,7 @@
 //!   command of that name finds;
 //! - [`stores`]: memcached and Redis, one or several, where authorities keep tokens;
 //! - [`console_api`]: callers that ask it for a console; [`tenant`]: one with few machines; [`answer`]: what they are answered;
-//!   [`keystone`]: who knows them, in an OpenStack; [`horizon`], [`skyline`]: that OpenStack's dashboards;
+//!   [`keystone`]: who knows them, in an OpenStack; [`horizon`]: that OpenStack's dashboard;
 //! - [`envoy`]: a real Envoy with the shipped `envoy-config/static/envoy.yaml` and the built filter;
 //!   [`listener`]: more listeners of it;
 //! - [`application`]: another application behind the same Envoy;
@@ -65,7 +65,6 @@ pub mod rfb_script;
 pub mod screen;
 pub mod scripted;
 pub mod session;
-pub mod skyline;
 pub mod stores;
 pub mod template;
 pub mod tenant;

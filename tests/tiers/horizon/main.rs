@@ -1,7 +1,6 @@
-//! An unmodified Horizon, and a Skyline, over the whole gateway: everything that it is told is in Keystone's catalog.
+//! An unmodified Horizon over the whole gateway: everything that it is told is in Keystone's catalog.
 //!
-//! Real parts: Horizon on Django's own server, Skyline behind nginx, Keystone, Chromium, QEMU, Envoy with the built filter, the
-//! built authority.
+//! Real parts: Horizon on Django's own server, Keystone, Chromium, QEMU, Envoy with the built filter, the built authority.
 //! vCenter is govmomi's simulator; the network service is a script that has nothing.
 
 mod clients;
@@ -11,4 +10,3 @@ mod instances;
 mod nova;
 mod plugin;
 mod regions;
-mod skyline;
