@@ -33,7 +33,7 @@ async fn search(browser: &Browser, text: &str, count: usize) {
         "return document.readyState === 'complete' && !document.body.dataset.left
             && document.querySelectorAll('#vcenter_machines tbody tr[data-object-id]').length === {count};"
     );
-    browser.page_shows("what was searched for", &found).await;
+    browser.page_shows(&format!("{count} of {text}"), &found).await;
 }
 
 fn banner(screen: &TextScreen) -> bool {
@@ -80,17 +80,17 @@ async fn a_project_s_machines_are_listed_searched_seen_and_opened() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_s_power_is_changed_after_a_question() {
     let dashboard = Dashboard::shared().await;
-    let (vm, _screen) = dashboard.cloud.machine_with_screen("plugin-power-1").await;
+    let (vm, _screen) = dashboard.cloud.machine_with_screen("powered-1").await;
     let vcenter = &dashboard.cloud.gateway.vcenter;
     let horizon = dashboard.plugin().await;
     let browser = dashboard.browser_at(horizon, MEMBER).await;
     open(horizon, &browser, PROJECT).await;
     search(&browser, &vm.name, 1).await;
     for (action, asks, state, status) in [
-        ("stop", "You have selected: \"plugin-power-1\".", "poweredOff", "Shutoff"),
+        ("stop", "You have selected: \"powered-1\".", "poweredOff", "Shutoff"),
         ("start", "", "poweredOn", "Active"),
-        ("soft_reboot", "You have selected: \"plugin-power-1\".", "poweredOn", "Active"),
-        ("reboot", "You have selected: \"plugin-power-1\".", "poweredOn", "Active"),
+        ("soft_reboot", "You have selected: \"powered-1\".", "poweredOn", "Active"),
+        ("reboot", "You have selected: \"powered-1\".", "poweredOn", "Active"),
     ] {
         let changes = power_changes(dashboard, &vm);
         let question = press(&browser, TABLE, action, &vm.instance_uuid).await;
