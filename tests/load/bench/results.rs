@@ -24,6 +24,9 @@ pub(crate) struct Results {
     pub(crate) seconds: f64,
     /// All measurements, in the order in which they were made.
     pub(crate) samples: Vec<Sample>,
+    /// Measurements of other projects' proxies that failed, each with its reason.
+    #[serde(default)]
+    pub(crate) failures: Vec<String>,
 }
 
 /// One measurement of one contender in one round.
@@ -57,7 +60,7 @@ impl Results {
         let rivals = rivals::versions()?.into_iter();
         environment.versions.extend(rivals.map(|(name, version)| (name.to_owned(), version)));
         let full = effort == Effort::Full;
-        Ok(Self { environment, full, seconds: 0.0, samples: Vec::new() })
+        Ok(Self { environment, full, seconds: 0.0, samples: Vec::new(), failures: Vec::new() })
     }
 
     /// Reads a results file.

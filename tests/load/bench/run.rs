@@ -14,7 +14,8 @@ use std::rc::Rc;
 use std::time::Instant;
 
 /// Runs measures of some peers and returns all samples. Needs a `LocalSet`.
-/// Fails when a measurement fails: a session that broke, bytes that were lost.
+/// Fails when a measurement fails: a session that broke, bytes that were lost. Failures of another project's proxy are among
+/// the results.
 pub(crate) async fn run(measures: &[&Measure], peers: &[Peer], effort: Effort) -> Result<Results> {
     raise_descriptor_limit()?;
     cores::pin_load()?;
@@ -41,9 +42,20 @@ pub(crate) async fn run(measures: &[&Measure], peers: &[Peer], effort: Effort) -
                         }
                     },
                 };
-                let sample = sample(measure, &testbed, contender, round, effort).await?;
-                progress.report(&sample);
-                results.samples.push(sample);
+                match sample(measure, &testbed, contender, round, effort).await {
+                    Ok(sample) => {
+                        progress.report(&sample);
+                        results.samples.push(sample);
+                    }
+                    Err(error) if contender.peer.program().is_some() => {
+                        progress.all -= 1;
+                        eprintln!("{error:#}");
+                        results.failures.push(format!("{error:#}"));
+                        // Nothing that its sessions have left behind is in the next measurement.
+                        shared = None;
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
     }

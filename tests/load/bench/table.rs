@@ -105,6 +105,9 @@ fn write_notes(text: &mut String, results: &Results) -> fmt::Result {
             writeln!(text, "| {peer} | {} |", peer.note())?;
         }
     }
+    for failure in &results.failures {
+        writeln!(text, "\nFailed, and is not among the samples: {failure}.")?;
+    }
     writeln!(text)
 }
 

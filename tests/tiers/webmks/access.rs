@@ -2,7 +2,7 @@
 
 use crate::fixture::Site;
 use crate::rfb_client::RfbClient;
-use futures_util::SinkExt;
+use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use std::net::{IpAddr, SocketAddr};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -13,7 +13,7 @@ use vncgate_test_support::rfb_script::{NONE, Script, ScriptedRfb};
 use vncgate_test_support::screen::Qemu;
 use vncgate_test_support::session::{frame, next, send_raw};
 use vncgate_test_support::vcsim::Vm;
-use vncgate_test_support::wait::until;
+use vncgate_test_support::wait::{until, within};
 use vncgate_test_support::webmks::{WITH_VNC, WITHOUT_VNC};
 use vncgate_test_support::workspace::free_address_of;
 
@@ -141,5 +141,42 @@ async fn what_a_link_does_not_allow_stays_out_however_it_is_sent() {
             let expected = Some(u8::from(view));
             assert_eq!(shared[shared.len() - 3..], [expected; 3], "a viewer ends nobody's session");
         }
+    }
+}
+
+/// As fast as Envoy takes it, from the moment of the login on, and more than any buffer on the way has room for.
+#[tokio::test]
+async fn what_a_viewer_may_send_arrives_whole_however_much_it_is() {
+    const MESSAGES: usize = 128;
+    let site = Site::shared().await;
+    let mut server = None;
+    let start = async |ip| {
+        let started = ScriptedRfb::start(ip, Script::new(8, &[NONE])).await;
+        server.insert(started).address()
+    };
+    let requests = UPDATE_REQUEST.repeat(6_400);
+    for vm in &machines(site, "much", start).await {
+        let token = site.gateway.api().console_with(vm, json!({"access": "view"})).await.token;
+        let mut client = RfbClient::new(site.open(&token).await);
+        assert_eq!(client.log_in().await, "scripted");
+        let (mut sink, mut stream) = client.websocket.split();
+        let send = async {
+            for _ in 0..MESSAGES {
+                sink.send(Message::binary(requests.clone())).await.expect("send");
+            }
+        };
+        let receive = async {
+            let mut returned = 0;
+            while returned < MESSAGES * requests.len() {
+                match within("more of it", stream.next()).await {
+                    Some(Ok(Message::Binary(payload))) => returned += payload.len(),
+                    Some(Ok(Message::Ping(_))) => {}
+                    other => panic!("after {returned} bytes: {other:?}"),
+                }
+            }
+            returned
+        };
+        let ((), returned) = tokio::join!(send, receive);
+        assert_eq!(returned, MESSAGES * requests.len());
     }
 }
