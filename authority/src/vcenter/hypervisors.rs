@@ -6,7 +6,7 @@ use super::error::VcenterError;
 use super::inventory_name::decode;
 use crate::text::printable;
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
@@ -30,7 +30,7 @@ type Discovered = HashMap<String, HypervisorNames>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct HypervisorNames {
     /// `domain-c7(cluster-a)`: nova until 2017, and readable.
-    readable: String,
+    readable: Arc<str>,
     /// `domain-c7.4fdbd4f5-…`, with the vCenter's instance UUID: nova since then.
     unique: Option<String>,
 }
@@ -66,9 +66,9 @@ impl Hypervisors {
     }
 
     /// The readable name of a cluster.
-    pub(super) fn of_cluster(&self, id: &str) -> Option<String> {
+    pub(super) fn of_cluster(&self, id: &str) -> Option<Arc<str>> {
         let discovered = self.discovered();
-        discovered.as_ref()?.get(id).map(|names| names.readable.clone())
+        discovered.as_ref()?.get(id).map(|names| Arc::clone(&names.readable))
     }
 
     /// Reads the clusters from the watch, or from vCenter. The latter not within [`REDISCOVERY_PAUSE`] of the last attempt,
@@ -106,7 +106,7 @@ impl Hypervisors {
             clusters.iter().map(|cluster| (cluster.id.clone(), names(cluster, uuid))).collect();
         let mut discovered = self.discovered();
         if discovered.as_ref() != Some(&found) {
-            let clusters: Vec<&str> = found.values().map(|names| names.readable.as_str()).collect();
+            let clusters: Vec<&str> = found.values().map(|names| &*names.readable).collect();
             let clusters = printable(&clusters.join(", "));
             info!(vcenter = service_host, clusters, "read the clusters' names");
             *discovered = Some(found);
@@ -120,12 +120,12 @@ impl Hypervisors {
 
 impl HypervisorNames {
     fn all(&self) -> impl Iterator<Item = &str> {
-        [Some(&self.readable), self.unique.as_ref()].into_iter().flatten().map(String::as_str)
+        [Some(&*self.readable), self.unique.as_deref()].into_iter().flatten()
     }
 }
 
 fn names(cluster: &Cluster, vcenter: Option<&str>) -> HypervisorNames {
     let Cluster { id, name } = cluster;
     let unique = vcenter.map(|uuid| format!("{id}.{uuid}"));
-    HypervisorNames { readable: format!("{id}({})", decode(name)), unique }
+    HypervisorNames { readable: format!("{id}({})", decode(name)).into(), unique }
 }

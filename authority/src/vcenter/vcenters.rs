@@ -33,7 +33,7 @@ pub struct LocatedMachine<'a> {
     /// The vCenter.
     pub vcenter: &'a Arc<Vcenter>,
     /// nova's name of the cluster that it runs in, if the name is known.
-    pub hypervisor: Option<String>,
+    pub hypervisor: Option<Arc<str>>,
     /// The machine.
     pub machine: Arc<VirtualMachine>,
 }
@@ -261,11 +261,14 @@ impl Vcenters {
         let turn = Arc::clone(&self.selecting).acquire_owned().await.expect("it is never closed");
         let select = move || {
             let _turn = turn;
-            let mut seen = HashSet::new();
             let machines = listings.iter().flat_map(|listing| listing.iter());
+            let machines = machines.filter(|machine| wanted(machine));
+            if listings.len() == 1 {
+                return machines.cloned().collect();
+            }
             // A folder's machine may also be in one of the pools.
-            let machines = machines.filter(|machine| seen.insert(&machine.reference));
-            machines.filter(|machine| wanted(machine)).cloned().collect()
+            let mut seen = HashSet::new();
+            machines.filter(|machine| seen.insert(&machine.reference)).cloned().collect()
         };
         spawn_blocking(select).await.expect("it neither panics nor is aborted")
     }

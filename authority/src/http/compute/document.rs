@@ -105,7 +105,7 @@ impl<'a> Server<'a> {
             ("OS-EXT-STS:task_state", json!(self.task_state())),
             ("OS-EXT-STS:power_state", json!(state.power_state)),
             ("OS-EXT-SRV-ATTR:host", json!(vcenter.service_host())),
-            ("OS-EXT-SRV-ATTR:hypervisor_hostname", json!(hypervisor)),
+            ("OS-EXT-SRV-ATTR:hypervisor_hostname", json!(hypervisor.as_deref())),
             ("OS-EXT-SRV-ATTR:instance_name", json!(machine.name)),
             ("OS-EXT-AZ:availability_zone", json!("")),
             ("tenant_id", json!(self.project.unwrap_or_default())),
