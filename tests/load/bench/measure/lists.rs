@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
-/// How often each list is asked for. CPU time is counted in steps of 10 ms.
+/// How often each list is asked for.
 const CALLS: u32 = 50;
 
 /// How long the watch may take until it has all machines, and until it has an update of each.
