@@ -272,10 +272,12 @@ impl SessionLimits {
             let Some(limit) = limit else { continue };
             let mut live = oldest_first(live);
             let surplus = live.len().saturating_sub(limit.get());
+            let is_own = |session: &Session| session.description.token_id == description.token_id;
+            let newest_own = live.iter().rfind(|session| is_own(session)).map(|own| own.id);
+            // Not the one that has opened: of two that a worker reports at once the older one comes first.
             let gives_way = |session: &mut Arc<Session>| {
                 self.config.at_limit == AtLimit::Replace
-                    || session.id != opened.id
-                        && session.description.token_id == description.token_id
+                    || is_own(session) && Some(session.id) != newest_own
             };
             let replaced: Vec<Uuid> =
                 live.extract_if(.., gives_way).take(surplus).map(|session| session.id).collect();

@@ -51,18 +51,8 @@ impl Fixture {
         traffic: Traffic,
         must_end_at: Option<SystemTime>,
     ) {
-        let target = "10.0.0.5:5901".parse().unwrap();
-        let mut description = Description::new(Some(token(shown)), record, "203.0.113.7", target);
-        description.must_end_at = must_end_at.map(milliseconds);
-        let opened = OpenedSession {
-            session: id.to_string().into(),
-            opened_at: milliseconds(SystemTime::now()),
-            description: description.to_json().into(),
-            traffic,
-        };
-        self.report(SessionReport { opened: vec![opened], ..SessionReport::default() }).await;
-        // Times of openings differ.
-        std::thread::sleep(Duration::from_millis(2));
+        let opened = vec![opened(id, shown, record, traffic, must_end_at)];
+        self.report(SessionReport { opened, ..SessionReport::default() }).await;
     }
 
     async fn end(&mut self, id: Uuid) {
@@ -89,6 +79,23 @@ impl Fixture {
     fn ending(&self, id: Uuid) -> Option<EndCode> {
         self.sessions.get(id).unwrap().ending.as_ref().map(|reason| reason.code)
     }
+}
+
+fn opened(
+    id: Uuid,
+    shown: &str,
+    record: &Record,
+    traffic: Traffic,
+    must_end_at: Option<SystemTime>,
+) -> OpenedSession<'static> {
+    let target = "10.0.0.5:5901".parse().unwrap();
+    let mut description = Description::new(Some(token(shown)), record, "203.0.113.7", target);
+    description.must_end_at = must_end_at.map(milliseconds);
+    let opened_at = milliseconds(SystemTime::now());
+    // Times of openings differ.
+    std::thread::sleep(Duration::from_millis(2));
+    let (session, description) = (id.to_string().into(), description.to_json().into());
+    OpenedSession { session, opened_at, description, traffic }
 }
 
 fn limit(limit: usize) -> Option<NonZeroUsize> {
@@ -231,20 +238,27 @@ async fn a_session_that_was_made_up_ends_no_other() {
 /// A page that connects twice before the first session is reported.
 #[tokio::test(start_paused = true)]
 async fn of_one_link_s_sessions_the_newest_stays_although_none_was_known_at_its_grant() {
-    let mut it = Fixture::new(SessionLimitsConfig { per_machine: limit(1), ..Default::default() });
-    let record = record(1, "a");
-    let ids = [Uuid::new_v4(), Uuid::new_v4()];
-    for id in ids {
-        it.limits.reserve(id, token("t"), &record).unwrap();
+    for at_once in [false, true] {
+        let config = SessionLimitsConfig { per_machine: limit(1), ..Default::default() };
+        let mut it = Fixture::new(config);
+        let record = record(1, "a");
+        let ids = [Uuid::new_v4(), Uuid::new_v4()];
+        for id in ids {
+            it.limits.reserve(id, token("t"), &record).unwrap();
+        }
+        let mut openings =
+            ids.map(|id| opened(id, "t", &record, Traffic::default(), None)).to_vec();
+        let second = openings.split_off(if at_once { 2 } else { 1 });
+        for opened in [openings, second] {
+            it.report(SessionReport { opened, ..SessionReport::default() }).await;
+        }
+        let endings = ids.map(|id| it.ending(id));
+        assert_eq!(endings, [Some(EndCode::ReplacedByNewer), None], "at once: {at_once}");
+        // Another link's that was granted elsewhere at the same moment stays.
+        let other = Uuid::new_v4();
+        it.open(other, "u", &record, Traffic::default(), None).await;
+        assert_eq!(it.ending(ids[1]), None);
     }
-    for id in ids {
-        it.open(id, "t", &record, Traffic::default(), None).await;
-    }
-    assert_eq!(ids.map(|id| it.ending(id)), [Some(EndCode::ReplacedByNewer), None]);
-    // Another link's that was granted elsewhere at the same moment stays.
-    let other = Uuid::new_v4();
-    it.open(other, "u", &record, Traffic::default(), None).await;
-    assert_eq!(it.ending(ids[1]), None);
 }
 
 #[tokio::test]

@@ -2,13 +2,14 @@
 
 use crate::fixture::Dashboard;
 use futures_util::{StreamExt, stream};
-use reqwest::Client;
+use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::process::{Command, Stdio};
 use vncgate_test_support::answer::Answer;
 use vncgate_test_support::cloud::{ADMIN, Cloud, MEMBER, PORTAL, TENANT};
 use vncgate_test_support::keystone::{Scope, installed};
+use vncgate_test_support::wait::until_some;
 use vncgate_test_support::workspace::{cached, checkout};
 
 /// The newest microversion.
@@ -68,9 +69,16 @@ async fn exchange(
     query: Vec<(String, String)>,
     minor: u32,
 ) -> Value {
-    let request = http.get(format!("{url}{path}")).query(&query).header("X-Auth-Token", token);
-    let request = request.header("OpenStack-API-Version", format!("compute 2.{minor}"));
-    let response = request.send().await.expect("the gateway answers");
+    let send = || {
+        let request = http.get(format!("{url}{path}")).query(&query).header("X-Auth-Token", token);
+        request.header("OpenStack-API-Version", format!("compute 2.{minor}")).send()
+    };
+    // On a busy machine Keystone takes longer than the authority waits for it, once in minutes.
+    let response = until_some("an answer that is not 503", async || {
+        let response = send().await.expect("the gateway answers");
+        (response.status() != StatusCode::SERVICE_UNAVAILABLE).then_some(response)
+    })
+    .await;
     let status = response.status().as_u16();
     let body: Value = response.json().await.unwrap_or(Value::Null);
     json!({
