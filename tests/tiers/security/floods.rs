@@ -70,9 +70,13 @@ async fn ossn_0008_denial_of_service() {
         format!("GET /console/status HTTP/1.1\r\nAuthorization: Bearer {good}\r\n"),
         format!("GET /v1/vms?name=a HTTP/1.1\r\nX-Auth-Token: {API_TOKEN}\r\n"),
     ] {
-        for disguise in
-            ["", "X-Forwarded-For: 192.0.2.1\r\n", "X-Envoy-External-Address: 192.0.2.1\r\n"]
-        {
+        for disguise in [
+            "",
+            "X-Forwarded-For: 192.0.2.1\r\n",
+            "X-Envoy-External-Address: 192.0.2.1\r\n",
+            "Forwarded: for=192.0.2.1\r\n",
+            "X-Real-IP: 192.0.2.1\r\n",
+        ] {
             let request = format!("{request}Host: x\r\n{disguise}\r\n");
             let answer = raw_answer_to(GUESSER, &gateway.envoy, &request).await;
             assert_eq!(status_of(&answer), 429, "{request}: {answer}");
