@@ -1,9 +1,8 @@
 //! What Envoy gets by Envoy Gateway is what the static configuration says.
 
 use crate::fixture::site;
-use crate::gateways::OTHER_HOST;
 use crate::gateways::values::{Names, Values, filter_names};
-use vncgate_authority::doctor::{Report, envoy as doctor};
+use crate::gateways::{OTHER_HOST, assert_doctor_finds_nothing_wrong};
 
 const NAMES: Names<'static> = Names {
     public: [
@@ -23,11 +22,7 @@ async fn the_values_are_those_of_the_static_configuration() {
 
 #[tokio::test]
 async fn doctor_finds_nothing_wrong() {
-    let mut report = Report::default();
-    doctor::examine(&site().await.gateway.config_dump().await, &mut report);
-    let found = report.findings.iter();
-    let bad: Vec<_> = found.filter(|finding| !finding.mend.is_empty()).collect();
-    assert!(bad.is_empty() && report.findings.len() > 8, "{bad:#?}");
+    assert_doctor_finds_nothing_wrong(&site().await.gateway.config_dump().await);
 }
 
 #[tokio::test]

@@ -4,8 +4,10 @@ pub(crate) mod modules;
 pub(crate) mod values;
 
 use futures_util::SinkExt;
+use serde_json::Value;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use tokio_tungstenite::tungstenite::Message;
+use vncgate_authority::doctor::{Report, envoy as doctor};
 use vncgate_test_support::application::{Application, PAGE};
 use vncgate_test_support::authority::Config;
 use vncgate_test_support::certificate::{Ca, Identity};
@@ -208,4 +210,13 @@ async fn serve_modules(run: &Run) -> Process {
     let http = vncgate_test_support::certificate::plain_http_client();
     process.ready(async || http.get(MODULES).send().await.ok().map(|_| ())).await;
     process
+}
+
+/// What `doctor` asks of a `config_dump` is good, each thing.
+pub(crate) fn assert_doctor_finds_nothing_wrong(dump: &Value) {
+    let mut report = Report::default();
+    doctor::examine(dump, &mut report);
+    let found = report.findings.iter();
+    let bad: Vec<_> = found.filter(|finding| !finding.mend.is_empty()).collect();
+    assert!(bad.is_empty() && report.findings.len() > 8, "{bad:#?}");
 }
