@@ -62,7 +62,7 @@ type collector struct {
 	mu sync.Mutex
 	// filters are those served here.
 	filters []*inventoryFilter
-	// version is the one that the next call has to begin from; 0 for none but the initial one.
+	// version is the one that the next call has to go on from, unless it begins anew.
 	version uint64
 	// pending are updates that did not fit into the last answer.
 	pending []types.PropertyFilterUpdate
@@ -222,11 +222,11 @@ func (c *collector) wake() {
 	}
 }
 
-// forget makes every version but the initial one invalid.
+// forget makes every version but the initial one invalid, also that of a call that collects its page just now.
 func (c *collector) forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.version = 0
+	c.version++
 	c.pending = nil
 	c.wake()
 }
@@ -299,7 +299,7 @@ func (c *collector) next(
 	ctx *simulator.Context, version string, most int,
 ) (*types.UpdateSet, types.BaseMethodFault) {
 	c.mu.Lock()
-	if version != "" && (c.version == 0 || version != strconv.FormatUint(c.version, 10)) {
+	if !c.isCurrent(version) {
 		c.mu.Unlock()
 		return nil, &types.InvalidCollectorVersion{}
 	}
@@ -325,6 +325,9 @@ func (c *collector) next(
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !c.isCurrent(version) {
+		return nil, &types.InvalidCollectorVersion{}
+	}
 	c.pending = append(c.pending, updates...)
 	if len(c.pending) == 0 {
 		return nil, nil
@@ -347,6 +350,11 @@ func (c *collector) next(
 		set.Truncated = types.NewBool(true)
 	}
 	return set, nil
+}
+
+// isCurrent tells whether a client may go on from this version. The caller holds the lock.
+func (c *collector) isCurrent(version string) bool {
+	return version == "" || version == strconv.FormatUint(c.version, 10)
 }
 
 // update returns what the client does not know yet of these objects.
