@@ -15,7 +15,11 @@ pub const POD_ADDRESS: &str = "192.0.2.1";
 
 const ETCD: &str = "http://127.0.0.1:2379";
 const ETCD_PEERS: &str = "http://127.0.0.1:2380";
-const API: &str = "https://127.0.0.1:6443";
+const API_PORT: u16 = 6443;
+/// Addresses of services.
+pub(crate) const SERVICES: &str = "10.96.0.0/16";
+/// The service that the API has in its own cluster: the first address of those.
+const API_SERVICE: &str = "10.96.0.1";
 
 /// A running API server.
 #[derive(Debug)]
@@ -42,30 +46,15 @@ impl ApiServer {
     /// Starts both and waits until the API is ready.
     pub async fn start(run: &Run) -> Self {
         let etcd = start_etcd(run);
-        let ca = Ca::new_named(run, "kubernetes-ca");
-        let admin = issue_admin(&ca);
-        let server = ca.issue_for("kube-apiserver", &["127.0.0.1", "kubernetes.default.svc"]);
-        let accounts = KeyPair::generate().expect("generate the key of service accounts");
-        let signing = run.write("accounts.key", accounts.serialize_pem());
-        let verifying = run.write("accounts.pub", accounts.public_key_pem());
-
-        let mut command = kubernetes("kube-apiserver");
-        command.args(["--etcd-servers", ETCD, "--bind-address", "127.0.0.1"]);
+        let keys = Keys::new(run, &["127.0.0.1"]);
+        let mut command = kube_apiserver(&keys, "127.0.0.1", POD_ADDRESS);
         // No endpoints of its own: nothing but this test uses it.
-        command.args(["--advertise-address", POD_ADDRESS, "--endpoint-reconciler-type", "none"]);
-        command.arg("--tls-cert-file").arg(&server.certificate);
-        command.arg("--tls-private-key-file").arg(&server.key);
-        command.arg("--client-ca-file").arg(ca.path());
-        command.args(["--authorization-mode", "RBAC"]);
-        command.args(["--service-cluster-ip-range", "10.96.0.0/16"]);
-        command.args(["--service-account-issuer", "https://kubernetes.default.svc"]);
-        command.arg("--service-account-signing-key-file").arg(signing);
-        command.arg("--service-account-key-file").arg(verifying);
+        command.args(["--endpoint-reconciler-type", "none"]);
         // Pods would wait for a default service account, which a controller makes.
-        command.args(["--disable-admission-plugins", "ServiceAccount", "--profiling=false"]);
+        command.args(["--disable-admission-plugins", "ServiceAccount"]);
         let mut api_server = Process::start(run, "kube-apiserver", &command);
 
-        let kubeconfig = write_kubeconfig(run, API, &ca, &admin);
+        let kubeconfig = write_kubeconfig(run, "127.0.0.1", &keys);
         let ready = || kubectl(&kubeconfig).args(["get", "--raw", "/readyz"]).output();
         api_server.ready(async || ready().ok()?.status.success().then_some(())).await;
         Self { _api_server: api_server, _etcd: etcd, kubeconfig, run: run.clone() }
@@ -114,7 +103,8 @@ impl ApiServer {
     }
 }
 
-fn start_etcd(run: &Run) -> Process {
+/// Starts the API server's store.
+pub(crate) fn start_etcd(run: &Run) -> Process {
     let mut command = Command::new(cached("etcd/etcd", "./justw _etcd"));
     command.arg("--data-dir").arg(run.path("etcd"));
     command.args(["--listen-client-urls", ETCD, "--advertise-client-urls", ETCD]);
@@ -125,35 +115,77 @@ fn start_etcd(run: &Run) -> Process {
     Process::start(run, "etcd", &command)
 }
 
-fn kubernetes(command: &str) -> Command {
+/// A program of Kubernetes.
+pub(crate) fn kubernetes(command: &str) -> Command {
     let recipe = format!("./justw _kubernetes {command}");
     Command::new(cached(&format!("kubernetes/{command}"), &recipe))
 }
 
-/// A client certificate that may do everything: of Kubernetes' group `system:masters`.
-pub(crate) fn issue_admin(ca: &Ca) -> Identity {
-    ca.issue_with("admin", &[], |params| {
-        params.distinguished_name.push(DnType::OrganizationName, "system:masters");
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    })
+/// Certificates and keys of an API server.
+pub(crate) struct Keys {
+    /// Signed the others.
+    pub(crate) ca: Ca,
+    /// A client certificate that may do everything: of Kubernetes' group `system:masters`.
+    pub(crate) admin: Identity,
+    server: Identity,
+    /// What service accounts' tokens are signed with.
+    pub(crate) accounts: PathBuf,
+    accounts_public: PathBuf,
 }
 
-/// The file by which clients find the API at `server`, an `https` URL, as this administrator.
-pub(crate) fn write_kubeconfig(run: &Run, server: &str, ca: &Ca, admin: &Identity) -> PathBuf {
+impl Keys {
+    /// Makes those of an API server that is reached at these addresses.
+    pub(crate) fn new(run: &Run, addresses: &[&str]) -> Self {
+        let ca = Ca::new_named(run, "kubernetes-ca");
+        let admin = ca.issue_with("admin", &[], |params| {
+            params.distinguished_name.push(DnType::OrganizationName, "system:masters");
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        });
+        let names = [&["kubernetes.default.svc", API_SERVICE][..], addresses].concat();
+        let server = ca.issue_for("kube-apiserver", &names);
+        let accounts = KeyPair::generate().expect("generate the key of service accounts");
+        Self {
+            ca,
+            admin,
+            server,
+            accounts: run.write("accounts.key", accounts.serialize_pem()),
+            accounts_public: run.write("accounts.pub", accounts.public_key_pem()),
+        }
+    }
+}
+
+/// The command that starts an API server at `address` and has others find it at `advertised`.
+pub(crate) fn kube_apiserver(keys: &Keys, address: &str, advertised: &str) -> Command {
+    let mut command = kubernetes("kube-apiserver");
+    command.args(["--etcd-servers", ETCD, "--bind-address", address]);
+    command.args(["--advertise-address", advertised, "--secure-port", &API_PORT.to_string()]);
+    command.arg("--tls-cert-file").arg(&keys.server.certificate);
+    command.arg("--tls-private-key-file").arg(&keys.server.key);
+    command.arg("--client-ca-file").arg(keys.ca.path());
+    command.args(["--authorization-mode", "RBAC", "--service-cluster-ip-range", SERVICES]);
+    command.args(["--service-account-issuer", "https://kubernetes.default.svc"]);
+    command.arg("--service-account-signing-key-file").arg(&keys.accounts);
+    command.arg("--service-account-key-file").arg(&keys.accounts_public);
+    command.arg("--profiling=false");
+    command
+}
+
+/// The file by which clients find the API at `address`, as the administrator.
+pub(crate) fn write_kubeconfig(run: &Run, address: &str, keys: &Keys) -> PathBuf {
     run.write(
         "kubeconfig",
         format!(
             r#"
 apiVersion: v1
 kind: Config
-clusters: [{{ name: cluster, cluster: {{ server: "{server}", certificate-authority: {ca} }} }}]
+clusters: [{{ name: cluster, cluster: {{ server: "https://{address}:{API_PORT}", certificate-authority: {ca} }} }}]
 users: [{{ name: admin, user: {{ client-certificate: {certificate}, client-key: {key} }} }}]
 contexts: [{{ name: cluster, context: {{ cluster: cluster, user: admin }} }}]
 current-context: cluster
 "#,
-            ca = ca.path().display(),
-            certificate = admin.certificate.display(),
-            key = admin.key.display(),
+            ca = keys.ca.path().display(),
+            certificate = keys.admin.certificate.display(),
+            key = keys.admin.key.display(),
         ),
     )
 }
@@ -166,10 +198,11 @@ fn kubectl(kubeconfig: &Path) -> Command {
     command
 }
 
-fn outcome(output: Output) -> Result<String, String> {
+/// What a command has printed, or said when it failed: helm prints the logs of a job that failed.
+pub(crate) fn outcome(output: Output) -> Result<String, String> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match output.status.success() {
         true => Ok(text(&output.stdout)),
-        false => Err(text(&output.stderr)),
+        false => Err(text(&output.stderr) + &text(&output.stdout)),
     }
 }

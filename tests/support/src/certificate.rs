@@ -134,10 +134,14 @@ impl Identity {
         std::fs::read_to_string(&self.certificate).expect("the certificate was written")
     }
 
+    /// The certificate's bytes, as a TLS handshake has them.
+    pub fn der(&self) -> Vec<u8> {
+        self.read().0[0].to_vec()
+    }
+
     /// The certificate's SHA-256, in hexadecimal.
     pub fn sha256(&self) -> String {
-        let (certificates, _) = self.read();
-        Sha256::digest(&certificates[0]).iter().map(|byte| format!("{byte:02x}")).collect()
+        Sha256::digest(self.der()).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The certificate, and its private key.

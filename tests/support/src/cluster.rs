@@ -4,29 +4,27 @@
 //! It runs in the namespaces that `tests/setup/isolated-node` makes, and has fixed addresses there. The parts are
 //! processes of the test; what they start in pods ends with the namespaces.
 
-use crate::api_server::{issue_admin, write_kubeconfig};
-use crate::certificate::{Ca, Identity};
+use crate::api_server::{
+    Keys, SERVICES, kube_apiserver, kubernetes, outcome, start_etcd, write_kubeconfig,
+};
+use crate::certificate::Ca;
 use crate::process::{Process, Run, run_to_end};
 use crate::registry::Registry;
 use crate::wait::{self, until};
 use crate::workspace::{cached, checkout};
-use rcgen::KeyPair;
 use serde_json::Value;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
+use tokio::net::TcpStream;
 
 /// The address of the node, at which pods reach what a test runs beside the cluster.
 pub const NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 88, 100, 1));
 
-/// Where the API server listens.
-const API_PORT: u16 = 6443;
 /// Addresses of pods.
 const PODS: &str = "10.88.0.0/24";
-/// Addresses of services.
-const SERVICES: &str = "10.96.0.0/16";
 /// The registry, at an address that containerd takes for a registry without TLS.
 const REGISTRY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
 
@@ -58,20 +56,22 @@ impl Cluster {
              `tests/setup/isolated-node`"
         );
         make_network();
-        let keys = Keys::new(run);
-        let (ca, admin) = (&keys.ca, &keys.admin);
-        let kubeconfig = write_kubeconfig(run, &format!("https://{NODE}:{API_PORT}"), ca, admin);
+        let keys = Keys::new(run, &[&NODE.to_string()]);
+        let kubeconfig = write_kubeconfig(run, &NODE.to_string(), &keys);
         let starting = Starting { run, kubeconfig: &kubeconfig };
         let registry = Registry::start(run, REGISTRY).await;
-        starting.pack_busybox(&registry);
-        let etcd = starting.etcd();
+        // It also plays the container that holds a pod's namespaces.
+        let files = [(PathBuf::from("/bin/busybox"), "busybox".to_owned())];
+        let entrypoint = ["--entrypoint", "/busybox,sleep,2147483647"];
+        assert_eq!(registry.pack(run, "busybox:1", &files, &entrypoint), BUSYBOX);
+        let etcd = start_etcd(run);
         let containerd = starting.containerd();
         let mut api_server = starting.api_server(&keys);
         let api = Kubectl { kubeconfig: &kubeconfig };
         api_server.ready(async || api.succeeds(&["get", "--raw", "/readyz"]).then_some(())).await;
         let socket = run.path("containerd.sock");
         until("containerd's socket", async || socket.exists()).await;
-        let mut kubelet = starting.kubelet(ca);
+        let mut kubelet = starting.kubelet(&keys.ca);
         let controllers = starting.controller_manager(&keys);
         let scheduler = starting.scheduler();
         let proxy = starting.proxy();
@@ -168,9 +168,36 @@ impl Cluster {
         self.registry.push(layout, name)
     }
 
-    /// Deletes a namespace with all in it, and waits until it is gone.
-    pub fn delete_namespace(&self, namespace: &str) {
-        self.kubectl(&["delete", "namespace", namespace, "--wait", "--timeout=120s"]);
+    /// Makes an image of files of this machine, as [`Registry::pack`] does.
+    pub fn pack(&self, name: &str, files: &[(PathBuf, String)], options: &[&str]) -> String {
+        self.registry.pack(&self.run, name, files, options)
+    }
+
+    /// The digest of an image in the registry of the cluster, `sha256:HEX`.
+    pub fn digest(&self, reference: &str) -> String {
+        self.registry.digest(reference)
+    }
+
+    /// The name of an image's repository in the registry of the cluster, as pods reach it: without TLS.
+    pub fn repository(&self, name: &str) -> String {
+        format!("{NODE}:{}/{name}", REGISTRY.port())
+    }
+
+    /// Makes a port of a pod reachable, as long as the process runs. Returns it with the port's address here.
+    pub async fn forward(&self, namespace: &str, pod: &str, port: u16) -> (Process, SocketAddr) {
+        let mut command = self.client("kubectl");
+        command.args(["port-forward", "--namespace", namespace, pod, &format!(":{port}")]);
+        let mut process = Process::start(&self.run, &format!("forward-{pod}-{port}"), &command);
+        let log = self.run.path(&format!("forward-{pod}-{port}.stdout"));
+        let address = process.ready(async || {
+            let log = std::fs::read_to_string(&log).ok()?;
+            let line = log.lines().rev().find_map(|line| line.strip_prefix("Forwarding from "))?;
+            let address: SocketAddr = line.split_once(" -> ")?.0.parse().ok()?;
+            // The line may be an earlier forwarding's, and only a connection tells.
+            TcpStream::connect(address).await.ok().map(|_| address)
+        });
+        let address = address.await;
+        (process, address)
     }
 
     /// The image of Debian's busybox: programs of the tests' own pods.
@@ -188,41 +215,15 @@ impl Cluster {
     }
 }
 
-/// Adds an address to the node, for something that pods reach beside the cluster: a vCenter or an ESXi host.
-pub fn add_node_address(address: IpAddr) {
-    ip(&["address", "add", &format!("{address}/32"), "dev", "node"]);
+/// Makes all addresses that begin with `network` addresses of the node, for what pods reach beside the cluster.
+pub fn add_node_network([first, second]: [u8; 2]) {
+    ip(&["route", "add", "local", &format!("{first}.{second}.0.0/16"), "dev", "lo"]);
 }
 
 /// Starts the parts of one run.
 struct Starting<'a> {
     run: &'a Run,
     kubeconfig: &'a Path,
-}
-
-/// Certificates and keys of a cluster.
-struct Keys {
-    ca: Ca,
-    admin: Identity,
-    server: Identity,
-    accounts: PathBuf,
-    accounts_public: PathBuf,
-}
-
-impl Keys {
-    fn new(run: &Run) -> Self {
-        let ca = Ca::new(run);
-        let admin = issue_admin(&ca);
-        let names = ["kubernetes.default.svc", "127.0.0.1", "10.96.0.1", &NODE.to_string()];
-        let server = ca.issue_for("kube-apiserver", &names);
-        let accounts = KeyPair::generate().expect("generate the key of service accounts");
-        Self {
-            ca,
-            admin,
-            server,
-            accounts: run.write("accounts.key", accounts.serialize_pem()),
-            accounts_public: run.write("accounts.pub", accounts.public_key_pem()),
-        }
-    }
 }
 
 impl Starting<'_> {
@@ -234,36 +235,13 @@ impl Starting<'_> {
         Process::start(self.run, name, command)
     }
 
-    fn etcd(&self) -> Process {
-        let (client, peer) = ("http://127.0.0.1:2379", "http://127.0.0.1:2380");
-        let mut command = Command::new(cached("etcd/etcd", "./justw _etcd"));
-        command.arg("--data-dir").arg(self.run.path("etcd"));
-        command.args(["--listen-client-urls", client, "--advertise-client-urls", client]);
-        command.args(["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]);
-        command.arg("--initial-cluster").arg(format!("default={peer}"));
-        // What a crash of the machine would lose is of no use to another run.
-        command.args(["--unsafe-no-fsync", "--log-level", "warn"]);
-        self.start("etcd", &mut command)
-    }
-
     fn api_server(&self, keys: &Keys) -> Process {
-        let mut command = kubernetes("kube-apiserver");
-        command.args(["--etcd-servers", "http://127.0.0.1:2379"]);
-        command.arg("--bind-address").arg(NODE.to_string());
-        command.arg("--advertise-address").arg(NODE.to_string());
-        command.arg("--secure-port").arg(API_PORT.to_string());
-        command.arg("--tls-cert-file").arg(&keys.server.certificate);
-        command.arg("--tls-private-key-file").arg(&keys.server.key);
-        command.arg("--client-ca-file").arg(keys.ca.path());
-        command.args(["--authorization-mode", "RBAC", "--service-cluster-ip-range", SERVICES]);
-        command.args(["--service-account-issuer", "https://kubernetes.default.svc"]);
-        command.arg("--service-account-signing-key-file").arg(&keys.accounts);
-        command.arg("--service-account-key-file").arg(&keys.accounts_public);
-        // By address, since the node's name is nobody's host name: for the logs of pods.
+        let mut command = kube_apiserver(keys, &NODE.to_string(), &NODE.to_string());
+        // By address, for the logs of pods: no resolver knows the node's name.
         command.args(["--kubelet-preferred-address-types", "InternalIP"]);
         command.arg("--kubelet-client-certificate").arg(&keys.admin.certificate);
         command.arg("--kubelet-client-key").arg(&keys.admin.key);
-        command.args(["--allow-privileged", "--profiling=false"]);
+        command.arg("--allow-privileged");
         self.start("kube-apiserver", &mut command)
     }
 
@@ -357,15 +335,6 @@ conf_dir = "{networks}"
         self.start("containerd", &mut command)
     }
 
-    /// Makes the image of busybox, which also plays the container that holds a pod's namespaces.
-    fn pack_busybox(&self, registry: &Registry) {
-        let layer = self.run.path("busybox.tar");
-        run_to_end(Command::new("tar").arg("-cf").arg(&layer).args(["-C", "/bin", "busybox"]));
-        registry.pack(&layer, "busybox:1");
-        let entrypoint = "/busybox,sleep,2147483647";
-        registry.mutate(BUSYBOX, &["--set-platform", "linux/amd64", "--entrypoint", entrypoint]);
-    }
-
     fn kubelet(&self, ca: &Ca) -> Process {
         let config = format!(
             r#"
@@ -456,13 +425,6 @@ fn client(program: &str, kubeconfig: &Path) -> Command {
     command
 }
 
-fn kubernetes(command: &str) -> Command {
-    Command::new(cached(
-        &format!("kubernetes/{command}"),
-        &format!("./justw _kubernetes {command}"),
-    ))
-}
-
 /// An interface with the node's address. Pods reach it as their default route leads through the node.
 fn make_network() {
     ip(&["link", "add", "node", "type", "bridge"]);
@@ -482,12 +444,4 @@ fn fed(command: &mut Command, input: &str) -> Output {
     let mut child = command.spawn().expect("run kubectl");
     child.stdin.take().expect("its input").write_all(input.as_bytes()).expect("write its input");
     child.wait_with_output().expect("its output")
-}
-
-fn outcome(output: Output) -> Result<String, String> {
-    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    match output.status.success() {
-        true => Ok(text(&output.stdout)),
-        false => Err(text(&output.stderr) + &text(&output.stdout)),
-    }
 }

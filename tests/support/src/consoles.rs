@@ -1,20 +1,17 @@
-//! All of a gateway but its Envoy: a vCenter whose hosts have consoles of both kinds, and the authority.
+//! A vCenter whose hosts have consoles of both kinds.
 
-use crate::authority::{Authority, Config};
 use crate::certificate::{Ca, Identity};
 use crate::esxi::{Esxi, HostBehavior, HostState, self_signed};
 use crate::process::Run;
 use crate::screen::TcpServer;
-use crate::vcsim::{Vcsim, Vm};
-use crate::webmks::{self, HostSettings, WITHOUT_VNC};
+use crate::vcsim::{Options, Vcsim, Vm};
+use crate::webmks::{HostSettings, WITHOUT_VNC};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// The parts, running.
+/// The vCenter and its hosts, running.
 #[derive(Debug)]
 pub struct Consoles {
-    /// Issues and checks tokens.
-    pub authority: Authority,
     /// Has the machines.
     pub vcenter: Vcsim,
     /// Plays the hosts of WebMKS consoles.
@@ -23,6 +20,7 @@ pub struct Consoles {
     pub ca: Ca,
     /// The files of this run.
     pub run: Run,
+    network: [u8; 2],
 }
 
 /// A host with WebMKS consoles.
@@ -39,25 +37,31 @@ pub struct WebmksHost {
 }
 
 impl Consoles {
-    /// Starts the parts; console links lead to `gateway` (`https://HOST`).
-    pub async fn start(run: &Run, gateway: &str, config: impl FnOnce(Config) -> Config) -> Self {
-        let ca = Ca::new(run);
-        let (vcenter, esxi) = webmks::start(run, &ca).await;
-        let authority = Authority::start(run, config(Config::new(run, &vcenter, gateway))).await;
-        Self { authority, vcenter, esxi, ca, run: run.clone() }
+    /// Starts the vCenter, without hosts, on loopback, where its hosts will be too.
+    pub async fn start(run: &Run) -> Self {
+        Self::start_in(run, [127, 0], IpAddr::V4(Ipv4Addr::LOCALHOST)).await
     }
 
-    /// A new machine with a VNC console that echoes, and a token for it.
-    pub async fn vnc(&self) -> (TcpServer, String) {
-        let (console, vm) = self.vnc_machine().await;
-        (console, self.authority.issue(&vm).await)
+    /// The same with the vCenter at another address, and the hosts at addresses of this machine that begin with `network`.
+    pub async fn start_in(run: &Run, network: [u8; 2], vcenter: IpAddr) -> Self {
+        let ca = Ca::new(run);
+        let esxi = Esxi::start(run).await;
+        let esxi_url = Some(esxi.control_url().to_owned());
+        let options = Options { esxi: esxi_url, address: Some(vcenter), ..Options::default() };
+        let vcenter = Vcsim::start_with(run, &ca, options).await;
+        Self { vcenter, esxi, ca, run: run.clone(), network }
+    }
+
+    fn address(&self, third: u8, fourth: u8) -> IpAddr {
+        let [first, second] = self.network;
+        IpAddr::V4(Ipv4Addr::new(first, second, third, fourth))
     }
 
     /// A new machine with a VNC console that echoes, on a host of its own: the port of a console that is gone may be used
     /// again, and no two machines of a host may have the same.
-    pub async fn vnc_machine(&self) -> (TcpServer, Vm) {
+    pub async fn vnc(&self) -> (TcpServer, Vm) {
         static NEXT: AtomicU8 = AtomicU8::new(1);
-        let host = IpAddr::V4(Ipv4Addr::new(127, 0, 3, NEXT.fetch_add(1, Ordering::Relaxed)));
+        let host = self.address(3, NEXT.fetch_add(1, Ordering::Relaxed));
         self.vcenter.add_host(host);
         let console = TcpServer::echo(host).await;
         let vm = self.vcenter.create_vm(&unused_name("vnc"), host, console.address().port());
@@ -67,7 +71,7 @@ impl Consoles {
     /// A new host with WebMKS consoles and a certificate of its own.
     pub async fn webmks_host(&self) -> WebmksHost {
         static NEXT: AtomicU8 = AtomicU8::new(1);
-        let ip = IpAddr::V4(Ipv4Addr::new(127, 0, 2, NEXT.fetch_add(1, Ordering::Relaxed)));
+        let ip = self.address(2, NEXT.fetch_add(1, Ordering::Relaxed));
         let name = ip.to_string();
         let identity = self_signed(&self.run, &name, &[&name]);
         let address =

@@ -18,9 +18,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What makes a console's gateway of a resource's file: in a cluster Envoy is a pod, here it is a process.
-pub const HOST_PROVIDER: &str = "provider: { type: Host, host: { envoyVersion: @VERSION@ } }";
-
 /// Answers 200 as soon as Envoy Gateway watches its files. What is written before may escape it.
 const WATCHES: &str = "http://127.0.0.1:8081/readyz";
 
@@ -168,6 +165,28 @@ pub fn shipped(name: &str) -> String {
 /// A Secret with a certificate and its key.
 pub fn tls_secret(namespace: &str, name: &str, identity: &Identity) -> String {
     secret(namespace, name, &[("tls.crt", &identity.certificate), ("tls.key", &identity.key)])
+}
+
+/// Another application outside of the cluster, and its route from the listener `other` of the shipped Gateway.
+pub fn application(namespace: &str, host: &str, address: SocketAddr) -> String {
+    format!(
+        "
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{ name: other, namespace: {namespace} }}
+spec:
+  parentRefs: [{{ name: vncgate, sectionName: other }}]
+  hostnames: [{host}]
+  rules: [{{ backendRefs: [{{ group: gateway.envoyproxy.io, kind: Backend, name: other }}] }}]
+---
+apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: Backend
+metadata: {{ name: other, namespace: {namespace} }}
+spec: {{ endpoints: [{{ ip: {{ address: {}, port: {} }} }}] }}
+",
+        address.ip(),
+        address.port()
+    )
 }
 
 fn secret(namespace: &str, name: &str, files: &[(&str, &PathBuf)]) -> String {

@@ -10,6 +10,7 @@ use crate::process::{Process, Run};
 use crate::wait::until_some;
 use crate::workspace::{cached, checkout};
 use serde_json::Value;
+use std::net::SocketAddr;
 use std::process::Command;
 
 /// The namespace of istiod and of the gateway.
@@ -228,6 +229,43 @@ async fn root_certificate(api_server: &ApiServer) -> String {
         (!certificate.is_empty()).then_some(certificate)
     })
     .await
+}
+
+/// Another application outside of the mesh, and the gateway's host that leads to it.
+pub fn application(host: &str, tls_secret: &str, address: SocketAddr) -> String {
+    format!(
+        "
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {{ name: other, namespace: {NAMESPACE} }}
+spec:
+  selector: {{ istio: ingressgateway }}
+  servers:
+    - port: {{ number: 443, name: https-other, protocol: HTTPS }}
+      hosts: [{host}]
+      tls: {{ mode: SIMPLE, credentialName: {tls_secret} }}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{ name: other, namespace: {NAMESPACE} }}
+spec:
+  hosts: [{host}]
+  gateways: [other]
+  http: [{{ route: [{{ destination: {{ host: other.internal, port: {{ number: 80 }} }} }}] }}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{ name: other, namespace: {NAMESPACE} }}
+spec:
+  hosts: [other.internal]
+  location: MESH_EXTERNAL
+  resolution: STATIC
+  ports: [{{ number: 80, name: http, protocol: HTTP, targetPort: {port} }}]
+  endpoints: [{{ address: {ip} }}]
+",
+        ip = address.ip(),
+        port = address.port()
+    )
 }
 
 /// A file of the shipped configuration for Istio.

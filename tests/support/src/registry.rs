@@ -2,9 +2,12 @@
 
 use crate::process::{Process, Run, run_to_end};
 use crate::workspace::cached;
+use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 /// A running registry, which speaks HTTP without TLS.
@@ -31,20 +34,34 @@ impl Registry {
         reference
     }
 
-    /// Puts a file as the one layer of a new image into the registry. Returns the image's name there.
-    pub fn pack(&self, layer: &Path, name: &str) -> String {
+    /// Makes an image for linux/amd64 of files of this machine, each with its path in the image, and puts it into the
+    /// registry. `options` are those of `crane mutate`. Returns the image's name there.
+    pub fn pack(
+        &self,
+        run: &Run,
+        name: &str,
+        files: &[(PathBuf, String)],
+        options: &[&str],
+    ) -> String {
         let reference = format!("{}/{name}", self.address);
+        let folder = TempDir::new_in(run.path(".")).expect("make a folder for the image");
+        let tree = folder.path().join("tree");
+        for (file, path) in files {
+            let link = tree.join(path.trim_start_matches('/'));
+            fs::create_dir_all(link.parent().expect("a folder")).expect("make a folder");
+            symlink(file, link).expect("link a file");
+        }
+        let layer = folder.path().join("layer.tar");
+        let mut tar = Command::new("tar");
+        tar.args(["--create", "--dereference", "--owner=0", "--group=0", "--file"]).arg(&layer);
+        run_to_end(tar.arg("--directory").arg(&tree).arg("."));
         let mut append = crane();
-        append.args(["append", "--insecure", "--oci-empty-base", "--new_layer"]).arg(layer);
+        append.args(["append", "--insecure", "--oci-empty-base", "--new_layer"]).arg(&layer);
         run_to_end(append.args(["--new_tag", &reference]));
-        reference
-    }
-
-    /// Changes an image in place by options of `crane mutate`.
-    pub fn mutate(&self, reference: &str, options: &[&str]) {
         let mut mutate = crane();
-        mutate.args(["mutate", "--insecure", "--tag", reference]).args(options).arg(reference);
-        run_to_end(&mut mutate);
+        mutate.args(["mutate", "--insecure", "--set-platform", "linux/amd64"]).args(options);
+        run_to_end(mutate.args(["--tag", &reference, &reference]));
+        reference
     }
 
     /// The digest of an image's manifest, `sha256:HEX`.

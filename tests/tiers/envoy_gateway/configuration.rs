@@ -1,8 +1,9 @@
 //! What Envoy gets by Envoy Gateway is what the static configuration says.
 
 use crate::fixture::site;
+use crate::gateways::assert_doctor_finds_nothing_wrong;
+use crate::gateways::checks::OTHER_HOST;
 use crate::gateways::values::{Names, Values, filter_names};
-use crate::gateways::{OTHER_HOST, assert_doctor_finds_nothing_wrong};
 
 const NAMES: Names<'static> = Names {
     public: [
@@ -16,7 +17,7 @@ const NAMES: Names<'static> = Names {
 #[tokio::test]
 async fn the_values_are_those_of_the_static_configuration() {
     let site = site().await;
-    let shipped = Values::shipped(site.beside.consoles.authority.listeners()).await;
+    let shipped = Values::shipped(site.beside.authority.listeners()).await;
     Values::of(&site.gateway.config_dump().await, &NAMES).assert_are(&shipped);
 }
 

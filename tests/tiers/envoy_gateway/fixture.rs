@@ -1,9 +1,10 @@
 //! The gateway that the tests share, one after the other.
 
-use crate::gateways::{Beside, MODULES, OTHER, OTHER_HOST};
+use crate::gateways::checks::OTHER_HOST;
+use crate::gateways::{Beside, MODULES, OTHER};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 use vncgate_test_support::envoy;
-use vncgate_test_support::envoy_gateway::{EnvoyGateway, shipped, tls_secret};
+use vncgate_test_support::envoy_gateway::{EnvoyGateway, application, shipped, tls_secret};
 use vncgate_test_support::process::Run;
 use vncgate_test_support::template::substitute;
 
@@ -28,7 +29,7 @@ impl Site {
             ("tls.yaml", tls_secret("vncgate", "vncgate-tls", &beside.identity)),
             ("gateway.yaml", gateway(&beside)),
             ("consoles.yaml", consoles(&beside)),
-            ("other.yaml", other()),
+            ("other.yaml", application("vncgate", OTHER_HOST, OTHER)),
         ];
         let gateway = EnvoyGateway::start(&run, &files).await;
         Self { gateway, beside }
@@ -44,7 +45,7 @@ spec: { controllerName: gateway.envoyproxy.io/gatewayclass-controller }
 
 /// The shipped Gateway, with a listener for another host, whose Envoy is a process and no pod.
 fn gateway(beside: &Beside) -> String {
-    let (_, internal) = beside.consoles.authority.listeners();
+    let (_, internal) = beside.authority.listeners();
     let listener = format!(
         "      allowedRoutes: {{ namespaces: {{ from: Same }} }}
     - name: other
@@ -73,7 +74,7 @@ fn gateway(beside: &Beside) -> String {
 
 /// The shipped consoles, with an authority on this machine.
 pub(crate) fn consoles(beside: &Beside) -> String {
-    let (public, _) = beside.consoles.authority.listeners();
+    let (public, _) = beside.authority.listeners();
     let backend = "[{ group: gateway.envoyproxy.io, kind: Backend, name: authority }]";
     let resources = substitute(
         &shipped("consoles.yaml"),
@@ -100,26 +101,4 @@ spec: {{ endpoints: [{{ ip: {{ address: {}, port: {} }} }}] }}
 /// Where these tests have the filter fetched, unless it is about another place.
 pub(crate) fn filter_source() -> String {
     format!("{{ type: HTTP, http: {{ url: \"{MODULES}/filter.wasm\" }} }}")
-}
-
-/// The other application.
-fn other() -> String {
-    format!(
-        "
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {{ name: other, namespace: vncgate }}
-spec:
-  parentRefs: [{{ name: vncgate, sectionName: other }}]
-  hostnames: [{OTHER_HOST}]
-  rules: [{{ backendRefs: [{{ group: gateway.envoyproxy.io, kind: Backend, name: other }}] }}]
----
-apiVersion: gateway.envoyproxy.io/v1alpha1
-kind: Backend
-metadata: {{ name: other, namespace: vncgate }}
-spec: {{ endpoints: [{{ ip: {{ address: {}, port: {} }} }}] }}
-",
-        OTHER.ip(),
-        OTHER.port()
-    )
 }

@@ -1,10 +1,11 @@
 //! What becomes of open consoles, and of new ones, when something changes, fails or is wrong.
 
 use crate::fixture::{Site, filter, filter_at, site};
+use crate::gateways::checks::{HOST, OTHER_HOST, assert_lives};
 use crate::gateways::modules::{Image, place_another};
 use crate::gateways::values::filter_names;
-use crate::gateways::{HOST, OTHER_HOST, assert_lives};
-use vncgate_test_support::istio::shipped;
+use vncgate_test_support::envoy_gateway::tls_secret;
+use vncgate_test_support::istio::{NAMESPACE, shipped};
 use vncgate_test_support::template::substitute;
 use vncgate_test_support::wait::{LIMIT, until, until_within};
 
@@ -13,7 +14,7 @@ impl Site {
     pub(crate) async fn restore(&self) {
         self.api_server.apply(&shipped("consoles.yaml"));
         self.api_server.apply(&filter("filter.yaml", "filter.wasm"));
-        self.beside.until_consoles_open().await;
+        self.beside.checks().until_consoles_open().await;
     }
 }
 
@@ -22,9 +23,9 @@ impl Site {
 #[tokio::test]
 async fn a_module_that_cannot_be_fetched_admits_nobody() {
     let site = site().await;
-    let mut live = site.beside.open_vnc().await;
+    let mut live = site.beside.checks().open_vnc().await;
     site.api_server.apply(&filter("filter.yaml", "missing.wasm"));
-    assert_eq!(site.beside.until_nothing_opens(&mut live).await, 403);
+    assert_eq!(site.beside.checks().until_nothing_opens(&mut live).await, 403);
     site.restore().await;
     assert_lives(&mut live).await;
 }
@@ -32,11 +33,11 @@ async fn a_module_that_cannot_be_fetched_admits_nobody() {
 #[tokio::test]
 async fn a_module_that_cannot_be_fetched_is_a_matter_of_its_host_by_sni() {
     let site = site().await;
-    let mut live = site.beside.open_vnc().await;
+    let mut live = site.beside.checks().open_vnc().await;
     site.api_server.delete(&filter("filter.yaml", "filter.wasm"));
     site.api_server.apply(&filter("filter-by-sni.yaml", "missing.wasm"));
-    assert_eq!(site.beside.until_nothing_opens(&mut live).await, 403);
-    site.beside.assert_other_host_is_untouched().await;
+    assert_eq!(site.beside.checks().until_nothing_opens(&mut live).await, 403);
+    site.beside.checks().assert_other_host_is_untouched().await;
     site.api_server.delete(&filter("filter-by-sni.yaml", "missing.wasm"));
     site.restore().await;
 }
@@ -44,21 +45,25 @@ async fn a_module_that_cannot_be_fetched_is_a_matter_of_its_host_by_sni() {
 #[tokio::test]
 async fn the_filter_s_image_is_taken_by_its_digest_and_no_other() {
     let site = site().await;
-    let mut live = site.beside.open_vnc().await;
+    let mut live = site.beside.checks().open_vnc().await;
     let image = Image::push(&site.beside.consoles.run).await;
     let apply = |reference: &str| {
         site.api_server.apply(&filter_at("filter.yaml", &format!("oci://{reference}")));
     };
     apply(&image.unknown);
-    assert_eq!(site.beside.until_nothing_opens(&mut live).await, 403);
+    assert_eq!(site.beside.checks().until_nothing_opens(&mut live).await, 403);
     apply(&image.reference);
-    site.beside.until_consoles_open().await;
-    site.beside.assert_webmks_opens_by_pin().await;
+    site.beside.checks().until_consoles_open().await;
+    site.beside.checks().assert_webmks_opens_by_pin().await;
 
     let tagged = image.tagged.clone();
     drop(image);
     apply(&tagged);
-    assert_eq!(site.beside.until_nothing_opens(&mut live).await, 403, "the registry is down");
+    assert_eq!(
+        site.beside.checks().until_nothing_opens(&mut live).await,
+        403,
+        "the registry is down"
+    );
     site.restore().await;
     assert_lives(&mut live).await;
 }
@@ -78,10 +83,10 @@ async fn the_filter_of_one_chain_opens_its_consoles_and_leaves_the_others_alone(
         others.iter().filter(|name| name.contains("vncgate")).eq(["vncgate_guard"]),
         "{others:?}"
     );
-    site.beside.assert_vnc_opens().await;
-    site.beside.assert_webmks_opens_by_pin().await;
-    site.beside.assert_bad_token_is_refused().await;
-    site.beside.assert_other_host_is_untouched().await;
+    site.beside.checks().assert_vnc_opens().await;
+    site.beside.checks().assert_webmks_opens_by_pin().await;
+    site.beside.checks().assert_bad_token_is_refused().await;
+    site.beside.checks().assert_other_host_is_untouched().await;
     site.api_server.delete(&filter("filter-by-sni.yaml", "filter.wasm"));
     site.restore().await;
 }
@@ -89,33 +94,45 @@ async fn the_filter_of_one_chain_opens_its_consoles_and_leaves_the_others_alone(
 #[tokio::test]
 async fn without_the_filter_nothing_opens() {
     let site = site().await;
-    let mut live = site.beside.open_vnc().await;
+    let mut live = site.beside.checks().open_vnc().await;
     site.api_server.delete(&filter("filter.yaml", "filter.wasm"));
-    site.beside.until_nothing_opens(&mut live).await;
-    site.beside.assert_other_host_is_untouched().await;
+    site.beside.checks().until_nothing_opens(&mut live).await;
+    site.beside.checks().assert_other_host_is_untouched().await;
     site.restore().await;
 }
 
 #[tokio::test]
 async fn a_new_filter_takes_over_and_live_consoles_stay() {
     let site = site().await;
-    let mut live = site.beside.open_vnc().await;
+    let mut live = site.beside.checks().open_vnc().await;
     let digest = place_another(&site.beside.consoles.run, "another.wasm");
     site.api_server.apply(&filter("filter.yaml", "another.wasm"));
     until("Envoy has the new filter", async || {
         site.gateway.config_dump().await.to_string().contains(&digest)
     })
     .await;
-    site.beside.assert_vnc_opens().await;
+    site.beside.checks().assert_vnc_opens().await;
     assert_lives(&mut live).await;
     site.restore().await;
     assert_lives(&mut live).await;
 }
 
 #[tokio::test]
+async fn a_renewed_certificate_of_the_gateway_is_shown_and_live_consoles_stay() {
+    let site = site().await;
+    let checks = site.beside.checks();
+    let mut live = checks.open_vnc().await;
+    let renewed = site.beside.consoles.ca.issue_for("gateway-renewed", &[HOST, OTHER_HOST]);
+    site.api_server.apply(&tls_secret(NAMESPACE, "vncgate-tls", &renewed));
+    checks.until_it_shows(&renewed).await;
+    assert_lives(&mut live).await;
+    checks.assert_vnc_opens().await;
+}
+
+#[tokio::test]
 async fn a_configuration_that_envoy_refuses_changes_nothing() {
     let site = site().await;
-    let mut live = site.beside.open_vnc().await;
+    let mut live = site.beside.checks().open_vnc().await;
     let before = site.gateway.stat("cluster_manager.cds.update_rejected").await;
     // A cluster of this type has no other policy.
     let changed = substitute(
@@ -130,7 +147,7 @@ async fn a_configuration_that_envoy_refuses_changes_nothing() {
         site.gateway.stat("cluster_manager.cds.update_rejected").await > before
     })
     .await;
-    site.beside.assert_vnc_opens().await;
+    site.beside.checks().assert_vnc_opens().await;
     assert_lives(&mut live).await;
     site.restore().await;
 }
@@ -138,11 +155,11 @@ async fn a_configuration_that_envoy_refuses_changes_nothing() {
 #[tokio::test]
 async fn consoles_outlive_the_authority_and_istiod() {
     let mut site = site().await;
-    let mut live = site.beside.open_vnc().await;
+    let mut live = site.beside.checks().open_vnc().await;
     site.istiod.kill();
     assert_lives(&mut live).await;
     // Nor do new ones need it.
-    site.beside.assert_vnc_opens().await;
+    site.beside.checks().assert_vnc_opens().await;
     const UPDATES: &str = "cluster_manager.cds.update_success";
     let before = site.gateway.stat(UPDATES).await;
     site.istiod.start_again().await;
@@ -151,11 +168,11 @@ async fn consoles_outlive_the_authority_and_istiod() {
     })
     .await;
     assert_lives(&mut live).await;
-    site.beside.assert_vnc_opens().await;
+    site.beside.checks().assert_vnc_opens().await;
 
-    site.beside.consoles.authority.kill();
+    site.beside.authority.kill();
     assert_lives(&mut live).await;
-    site.beside.consoles.authority.start_again().await;
+    site.beside.authority.start_again().await;
     assert_lives(&mut live).await;
-    site.beside.assert_vnc_opens().await;
+    site.beside.checks().assert_vnc_opens().await;
 }

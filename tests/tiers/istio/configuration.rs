@@ -16,7 +16,7 @@ const NAMES: Names<'static> = Names {
 #[tokio::test]
 async fn the_values_are_those_of_the_static_configuration() {
     let site = site().await;
-    let shipped = Values::shipped(site.beside.consoles.authority.listeners()).await;
+    let shipped = Values::shipped(site.beside.authority.listeners()).await;
     Values::of(&site.gateway.config_dump().await, &NAMES).assert_are(&shipped);
 }
 

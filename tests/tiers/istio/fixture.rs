@@ -1,10 +1,11 @@
 //! The gateway that the tests share, one after the other.
 
-use crate::gateways::{Beside, MODULES, OTHER, OTHER_HOST};
+use crate::gateways::checks::OTHER_HOST;
+use crate::gateways::{Beside, MODULES, OTHER};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 use vncgate_test_support::api_server::{ApiServer, assert_isolated};
 use vncgate_test_support::envoy_gateway::tls_secret;
-use vncgate_test_support::istio::{IngressGateway, Istiod, NAMESPACE, shipped};
+use vncgate_test_support::istio::{IngressGateway, Istiod, NAMESPACE, application, shipped};
 use vncgate_test_support::process::Run;
 use vncgate_test_support::template::substitute;
 
@@ -32,7 +33,7 @@ impl Site {
         let istiod = Istiod::start(&run, &api_server, "accessLogFile: /dev/stdout\n").await;
         api_server.apply(&tls_secret(NAMESPACE, "vncgate-tls", &beside.identity));
         api_server.apply(&authority(&beside));
-        api_server.apply(&other());
+        api_server.apply(&application(OTHER_HOST, "vncgate-tls", OTHER));
         for file in ["gateway.yaml", "consoles.yaml", "limits.yaml"] {
             api_server.apply(&shipped(file));
         }
@@ -46,7 +47,8 @@ impl Site {
 
 /// What `envoy-config/istio/README.md` puts into the annotation `proxy.istio.io/config`.
 const PROXY_CONFIG: &str = ", drainDuration: 28800s, \
-     proxyMetadata: { ISTIO_META_GLOBAL_DOWNSTREAM_MAX_CONNECTIONS: \"10000\" }";
+     proxyMetadata: { ISTIO_META_GLOBAL_DOWNSTREAM_MAX_CONNECTIONS: \"10000\", \
+     EXIT_ON_ZERO_ACTIVE_CONNECTIONS: \"true\" }";
 
 /// A shipped file with the filter, fetched from the tests' server.
 pub(crate) fn filter(file: &str, module: &str) -> String {
@@ -60,7 +62,7 @@ pub(crate) fn filter_at(file: &str, url: &str) -> String {
 
 /// The shipped entry of an authority outside of the cluster.
 fn authority(beside: &Beside) -> String {
-    let (public, internal) = beside.consoles.authority.listeners();
+    let (public, internal) = beside.authority.listeners();
     substitute(
         &shipped("authority.yaml"),
         &[
@@ -73,7 +75,7 @@ fn authority(beside: &Beside) -> String {
 
 /// What the shipped ConfigMap has for the gateway's pods.
 fn bootstrap(beside: &Beside) -> String {
-    let (_, internal) = beside.consoles.authority.listeners();
+    let (_, internal) = beside.authority.listeners();
     let config_map = substitute(
         &shipped("bootstrap.yaml"),
         &[(
@@ -83,41 +85,4 @@ fn bootstrap(beside: &Beside) -> String {
     );
     let (_, data) = config_map.split_once("custom_bootstrap.json: |\n").expect("the file's key");
     data.lines().map(|line| format!("{}\n", line.strip_prefix("    ").unwrap_or(line))).collect()
-}
-
-/// The other application.
-fn other() -> String {
-    format!(
-        "
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {{ name: other, namespace: {NAMESPACE} }}
-spec:
-  selector: {{ istio: ingressgateway }}
-  servers:
-    - port: {{ number: 443, name: https-other, protocol: HTTPS }}
-      hosts: [{OTHER_HOST}]
-      tls: {{ mode: SIMPLE, credentialName: vncgate-tls }}
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {{ name: other, namespace: {NAMESPACE} }}
-spec:
-  hosts: [{OTHER_HOST}]
-  gateways: [other]
-  http: [{{ route: [{{ destination: {{ host: other.internal, port: {{ number: 80 }} }} }}] }}]
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {{ name: other, namespace: {NAMESPACE} }}
-spec:
-  hosts: [other.internal]
-  location: MESH_EXTERNAL
-  resolution: STATIC
-  ports: [{{ number: 80, name: http, protocol: HTTP, targetPort: {port} }}]
-  endpoints: [{{ address: {ip} }}]
-",
-        ip = OTHER.ip(),
-        port = OTHER.port()
-    )
 }

@@ -28,11 +28,11 @@ async fn consoles_open_and_the_values_are_those_of_the_static_configuration() {
         dump.contains(NAMES.public[2][0]) && !dump.contains("outbound|6082|pages|")
     })
     .await;
-    site.beside.assert_vnc_opens().await;
-    site.beside.assert_webmks_opens_by_pin().await;
-    site.beside.assert_bad_token_is_refused().await;
-    site.beside.assert_other_host_is_untouched().await;
-    let mut shipped_values = Values::shipped(site.beside.consoles.authority.listeners()).await;
+    site.beside.checks().assert_vnc_opens().await;
+    site.beside.checks().assert_webmks_opens_by_pin().await;
+    site.beside.checks().assert_bad_token_is_refused().await;
+    site.beside.checks().assert_other_host_is_untouched().await;
+    let mut shipped_values = Values::shipped(site.beside.authority.listeners()).await;
     // The rules are other ones here, in the Gateway API's own order.
     shipped_values.values.remove("routes: authority");
     let dump = site.gateway.config_dump().await;
@@ -48,7 +48,7 @@ async fn consoles_open_and_the_values_are_those_of_the_static_configuration() {
 
 /// The shipped resources, with the authority at its port of this machine.
 fn gateway_api(site: &Site) -> String {
-    let (public, _) = site.beside.consoles.authority.listeners();
+    let (public, _) = site.beside.authority.listeners();
     substitute(
         &shipped("gateway-api.yaml"),
         &[

@@ -1,10 +1,8 @@
 //! Consoles through the pods, and what upgrades and dying pods mean for them.
 
-use crate::fixture::{ESXI_HOST, Installation, Site, WEBMKS_HOST};
+use crate::fixture::Installation;
 use serde_json::json;
-use std::net::IpAddr;
 use vncgate_test_support::cluster::CLUSTER_LIMIT;
-use vncgate_test_support::screen::TcpServer;
 use vncgate_test_support::session::assert_echoes;
 use vncgate_test_support::vcsim::PASSWORD;
 use vncgate_test_support::wait::until_within;
@@ -14,14 +12,11 @@ use vncgate_test_support::websocket::Upgrade;
 async fn a_console_outlives_an_upgrade_and_the_pods_of_the_authority() {
     let vncgate = Installation::start("consoles", &json!({})).await;
     assert_eq!(vncgate.pods().len(), 2, "the store is shared, so there are two");
-    let console = TcpServer::echo(ESXI_HOST).await;
-    let vm = vncgate.machine(console.address());
+    let consoles = &vncgate.site.consoles;
+    let (_console, vm) = consoles.vnc().await;
     let mut open = vncgate.open(&vm).await;
     assert_echoes(&mut open, "before the upgrade").await;
-    let Site { esxi, vcenter, .. } = vncgate.site;
-    let screen = TcpServer::echo(IpAddr::from([127, 0, 0, 1])).await;
-    let host = WEBMKS_HOST.to_string();
-    let vm_of_8 = esxi.create_vm(vcenter, "webmks", &host, screen.address()).await;
+    let (_screen, vm_of_8) = consoles.webmks(&consoles.webmks_host().await).await;
     let mut webmks = vncgate.open(&vm_of_8).await;
     assert_echoes(&mut webmks, "by a certificate that the authority told Envoy").await;
 
@@ -34,14 +29,7 @@ async fn a_console_outlives_an_upgrade_and_the_pods_of_the_authority() {
     assert_echoes(&mut open, "after the upgrade").await;
     assert_echoes(&mut vncgate.open(&vm).await, "a new console").await;
 
-    vncgate.kubectl(&[
-        "delete",
-        "pod",
-        "--selector",
-        "app.kubernetes.io/component=authority",
-        "--force",
-        "--grace-period=0",
-    ]);
+    vncgate.kill_pods();
     assert_echoes(&mut open, "without any authority").await;
     until_within("consoles from other pods", CLUSTER_LIMIT, async || {
         let answer = vncgate.api().request_console(&vm.instance_uuid).await;
@@ -57,8 +45,8 @@ async fn a_console_outlives_an_upgrade_and_the_pods_of_the_authority() {
 #[tokio::test]
 async fn a_bad_token_is_refused_and_helm_s_test_opens_a_console() {
     let vncgate = Installation::prepare("helm-test").await;
-    let console = TcpServer::echo(ESXI_HOST).await;
-    let vm = vncgate.machine(console.address());
+    let consoles = &vncgate.site.consoles;
+    let (_console, vm) = consoles.vnc().await;
     let test = json!({"test": {"machine": vm.instance_uuid, "tokenSecret": "portal"}});
     let notes = vncgate.install(&test).expect("helm installs the chart");
     assert!(notes.contains("helm test vncgate"), "{notes}");
@@ -82,15 +70,15 @@ async fn a_rotated_secret_is_used_without_a_restart() {
     let vncgate = Installation::start("rotation", &memory).await;
     let pods = vncgate.pods();
     assert_eq!(pods.len(), 1, "tokens in memory are one pod's");
-    let console = TcpServer::echo(ESXI_HOST).await;
-    let vm = vncgate.machine(console.address());
+    let consoles = &vncgate.site.consoles;
+    let (_console, vm) = consoles.vnc().await;
     let mut open = vncgate.open(&vm).await;
     let answer = async |password: &str, expected: u16| {
         let data = json!({"stringData": {"password": password}}).to_string();
         vncgate.kubectl(&["patch", "secret", "vcenter-a", "--patch", &data]);
         until_within("the answer with the new password", CLUSTER_LIMIT, async || {
             // The session that the authority has would go on.
-            vncgate.site.vcenter.end_sessions();
+            consoles.vcenter.end_sessions();
             let answer = vncgate.api().request_console(&vm.instance_uuid).await;
             (answer.status() == expected).then_some(())
         })

@@ -1,38 +1,32 @@
 //! One cluster for all tests, and an installation of the chart for each.
 
 use serde_json::{Value, json};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
-use vncgate_test_support::certificate::Ca;
 use vncgate_test_support::cluster::{self, CLUSTER_LIMIT, Cluster, NODE};
 use vncgate_test_support::console_api::{API_TOKEN, API_TOKEN_SHA256, ConsoleApi, HYPERVISOR};
-use vncgate_test_support::esxi::Esxi;
+use vncgate_test_support::consoles::Consoles;
 use vncgate_test_support::process::{Process, Run};
 use vncgate_test_support::template::substitute;
-use vncgate_test_support::vcsim::{Options, PASSWORD, USERNAME, Vcsim, Vm};
+use vncgate_test_support::vcsim::{PASSWORD, USERNAME, Vm};
 use vncgate_test_support::wait::{until, until_within};
-use vncgate_test_support::webmks::{WITH_VNC, WITHOUT_VNC};
 use vncgate_test_support::websocket::{Frontend, Upgrade, WebSocket};
 use vncgate_test_support::workspace::{cached, checkout, filter, image};
 
-/// An ESXi host, as pods reach it.
-pub(crate) const ESXI_HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 88, 100, 11));
-/// One of version 8, which has WebMKS consoles only. Its name is its address.
-pub(crate) const WEBMKS_HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 88, 100, 12));
+/// How the addresses of ESXi hosts begin.
+const ESXI_HOSTS: [u8; 2] = [10, 90];
 const REDIS_PORT: u16 = 6379;
 /// How long helm waits, on a machine that may be busy with a build.
-const PATIENCE: &str = "120s";
+pub(crate) const PATIENCE: &str = "120s";
 
 /// The cluster, and what is beside it.
 pub(crate) struct Site {
     pub(crate) cluster: Cluster,
-    pub(crate) vcenter: Vcsim,
-    pub(crate) esxi: Esxi,
-    ca: Ca,
+    pub(crate) consoles: Consoles,
     _redis: Process,
     authority: String,
     busybox: String,
@@ -47,21 +41,10 @@ pub(crate) async fn site() -> &'static Site {
 async fn start() -> Site {
     let run = Run::new("kubernetes");
     let cluster = Cluster::start(&run).await;
-    for host in [ESXI_HOST, WEBMKS_HOST] {
-        cluster::add_node_address(host);
-    }
+    cluster::add_node_network(ESXI_HOSTS);
     // The cluster's own CA is in the run already.
     let run = Run::new("vcenter");
-    let ca = Ca::new(&run);
-    let esxi = Esxi::start(&run).await;
-    let options = Options {
-        address: Some(NODE),
-        esxi: Some(esxi.control_url().to_owned()),
-        ..Options::default()
-    };
-    let vcenter = Vcsim::start_with(&run, &ca, options).await;
-    esxi.add_host(&vcenter, ESXI_HOST, WITH_VNC).await;
-    esxi.add_host(&vcenter, WEBMKS_HOST, WITHOUT_VNC).await;
+    let consoles = Consoles::start_in(&run, ESXI_HOSTS, NODE).await;
     let mut redis = Command::new("redis-server");
     redis.args(["--bind", &NODE.to_string(), "--port", &REDIS_PORT.to_string()]);
     redis.args(["--protected-mode", "no", "--save", "", "--dir", "/tmp"]);
@@ -69,7 +52,7 @@ async fn start() -> Site {
     redis.ready(async || TcpStream::connect((NODE, REDIS_PORT)).await.ok()).await;
     let authority = cluster.push(&image("authority"), "vncgate/authority:test");
     let busybox = cluster.busybox().to_owned();
-    Site { cluster, vcenter, esxi, ca, _redis: redis, authority, busybox }
+    Site { cluster, consoles, _redis: redis, authority, busybox }
 }
 
 /// The chart, for helm.
@@ -81,7 +64,10 @@ pub(crate) fn chart() -> String {
 pub(crate) struct Installation {
     pub(crate) site: &'static Site,
     pub(crate) name: String,
-    address: SocketAddr,
+    /// Where its gateway listens.
+    pub(crate) address: SocketAddr,
+    /// Values that all of its releases have, beside those that fit the site.
+    values: Value,
 }
 
 impl Installation {
@@ -92,7 +78,7 @@ impl Installation {
         let site = site().await;
         let host = ADDRESSES.fetch_add(1, Ordering::Relaxed);
         let address = SocketAddr::from((Ipv4Addr::new(10, 96, 200, host), 443));
-        let this = Self { site, name: name.to_owned(), address };
+        let this = Self { site, name: name.to_owned(), address, values: json!({}) };
         let namespace = json!({
             "apiVersion": "v1", "kind": "Namespace",
             "metadata": {
@@ -102,7 +88,7 @@ impl Installation {
         });
         site.cluster.apply(&namespace.to_string());
         site.cluster.kubectl(&["create", "namespace", &this.gateway()]);
-        let ca = site.ca.path().display();
+        let ca = site.consoles.ca.path().display();
         this.kubectl(&[
             "create",
             "secret",
@@ -134,6 +120,11 @@ impl Installation {
         format!("{}-gateway", self.name)
     }
 
+    /// Gives all releases from now on these values.
+    pub(crate) fn set(&mut self, values: &Value) {
+        merge(&mut self.values, values);
+    }
+
     /// Values that fit the site, with these in their place or beside them.
     pub(crate) fn values(&self, changes: &Value) -> Value {
         let (repository, tag) = self.site.authority.rsplit_once(':').expect("a tag");
@@ -155,7 +146,7 @@ impl Installation {
                 "auth": {"api_token": [{"name": "portal", "sha256": API_TOKEN_SHA256}]},
                 "vcenter": [{
                     "service_host": "vcenter-a",
-                    "url": self.site.vcenter.url(),
+                    "url": self.site.consoles.vcenter.url(),
                     "username": USERNAME,
                     "password_file": "secrets/vcenter-a/password",
                     "ca_file": "secrets/vcenter-a/ca.pem",
@@ -163,6 +154,7 @@ impl Installation {
                 }],
             },
         });
+        merge(&mut values, &self.values);
         merge(&mut values, changes);
         values
     }
@@ -199,7 +191,7 @@ impl Installation {
 
     /// Starts an Envoy with the shipped configuration as a pod.
     pub(crate) async fn start_envoy(&self) {
-        let Site { cluster, ca, .. } = self.site;
+        let Site { cluster, consoles, .. } = self.site;
         let gateway = self.gateway();
         let authority = cluster.get(&["--namespace", &self.name, "service", "vncgate"]);
         let authority = authority["spec"]["clusterIP"].as_str().expect("an address");
@@ -211,7 +203,7 @@ impl Installation {
         });
         let config = config.each_ref().map(|(from, to)| (from.as_str(), to.clone()));
         let config = substitute(&shipped, &config);
-        let identity = ca.issue_for(&self.name, &[&self.address.ip().to_string()]);
+        let identity = consoles.ca.issue_for(&self.name, &[&self.address.ip().to_string()]);
         let file = |path: &PathBuf| std::fs::read_to_string(path).expect("a PEM file");
         let config = json!({
             "apiVersion": "v1", "kind": "ConfigMap", "data": {"envoy.yaml": config},
@@ -257,21 +249,28 @@ impl Installation {
         names.lines().map(str::to_owned).collect()
     }
 
+    /// Waits until none of these pods of the authority is left.
+    pub(crate) async fn until_replaced(&self, before: &[String]) {
+        until_within("pods with the new values alone", CLUSTER_LIMIT, async || {
+            self.pods().iter().all(|pod| !before.contains(pod)).then_some(())
+        })
+        .await;
+    }
+
+    /// Ends the authority's pods at once.
+    pub(crate) fn kill_pods(&self) {
+        let selector = "app.kubernetes.io/component=authority";
+        self.kubectl(&["delete", "pod", "--selector", selector, "--force", "--grace-period=0"]);
+    }
+
     /// The gateway as browsers find it.
     pub(crate) fn frontend(&self) -> Frontend {
-        Frontend { address: self.address, name: None, ca: self.site.ca.clone() }
+        Frontend { address: self.address, name: None, ca: self.site.consoles.ca.clone() }
     }
 
     /// The console API through the gateway.
     pub(crate) fn api(&self) -> ConsoleApi {
-        ConsoleApi::new(format!("https://{}", self.address), self.site.ca.http_client())
-    }
-
-    /// A machine whose console is at this address.
-    pub(crate) fn machine(&self, console: SocketAddr) -> Vm {
-        static MACHINES: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("machine-{}", MACHINES.fetch_add(1, Ordering::Relaxed));
-        self.site.vcenter.create_vm(&name, console.ip(), console.port())
+        ConsoleApi::new(format!("https://{}", self.address), self.site.consoles.ca.http_client())
     }
 
     /// Opens the console of a machine: a token from the API, and the WebSocket with it.

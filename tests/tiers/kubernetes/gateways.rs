@@ -1,105 +1,147 @@
-//! The gateway's side, as the chart configures it.
+//! Consoles through the gateways' own pods, and what they outlive.
+//!
+//! Each test runs behind Istio and behind Envoy Gateway. Those behind one of them share its gateway, one after the other:
+//! what one has switched on, such as mutual TLS or another filter, is there for those that follow.
 
-use crate::fixture::Installation;
-use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use vncgate_test_support::workspace::{cached, checkout};
+use crate::behind::{Behind, Kind};
+use crate::checks::{HOST, OTHER_HOST, assert_lives};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
+use vncgate_test_support::cluster::CLUSTER_LIMIT;
+use vncgate_test_support::wait::until_within;
+use vncgate_test_support::workspace::another_filter;
 
-/// The control planes' kinds of objects, for a cluster without control planes.
-async fn with_kinds_of_gateways(name: &str) -> Installation {
-    let vncgate = Installation::prepare(name).await;
-    for (crds, recipe) in [
-        ("istio/module/manifests/charts/base/files/crd-all.gen.yaml", "./justw _istio"),
-        ("envoy-gateway/module/charts/gateway-helm/charts/crds/crds", "./justw _envoy-gateway"),
-    ] {
-        let crds = cached(crds, recipe).display().to_string();
-        let apply = ["apply", "--server-side", "--recursive", "--filename", &crds];
-        vncgate.site.cluster.kubectl(&apply);
-    }
-    let wait = ["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"];
-    vncgate.site.cluster.kubectl(&wait);
-    vncgate
+async fn behind(kind: Kind) -> MutexGuard<'static, Behind> {
+    static ISTIO: OnceCell<Mutex<Behind>> = OnceCell::const_new();
+    static ENVOY_GATEWAY: OnceCell<Mutex<Behind>> = OnceCell::const_new();
+    let cell = match kind {
+        Kind::Istio => &ISTIO,
+        Kind::EnvoyGateway => &ENVOY_GATEWAY,
+    };
+    cell.get_or_init(async || Mutex::new(Behind::start(kind).await)).await.lock().await
 }
 
-/// Those in the text of a ConfigMap are content to Kubernetes.
-fn without_comments(text: &str) -> String {
-    let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
-    let lines = lines.map(|line| line.split(" # ").next().expect("a first part").trim_end());
-    lines.collect::<Vec<_>>().join("\n")
+async fn consoles_of_both_kinds_open_and_another_host_is_untouched(kind: Kind) {
+    let gateway = behind(kind).await;
+    gateway.checks.assert_vnc_opens().await;
+    gateway.checks.assert_webmks_opens_by_pin().await;
+    gateway.checks.assert_bad_token_is_refused().await;
+    gateway.checks.assert_other_host_is_untouched().await;
 }
 
-/// The ways in which the chart configures a gateway, and the files of `envoy-config` that each has.
-const GATEWAYS: [(&str, bool, &[&str]); 3] = [
-    ("istio", false, &["gateway", "consoles", "bootstrap", "filter", "limits"]),
-    ("istio", true, &["gateway", "consoles", "bootstrap", "filter-by-sni"]),
-    ("envoy-gateway", false, &["gateway", "consoles"]),
-];
+async fn a_console_outlives_an_upgrade_the_authority_and_the_control_plane(kind: Kind) {
+    let gateway = behind(kind).await;
+    let Behind { vncgate, checks, .. } = &*gateway;
+    let mut live = checks.open_vnc().await;
+    let before = vncgate.pods();
+    vncgate.upgrade(&json!({"config": {"log": {"format": "json"}}})).expect("helm upgrades");
+    vncgate.until_replaced(&before).await;
+    assert_lives(&mut live).await;
+    checks.until_consoles_open().await;
 
-#[tokio::test]
-async fn the_chart_configures_gateways_as_the_files_of_envoy_config_do() {
-    let vncgate = with_kinds_of_gateways("vncgate").await;
-    for (kind, shared, files) in GATEWAYS {
-        // The values that the files have.
-        let values = json!({
-            "fullnameOverride": "authority",
-            "gateway": {
-                "kind": kind, "istio": {"shared": shared},
-                "host": "consoles.example.com",
-                "filter": {"image": "registry.example.com/vncgate/filter", "tag": "1.0"},
-            },
-        });
-        let rendered =
-            vncgate.release("template", &values, &["--show-only", "templates/gateway.yaml"]);
-        let rendered = vncgate.site.cluster.parse(&rendered.expect("helm renders the chart"));
-        let text = |file: &&str| {
-            let path = checkout().join("envoy-config").join(kind).join(format!("{file}.yaml"));
-            let text = std::fs::read_to_string(path).expect("a file of envoy-config");
-            // A limit of memory is for all hosts of an Envoy.
-            let own = text.find("    overload_manager:").filter(|_| shared);
-            without_comments(&text[..own.unwrap_or(text.len())])
-        };
-        let files = files.iter().map(text).collect::<Vec<_>>().join("\n---\n");
-        let by_name = |objects: Vec<Value>| -> BTreeMap<String, Value> {
-            let name = |it: &Value| format!("{} {}", it["kind"], it["metadata"]["name"]);
-            objects.into_iter().map(|object| (name(&object), object)).collect()
-        };
-        let expected = by_name(vncgate.site.cluster.parse(&files));
-        assert!(expected.len() > 3, "{expected:?}");
-        assert_eq!(by_name(rendered), expected);
-    }
+    vncgate.kill_pods();
+    assert_lives(&mut live).await;
+    gateway.kill_control_plane().await;
+    assert_lives(&mut live).await;
+    checks.until_consoles_open().await;
+    checks.assert_webmks_opens_by_pin().await;
+    assert_lives(&mut live).await;
 }
 
-#[tokio::test]
-async fn values_of_a_gateway_take_the_place_of_every_example() {
-    let vncgate = with_kinds_of_gateways("gateways").await;
-    vncgate.site.cluster.kubectl(&["create", "namespace", "ingress"]);
-    let chosen = json!({
-        "namespaceSelector": null, "podSelector": null,
-        "host": "consoles.example.org",
-        "tlsSecret": "consoles-certificate",
-        "allowedOrigins": ["https://portal.example.org"],
-        "filter": {"image": "registry.example.org/filter"},
-        "istio": {"namespace": "ingress", "selector": {"app": "ingress"}},
-    });
-    for (kind, shared, _) in GATEWAYS {
-        let mut gateway = chosen.clone();
-        gateway["kind"] = json!(kind);
-        gateway["istio"]["shared"] = json!(shared);
-        let values = json!({"gateway": gateway});
-        let manifests = vncgate.release("template", &values, &[]).expect("helm renders the chart");
-        for example in
-            ["example.com", "CHANGE", "istio-system", "authority.vncgate", "namespace: vncgate"]
-        {
-            assert!(!manifests.contains(example), "{kind} has {example}");
+async fn a_filter_of_another_digest_takes_over_and_live_consoles_stay(kind: Kind) {
+    let mut gateway = behind(kind).await;
+    let mut live = gateway.checks.open_vnc().await;
+    let nowhere = format!("sha256:{}", "0".repeat(64));
+    let nowhere = json!({"gateway": {"filter": {"digest": nowhere}}});
+    gateway.vncgate.upgrade(&nowhere).expect("helm upgrades");
+    gateway.checks.until_nothing_opens(&mut live).await;
+
+    let cluster = &gateway.vncgate.site.cluster;
+    let module = another_filter();
+    let file = cluster.run().write(&format!("{kind:?}.wasm"), &module);
+    let compat = ["--annotation", "module.wasm.image/variant=compat"];
+    let image = cluster.pack("vncgate/filter:2.0", &[(file, "plugin.wasm".to_owned())], &compat);
+    let image = cluster.digest(&image);
+    let sha256 = match kind {
+        // pilot-agent names the file by the digest of the image.
+        Kind::Istio => image.trim_start_matches("sha256:").to_owned(),
+        Kind::EnvoyGateway => {
+            Sha256::digest(&module).iter().map(|it| format!("{it:02x}")).collect()
         }
-        for value in [
-            "consoles.example.org",
-            "registry.example.org/filter:",
-            "https://portal.example.org",
-            "consoles-certificate",
-        ] {
-            assert!(manifests.contains(value), "{kind} has no {value}");
-        }
-        vncgate.site.cluster.validate("gateways", &manifests).expect("every object is valid");
-    }
+    };
+
+    gateway.vncgate.set(&json!({"gateway": {"filter": {"digest": image}}}));
+    gateway.vncgate.upgrade(&json!({})).expect("helm upgrades");
+    until_within("Envoy has the new filter", CLUSTER_LIMIT, async || {
+        gateway.config_dump().await.to_string().contains(&sha256).then_some(())
+    })
+    .await;
+    gateway.checks.until_consoles_open().await;
+    gateway.checks.assert_vnc_opens().await;
+    assert_lives(&mut live).await;
 }
+
+async fn a_renewed_certificate_of_the_gateway_is_shown_and_live_consoles_stay(kind: Kind) {
+    let gateway = behind(kind).await;
+    let mut live = gateway.checks.open_vnc().await;
+    let ca = &gateway.vncgate.site.consoles.ca;
+    let renewed = ca.issue_for(&format!("{kind:?}-renewed"), &[HOST, OTHER_HOST]);
+    gateway.renew(&renewed);
+    gateway.checks.until_it_shows(&renewed).await;
+    assert_lives(&mut live).await;
+    gateway.checks.assert_vnc_opens().await;
+}
+
+async fn the_internal_listener_takes_the_gateway_alone_with_mutual_tls(kind: Kind) {
+    let mut gateway = behind(kind).await;
+    let mut live = gateway.checks.open_vnc().await;
+    assert!(gateway.answers_a_stranger().await, "a client without a certificate");
+    let before = gateway.vncgate.pods();
+    gateway.secure();
+    // A pod of before takes what the gateway sends without TLS until it is gone.
+    gateway.vncgate.until_replaced(&before).await;
+    until_within("no answer without a certificate", CLUSTER_LIMIT, async || {
+        (!gateway.answers_a_stranger().await).then_some(())
+    })
+    .await;
+    assert_lives(&mut live).await;
+    gateway.checks.until_consoles_open().await;
+    gateway.checks.assert_webmks_opens_by_pin().await;
+    assert_lives(&mut live).await;
+}
+
+async fn a_console_outlives_the_pod_of_the_gateway_that_it_goes_through(kind: Kind) {
+    let gateway = behind(kind).await;
+    let mut live = gateway.checks.open_vnc().await;
+    gateway.restart();
+    gateway.checks.until_consoles_open().await;
+    assert_lives(&mut live).await;
+}
+
+/// The tests, behind each gateway.
+macro_rules! behind_each {
+    ($($test:ident),* $(,)?) => {
+        mod istio {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(super::Kind::Istio).await;
+            })*
+        }
+        mod envoy_gateway {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(super::Kind::EnvoyGateway).await;
+            })*
+        }
+    };
+}
+
+behind_each!(
+    a_console_outlives_the_pod_of_the_gateway_that_it_goes_through,
+    the_internal_listener_takes_the_gateway_alone_with_mutual_tls,
+    consoles_of_both_kinds_open_and_another_host_is_untouched,
+    a_console_outlives_an_upgrade_the_authority_and_the_control_plane,
+    a_filter_of_another_digest_takes_over_and_live_consoles_stay,
+    a_renewed_certificate_of_the_gateway_is_shown_and_live_consoles_stay,
+);

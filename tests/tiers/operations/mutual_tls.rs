@@ -1,8 +1,6 @@
 //! TLS between Envoy and the authority, with `envoy-config/static/mutual-tls/`: certificates rotate on both sides as
 //! Kubernetes rotates Secrets, under a live console, and other clients are refused.
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
@@ -117,10 +115,6 @@ async fn shown(listener: SocketAddr, ca: &Ca, client: &Identity) -> Vec<u8> {
     tls.get_ref().1.peer_certificates().expect("its certificate")[0].to_vec()
 }
 
-fn der(identity: &Identity) -> Vec<u8> {
-    CertificateDer::from_pem_file(&identity.certificate).expect("a certificate").to_vec()
-}
-
 const REFUSED: &str = "refused a client at the TLS handshake";
 
 #[tokio::test]
@@ -168,17 +162,17 @@ async fn a_console_goes_through_mutual_tls_and_outlives_rotation_on_both_sides()
 
     // The authority's certificate.
     let second = ca.issue_for("authority-2", AUTHORITY);
-    assert_eq!(shown(internal, &ca, &client).await, der(&first));
+    assert_eq!(shown(internal, &ca, &client).await, first.der());
     authority_secret.put(&second, &[&ca]);
     until("the new certificate is read", async || reads("ok").await == 1).await;
-    assert_eq!(shown(internal, &ca, &client).await, der(&second));
+    assert_eq!(shown(internal, &ca, &client).await, second.der());
     open_by_another_connection().await;
 
     // A certificate without its key changes nothing.
     let text = |path| fs::read_to_string(path).expect("a PEM file");
     authority_secret.put_text(&text(&first.certificate), &text(&second.key), ca.pem());
     until("the wrong pair is noticed", async || reads("failed").await == 1).await;
-    assert_eq!(shown(internal, &ca, &client).await, der(&second));
+    assert_eq!(shown(internal, &ca, &client).await, second.der());
     let log = gateway.authority.log();
     assert!(log.contains("is not the key of the certificate in"), "{log}");
     open_by_another_connection().await;
