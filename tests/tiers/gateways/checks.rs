@@ -153,14 +153,21 @@ impl Checks<'_> {
         status
     }
 
-    /// Waits until consoles open, of an authority that may be starting.
+    /// Waits until consoles open, of an authority and a gateway that may be starting. Where pods of before are still being
+    /// taken out, one of two consoles opens.
     pub(crate) async fn until_consoles_open(&self) {
+        const IN_A_ROW: usize = 5;
         let (_console, vm) = self.consoles.vnc().await;
-        until_within("consoles open", 4 * LIMIT, async || {
+        let opens = async || {
             let answer = self.authority.try_request_console(&vm.instance_uuid).await.ok()?;
             let answer: Value = answer.json().await.ok()?;
             let (_, token) = answer["console"]["url"].as_str()?.rsplit_once("token=")?;
             (self.upgrade(token).send().await.status == 101).then_some(())
+        };
+        let mut opened = 0;
+        until_within("consoles open", 4 * LIMIT, async || {
+            opened = opens().await.map_or(0, |()| opened + 1);
+            (opened == IN_A_ROW).then_some(())
         })
         .await;
     }

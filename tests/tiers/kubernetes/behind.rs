@@ -70,7 +70,6 @@ impl Behind {
         let cluster = &site.cluster;
         let filter = cluster.push(&image("filter"), "vncgate/filter:1.0");
         let identity = site.consoles.ca.issue_for(kind.name(), &[HOST, OTHER_HOST]);
-        cluster.apply(&Self::secret(kind, &vncgate, &identity));
         let values = json!({
             "gateway": {
                 "kind": kind.name(),
@@ -91,7 +90,14 @@ impl Behind {
             "config": {"console": {"novnc_url": format!("https://{HOST}/console.html#token={{token}}")}},
         });
         vncgate.set(&values);
-        vncgate.install(&json!({})).expect("helm installs the chart");
+        let notes = vncgate.install(&json!({})).expect("helm installs the chart");
+        let missing = match kind {
+            Kind::Istio => format!("The Secret {TLS_SECRET} belongs there too"),
+            Kind::EnvoyGateway => format!("There is no Secret {TLS_SECRET}"),
+        };
+        assert!(notes.contains(&missing), "{notes}");
+        // It comes later where cert-manager makes it for the Gateway.
+        cluster.apply(&Self::secret(kind, &vncgate, &identity));
         match kind {
             Kind::Istio => start_istio(&vncgate, kind.other()),
             Kind::EnvoyGateway => {
@@ -224,16 +230,22 @@ impl Behind {
         cluster.kubectl(&[&status, &deployment[..]].concat());
     }
 
+    /// The names of the gateway's pods. Those that were replaced serve what is open on them, and are none of these.
+    pub(crate) fn pods(&self) -> Vec<String> {
+        let (namespace, label, _) = self.kind.labels();
+        let pods = control_planes::pods(&self.vncgate.site.cluster, namespace, label);
+        let staying = pods.iter().map(|pod| &pod["metadata"]);
+        let staying = staying.filter(|metadata| metadata["deletionTimestamp"].is_null());
+        staying.map(|metadata| metadata["name"].as_str().expect("a name").to_owned()).collect()
+    }
+
     /// What the Envoy of the gateway's pod runs with.
     pub(crate) async fn config_dump(&self) -> Value {
-        let (namespace, label, _) = self.kind.labels();
+        let (namespace, _, _) = self.kind.labels();
         let cluster = &self.vncgate.site.cluster;
-        // Those that were replaced serve what is open on them.
-        let pods = control_planes::pods(cluster, namespace, label);
-        let pod = pods.iter().find(|pod| pod["metadata"]["deletionTimestamp"].is_null());
-        let name = pod.expect("a pod")["metadata"]["name"].as_str().expect("a name");
+        let name = self.pods().into_iter().next().expect("a pod");
         let port = if self.kind == Kind::Istio { 15000 } else { 19000 };
-        let (_forward, admin) = cluster.forward(namespace, name, port).await;
+        let (_forward, admin) = cluster.forward(namespace, &name, port).await;
         let http = certificate::plain_http_client();
         let answer = http.get(format!("http://{admin}/config_dump")).send().await;
         answer.expect("Envoy's admin answers").json().await.expect("Envoy's JSON")

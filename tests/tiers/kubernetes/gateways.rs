@@ -97,10 +97,15 @@ async fn the_internal_listener_takes_the_gateway_alone_with_mutual_tls(kind: Kin
     let mut gateway = behind(kind).await;
     let mut live = gateway.checks.open_vnc().await;
     assert!(gateway.answers_a_stranger().await, "a client without a certificate");
-    let before = gateway.vncgate.pods();
+    let before = (gateway.vncgate.pods(), gateway.pods());
     gateway.secure();
-    // A pod of before takes what the gateway sends without TLS until it is gone.
-    gateway.vncgate.until_replaced(&before).await;
+    // Both sides get new pods, and one of before does not understand one of the new ones.
+    gateway.vncgate.until_replaced(&before.0).await;
+    until_within("new pods of the gateway", CLUSTER_LIMIT, async || {
+        let pods = gateway.pods();
+        (!pods.is_empty() && pods.iter().all(|pod| !before.1.contains(pod))).then_some(())
+    })
+    .await;
     until_within("no answer without a certificate", CLUSTER_LIMIT, async || {
         (!gateway.answers_a_stranger().await).then_some(())
     })
