@@ -47,7 +47,7 @@ impl Retries {
     }
 }
 
-/// Asks for a token for each of so many sessions, of one machine after the other.
+/// Asks for so many tokens, of one machine after the other.
 /// Fails when one is refused.
 pub(crate) async fn issue(fleet: &Fleet, count: u32, retries: &Retries) -> Result<Vec<String>> {
     let of = |number: u32| &fleet.machines[number as usize % fleet.machines.len()];
@@ -66,11 +66,16 @@ pub(crate) async fn issue(fleet: &Fleet, count: u32, retries: &Retries) -> Resul
     stream::iter(issued).buffered(AT_ONCE).try_collect().await
 }
 
-/// Has each token checked and opens its session at one worker after the other.
+/// Has one token after the other checked, and opens a session at one worker after the other.
 /// Fails when one is refused.
-pub(crate) async fn open(fleet: &Fleet, tokens: &[String], retries: &Retries) -> Result<()> {
+pub(crate) async fn open(
+    fleet: &Fleet,
+    tokens: &[String],
+    count: usize,
+    retries: &Retries,
+) -> Result<()> {
     let url = format!("{}{CHECK_PATH}", fleet.shared.internal);
-    let checks = tokens.iter().enumerate().map(|(number, token)| {
+    let checks = tokens.iter().cycle().take(count).enumerate().map(|(number, token)| {
         let question =
             json!({"token": token, "client_address": "203.0.113.7", "request_id": "fleet"});
         let request = fleet.shared.http.post(&url).json(&question);

@@ -15,6 +15,9 @@ use vncgate_test_support::console_api::API_TOKEN;
 /// How long quiet phases last.
 const QUIET: Duration = Duration::from_secs(60);
 
+/// Tokens, each of which opens several consoles: a vCenter asked for each of many would be most of the day.
+const TOKENS: u32 = 10_000;
+
 /// Consoles that close, and others that open, in the phase of usual traffic.
 const CHURN: usize = 3_000;
 
@@ -83,11 +86,12 @@ async fn phases(fleet: &mut Fleet, sessions: u32) -> Result<Vec<Phase>> {
     take(fleet, "All inventories are read", events, String::new()).await?;
 
     let retries = Retries::default();
-    let tokens = connect::issue(fleet, sessions, &retries).await?;
-    take(fleet, "Tokens are issued", Some((sessions.into(), "token")), retries.note()).await?;
+    let count = TOKENS.min(sessions);
+    let tokens = connect::issue(fleet, count, &retries).await?;
+    take(fleet, "Tokens are issued", Some((count.into(), "token")), retries.note()).await?;
 
     let retries = Retries::default();
-    connect::open(fleet, &tokens, &retries).await?;
+    connect::open(fleet, &tokens, sessions as usize, &retries).await?;
     registered(fleet, sessions).await?;
     take(fleet, "Consoles open", Some((sessions.into(), "console")), retries.note()).await?;
 
@@ -100,7 +104,7 @@ async fn phases(fleet: &mut Fleet, sessions: u32) -> Result<Vec<Phase>> {
     take(fleet, everywhere, None, String::new()).await?;
     fleet.shared.users_are_active.set(false);
 
-    let changed = churn(fleet, &tokens).await?;
+    let changed = churn(fleet, &tokens, sessions as usize).await?;
     registered(fleet, sessions).await?;
     let title = "Consoles close and others open";
     take(fleet, title, Some((changed as u64, "console")), String::new()).await?;
@@ -151,7 +155,7 @@ async fn phases(fleet: &mut Fleet, sessions: u32) -> Result<Vec<Phase>> {
 
     fleet.start_workers();
     let retries = Retries::default();
-    connect::open(fleet, &tokens, &retries).await?;
+    connect::open(fleet, &tokens, sessions as usize, &retries).await?;
     let connected = Instant::now();
     registered(fleet, sessions).await?;
     let notes = format!(
@@ -181,12 +185,12 @@ async fn until(limit: Duration, mut condition: impl AsyncFnMut() -> bool) -> Res
 }
 
 /// Users leave, and others come with the same links. Returns how many.
-async fn churn(fleet: &Fleet, tokens: &[String]) -> Result<usize> {
-    let count = CHURN.min(tokens.len() / 2);
+async fn churn(fleet: &Fleet, tokens: &[String], sessions: usize) -> Result<usize> {
+    let count = CHURN.min(sessions / 2);
     for number in 0..count {
         fleet.workers[number % fleet.workers.len()].close_oldest()?;
     }
-    connect::open(fleet, &tokens[..count], &Retries::default()).await?;
+    connect::open(fleet, tokens, count, &Retries::default()).await?;
     Ok(count)
 }
 

@@ -18,7 +18,7 @@ use vncgate_test_support::stores::Store;
 use vncgate_test_support::vcsim::{PASSWORD, USERNAME, Vcsim, Vm};
 
 /// Machines of a host.
-const ON_A_HOST: usize = 100;
+pub(crate) const ON_A_HOST: usize = 25;
 
 /// Where console URLs lead. No browser follows them.
 const GATEWAY: &str = "https://127.0.0.1:1";

@@ -50,8 +50,8 @@ struct Arguments {
     /// vCenters.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u8).range(1..=100))]
     vcenters: u8,
-    /// Machines of each vCenter, in hundreds: a host has a hundred.
-    #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u8).range(1..=200))]
+    /// Hosts of each vCenter, with 25 machines each.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u8).range(1..=200))]
     hosts: u8,
     /// What a check compares with, `[[vcenter]] validate`.
     #[arg(long, value_enum, default_value_t = Validate::Live)]

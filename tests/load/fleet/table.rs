@@ -1,6 +1,7 @@
 //! A day as Markdown.
 
 use crate::day::{Day, Phase};
+use crate::fleet::ON_A_HOST;
 use std::fmt::{self, Write};
 use vncgate_load::results::Environment;
 
@@ -32,7 +33,7 @@ fn write(text: &mut String, day: &Day) -> fmt::Result {
          takes longer than on machines of their own; the CPU seconds are each part's own. `just fleet` makes this file anew.\n",
         arguments.validate.as_str(),
         arguments.vcenters,
-        u32::from(arguments.hosts) * 100,
+        usize::from(arguments.hosts) * ON_A_HOST,
         arguments.workers,
         arguments.sessions,
     )?;
