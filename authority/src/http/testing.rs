@@ -20,6 +20,7 @@ use crate::throttle::{Throttle, ThrottleConfig};
 use crate::tls::Trust;
 use crate::tokens::{MemoryStore, TokenLimits, TokenStore};
 use crate::vcenter::console_settings::ConsoleSettings;
+use crate::vcenter::scope::Scope;
 use crate::vcenter::vcenters::{VcenterEntry, Vcenters};
 use crate::vcenter::{Endpoint, Vcenter};
 use axum::Router;
@@ -51,33 +52,50 @@ pub(super) fn app() -> Arc<App> {
 
 /// The same, its caller having these roles in this project.
 pub(super) fn app_with_roles(roles: &[&str], project: Option<&str>) -> Arc<App> {
-    build(roles, project, true)
+    build(&["vcenter-a"], HashMap::new(), roles, project, true)
 }
 
 /// The same as [`app`], but that Envoy verifies ESXi hosts by a certificate authority.
 pub(super) fn app_with_ca() -> Arc<App> {
-    build(&["admin"], None, false)
+    build(&["vcenter-a"], HashMap::new(), &["admin"], None, false)
 }
 
-fn build(roles: &[&str], project: Option<&str>, pins_hosts: bool) -> Arc<App> {
+/// The same as [`app`] with vCenters of these names, and with projects.
+pub(super) fn app_with_projects(
+    service_hosts: &[&str],
+    projects: HashMap<String, Scope>,
+) -> Arc<App> {
+    build(service_hosts, projects, &["admin"], None, true)
+}
+
+fn build(
+    service_hosts: &[&str],
+    projects: HashMap<String, Scope>,
+    roles: &[&str],
+    project: Option<&str>,
+    pins_hosts: bool,
+) -> Arc<App> {
     let metrics = Arc::new(Metrics::new());
-    let endpoint = Endpoint {
-        url: "http://127.0.0.1:0/sdk".parse().unwrap(),
-        tls: Trust::Nothing.client_config().unwrap(),
-        username: "vncgate".to_owned(),
-        password: PasswordFile::any(),
+    let entry = |service_host: &&str| {
+        let endpoint = Endpoint {
+            url: "http://127.0.0.1:0/sdk".parse().unwrap(),
+            tls: Trust::Nothing.client_config().unwrap(),
+            username: "vncgate".to_owned(),
+            password: PasswordFile::any(),
+        };
+        let timeout = Duration::from_secs(3);
+        let vcenter = Vcenter::new(
+            (*service_host).to_owned(),
+            endpoint,
+            timeout,
+            ConsoleSettings::default(),
+            timeout,
+            Arc::clone(&metrics),
+        );
+        let hypervisors = vec!["domain-c7(cluster-a)".to_owned()];
+        Arc::new(VcenterEntry::new(vcenter.unwrap(), hypervisors))
     };
-    let timeout = Duration::from_secs(3);
-    let policy = ConsoleSettings::default();
-    let vcenter = Vcenter::new(
-        "vcenter-a".to_owned(),
-        endpoint,
-        timeout,
-        policy,
-        timeout,
-        Arc::clone(&metrics),
-    );
-    let hypervisors = vec!["domain-c7(cluster-a)".to_owned()];
+    let vcenters = service_hosts.iter().map(entry).collect();
     let policy = IssueSettings {
         novnc_url: Some(PageUrl::parse("https://x/console.html#token={token}").unwrap()),
         xvpvnc_url: None,
@@ -90,7 +108,7 @@ fn build(roles: &[&str], project: Option<&str>, pins_hosts: bool) -> Arc<App> {
     let store: Arc<dyn TokenStore> = Arc::new(MemoryStore::new(NonZeroUsize::MIN));
     let consoles = Consoles::new(
         policy,
-        Vcenters::new(vec![Arc::new(VcenterEntry::new(vcenter.unwrap(), hypervisors))]),
+        Vcenters::new(vcenters),
         Sites::default(),
         Arc::clone(&store),
         TokenLimits { per_caller: NonZeroUsize::MIN, per_project: NonZeroUsize::MIN },
@@ -117,7 +135,7 @@ fn build(roles: &[&str], project: Option<&str>, pins_hosts: bool) -> Arc<App> {
         screenshot: admin(),
         every_project: admin(),
         every_project_domains: None,
-        projects: HashMap::new(),
+        projects,
         project_limits: HashMap::new(),
     };
     let limit = ThrottleConfig { unknown_tokens: UNKNOWN_TOKENS, window: Duration::from_secs(60) };

@@ -6,6 +6,7 @@ use super::hypervisors::Hypervisors;
 use super::listings::Listings;
 use super::machine::VirtualMachine;
 use super::scope::{Container, Scope};
+use super::watch::Walk;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
@@ -14,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::Semaphore;
-use tokio::task::{AbortHandle, spawn_blocking};
+use tokio::task::{AbortHandle, spawn_blocking, yield_now};
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 use uuid::Uuid;
@@ -176,17 +177,9 @@ impl Vcenters {
         instance: Uuid,
         scope: &Scope,
     ) -> Result<LocatedMachine<'_>, LocateError> {
-        let candidates = self.entries().filter(|entry| scope.reaches(entry.vcenter.service_host()));
-        let mut found = Vec::new();
-        for entry in candidates {
-            let service_host = entry.vcenter.service_host();
-            let containers = scope.containers_of(service_host);
-            match entry.vcenter.watch().listed(instance, containers.as_deref()) {
-                Some(Some(machine)) => found.push((entry, machine)),
-                Some(None) => {}
-                None => return self.locate(instance, None, scope).await,
-            }
-        }
+        let Some(mut found) = self.watched(instance, scope) else {
+            return self.locate(instance, None, scope).await;
+        };
         let mut service_hosts: Vec<String> =
             found.iter().map(|(entry, _)| entry.vcenter.service_host().to_owned()).collect();
         match (found.pop(), found.is_empty()) {
@@ -202,6 +195,55 @@ impl Vcenters {
         }
     }
 
+    /// The machines with this instance UUID within `scope`, as the watches have them, at most one of each vCenter. `None` if
+    /// a watch is not current, or cannot tell.
+    fn watched(
+        &self,
+        instance: Uuid,
+        scope: &Scope,
+    ) -> Option<Vec<(&VcenterEntry, Arc<VirtualMachine>)>> {
+        let mut found = Vec::new();
+        for entry in self.reached(scope) {
+            let containers = scope.containers_of(entry.vcenter.service_host());
+            let listed = entry.vcenter.watch().listed(instance, containers.as_deref())?;
+            found.extend(listed.map(|machine| (entry, machine)));
+        }
+        Some(found)
+    }
+
+    /// The vCenters that the scope reaches.
+    fn reached(&self, scope: &Scope) -> impl Iterator<Item = &VcenterEntry> {
+        self.entries().filter(|entry| scope.reaches(entry.vcenter.service_host()))
+    }
+
+    /// The machine with this instance UUID within `scope`, as the first vCenter's watch has it that has one. The outer `None`:
+    /// a watch is not current.
+    pub fn find_watched(
+        &self,
+        instance: Uuid,
+        scope: &Scope,
+    ) -> Option<Option<LocatedMachine<'_>>> {
+        let first = self.watched(instance, scope)?.into_iter().next();
+        Some(first.map(|(entry, machine)| entry.located(machine)))
+    }
+
+    /// What `choose` makes of the machines within `scope` that come first in a walk: `count` of each vCenter, and as many more
+    /// as the caller may sort before the last of them. Looks at no more machines than that takes. `None` if a watch is not
+    /// current, as [`Self::list`] does not need it to be.
+    pub async fn first<'s, T>(
+        &'s self,
+        scope: &Scope,
+        walk: &Walk<'_>,
+        count: usize,
+        choose: impl Fn(LocatedMachine<'s>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let mut chosen = Vec::new();
+        for entry in self.reached(scope) {
+            chosen.extend(entry.first(scope, walk, count, &choose).await?);
+        }
+        Some(chosen)
+    }
+
     /// Lists the machines within `scope` that `wanted` accepts, and the service hosts of the vCenters that gave none, with
     /// the reason. Those of one vCenter come in the order of their names and instance UUIDs. Asks vCenter only while its
     /// watch is not current. `wanted` may take long: it runs for one listing at a time, on a thread that
@@ -211,9 +253,9 @@ impl Vcenters {
         scope: &Scope,
         wanted: impl Fn(&VirtualMachine) -> bool + Send + Sync + 'static,
     ) -> (Vec<LocatedMachine<'_>>, Vec<(String, VcenterError)>) {
-        let entries = self.entries().filter(|entry| scope.reaches(entry.vcenter.service_host()));
-        let results =
-            join_all(entries.map(|entry| async move { (entry, entry.list(scope).await) }));
+        let results = join_all(
+            self.reached(scope).map(|entry| async move { (entry, entry.list(scope).await) }),
+        );
         let (mut located, mut failed) = (Vec::new(), Vec::new());
         let wanted = Arc::new(wanted);
         for (entry, result) in results.await {
@@ -250,6 +292,24 @@ impl Vcenters {
         let ancestors = located.vcenter.ancestors(&located.machine.reference).await?;
         let has = |containers: &[Container]| containers.iter().any(|own| ancestors.include(own));
         Ok(parts.into_iter().find(|(_, containers)| has(containers)).map(|(key, _)| key))
+    }
+
+    /// The same without asking vCenter. The outer `None`: its watch is not current.
+    pub fn watched_part_of<'s, K: Copy>(
+        &self,
+        located: &LocatedMachine<'_>,
+        parts: impl Iterator<Item = (K, &'s Scope)>,
+    ) -> Option<Option<K>> {
+        let service_host = located.vcenter.service_host();
+        let parts = parts.flat_map(|(key, part)| {
+            let containers = match part {
+                Scope::Everything => &[],
+                Scope::Within(containers) => containers.as_slice(),
+            };
+            let own = containers.iter().filter(|own| own.service_host == service_host);
+            own.map(move |container| (key, container))
+        });
+        located.vcenter.watch().part_of(&located.machine.reference, parts)
     }
 
     /// The machines of one vCenter's listings that are wanted, each once.
@@ -409,6 +469,41 @@ impl VcenterEntry {
                 let listings = own.map(|container| self.listings.get(Some(container)));
                 join_all(listings).await.into_iter().collect()
             }
+        }
+    }
+
+    /// [`Vcenters::first`] of this vCenter.
+    async fn first<'s, T>(
+        &'s self,
+        scope: &Scope,
+        walk: &Walk<'_>,
+        count: usize,
+        choose: impl Fn(LocatedMachine<'s>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let containers = scope.containers_of(self.vcenter.service_host());
+        let watch = self.vcenter.watch();
+        let mut next = watch.step(walk, None, containers.as_deref())?;
+        self.name_clusters().await;
+        let (mut chosen, mut last) = (Vec::new(), None);
+        // A machine that is renamed from one step to the next may come twice.
+        let mut seen = HashSet::new();
+        loop {
+            for machine in next.machines {
+                let may_precede = |last: &Arc<_>| walk.is_open(last, &machine);
+                if chosen.len() >= count && !last.as_ref().is_some_and(may_precede) {
+                    return Some(chosen);
+                }
+                if let Some(wanted) = choose(self.located(Arc::clone(&machine)))
+                    && seen.insert(machine.reference.clone())
+                {
+                    chosen.push(wanted);
+                    last = Some(machine);
+                }
+            }
+            let Some(after) = next.last else { return Some(chosen) };
+            // Of an inventory in which few machines are wanted, the thread answers other requests meanwhile.
+            yield_now().await;
+            next = watch.step(walk, Some(&after), containers.as_deref())?;
         }
     }
 

@@ -6,6 +6,8 @@ use super::microversion::Microversion;
 use super::parameters::{Parameters, invalid};
 use super::schema::python;
 use crate::http::error::ApiError;
+use crate::vcenter::machine::VirtualMachine;
+use crate::vcenter::watch::{SortedBy, Walk};
 use serde_json::Value;
 use std::cmp::Ordering;
 
@@ -159,6 +161,19 @@ impl Order {
             Direction::Descending => key.compare(b, a),
         };
         self.0.iter().map(by).find(|ordering| ordering.is_ne()).unwrap_or(Ordering::Equal)
+    }
+
+    /// How the watch of a vCenter goes through its machines in this order, from `from` on, if it has them so.
+    pub(super) fn walk<'a>(&self, from: Option<&'a VirtualMachine>) -> Option<Walk<'a>> {
+        let mut keys = self.0.iter().filter(|(key, _)| *key != Key::Alike);
+        let (key, direction) = keys.next()?;
+        let by = match key {
+            Key::Name => SortedBy::Name,
+            Key::Created => SortedBy::Created,
+            _ => return None,
+        };
+        let by_instance = keys.next().is_some_and(|next| *next == (Key::Uuid, *direction));
+        Some(Walk { by, descending: *direction == Direction::Descending, by_instance, from })
     }
 
     /// Whether the order depends on the projects that machines belong to.

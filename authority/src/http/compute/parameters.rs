@@ -82,7 +82,7 @@ impl Parameters {
 #[derive(Debug)]
 pub(super) struct Paging {
     /// How many, at most.
-    limit: usize,
+    pub(super) limit: usize,
     /// The identifier of the item that they follow.
     pub(super) marker: Option<String>,
     /// All parameters but the marker, for the link to the next page.

@@ -37,6 +37,11 @@ impl Patterns {
         Ok(())
     }
 
+    /// Whether there are no patterns, so that every name matches.
+    pub(super) fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
     /// Does the name match? No name does once the time for them is over.
     pub(super) fn match_name(&self, name: &str) -> bool {
         if self.patterns.is_empty() {

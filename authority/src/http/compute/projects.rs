@@ -1,6 +1,7 @@
 //! Whose machines a request is about, as nova has it: the caller's project's, or with `all_tenants` those of all.
 
 use super::call::Call;
+use super::document::Server;
 use super::parameters::{Parameters, is_true};
 use crate::http::app::App;
 use crate::http::error::ApiError;
@@ -115,6 +116,25 @@ impl<'a> Owners<'a> {
     pub(super) fn of(&self, located: &LocatedMachine<'a>) -> Option<&'a str> {
         let key = (located.vcenter.service_host(), located.machine.reference.clone());
         self.0.get(&key).copied()
+    }
+}
+
+/// Adds to each server the project that it belongs to. As long as the watches are current, that costs a look at these
+/// machines alone.
+pub(super) async fn add_owners<'a>(app: &'a App, servers: &mut [Server<'a>]) {
+    let parts = sorted(app);
+    let vcenters = app.consoles.vcenters();
+    let mut owners = None;
+    for server in servers {
+        server.project = match vcenters.watched_part_of(&server.located, parts.iter().copied()) {
+            Some(project) => project,
+            None => {
+                if owners.is_none() {
+                    owners = Some(Owners::read(app).await);
+                }
+                owners.as_ref().and_then(|owners| owners.of(&server.located))
+            }
+        };
     }
 }
 

@@ -8,6 +8,7 @@ use super::pattern::Patterns;
 use super::projects::Wanted;
 use crate::http::error::ApiError;
 use crate::vcenter::machine::VirtualMachine;
+use crate::vcenter::watch::Walk;
 use std::borrow::Cow;
 use uuid::Uuid;
 
@@ -143,7 +144,7 @@ pub(super) struct Query {
     nothing: bool,
     pub(super) order: Order,
     pub(super) paging: Paging,
-    marker: Option<Uuid>,
+    pub(super) marker: Option<Uuid>,
 }
 
 impl Query {
@@ -202,6 +203,25 @@ impl Query {
             || (!self.nothing && self.machines.match_name(&machine.name))
     }
 
+    /// How the watch goes through the machines from the marker on, if the page can be found so without a look at all of
+    /// them: no name has to be compared, and the order is one of the watch's.
+    pub(super) fn walk<'a>(&self, marker: Option<&'a VirtualMachine>) -> Option<Walk<'a>> {
+        let any_name = self.machines.is_empty() && self.hypervisors.is_empty();
+        (any_name && !self.nothing && !self.order.is_by_project())
+            .then(|| self.order.walk(marker))?
+    }
+
+    /// Does the server match, and follow the marker?
+    pub(super) fn selects(&self, server: &Server<'_>, marker: Option<&Server<'_>>) -> bool {
+        marker.is_none_or(|marker| self.order.compare(server, marker).is_gt())
+            && self.matches(server)
+    }
+
+    /// Sorts servers that match, as far as the page goes.
+    pub(super) fn sort(&self, servers: &mut Vec<Server<'_>>) {
+        self.paging.sort(servers, |a, b| self.order.compare(a, b));
+    }
+
     /// The servers that match and follow the marker, in their order, as far as the page goes.
     pub(super) fn select<'a>(&self, servers: Vec<Server<'a>>) -> Result<Vec<Server<'a>>, ApiError> {
         self.in_time()?;
@@ -210,17 +230,14 @@ impl Query {
         if let (Some(marker), None) = (self.marker, marker) {
             return Err(Paging::unknown(&marker.to_string()));
         }
-        let follows = |server: &Server<'_>| {
-            let marker = marker.and_then(|at| servers.get(at));
-            marker.is_none_or(|marker| self.order.compare(server, marker).is_gt())
-        };
+        let marker = marker.and_then(|at| servers.get(at));
         let selected: Vec<bool> =
-            servers.iter().map(|server| follows(server) && self.matches(server)).collect();
+            servers.iter().map(|server| self.selects(server, marker)).collect();
         self.in_time()?;
         let pairs = servers.into_iter().zip(selected);
         let mut servers: Vec<_> =
             pairs.filter_map(|(server, selected)| selected.then_some(server)).collect();
-        self.paging.sort(&mut servers, |a, b| self.order.compare(a, b));
+        self.sort(&mut servers);
         Ok(servers)
     }
 

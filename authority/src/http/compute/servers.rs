@@ -3,8 +3,8 @@
 use super::call::Call;
 use super::document::Server;
 use super::microversion::Microversion;
-use super::parameters::Parameters;
-use super::projects::{self, Owners, is_admin};
+use super::parameters::{Paging, Parameters};
+use super::projects::{self, Owners, Selection, is_admin};
 use super::query::Query;
 use crate::http::app::App;
 use crate::http::error::ApiError;
@@ -105,15 +105,70 @@ async fn list(
     })??;
     let query = Arc::new(query);
     let selection = projects::select(app, call, &query.projects, list.rule_of_all_projects)?;
+    let shows_projects = list.has_projects && selection.project.is_none();
+    let mut servers = match page(app, &query, &selection).await? {
+        Some(mut servers) => {
+            if shows_projects {
+                projects::add_owners(app, &mut servers).await;
+            }
+            servers
+        }
+        None => search(app, Arc::clone(&query), &selection, shows_projects).await?,
+    };
+    let next = query.paging.cut(&mut servers, |server| server.id.to_string(), call, list.path);
+    let shown: Vec<Value> = servers.iter().map(|server| (list.show)(server, call)).collect();
+    let mut document = json!({"servers": shown});
+    if let Some(href) = next {
+        document["servers_links"] = json!([{"rel": "next", "href": href}]);
+    }
+    Ok(Json(document))
+}
+
+/// The page, if the watches have it without a look at all machines.
+async fn page<'a>(
+    app: &'a App,
+    query: &Query,
+    Selection { scope, project }: &Selection<'a>,
+) -> Result<Option<Vec<Server<'a>>>, ApiError> {
+    let vcenters = app.consoles.vcenters();
+    let marker = match query.marker.map(|marker| (marker, vcenters.find_watched(marker, scope))) {
+        None => None,
+        Some((_, None)) => return Ok(None),
+        Some((marker, Some(None))) => return Err(Paging::unknown(&marker.to_string())),
+        Some((marker, Some(Some(located)))) => {
+            Some(Server::with_id(marker, located, None, &app.power))
+        }
+    };
+    let Some(walk) = query.walk(marker.as_ref().map(|marker| &*marker.located.machine)) else {
+        return Ok(None);
+    };
+    let choose = |located| {
+        let server = Server::new(located, *project, &app.power)?;
+        query.selects(&server, marker.as_ref()).then_some(server)
+    };
+    let Some(mut servers) = vcenters.first(scope, &walk, query.paging.limit, choose).await else {
+        return Ok(None);
+    };
+    query.sort(&mut servers);
+    Ok(Some(servers))
+}
+
+/// The page, for which each machine is looked at.
+async fn search<'a>(
+    app: &'a App,
+    query: Arc<Query>,
+    selection: &Selection<'a>,
+    shows_projects: bool,
+) -> Result<Vec<Server<'a>>, ApiError> {
     let needed = Arc::clone(&query);
     let needed = move |machine: &VirtualMachine| needed.needs(machine);
     let (located, failed) = app.consoles.vcenters().list(selection.scope, needed).await;
     if let ([], [(_, error), ..]) = (&located[..], &failed[..]) {
         return Err(ApiError::of_vcenter(error));
     }
-    let shows_projects = list.has_projects || query.order.is_by_project();
+    let needs_projects = shows_projects || query.order.is_by_project();
     let owners = match selection.project {
-        None if shows_projects && !located.is_empty() => Some(Owners::read(app).await),
+        None if needs_projects && !located.is_empty() => Some(Owners::read(app).await),
         _ => None,
     };
     let project = |located: &_| {
@@ -123,12 +178,8 @@ async fn list(
         let project = project(&located);
         Server::new(located, project, &app.power)
     });
-    let mut servers = query.select(servers.collect())?;
-    let next = query.paging.cut(&mut servers, |server| server.id.to_string(), call, list.path);
-    let shown: Vec<Value> = servers.iter().map(|server| (list.show)(server, call)).collect();
-    let mut document = json!({"servers": shown});
-    if let Some(href) = next {
-        document["servers_links"] = json!([{"rel": "next", "href": href}]);
-    }
-    Ok(Json(document))
+    query.select(servers.collect())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! A vCenter's machines, hosts and containers, as the updates say that they are.
 
 use super::changes::Changes;
+use super::sorted::{Sorted, SortedBy, Walk};
 use crate::vcenter::cluster::Cluster;
 use crate::vcenter::host::{self, Host};
 use crate::vcenter::inventory_name::normalize;
@@ -10,8 +11,9 @@ use crate::vcenter::property::HOST;
 use crate::vcenter::reference::MachineRef;
 use crate::vcenter::scope::{self, Container, Locator};
 use crate::vcenter::soap::{ObjectContent, ObjectUpdate, UpdateKind};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::SystemTime;
 use uuid::Uuid;
 
 const MACHINE: &str = "VirtualMachine";
@@ -46,6 +48,9 @@ pub(crate) fn watched_properties(
     KINDS.map(|kind| (kind, paths(kind))).to_vec()
 }
 
+/// How many machines a step of a walk looks at, while updates and other readers wait.
+const STEP: usize = 256;
+
 /// One state of a vCenter's inventory.
 #[derive(Debug)]
 pub(crate) struct Inventory {
@@ -53,7 +58,8 @@ pub(crate) struct Inventory {
     machines: HashMap<MachineRef, Machine>,
     /// Hosts and containers, by their identifiers.
     others: HashMap<String, ObjectContent>,
-    by_name: BTreeMap<NameKey, MachineRef>,
+    by_name: Sorted<String>,
+    by_created: Sorted<Option<SystemTime>>,
     by_instance: HashMap<Uuid, Vec<MachineRef>>,
     /// The machines of each host. Those whose host is withheld have none.
     by_host: HashMap<Option<String>, HashSet<MachineRef>>,
@@ -67,8 +73,12 @@ struct Machine {
     read: Arc<VirtualMachine>,
 }
 
-/// Machines in the order in which nova's API lists them.
-type NameKey = (String, Option<Uuid>, MachineRef);
+/// A step of a walk: the machines, and where the next step goes on if there are more.
+#[derive(Debug)]
+pub(crate) struct Step {
+    pub(crate) machines: Vec<Arc<VirtualMachine>>,
+    pub(crate) last: Option<Arc<VirtualMachine>>,
+}
 
 /// Whether a machine is below a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +96,8 @@ impl Inventory {
             root_folder,
             machines: HashMap::new(),
             others: HashMap::new(),
-            by_name: BTreeMap::new(),
+            by_name: Sorted::default(),
+            by_created: Sorted::default(),
             by_instance: HashMap::new(),
             by_host: HashMap::new(),
             size: 0,
@@ -192,7 +203,8 @@ impl Inventory {
         let host = content.property(HOST);
         let read = Arc::new(machine::read(&content, host.and_then(|id| self.others.get(id))));
         self.by_host.entry(host.map(str::to_owned)).or_default().insert(reference.clone());
-        self.by_name.insert(name_key(&read), reference.clone());
+        self.by_name.insert(read.name.clone(), Arc::clone(&read));
+        self.by_created.insert(read.created, Arc::clone(&read));
         let instance = read.instance;
         if let Some(instance) = instance {
             self.by_instance.entry(instance).or_default().push(reference.clone());
@@ -204,7 +216,8 @@ impl Inventory {
     fn remove(&mut self, reference: &MachineRef) -> Option<Machine> {
         let machine = self.machines.remove(reference)?;
         self.size -= machine.content.size() + OVERHEAD;
-        self.by_name.remove(&name_key(&machine.read));
+        self.by_name.remove(machine.read.name.clone(), &machine.read);
+        self.by_created.remove(machine.read.created, &machine.read);
         if let Some(instance) = machine.read.instance
             && let Some(references) = self.by_instance.get_mut(&instance)
         {
@@ -223,10 +236,9 @@ impl Inventory {
         Some(machine)
     }
 
-    /// The machines in the order of their names, and those of one name in that of their instance UUIDs; after `after`, if
-    /// that is given.
+    /// The machines in the order of their names, and those of one name in that of their instance UUIDs.
     pub(crate) fn in_order(&self) -> impl Iterator<Item = &Arc<VirtualMachine>> {
-        self.by_name.values().filter_map(|reference| Some(&self.machines.get(reference)?.read))
+        self.by_name.iter()
     }
 
     /// The same, those alone that are below one of these containers.
@@ -234,18 +246,74 @@ impl Inventory {
         &'a self,
         containers: &'a [Container],
     ) -> impl Iterator<Item = &'a Arc<VirtualMachine>> {
-        // Many machines are in few folders and pools.
         let mut known = HashMap::new();
-        let machines = self.by_name.values().filter_map(|reference| self.machines.get(reference));
-        let machines = machines.filter(move |machine| {
-            places(&machine.content).any(|place| {
-                *known.entry(place).or_insert_with(|| {
-                    let path = self.path(place);
-                    containers.iter().any(|container| path.includes(container))
-                })
+        self.in_order().filter(move |machine| self.is_within(machine, containers, &mut known))
+    }
+
+    /// A step of a walk: the first one, or the one behind the machine `after`. Those alone that are below one of these
+    /// containers, if they are given.
+    pub(crate) fn step(
+        &self,
+        walk: &Walk<'_>,
+        after: Option<&VirtualMachine>,
+        containers: Option<&[Container]>,
+    ) -> Step {
+        let alike = match walk.by {
+            SortedBy::Name => self.by_name.walk(
+                walk.descending,
+                walk.from.map(|from| from.name.clone()),
+                after.map(|after| (after.name.clone(), after.instance)),
+            ),
+            SortedBy::Created => self.by_created.walk(
+                walk.descending,
+                walk.from.map(|from| from.created),
+                after.map(|after| (after.created, after.instance)),
+            ),
+        };
+        let mut step = Step { machines: Vec::new(), last: None };
+        let mut known = HashMap::new();
+        let mut looked_at = 0;
+        for alike in alike {
+            let visible = alike.iter().filter(|machine| {
+                containers.is_none_or(|own| self.is_within(machine, own, &mut known))
+            });
+            step.machines.extend(visible.cloned());
+            looked_at += alike.len();
+            if looked_at >= STEP {
+                step.last = alike.last().cloned();
+                break;
+            }
+        }
+        step
+    }
+
+    /// Is the machine below one of these containers, surely? `known` has what was found out of the folders and pools that
+    /// machines before it are in: many machines are in few of them.
+    fn is_within<'a>(
+        &'a self,
+        machine: &VirtualMachine,
+        containers: &[Container],
+        known: &mut HashMap<&'a str, bool>,
+    ) -> bool {
+        let Some(machine) = self.machines.get(&machine.reference) else { return false };
+        places(&machine.content).any(|place| {
+            *known.entry(place).or_insert_with(|| {
+                let path = self.path(place);
+                containers.iter().any(|container| path.includes(container))
             })
-        });
-        machines.map(|machine| &machine.read)
+        })
+    }
+
+    /// The first of these parts of the inventory that a machine is, surely, in.
+    pub(crate) fn part_of<'p, K>(
+        &self,
+        reference: &MachineRef,
+        mut parts: impl Iterator<Item = (K, &'p Container)>,
+    ) -> Option<K> {
+        let machine = self.machines.get(reference)?;
+        let paths: Vec<Path<'_>> = places(&machine.content).map(|place| self.path(place)).collect();
+        let part = parts.find(|(_, container)| paths.iter().any(|path| path.includes(container)));
+        part.map(|(key, _)| key)
     }
 
     /// Is the machine below one of these containers?
@@ -371,8 +439,4 @@ fn places(machine: &ObjectContent) -> impl Iterator<Item = &str> {
     [scope::PARENT, RESOURCE_POOL, PARENT_VAPP]
         .into_iter()
         .filter_map(|path| machine.property(path))
-}
-
-fn name_key(machine: &VirtualMachine) -> NameKey {
-    (machine.name.clone(), machine.instance, machine.reference.clone())
 }

@@ -13,12 +13,15 @@
 //! | file | job |
 //! |---|---|
 //! | `inventory` | the state that the updates lead to, and its indexes |
+//! | `sorted` | machines in the orders by which they are listed |
 //! | `changes` | whose consoles an update may concern |
 
 mod changes;
 mod inventory;
+mod sorted;
 
 pub use changes::Changes;
+pub use sorted::{SortedBy, Walk};
 
 use super::cluster::Cluster;
 use super::console_settings::Validation;
@@ -32,7 +35,7 @@ use crate::telemetry::Metrics;
 use changes::PendingChanges;
 pub(super) use inventory::{Inventory, KINDS, watched_properties};
 
-use inventory::Membership;
+use inventory::{Membership, Step};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -207,6 +210,26 @@ impl Watch {
         })
     }
 
+    /// A step of a walk through the machines below these containers, or through all: the first one, or the one behind the
+    /// machine `after`.
+    pub(super) fn step(
+        &self,
+        walk: &Walk<'_>,
+        after: Option<&VirtualMachine>,
+        containers: Option<&[Container]>,
+    ) -> Option<Step> {
+        self.read(|inventory| inventory.step(walk, after, containers))
+    }
+
+    /// The first of these parts of the inventory that a machine is in. The outer `None`: the watch is not current.
+    pub(super) fn part_of<'p, K>(
+        &self,
+        machine: &MachineRef,
+        parts: impl Iterator<Item = (K, &'p Container)>,
+    ) -> Option<Option<K>> {
+        self.read(|inventory| inventory.part_of(machine, parts))
+    }
+
     /// The clusters.
     pub(super) fn clusters(&self) -> Option<Vec<Cluster>> {
         self.read(Inventory::clusters)
@@ -288,4 +311,4 @@ impl Watch {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,7 +1,7 @@
 use super::*;
 use crate::vcenter::scope::{ContainerKind, Locator};
 use crate::vcenter::soap::{ObjectContent, UpdateKind};
-use std::time::Instant as Clock;
+use std::time::{Instant as Clock, SystemTime};
 
 const ROOT: &str = "group-d1";
 
@@ -55,6 +55,40 @@ fn inventory() -> Inventory {
         inventory.apply(update, &mut changes);
     }
     inventory
+}
+
+/// What a list shows of a machine, and sorts machines by.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) instance: Option<Uuid>,
+    pub(crate) name: String,
+    pub(crate) created: Option<SystemTime>,
+    pub(crate) running: bool,
+    /// Its folder.
+    pub(crate) parent: &'static str,
+}
+
+/// Has a watch be current, of a vCenter with two folders, `group-v4` and `group-v5`, and these machines.
+pub(crate) fn fill(watch: &Watch, machines: &[Listed]) {
+    let (mut inventory, mut changes) = (inventory(), Changes::Nothing);
+    inventory.apply(update(UpdateKind::Leave, "VirtualMachine", "vm-1", &[]), &mut changes);
+    for (number, listed) in machines.iter().enumerate() {
+        let state = if listed.running { "poweredOn" } else { "poweredOff" };
+        let instance = listed.instance.map(|instance| instance.to_string());
+        let created = listed.created.map(|time| humantime::format_rfc3339(time).to_string());
+        let mut properties = vec![
+            ("summary.config.name", listed.name.as_str()),
+            ("runtime.powerState", state),
+            ("runtime.connectionState", "connected"),
+            ("runtime.host", "host-1"),
+            ("parent", listed.parent),
+        ];
+        properties.extend(instance.as_deref().map(|it| ("summary.config.instanceUuid", it)));
+        properties.extend(created.as_deref().map(|it| ("config.createDate", it)));
+        let machine = enter("VirtualMachine", &format!("vm-{number}"), &properties);
+        inventory.apply(machine, &mut changes);
+    }
+    watch.filled(inventory);
 }
 
 fn container(text: &str) -> Container {
@@ -206,6 +240,35 @@ fn ten_thousand_changes_at_once_are_one_look_at_everything() {
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     let names: Vec<_> = inventory.in_order().map(|machine| machine.name.clone()).collect();
     assert!(names.len() == 10_000 && names.is_sorted());
+}
+
+/// A page would cost as much as the inventory is large.
+#[test]
+fn a_step_of_a_walk_looks_at_as_many_machines_as_it_may() {
+    let mut inventory = inventory();
+    let mut changes = Changes::Nothing;
+    for number in 2..=1_000 {
+        inventory.apply(machine(number, "host-1", 5901), &mut changes);
+    }
+    let names = |descending: bool| {
+        let from = inventory.machine(Uuid::from_u128(500), None).unwrap();
+        let by = SortedBy::Name;
+        let walk = Walk { by, descending, by_instance: true, from: Some(from) };
+        let (mut names, mut after, mut steps) = (Vec::new(), None, 0);
+        loop {
+            let step = inventory.step(&walk, after.as_deref(), None);
+            assert!(step.machines.len() <= 256, "{}", step.machines.len());
+            steps += 1;
+            names.extend(step.machines.iter().map(|machine| machine.name.clone()));
+            after = step.last;
+            if after.is_none() {
+                return (names, steps);
+            }
+        }
+    };
+    let name = |number| format!("web-{number:05}");
+    assert_eq!(names(false), ((500..=1_000).map(name).collect(), 2));
+    assert_eq!(names(true), ((1..=500).rev().map(name).collect(), 2));
 }
 
 #[tokio::test(start_paused = true)]
