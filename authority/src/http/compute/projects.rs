@@ -147,7 +147,11 @@ pub(super) async fn owner<'a>(
     if !is_admin(app, call) {
         return call.caller.project.as_deref();
     }
-    let part = app.consoles.vcenters().part_of(located, sorted(app).into_iter()).await;
+    let vcenters = app.consoles.vcenters();
+    if let Some(part) = vcenters.watched_part_of(located, sorted(app).into_iter()) {
+        return part;
+    }
+    let part = vcenters.part_of(located, sorted(app).into_iter()).await;
     part.unwrap_or_else(|error: VcenterError| {
         warn!(%error, "cannot read which project a machine belongs to");
         None
