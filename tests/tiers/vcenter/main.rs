@@ -9,6 +9,7 @@
 //! | `issue`, `check` | a token for a machine, and what becomes of it until it is used |
 //! | `access` | tokens that restrict their users, and tokens for one browser |
 //! | `session`, `outage`, `faults`, `two_vcenters` | logins, and vCenters that are down, slow or broken |
+//! | `calls` | how many SOAP calls each action costs |
 //! | `size` | SOAP calls do not grow with the inventory |
 //! | `projects` | callers who see some folders only, and names |
 //! | `power` | machines that are started, stopped and rebooted |
@@ -19,6 +20,7 @@
 //! | `command`, `service` | the commands, and the authority as a service |
 
 mod access;
+mod calls;
 mod check;
 mod command;
 mod fake;

@@ -33,7 +33,7 @@ impl Site {
     }
 
     /// The SOAP calls so far without those that watch.
-    async fn calls_for_requests(&self) -> BTreeMap<String, u64> {
+    pub(crate) async fn calls_for_requests(&self) -> BTreeMap<String, u64> {
         let mut calls = self.calls_by_method().await;
         calls.retain(|method, _| !WATCHING.contains(&method.as_str()));
         calls
