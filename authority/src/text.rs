@@ -52,6 +52,10 @@ pub fn printable(text: &str) -> String {
 /// The text in one line, with [invisible](is_invisible) characters escaped (`\u{1b}`). If that is longer than `limit`
 /// characters, the first `limit` of them and `…`.
 pub fn printable_within(text: &str, limit: usize) -> String {
+    // Nearly every text is one that is shown as it is.
+    if text.len() <= limit && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.to_owned();
+    }
     let mut shown = String::new();
     // Each character becomes at least one, so one more than fit tells that the rest is cut.
     for character in text.chars().take(limit + 1) {

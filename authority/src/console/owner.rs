@@ -61,7 +61,7 @@ impl Consoles {
         F: Future<Output = Result<T, CheckError>>,
     {
         let record = match self.store.get(token).await {
-            Ok(Some(record)) => Arc::new(record),
+            Ok(Some(record)) => record,
             Ok(None) => {
                 let outcome = Err(CheckError::TokenInvalid);
                 return TokenUse { token: Some(token), record: None, outcome };

@@ -5,6 +5,7 @@ use super::error::RevokeError;
 use crate::tokens::{Record, TokenHash};
 use crate::vcenter::scope::Scope;
 use crate::vcenter::vcenters::LocateError;
+use std::sync::Arc;
 use uuid::Uuid;
 
 impl Consoles {
@@ -24,7 +25,7 @@ impl Consoles {
         &self,
         token: TokenHash,
         scope: &Scope,
-    ) -> Result<Option<Record>, RevokeError> {
+    ) -> Result<Option<Arc<Record>>, RevokeError> {
         let Some(record) = self.store.get(token).await? else { return Ok(None) };
         self.locate_within(record.instance, Some(&record.service_host), scope).await?;
         Ok(self.store.take(token).await?)

@@ -14,6 +14,7 @@ use crate::vcenter::scope::Scope;
 use crate::vcenter::vcenters::Vcenters;
 use crate::vcenter::watch::WatchStatus;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, sleep};
 use url::Url;
@@ -275,7 +276,7 @@ async fn round_trip(store: &dyn TokenStore) -> Result<(), String> {
     let read = store.get(token).await.map_err(unavailable)?;
     let taken = store.take(token).await.map_err(unavailable)?;
     let again = store.get(token).await.map_err(unavailable)?;
-    let is_ours = |found: &Option<Record>| {
+    let is_ours = |found: &Option<Arc<Record>>| {
         found.as_ref().is_some_and(|found| found.instance == record.instance)
     };
     match (is_ours(&read), is_ours(&taken), again) {

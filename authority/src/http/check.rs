@@ -64,10 +64,10 @@ async fn check(State(app): State<Arc<App>>, body: Body) -> Response {
             log_token!(info, fields, origin, "session granted"; %session, %address,);
             app.metrics.check("granted", started.elapsed());
             let client = &request.client_address;
-            let opened = record.map(|record| match admission.location.clone() {
-                // It may have followed its machine.
-                Some(location) => Arc::new(record.at(location)),
-                None => record,
+            let opened = record.map(|record| match &admission.location {
+                // It has followed its machine.
+                Some(location) if !record.is_at(location) => Arc::new(record.at(location.clone())),
+                _ => record,
             });
             let mut description = opened
                 .map(|record| Description::new(token, &record, client, address))

@@ -86,10 +86,10 @@ impl Description {
         client: &str,
         target: SocketAddr,
     ) -> Self {
-        let name = |text: &String| printable_within(text, NAME_LIMIT).into_boxed_str();
+        let name = |text: &str| printable_within(text, NAME_LIMIT).into_boxed_str();
         Self {
             instance: record.instance,
-            machine: record.machine_name.as_ref().map(name),
+            machine: record.machine_name.as_deref().map(name),
             vcenter: record.service_host.as_str().into(),
             reference: Some(record.machine.clone()),
             host: name(&record.host),
@@ -97,14 +97,14 @@ impl Description {
             vnc_port: record.vnc_port,
             console_type: Some(record.console),
             caller: record.caller.as_str().into(),
-            user: record.user.as_ref().map(name),
+            user: record.user.as_deref().map(name),
             project: record.project.as_deref().map(Box::from),
             confined: record.containers.is_some(),
             token_id: token,
             access: record.access,
             no_clipboard: !record.clipboard,
-            label: record.label.as_ref().map(name),
-            client: (!client.is_empty()).then(|| name(&client.to_owned())),
+            label: record.label.as_deref().map(name),
+            client: (!client.is_empty()).then(|| name(client)),
             target: Some(target),
             must_end_at: None,
             lasts: None,

@@ -117,20 +117,20 @@ impl TokenStore for MemcachedStore {
         Ok(())
     }
 
-    async fn get(&self, token: TokenHash) -> Result<Option<Record>, StoreUnavailable> {
+    async fn get(&self, token: TokenHash) -> Result<Option<Arc<Record>>, StoreUnavailable> {
         let exchange = move |mut client| async move {
             let found = find(&mut client, token).await;
             (client, found)
         };
-        Ok(self.run("get", exchange).await?.map(|found| found.record))
+        Ok(self.run("get", exchange).await?.map(|found| Arc::new(found.record)))
     }
 
-    async fn take(&self, token: TokenHash) -> Result<Option<Record>, StoreUnavailable> {
+    async fn take(&self, token: TokenHash) -> Result<Option<Arc<Record>>, StoreUnavailable> {
         let exchange = move |mut client| async move {
             let taken = take(&mut client, token).await;
             (client, taken)
         };
-        self.run("take", exchange).await
+        Ok(self.run("take", exchange).await?.map(Arc::new))
     }
 
     async fn bind(

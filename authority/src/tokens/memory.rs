@@ -9,7 +9,7 @@ use super::token::{BrowserDigest, TokenHash};
 use async_trait::async_trait;
 use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroUsize;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
@@ -45,11 +45,11 @@ impl TokenStore for MemoryStore {
         Ok(self.tokens().put(token, record, ttl, limits)?)
     }
 
-    async fn get(&self, token: TokenHash) -> Result<Option<Record>, StoreUnavailable> {
-        Ok(self.tokens().live(&token).map(|entry| entry.record.clone()))
+    async fn get(&self, token: TokenHash) -> Result<Option<Arc<Record>>, StoreUnavailable> {
+        Ok(self.tokens().live(&token).map(|entry| Arc::clone(&entry.record)))
     }
 
-    async fn take(&self, token: TokenHash) -> Result<Option<Record>, StoreUnavailable> {
+    async fn take(&self, token: TokenHash) -> Result<Option<Arc<Record>>, StoreUnavailable> {
         let mut tokens = self.tokens();
         let live = tokens.live(&token).is_some();
         Ok(tokens.remove(&token).filter(|_| live).map(|entry| entry.record))
@@ -68,7 +68,7 @@ impl TokenStore for MemoryStore {
         let tokens = self.tokens();
         let own = tokens.by_instance.get(&instance).map_or(&[][..], Vec::as_slice);
         let live = own.iter().filter_map(|&token| Some((token, tokens.live(&token)?)));
-        Ok(live.map(|(token, entry)| (token, entry.record.clone())).collect())
+        Ok(live.map(|(token, entry)| (token, Record::clone(&entry.record))).collect())
     }
 
     async fn revoke(&self, instance: Uuid) -> Result<Vec<TokenHash>, StoreUnavailable> {
@@ -110,7 +110,7 @@ impl TokenStore for MemoryStore {
 }
 
 struct Entry {
-    record: Record,
+    record: Arc<Record>,
     expires: Instant,
 }
 
@@ -176,11 +176,11 @@ impl Tokens {
                 self.remove(&dropped);
             }
         }
-        self.insert(token, record, expires);
+        self.insert(token, Arc::new(record), expires);
         Ok(())
     }
 
-    fn insert(&mut self, token: TokenHash, record: Record, expires: Instant) {
+    fn insert(&mut self, token: TokenHash, record: Arc<Record>, expires: Instant) {
         self.by_expiry.insert((expires, token));
         self.by_instance.entry(record.instance).or_default().push(token);
         self.by_caller.entry(record.caller.clone()).or_default().insert((expires, token));
@@ -199,7 +199,7 @@ impl Tokens {
         let Some(Entry { mut record, expires }) = self.remove(&token) else {
             return Binding::Unknown;
         };
-        record.browser = Some(browser);
+        Arc::make_mut(&mut record).browser = Some(browser);
         self.insert(token, record, expires.max(Instant::now() + keep));
         Binding::Bound
     }

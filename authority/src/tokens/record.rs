@@ -94,6 +94,12 @@ impl Record {
         Self { host, host_reference, vnc_port, ..self.clone() }
     }
 
+    /// Is the console there?
+    pub fn is_at(&self, location: &Location) -> bool {
+        let Location { host, host_reference, vnc_port } = location;
+        (&self.host, &self.host_reference, &self.vnc_port) == (host, host_reference, vnc_port)
+    }
+
     /// How the console is reached on its host. A token is for one protocol, even if the machine gets the other too.
     pub const fn protocol(&self) -> Protocol {
         match self.vnc_port {

@@ -361,18 +361,18 @@ impl TokenStore for RedisStore {
         Err(LimitReached { limit, retry_after: Duration::from_millis(number) }.into())
     }
 
-    async fn get(&self, token: TokenHash) -> Result<Option<Record>, StoreUnavailable> {
+    async fn get(&self, token: TokenHash) -> Result<Option<Arc<Record>>, StoreUnavailable> {
         let mut script = self.get.key(self.token_key(token));
         script.arg(token.to_string()).arg(self.instance_keys());
         let record: Option<String> = self.run("get", &script).await?;
-        Ok(record.map(|record| Record::from_json(record.as_bytes())).transpose()?)
+        Ok(record.map(|record| Record::from_json(record.as_bytes())).transpose()?.map(Arc::new))
     }
 
-    async fn take(&self, token: TokenHash) -> Result<Option<Record>, StoreUnavailable> {
+    async fn take(&self, token: TokenHash) -> Result<Option<Arc<Record>>, StoreUnavailable> {
         let mut script = self.take.key(self.token_key(token));
         script.arg(token.to_string()).arg(self.instance_keys());
         let record: Option<String> = self.run_replicated("take", &script).await?;
-        Ok(record.map(|record| Record::from_json(record.as_bytes())).transpose()?)
+        Ok(record.map(|record| Record::from_json(record.as_bytes())).transpose()?.map(Arc::new))
     }
 
     async fn bind(

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 use uuid::Uuid;
@@ -144,11 +145,11 @@ pub trait TokenStore: Send + Sync {
     ) -> Result<(), PutError>;
 
     /// Returns what an unexpired token was issued for.
-    async fn get(&self, token: TokenHash) -> Result<Option<Record>, StoreUnavailable>;
+    async fn get(&self, token: TokenHash) -> Result<Option<Arc<Record>>, StoreUnavailable>;
 
     /// Removes an unexpired token and returns what it was issued for. A token can be taken once: a single-use
     /// token at its check, any token when it is revoked.
-    async fn take(&self, token: TokenHash) -> Result<Option<Record>, StoreUnavailable>;
+    async fn take(&self, token: TokenHash) -> Result<Option<Arc<Record>>, StoreUnavailable>;
 
     /// Binds an unexpired token to a browser if it is not bound, and lets a token that is bound to this browser live for
     /// `keep` from now at least. Of several browsers one gets it, and keeps it.

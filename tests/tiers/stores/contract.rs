@@ -67,8 +67,8 @@ async fn what_one_replica_puts_the_other_gets(Replicas { one, other }: Replicas)
     };
     let (issued, unknown) = (token(), token());
     one.put(issued, record.clone(), TTL, LIMITS).await.unwrap();
-    assert_eq!(other.get(issued).await.unwrap(), Some(record.clone()));
-    assert_eq!(one.get(issued).await.unwrap(), Some(record), "looking does not use it up");
+    assert_eq!(other.get(issued).await.unwrap(), Some(record.clone().into()));
+    assert_eq!(one.get(issued).await.unwrap(), Some(record.into()), "looking does not use it up");
     assert_eq!(other.get(unknown).await.unwrap(), None);
     assert_eq!(other.take(unknown).await.unwrap(), None);
 }
@@ -133,7 +133,7 @@ async fn of_many_browsers_one_gets_the_token_and_keeps_it(Replicas { one, other 
     let [winner] = winners[..] else { panic!("{winners:?}") };
     for store in [&one, &other] {
         let expected = Record { browser: Some(winner), ..record.clone() };
-        assert_eq!(store.get(token).await.unwrap(), Some(expected));
+        assert_eq!(store.get(token).await.unwrap(), Some(expected.into()));
         assert_eq!(store.bind(token, winner, TTL).await.unwrap(), Binding::Bound);
         let thief = BrowserDigest::of("thief");
         assert_eq!(store.bind(token, thief, TTL).await.unwrap(), Binding::Elsewhere);

@@ -69,7 +69,7 @@ fn at_most(per_caller: usize, per_project: usize) -> TokenLimits {
 async fn a_token_lives_for_its_time_and_not_longer() {
     let store = store(10);
     store.put(token(1), record(1), TTL, LIMITS).await.unwrap();
-    assert_eq!(store.get(token(1)).await.unwrap(), Some(record(1)));
+    assert_eq!(store.get(token(1)).await.unwrap(), Some(record(1).into()));
     assert_eq!(store.get(token(2)).await.unwrap(), None);
     advance(TTL - Duration::from_millis(1)).await;
     assert!(store.knows(1).await);
@@ -82,7 +82,7 @@ async fn a_token_lives_for_its_time_and_not_longer() {
 async fn a_token_can_be_taken_once() {
     let store = store(10);
     store.put(token(1), record(1), TTL, LIMITS).await.unwrap();
-    assert_eq!(store.take(token(1)).await.unwrap(), Some(record(1)));
+    assert_eq!(store.take(token(1)).await.unwrap(), Some(record(1).into()));
     assert_eq!(store.take(token(1)).await.unwrap(), None);
     assert!(!store.knows(1).await);
     store.assert_consistent();
