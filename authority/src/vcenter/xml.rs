@@ -156,14 +156,23 @@ impl<'a> Cursor<'a> {
     }
 
     /// The local part of `xsi:type`, a qualified name.
-    pub(super) fn xsi_type(&self, element: &Element<'_>) -> Result<Option<String>, Malformed> {
+    pub(super) fn xsi_type<'e>(
+        &self,
+        element: &'e Element<'_>,
+    ) -> Result<Option<Cow<'e, str>>, Malformed> {
         for attribute in element.start.attributes() {
             let attribute = attribute.map_err(|error| Malformed::Syntax(error.to_string()))?;
             let (namespace, name) = self.reader.resolver().resolve_attribute(attribute.key);
             if namespace == ResolveResult::Bound(Namespace(XSI)) && name.as_ref() == "type" {
-                let value = unescape(&attribute.value)?;
-                let local = value.rsplit_once(':').map_or(value.as_str(), |(_, local)| local);
-                return Ok(Some(local.to_owned()));
+                // The name of a type needs no escapes.
+                let value = match attribute.value {
+                    Cow::Borrowed(value) if !value.contains('&') => Cow::Borrowed(value),
+                    value => Cow::Owned(unescape(&value)?),
+                };
+                return Ok(Some(match value {
+                    Cow::Borrowed(value) => Cow::Borrowed(local_part(value)),
+                    Cow::Owned(value) => Cow::Owned(local_part(&value).to_owned()),
+                }));
             }
         }
         Ok(None)
@@ -214,6 +223,11 @@ impl<'a> Cursor<'a> {
         }
         Ok(event)
     }
+}
+
+/// A qualified name without its prefix.
+fn local_part(name: &str) -> &str {
+    name.rsplit_once(':').map_or(name, |(_, local)| local)
 }
 
 fn predefined(name: &str) -> Result<&'static str, Malformed> {

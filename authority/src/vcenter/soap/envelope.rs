@@ -4,6 +4,7 @@ use super::error::{Fault, SoapError};
 use crate::text::printable;
 use crate::vcenter::xml::{Cursor, Element, Malformed};
 use quick_xml::escape::escape;
+use std::borrow::Cow;
 
 /// Namespace of the vSphere API.
 const VIM: &str = "urn:vim25";
@@ -66,7 +67,7 @@ fn fault(cursor: &mut Cursor<'_>, parent: &Element<'_>) -> Result<Fault, Malform
             "detail" => {
                 if let Some(detail) = cursor.child(&child)? {
                     let element = detail.name().trim_end_matches("Fault").to_owned();
-                    kind = Some(cursor.xsi_type(&detail)?.unwrap_or(element));
+                    kind = Some(cursor.xsi_type(&detail)?.map_or(element, Cow::into_owned));
                     privilege = missing_privilege(cursor, &detail)?;
                 }
             }

@@ -3,6 +3,7 @@
 use super::envelope::{read, required};
 use super::error::{Fault, SoapError};
 use crate::vcenter::xml::{Cursor, Element, Malformed};
+use std::borrow::Cow;
 
 /// One object's properties, out of a page of `RetrievePropertiesEx`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -160,13 +161,17 @@ pub(super) fn property(
     while let Some(child) = cursor.child(parent)? {
         match child.name() {
             "name" => name = Some(cursor.text(&child)?),
-            "val" if cursor.xsi_type(&child)?.as_deref() == Some("ArrayOfOptionValue") => {
-                while let Some(option) = cursor.child_named(&child, "OptionValue")? {
-                    object.properties.extend(kept_option(cursor, &option)?);
-                }
-                value = Some(Some(String::new()));
+            "val" => {
+                value = Some(match cursor.xsi_type(&child)?.as_deref() {
+                    Some("ArrayOfOptionValue") => {
+                        while let Some(option) = cursor.child_named(&child, "OptionValue")? {
+                            object.properties.extend(kept_option(cursor, &option)?);
+                        }
+                        Some(String::new())
+                    }
+                    kind => property_value(cursor, &child, kind)?,
+                });
             }
-            "val" => value = Some(property_value(cursor, &child)?),
             _ => {}
         }
     }
@@ -201,14 +206,15 @@ fn kept_option(
 fn property_value(
     cursor: &mut Cursor<'_>,
     value: &Element<'_>,
+    kind: Option<&str>,
 ) -> Result<Option<String>, Malformed> {
-    match cursor.xsi_type(value)?.as_deref() {
+    match kind {
         Some("OptionValue") => {
             let option = cursor.child_named(value, "value")?;
             option.map(|option| cursor.text(&option)).transpose()
         }
         Some("LocalizedMethodFault") => match cursor.child_named(value, "fault")? {
-            Some(fault) => cursor.xsi_type(&fault),
+            Some(fault) => Ok(cursor.xsi_type(&fault)?.map(Cow::into_owned)),
             None => Ok(None),
         },
         Some("ArrayOfByte") => {
@@ -272,7 +278,7 @@ pub(super) fn missing_property(
             "path" => path = Some(cursor.text(&child)?),
             "fault" => {
                 if let Some(fault) = cursor.child_named(&child, "fault")? {
-                    kind = cursor.xsi_type(&fault)?;
+                    kind = cursor.xsi_type(&fault)?.map(Cow::into_owned);
                 }
             }
             _ => {}
