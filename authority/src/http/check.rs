@@ -153,6 +153,9 @@ pub(super) fn address(target: &Target) -> SocketAddr {
 }
 
 #[cfg(test)]
+mod allocations;
+
+#[cfg(test)]
 mod tests {
     use crate::http::testing::{UNKNOWN_TOKENS, app, send};
     use crate::http::{BODY_LIMIT, internal};

@@ -19,7 +19,7 @@ use crate::telemetry::Metrics;
 use crate::throttle::{Throttle, ThrottleConfig};
 use crate::tls::Trust;
 use crate::tokens::{MemoryStore, TokenLimits, TokenStore};
-use crate::vcenter::console_settings::ConsoleSettings;
+use crate::vcenter::console_settings::{ConsoleSettings, Validation};
 use crate::vcenter::scope::Scope;
 use crate::vcenter::vcenters::{VcenterEntry, Vcenters};
 use crate::vcenter::{Endpoint, Vcenter};
@@ -44,36 +44,59 @@ pub(super) const CONCURRENT_REQUESTS: NonZeroUsize = NonZeroUsize::new(2).expect
 pub(super) const PORTAL_NETWORK: &str = "192.0.2.20/32";
 pub(super) const INSTANCE: &str = "5d93eed6-a1b7-5668-903c-b43c7c81d44c";
 
-/// An authority with one caller, one page for noVNC, and a vCenter that refuses connections: nothing can
-/// listen on port 0.
+/// What an authority of the tests is made of. Nothing can listen on port 0, where its vCenters are.
+pub(super) struct Setup<'a> {
+    /// The names of its vCenters.
+    pub(super) vcenters: &'a [&'a str],
+    /// What its checks read.
+    pub(super) validation: Validation,
+    /// The roles of its one caller, and the caller's project.
+    pub(super) roles: &'a [&'a str],
+    pub(super) project: Option<&'a str>,
+    pub(super) projects: HashMap<String, Scope>,
+    /// Whether Envoy verifies ESXi hosts by what the authority tells it.
+    pub(super) pins_hosts: bool,
+    pub(super) store: Arc<dyn TokenStore>,
+}
+
+impl Default for Setup<'_> {
+    fn default() -> Self {
+        Self {
+            vcenters: &["vcenter-a"],
+            validation: Validation::default(),
+            roles: &["admin"],
+            project: None,
+            projects: HashMap::new(),
+            pins_hosts: true,
+            store: Arc::new(MemoryStore::new(NonZeroUsize::MIN)),
+        }
+    }
+}
+
+/// An authority with one caller, one page for noVNC, and a vCenter that refuses connections.
 pub(super) fn app() -> Arc<App> {
-    app_with_roles(&["admin"], None)
+    Setup::default().app()
 }
 
 /// The same, its caller having these roles in this project.
 pub(super) fn app_with_roles(roles: &[&str], project: Option<&str>) -> Arc<App> {
-    build(&["vcenter-a"], HashMap::new(), roles, project, true)
+    Setup { roles, project, ..Setup::default() }.app()
 }
 
 /// The same as [`app`], but that Envoy verifies ESXi hosts by a certificate authority.
 pub(super) fn app_with_ca() -> Arc<App> {
-    build(&["vcenter-a"], HashMap::new(), &["admin"], None, false)
+    Setup { pins_hosts: false, ..Setup::default() }.app()
 }
 
-/// The same as [`app`] with vCenters of these names, and with projects.
-pub(super) fn app_with_projects(
-    service_hosts: &[&str],
-    projects: HashMap<String, Scope>,
-) -> Arc<App> {
-    build(service_hosts, projects, &["admin"], None, true)
+impl Setup<'_> {
+    /// The authority.
+    pub(super) fn app(self) -> Arc<App> {
+        build(self)
+    }
 }
 
 fn build(
-    service_hosts: &[&str],
-    projects: HashMap<String, Scope>,
-    roles: &[&str],
-    project: Option<&str>,
-    pins_hosts: bool,
+    Setup { vcenters, validation, roles, project, projects, pins_hosts, store }: Setup<'_>,
 ) -> Arc<App> {
     let metrics = Arc::new(Metrics::new());
     let entry = |service_host: &&str| {
@@ -88,14 +111,14 @@ fn build(
             (*service_host).to_owned(),
             endpoint,
             timeout,
-            ConsoleSettings::default(),
+            ConsoleSettings { validation, ..ConsoleSettings::default() },
             timeout,
             Arc::clone(&metrics),
         );
         let hypervisors = vec!["domain-c7(cluster-a)".to_owned()];
         Arc::new(VcenterEntry::new(vcenter.unwrap(), hypervisors))
     };
-    let vcenters = service_hosts.iter().map(entry).collect();
+    let vcenters = vcenters.iter().map(entry).collect();
     let policy = IssueSettings {
         novnc_url: Some(PageUrl::parse("https://x/console.html#token={token}").unwrap()),
         xvpvnc_url: None,
@@ -105,7 +128,6 @@ fn build(
         when_moved: WhenMoved::default(),
         allowed_targets: AllowedTargets::default(),
     };
-    let store: Arc<dyn TokenStore> = Arc::new(MemoryStore::new(NonZeroUsize::MIN));
     let consoles = Consoles::new(
         policy,
         Vcenters::new(vcenters),

@@ -91,6 +91,20 @@ pub(crate) fn fill(watch: &Watch, machines: &[Listed]) {
     watch.filled(inventory);
 }
 
+/// Has a watch be current, of a vCenter with one machine: this instance UUID, `vm-1`, on a host of this name, with this
+/// VNC port.
+pub(crate) fn fill_with_console(watch: &Watch, instance: Uuid, host: &str, port: u16) {
+    let (mut inventory, mut changes) = (inventory(), Changes::Nothing);
+    let host = enter(
+        "HostSystem",
+        "host-1",
+        &[("name", host), ("parent", "domain-c7"), ("summary.config.product.version", "6.7.0")],
+    );
+    inventory.apply(host, &mut changes);
+    inventory.apply(machine(instance.as_u128(), "host-1", port), &mut changes);
+    watch.filled(inventory);
+}
+
 fn container(text: &str) -> Container {
     let (service_host, kind) = ("vcenter-a".to_owned(), ContainerKind::Folder);
     Container { service_host, kind, locator: Locator::parse(text).unwrap() }

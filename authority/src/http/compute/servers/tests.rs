@@ -1,6 +1,6 @@
 use crate::http::app::App;
 use crate::http::public;
-use crate::http::testing::{API_TOKEN, app_with_projects, send};
+use crate::http::testing::{API_TOKEN, Setup, send};
 use crate::vcenter::scope::{Container, ContainerKind, Locator, Scope};
 use crate::vcenter::watch::tests::{Listed, fill};
 use axum::body::Body;
@@ -29,7 +29,8 @@ fn project(folder: &str) -> Scope {
 fn authority(machines: [&[Listed]; 2]) -> Arc<App> {
     let projects = [("blue", project("group-v4")), ("red", project("/DC0/vm/tenant-b"))];
     let projects = projects.map(|(name, scope)| (name.to_owned(), scope));
-    let app = app_with_projects(&VCENTERS, HashMap::from(projects));
+    let projects = HashMap::from(projects);
+    let app = Setup { vcenters: &VCENTERS, projects, ..Setup::default() }.app();
     for (vcenter, machines) in VCENTERS.into_iter().zip(machines) {
         let vcenter = app.consoles.vcenters().by_service_host(vcenter).unwrap();
         fill(vcenter.watch(), machines);
@@ -113,14 +114,14 @@ fn query() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
     /// A name of which every name has a part makes the second answer one for which each machine is looked at.
     #[test]
     fn a_page_from_the_watches_is_what_a_look_at_all_machines_finds(
         here in inventory(),
         there in inventory(),
-        queries in prop::collection::vec(query(), 8),
+        queries in prop::collection::vec(query(), 6),
     ) {
         let app = authority([&here, &there]);
         let runtime = Runtime::new().unwrap();
