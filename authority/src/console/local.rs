@@ -173,7 +173,7 @@ impl Consoles {
                     admitted.map_err(CheckError::HostCertificates)?;
                 }
                 // The last step: a ticket is good for seconds.
-                let console = vcenter.acquire_ticket(&machine.reference, &host).await;
+                let console = Box::pin(vcenter.acquire_ticket(&machine.reference, &host)).await;
                 let console = console.map_err(|error| ticket_error(vcenter, error))?;
                 self.webmks_target(certificate, console, &addresses).await
             }

@@ -23,7 +23,8 @@ impl Vcenter {
         {
             return Ok(Some(machine));
         }
-        self.find_by_reference(instance, reference, detail).await
+        // Calls to vCenter are boxed, here and below: each check would have the room for all of them, and be moved with it.
+        Box::pin(self.find_by_reference(instance, reference, detail)).await
     }
 
     /// [`Self::is_within`] for a check.
@@ -37,6 +38,6 @@ impl Vcenter {
         {
             return Ok(is_within);
         }
-        self.is_within(machine, containers.iter()).await
+        Box::pin(self.is_within(machine, containers.iter())).await
     }
 }
