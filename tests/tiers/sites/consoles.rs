@@ -294,6 +294,7 @@ async fn a_site_whose_clock_is_wrong_issues_tokens_that_are_good_for_their_time(
     let server = RedisServer::open(store.address());
     let records = RedisStore::new(server, LIMIT, Arc::new(Metrics::new()));
     let record = records.get(token_hash).await.expect("an answer").expect("a record");
+    let record = Arc::unwrap_or_clone(record);
 
     let limits = TokenLimits { per_caller: NonZeroUsize::MAX, per_project: NonZeroUsize::MAX };
     // As an authority writes it whose clock is an hour slow, and then one whose clock is an hour fast.

@@ -94,7 +94,7 @@ async fn a_token_lives_for_its_time_by_the_store_s_clock(Replicas { one, other }
 async fn a_token_that_was_taken_is_gone_for_all(Replicas { one, other }: Replicas) {
     let instance = Uuid::new_v4();
     let (taken, left) = (put(&*one, instance).await, put(&*one, instance).await);
-    assert_eq!(other.take(taken).await.unwrap(), Some(record(instance)));
+    assert_eq!(other.take(taken).await.unwrap(), Some(record(instance).into()));
     assert_eq!(one.take(taken).await.unwrap(), None);
     assert!(!knows(&*one, taken).await && !knows(&*other, taken).await);
     assert_eq!(listed(&*one, instance).await, [left]);
