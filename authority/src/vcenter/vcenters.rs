@@ -95,7 +95,8 @@ impl Vcenters {
     }
 
     /// Finds the machine with this instance UUID within `scope`, in the vCenters with this `hypervisor`, or in any. Asks
-    /// all of them at once. A machine that two of them have is an error that names both.
+    /// those at once that have it by their watches, or all of them, if no watch knows it or one is not current. A machine
+    /// that two of them have is an error that names both.
     ///
     /// When one has the machine, the others have [`SECOND_ANSWER_WAIT`] to say that they have one too. After that, or
     /// if one does not answer, the one machine that was found counts, and the log says so: a vCenter that is down keeps
@@ -107,7 +108,24 @@ impl Vcenters {
         scope: &Scope,
     ) -> Result<LocatedMachine<'_>, LocateError> {
         let candidates = self.candidates(hypervisor, scope).await?;
-        let mut results: FuturesUnordered<_> = candidates
+        let having = having(&candidates, instance);
+        let is_known = having.len() < candidates.len();
+        match Self::locate_in(having, instance, hypervisor, scope).await {
+            // It may have moved there a moment ago.
+            Err(LocateError::UnknownMachine) if is_known => {
+                Self::locate_in(candidates, instance, hypervisor, scope).await
+            }
+            located => located,
+        }
+    }
+
+    async fn locate_in<'s>(
+        entries: Vec<&'s VcenterEntry>,
+        instance: Uuid,
+        hypervisor: Option<&str>,
+        scope: &Scope,
+    ) -> Result<LocatedMachine<'s>, LocateError> {
+        let mut results: FuturesUnordered<_> = entries
             .into_iter()
             .map(|entry| async move { (entry, entry.find(instance, hypervisor, scope).await) })
             .collect();
@@ -385,6 +403,18 @@ impl Vcenters {
     /// Every vCenter.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Vcenter>> {
         self.entries().map(|entry| &entry.vcenter)
+    }
+}
+
+/// Those that have the machine with this instance UUID by their watches. All of them, if no watch knows it, as one that was
+/// just made, or if one of the watches is not current.
+fn having<'s>(entries: &[&'s VcenterEntry], instance: Uuid) -> Vec<&'s VcenterEntry> {
+    let has = |entry: &&VcenterEntry| Some(entry.vcenter.watch().listed(instance, None)?.is_some());
+    match entries.iter().map(has).collect::<Option<Vec<_>>>() {
+        Some(has) if has.contains(&true) => {
+            entries.iter().zip(has).filter_map(|(entry, has)| has.then_some(*entry)).collect()
+        }
+        _ => entries.to_vec(),
     }
 }
 

@@ -108,6 +108,32 @@ async fn a_vcenter_that_is_gone_holds_up_nobody_else_s_consoles() {
     assert_ne!(ready.body["vcenter"]["vcenter-b"], "ok");
 }
 
+#[tokio::test]
+async fn a_vcenter_is_not_asked_for_a_machine_that_another_one_is_known_to_have() {
+    let two = Two::start().await;
+    let Two { site, others_machine, .. } = &two;
+    until("both watches know their machines", async || {
+        let before = site.calls("FindByUuid", "ok").await;
+        site.issue(others_machine, json!({"type": "novnc"})).await;
+        site.calls("FindByUuid", "ok").await == before
+    })
+    .await;
+    // One that is not known yet is looked for in both.
+    let before = site.calls("FindByUuid", "ok").await;
+    let unknown = Vm {
+        instance_uuid: "5b3a20c4-61c3-5d35-9aad-46f3d62c1083".into(),
+        ..others_machine.clone()
+    };
+    site.issue(&unknown, json!({"type": "novnc"})).await.nova_error(404, "itemNotFound");
+    assert_eq!(site.calls("FindByUuid", "ok").await, before + 1);
+    // One that moves to the other vCenter is found there before the watches say so.
+    site.vcenter.power_off(&two.machine.name);
+    site.vcenter.unregister(&two.machine.name);
+    two.other.set_instance_uuid(&others_machine.name, &two.machine.instance_uuid).await;
+    let answer = site.issue(&two.machine, json!({"type": "novnc"})).await;
+    site.check(Site::token_of(&answer)).await.assert_granted(OTHER_ESXI, 5901);
+}
+
 /// It was decided by who answered first.
 #[tokio::test]
 async fn a_uuid_of_two_vcenters_is_refused_until_the_caller_names_one() {
@@ -115,6 +141,12 @@ async fn a_uuid_of_two_vcenters_is_refused_until_the_caller_names_one() {
     let uuid = two.machine.instance_uuid.clone();
     two.other.set_instance_uuid(&two.others_machine.name, &uuid).await;
     let Two { site, machine, others_machine, .. } = &two;
+    // Until then the vCenter that is known to have it is asked alone.
+    until("the watch has the other UUID", async || {
+        let listed = site.machines_named(&others_machine.name).await;
+        listed.body["vms"][0]["instance_uuid"] == uuid.as_str()
+    })
+    .await;
     let by_name = async |name: &str| {
         site.issue(machine, json!({"type": "novnc", "hypervisor_name": name})).await
     };
@@ -130,9 +162,6 @@ async fn a_uuid_of_two_vcenters_is_refused_until_the_caller_names_one() {
         let answer = by_name(name).await;
         site.check(Site::token_of(&answer)).await.assert_granted(host, 5901);
     }
-    let listed = site.machines_named(&others_machine.name).await;
-    assert_eq!(listed.body["vms"][0]["instance_uuid"], uuid.as_str(), "both are listed");
-
     // A vCenter that is down keeps nobody from the other one's machines, and the log has it.
     two.other.stop();
     let before = two.site.authority.log().len();
