@@ -230,6 +230,11 @@ fleet *arguments: build-release _vcsim (_debian "memcached redis-server")
     cargo build --package vncgate-load --release --bin vncgate-fleet
     @cargo run --quiet --release --package vncgate-load --bin vncgate-fleet -- {{ arguments }}
 
+# Measure what a larger installation costs: all of it, or what is named; --try leaves the results alone
+growth *arguments: build-release _vcsim (_debian "memcached redis-server")
+    cargo build --package vncgate-load --release --bin vncgate-growth
+    @cargo run --quiet --release --package vncgate-load --bin vncgate-growth -- {{ arguments }}
+
 _bench: _wasm-target _pages _vcsim _websockify _nova _wsproxy _websocat (_envoy envoy) (_debian "memcached redis-server nginx haproxy openssl")
     cargo build {{ wasm_filter }}
     cargo build --release --package vncgate-authority

@@ -1,13 +1,13 @@
 //! A bare HTTP server that says yes to everything: what Envoy's `ext_authz` asks, in a process of its own on the
 //! proxies' core, as the authority is.
 
-use crate::cores;
 use anyhow::{Context, Result};
 use std::net::SocketAddr;
 use std::process::Command;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
+use vncgate_load::cores;
 use vncgate_test_support::process::{Process, Run};
 use vncgate_test_support::workspace::free_address;
 

@@ -2,12 +2,12 @@
 //! store of tokens, and tokens for each.
 
 use crate::contender::Peer;
-use crate::cores;
 use crate::vcenter_cache::VcenterCache;
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use vncgate_load::cores;
 use vncgate_load::usage;
 use vncgate_test_support::authority::{Authority, Config};
 use vncgate_test_support::certificate::{Ca, Identity};

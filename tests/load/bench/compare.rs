@@ -4,8 +4,8 @@ use crate::catalogue::{FIGURES, MEASURES};
 use crate::contender::Contender;
 use crate::results::Results;
 use crate::summary::Spread;
-use crate::table::number;
 use std::fmt::Write;
+use vncgate_load::results::number;
 
 /// A figure that has moved by less is not worth a line, however sure.
 const LEAST_CHANGE: f64 = 0.03;

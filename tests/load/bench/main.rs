@@ -33,10 +33,8 @@
 //! | [`contender`] | who is compared |
 //! | [`testbed`] | all parts, running: [`backend`], [`listeners`] (Envoy's), [`authorizer`], [`rivals`], [`stand_in`] |
 //! | [`connection`] | a client's session: [`frame`] |
-//! | [`caller`] | a caller of the authority alone |
 //! | [`updates`] | the sizes of writes of a recorded console |
 //! | [`vcenter_cache`] | a vCenter that answers at once |
-//! | [`cores`] | which part runs on which core |
 //! | [`results`], [`summary`], [`target`] | the file, its medians and ratios, what they should be |
 //! | [`table`], [`plot`], [`compare`] | what a person reads |
 //!
@@ -44,12 +42,10 @@
 
 mod authorizer;
 mod backend;
-mod caller;
 mod catalogue;
 mod compare;
 mod connection;
 mod contender;
-mod cores;
 mod frame;
 mod listeners;
 mod measure;

@@ -4,22 +4,18 @@ use crate::catalogue::{FIGURES, Measure};
 use crate::contender::{Contender, Peer};
 use crate::results::Results;
 use crate::summary::Spread;
-use crate::table::number;
 use anyhow::{Context, Result};
 use std::path::Path;
-use svg::Document;
-use svg::node::element::{Line, Rectangle, Text, Title};
+use svg::node::element::{Line, Rectangle};
+use vncgate_load::plot::{self, INK, text};
+use vncgate_load::results::number;
 
-const WIDTH: f64 = 840.0;
 const ROW: f64 = 28.0;
 const BAR: f64 = 18.0;
 const TOP: f64 = 48.0;
 const LABELS: f64 = 290.0;
 /// Where the longest bar ends; the value is written behind it.
 const BARS_END: f64 = 720.0;
-
-const INK: &str = "#24292f";
-const FAINT: &str = "#57606a";
 
 /// Writes the picture of a measure to `NAME.svg` in a directory, if the results have any of it.
 /// Fails when the file cannot be written.
@@ -39,15 +35,8 @@ pub(crate) fn write(results: &Results, measure: &Measure, directory: &Path) -> R
     };
     let height = TOP + ROW * bars.len() as f64 + 12.0;
     let better = if figure.more_is_better { "more is better" } else { "less is better" };
-    let mut document = Document::new()
-        .set("viewBox", (0, 0, WIDTH, height))
-        .set("font-family", "system-ui, sans-serif")
-        .set("font-size", 13)
-        .add(Title::new(measure.title))
-        // GitHub shows pictures on dark ground too.
-        .add(Rectangle::new().set("width", WIDTH).set("height", height).set("fill", "#ffffff"))
-        .add(text(12.0, 20.0, measure.title, INK).set("font-weight", "bold"))
-        .add(text(12.0, 37.0, &format!("{}, {better}", figure.heading), FAINT));
+    let subtitle = format!("{}, {better}", figure.heading);
+    let mut document = plot::picture(measure.title, &subtitle, height);
     let x = |value: f64| LABELS + (BARS_END - LABELS) * value / longest;
     for (index, (contender, spread)) in bars.into_iter().enumerate() {
         let y = TOP + ROW * index as f64;
@@ -66,12 +55,7 @@ pub(crate) fn write(results: &Results, measure: &Measure, directory: &Path) -> R
             document = document.add(whisker(spread, y + BAR / 2.0, x));
         }
     }
-    let path = directory.join(format!("{}.svg", measure.name));
-    svg::save(&path, &document).with_context(|| format!("write {}", path.display()))
-}
-
-fn text(x: f64, y: f64, content: &str, colour: &str) -> Text {
-    Text::new(content).set("x", x).set("y", y).set("fill", colour)
+    plot::save(&document, &directory.join(format!("{}.svg", measure.name)))
 }
 
 fn whisker(spread: Spread, y: f64, x: impl Fn(f64) -> f64) -> Line {

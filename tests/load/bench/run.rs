@@ -3,15 +3,15 @@
 use crate::backend::Setup;
 use crate::catalogue::{Effort, FIGURES, Measure, Parts};
 use crate::contender::{Contender, Peer};
-use crate::cores;
 use crate::measure::{Measured, memory};
 use crate::results::{Results, Sample};
-use crate::table::number;
 use crate::testbed::Testbed;
 use anyhow::{Context, Result, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::rc::Rc;
 use std::time::Instant;
+use vncgate_load::cores;
+use vncgate_load::results::number;
 
 /// Runs measures of some peers and returns all samples. Needs a `LocalSet`.
 /// Fails when a measurement fails: a session that broke, bytes that were lost. Failures of another project's proxy are among

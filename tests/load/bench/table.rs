@@ -7,7 +7,7 @@ use crate::summary::Spread;
 use crate::target::{Against, Bound, TARGETS, Target};
 use std::fmt::{self, Write};
 use vncgate_load::connection::Transport;
-use vncgate_load::results::Environment;
+use vncgate_load::results::{Environment, number};
 
 /// From this share of its core on, the load was the limit, or may have been.
 const LOAD_LIMIT: f64 = 0.9;
@@ -23,17 +23,13 @@ pub(crate) fn markdown(results: &Results) -> String {
 }
 
 fn write(text: &mut String, results: &Results) -> fmt::Result {
-    let Environment { date, machine, versions } = &results.environment;
+    let Environment { machine, versions, .. } = &results.environment;
     writeln!(text, "# vncgate beside what people use today\n")?;
     writeln!(
         text,
-        "Measured on {} in {:.0} minutes, {}, {} cores, {} GiB, Linux {}.",
-        date.split('T').next().unwrap_or_default(),
+        "Measured on {} in {:.0} minutes, {machine}.",
+        results.environment.day(),
         results.seconds / 60.0,
-        machine.processor,
-        machine.cores,
-        machine.memory_gib,
-        machine.kernel
     )?;
     let versions: Vec<_> =
         versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
@@ -208,14 +204,4 @@ fn spread_cell(spread: Spread, figure: &Figure) -> String {
 
 fn heading(figure: &str) -> &str {
     FIGURES.iter().find(|known| known.name == figure).map_or(figure, |figure| figure.heading)
-}
-
-/// Three digits that count.
-pub(crate) fn number(value: f64) -> String {
-    match value.abs() {
-        100.0.. => format!("{value:.0}"),
-        10.0.. => format!("{value:.1}"),
-        1.0.. => format!("{value:.2}"),
-        _ => format!("{value:.3}"),
-    }
 }

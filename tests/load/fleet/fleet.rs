@@ -1,16 +1,15 @@
 //! All parts of a fleet, running on this machine.
 
 use crate::Arguments;
-use crate::orders::Orders;
-use crate::worker::{Shared, Worker};
 use anyhow::Result;
 use reqwest::Client;
-use std::cell::Cell;
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
+use vncgate_load::metrics;
 use vncgate_load::usage::allow_descriptors;
+use vncgate_load::worker::{Shared, Worker};
 use vncgate_test_support::authority::{Authority, Config};
 use vncgate_test_support::certificate::Ca;
 use vncgate_test_support::process::Run;
@@ -86,8 +85,8 @@ impl Fleet {
         let shared = Shared {
             http: Client::builder().no_proxy().pool_idle_timeout(Duration::from_secs(5)).build()?,
             internal: format!("http://{}", authority.config().internal()),
-            orders: Rc::<Orders>::default(),
-            users_are_active: Rc::<Cell<bool>>::default(),
+            orders: Rc::default(),
+            users_are_active: Rc::default(),
         };
         // One vCenter's after the other's, so that none is asked more than the others.
         let per_vcenter = machines.first().map_or(0, Vec::len);
@@ -116,15 +115,7 @@ impl Fleet {
 
     /// The value of a gauge or counter of the authority, summed over its labels; 0 before its first event.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
-        let metrics = self.authority.metrics().await;
-        let values = metrics.lines().filter_map(|line| {
-            let rest = line.strip_prefix(name)?;
-            if !rest.starts_with([' ', '{']) {
-                return None;
-            }
-            rest.rsplit_once(' ')?.1.parse::<f64>().ok()
-        });
-        values.sum()
+        metrics::sum(&self.authority.metrics().await, name)
     }
 
     /// How many sessions the register has.

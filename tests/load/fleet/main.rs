@@ -17,18 +17,17 @@
 //! |---|---|
 //! | [`day`] | the phases of a day, in order |
 //! | [`fleet`] | all parts, running |
-//! | [`worker`] | a gateway worker; [`orders`]: what the workers were ordered |
 //! | [`connect`] | how sessions come to be: a token, a check |
 //! | [`usage`] | what the parts used |
 //! | [`table`] | what a person reads |
+//!
+//! A gateway worker is [`vncgate_load::worker`], and what it was ordered [`vncgate_load::orders`].
 
 mod connect;
 mod day;
 mod fleet;
-mod orders;
 mod table;
 mod usage;
-mod worker;
 
 use anyhow::{Context, Result};
 use clap::Parser;

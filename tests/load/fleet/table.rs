@@ -13,17 +13,13 @@ pub(crate) fn markdown(day: &Day) -> String {
 }
 
 fn write(text: &mut String, day: &Day) -> fmt::Result {
-    let Environment { date, machine, versions } = &day.environment;
+    let Environment { machine, versions, .. } = &day.environment;
     let arguments = day.arguments;
     writeln!(text, "# A day of a fleet\n")?;
     writeln!(
         text,
-        "Measured on {}, {}, {} cores, {} GiB, Linux {}; vncgate {}.\n",
-        date.split('T').next().unwrap_or_default(),
-        machine.processor,
-        machine.cores,
-        machine.memory_gib,
-        machine.kernel,
+        "Measured on {}, {machine}; vncgate {}.\n",
+        day.environment.day(),
         versions.get("vncgate").map_or("", String::as_str),
     )?;
     writeln!(

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -34,6 +35,11 @@ pub struct Machine {
 }
 
 impl Environment {
+    /// The day on which the run began.
+    pub fn day(&self) -> &str {
+        self.date.split('T').next().unwrap_or_default()
+    }
+
     /// The environment of a run that begins now, with the versions of all parts that both programs use.
     ///
     /// # Errors
@@ -55,6 +61,13 @@ impl Environment {
             machine: Machine::this()?,
             versions: versions.map(|(name, version)| (name.to_owned(), version)).into(),
         })
+    }
+}
+
+impl Display for Machine {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { processor, cores, memory_gib, kernel } = self;
+        write!(f, "{processor}, {cores} cores, {memory_gib} GiB, Linux {kernel}")
     }
 }
 
@@ -100,4 +113,14 @@ pub fn write(path: &Path, results: &impl Serialize, first_key: &str) -> Result<(
     let mut text = serde_json::to_string(results)?.replace(&sample, &format!("\n{sample}"));
     text.push('\n');
     fs::write(path, text).with_context(|| format!("write {}", path.display()))
+}
+
+/// Three digits that count.
+pub fn number(value: f64) -> String {
+    match value.abs() {
+        100.0.. => format!("{value:.0}"),
+        10.0.. => format!("{value:.1}"),
+        1.0.. => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
 }

@@ -59,6 +59,18 @@ fn reaped_cpu_seconds(id: u32) -> Result<f64> {
     Ok((cutime + cstime) as f64 / *TICKS)
 }
 
+/// Bytes that a process has given to `write`, to files and to sockets. What goes out by `send` is not counted.
+///
+/// # Errors
+///
+/// When the process is gone.
+pub fn written_bytes(id: u32) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{id}/io")).with_context(|| gone(id))?;
+    let line =
+        text.lines().find_map(|line| line.strip_prefix("wchar:")).with_context(|| gone(id))?;
+    line.trim().parse().context("a number of bytes")
+}
+
 /// Proportional set size in bytes, with all children: memory that several processes share counts once
 /// in all. Resident size would count the Python interpreter once for each of websockify's processes.
 ///

@@ -45,12 +45,21 @@ impl Store {
         Self::memcached_at(run, free_address()).await
     }
 
+    /// The same with these options more.
+    pub async fn memcached_with(run: &Run, options: &[&str]) -> Self {
+        Self::start_memcached(run, free_address(), options).await
+    }
+
     /// Starts a memcached at an address of the test's own.
     pub async fn memcached_at(run: &Run, address: SocketAddr) -> Self {
+        Self::start_memcached(run, address, &[]).await
+    }
+
+    async fn start_memcached(run: &Run, address: SocketAddr, options: &[&str]) -> Self {
         let mut command = Command::new(installed("memcached"));
         // It refuses to run as root without being told so, and to others the option means nothing.
         command.args(["-u", "root", "-l", &address.ip().to_string()]);
-        command.args(["-p", &address.port().to_string()]);
+        command.args(["-p", &address.port().to_string()]).args(options);
         Self::start(run, "memcached", "memcached", address, command).await
     }
 

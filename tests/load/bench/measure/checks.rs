@@ -1,7 +1,6 @@
 //! What the authority alone can answer, with a vCenter that answers at once.
 
 use super::{Cost, Measured, Meter};
-use crate::caller::{Caller, post};
 use crate::testbed::{AUTHORITY, Testbed};
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -11,6 +10,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
+use vncgate_load::caller::{Caller, post};
 
 /// Connections as Envoy keeps them: each of its workers has a few. Each asks about a machine of its own, on a
 /// host of its own.

@@ -3,13 +3,13 @@
 
 use super::latency::Latencies;
 use super::{Measured, Meter};
-use crate::caller::{Caller, post};
 use crate::testbed::{AUTHORITY, Testbed};
 use anyhow::{Result, ensure};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Instant;
+use vncgate_load::caller::{Caller, post};
 use vncgate_test_support::console_api::API_TOKEN;
 use vncgate_test_support::vcsim::Vm;
 

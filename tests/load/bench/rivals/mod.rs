@@ -8,7 +8,6 @@ mod websockify;
 mod wsproxy;
 
 use crate::contender::{Console, Peer};
-use crate::cores;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -16,6 +15,7 @@ use std::path::Path;
 use std::process::Command;
 use tokio::net::TcpStream;
 use vncgate_load::connection::Transport;
+use vncgate_load::cores;
 use vncgate_test_support::certificate::Identity;
 use vncgate_test_support::process::{Process, Run};
 use vncgate_test_support::workspace::free_address_of;

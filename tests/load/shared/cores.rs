@@ -7,24 +7,27 @@ use nix::unistd::Pid;
 use std::fs;
 
 /// Where proxies run, and the authority.
-pub(crate) const PROXY: usize = 0;
+pub const PROXY: usize = 0;
 /// Where this program runs: clients, the ESXi stand-in; and vCenter, which is no part of a proxy.
-pub(crate) const LOAD: usize = 1;
+pub const LOAD: usize = 1;
 
 /// Moves this thread, and those that it starts from now on, to the load's core.
 ///
 /// # Errors
 ///
 /// On a machine of one core.
-pub(crate) fn pin_load() -> Result<()> {
+pub fn pin_load() -> Result<()> {
     let cores = std::thread::available_parallelism().context("count the cores")?;
     ensure!(cores.get() >= 2, "a benchmark needs two cores: one for the proxies, one for the load");
     pin(Pid::from_raw(0), LOAD)
 }
 
 /// Moves all threads of a process to a core; threads and processes that it starts follow.
-/// Fails when the process is gone.
-pub(crate) fn pin_process(id: u32, core: usize) -> Result<()> {
+///
+/// # Errors
+///
+/// When the process is gone.
+pub fn pin_process(id: u32, core: usize) -> Result<()> {
     for task in fs::read_dir(format!("/proc/{id}/task")).context("list a process's threads")? {
         let id = task?.file_name().to_string_lossy().parse().context("a thread's id")?;
         pin(Pid::from_raw(id), core)?;

@@ -36,27 +36,27 @@ enum Event {
 
 /// A running worker. It and its sessions are gone without a word when it is dropped, as with a killed Envoy.
 #[derive(Debug)]
-pub(crate) struct Worker {
+pub struct Worker {
     events: mpsc::UnboundedSender<Event>,
     task: AbortHandle,
 }
 
 /// What all workers share.
 #[derive(Clone, Debug)]
-pub(crate) struct Shared {
+pub struct Shared {
     /// The client of the internal listener.
-    pub(crate) http: Client,
+    pub http: Client,
     /// `http://HOST:PORT` of the internal listener.
-    pub(crate) internal: String,
+    pub internal: String,
     /// What the workers were ordered.
-    pub(crate) orders: Rc<Orders>,
+    pub orders: Rc<Orders>,
     /// Whether the users of the open sessions do something.
-    pub(crate) users_are_active: Rc<Cell<bool>>,
+    pub users_are_active: Rc<Cell<bool>>,
 }
 
 impl Worker {
     /// Starts a worker without sessions. Needs a `LocalSet`.
-    pub(crate) fn start(name: String, shared: Shared) -> Self {
+    pub fn start(name: String, shared: Shared) -> Self {
         let (events, received) = mpsc::unbounded_channel();
         let mut reports = Reports::default();
         reports.set_gateway(name);
@@ -67,14 +67,20 @@ impl Worker {
     }
 
     /// A session has opened, with this description of the authority's.
-    /// Fails when the worker has ended.
-    pub(crate) fn open(&self, session: Rc<str>, description: Box<str>) -> Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// When the worker has ended.
+    pub fn open(&self, session: Rc<str>, description: Box<str>) -> Result<()> {
         self.tell(Event::Opened { session, description })
     }
 
-    /// A user leaves.
-    /// Fails when the worker has ended.
-    pub(crate) fn close_oldest(&self) -> Result<()> {
+    /// The user of the session that has been open for longest leaves.
+    ///
+    /// # Errors
+    ///
+    /// When the worker has ended.
+    pub fn close_oldest(&self) -> Result<()> {
         self.tell(Event::OldestClosed)
     }
 

@@ -1,0 +1,90 @@
+//! What grows, and by which steps.
+
+use crate::course::Course;
+use crate::measure::{authorities, host, machines, sessions, tenants, tokens};
+use anyhow::Result;
+use std::time::Instant;
+
+/// Something that grows while all else stays as it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Growth {
+    /// On the command line, and in the name of its picture.
+    pub(crate) name: &'static str,
+    /// In tables and pictures.
+    pub(crate) title: &'static str,
+    /// What stays as it is, and what else a reader has to know.
+    pub(crate) note: &'static str,
+    /// How many there are, from the first measurement to the last.
+    pub(crate) steps: &'static [u32],
+}
+
+/// All of them, in the order in which they are measured.
+pub(crate) const GROWTHS: [Growth; 6] = [
+    Growth {
+        name: "machines",
+        title: "Machines of one vCenter",
+        note: "A hundred on each host. vCenter is a simulator, whose own time is in the milliseconds of an issue.",
+        steps: &[100, 1_000, 10_000, 50_000],
+    },
+    Growth {
+        name: "host",
+        title: "Machines of one host",
+        note: "The vCenter has one host of each size. What is issued, and what is checked with `validate = \"live\"`, reads \
+               the VNC ports of all of them from vCenter (CVE-2014-8750); with `\"watched\"` the watch knows them.",
+        steps: &[10, 50, 200, 400],
+    },
+    Growth {
+        name: "tokens",
+        title: "Tokens in a store",
+        note: "The authority is asked with `validate = \"watched\"`, so that no vCenter is in a check. Into memory, tokens come \
+               by the console API. Into memcached and Redis most are written as the authority writes them: each for a machine \
+               of its own, and five thousand for each caller.",
+        steps: &[100, 1_000, 10_000, 100_000, 1_000_000],
+    },
+    Growth {
+        name: "tenants",
+        title: "Tenants",
+        note: "Each is an `[[auth.project]]` with a folder and an API token. One of them has ten of the vCenter's 200 \
+               machines, and asks for its consoles; an administrator lists all machines with their projects.",
+        steps: &[1, 10, 100, 1_000],
+    },
+    Growth {
+        name: "authorities",
+        title: "Authorities on one Redis",
+        note: "All authorities share one core, and Redis has the other with the load: more authorities answer no more checks \
+               here, and what counts is what a check costs each part.",
+        steps: &[1, 2, 3, 4],
+    },
+    Growth {
+        name: "sessions",
+        title: "Open sessions",
+        note: "Fifty gateway workers, simulated by the filter's own code, report to one authority whose register is in its \
+               memory.",
+        steps: &[100, 1_000, 10_000, 100_000],
+    },
+];
+
+impl Growth {
+    /// The one of that name.
+    pub(crate) fn named(name: &str) -> Option<&'static Self> {
+        GROWTHS.iter().find(|growth| growth.name == name)
+    }
+
+    /// Measures it. Needs a `LocalSet`.
+    /// Fails when a part refuses what it should grant, or is not ready in time.
+    pub(crate) async fn measure(&self) -> Result<Course> {
+        let started = Instant::now();
+        let mut course = Course::new(self.name);
+        match self.name {
+            "machines" => machines::measure(self.steps, &mut course).await,
+            "host" => host::measure(self.steps, &mut course).await,
+            "tokens" => tokens::measure(self.steps, &mut course).await,
+            "tenants" => tenants::measure(self.steps, &mut course).await,
+            "authorities" => authorities::measure(self.steps, &mut course).await,
+            "sessions" => sessions::measure(self.steps, &mut course).await,
+            name => unreachable!("{name} is in the list"),
+        }?;
+        eprintln!("{}: {:.0} s", self.name, started.elapsed().as_secs_f64());
+        Ok(course)
+    }
+}
