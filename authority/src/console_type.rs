@@ -26,7 +26,7 @@ impl ConsoleType {
 }
 
 /// How a console is reached on its ESXi host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// RFB over TCP, from the VNC server that hosts have up to version 6.7.

@@ -68,21 +68,22 @@ struct Filter {
 }
 
 impl Filter {
+    /// Nothing is done for what is not asked for: a page may be looked for among all sessions.
     fn matches(&self, session: &Session) -> bool {
         let of = &session.description;
         let is = |wanted: &Option<String>, found: &[Option<&str>]| {
             wanted.as_deref().is_none_or(|wanted| found.contains(&Some(wanted)))
         };
-        let instance = of.instance.to_string();
-        let machine = self.machine.as_ref().map(|wanted| match wanted.parse::<Uuid>() {
-            Ok(uuid) => uuid.to_string(),
-            Err(_) => wanted.clone(),
+        let is_machine = self.machine.as_deref().is_none_or(|wanted| {
+            of.machine.as_deref() == Some(wanted)
+                || wanted.parse::<Uuid>().is_ok_and(|wanted| wanted == of.instance)
         });
-        let client = of.client.as_deref().and_then(|client| client.parse().ok());
-        is(&machine, &[Some(&instance), of.machine.as_deref()])
+        is_machine
             && is(&self.caller, &[Some(&*of.caller), of.user.as_deref()])
             && is(&self.project, &[of.project.as_deref()])
-            && self.client.is_none_or(|wanted| client == Some(wanted))
+            && self.client.is_none_or(|wanted| {
+                of.client.as_deref().and_then(|client| client.parse().ok()) == Some(wanted)
+            })
     }
 
     /// The query of the next page, which begins after this session.
@@ -180,12 +181,11 @@ async fn list(
 ) -> Result<Json<Value>, ApiError> {
     let Query(filter) = filter.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
     let scope = app.authorize(&caller, Right::SeeSessions, "see_sessions")?;
-    let mut sessions = app.sessions.live();
-    sessions.retain(|session| filter.matches(session));
-    let mut sessions = within(&app, scope, sessions).await?;
-    sessions.retain(|session| filter.marker.is_none_or(|marker| session.id > marker));
-    sessions.sort_unstable_by_key(|session| session.id);
     let limit = filter.limit.filter(|limit| *limit > 0).unwrap_or(MAX_LIMIT).min(MAX_LIMIT);
+    // One more tells whether there is a next page. In a limited scope, which vCenter knows, all may have to be looked at.
+    let most = if *scope == Scope::Everything { limit + 1 } else { usize::MAX };
+    let sessions = app.sessions.page(filter.marker, most, |session| filter.matches(session));
+    let mut sessions = within(&app, scope, sessions).await?;
     let more = sessions.len() > limit;
     sessions.truncate(limit);
     let listed: Vec<_> = sessions.iter().map(|session| ListedSession::of(session, scope)).collect();

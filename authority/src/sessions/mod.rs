@@ -117,9 +117,20 @@ impl Sessions {
         }
     }
 
-    /// Every live session, in no order.
+    /// Every live session.
     pub fn live(&self) -> Vec<Arc<Session>> {
         self.register().live()
+    }
+
+    /// The first live sessions that match, at most so many, in the order of identifiers, after the one named, which need not
+    /// be live.
+    pub fn page(
+        &self,
+        after: Option<Uuid>,
+        most: usize,
+        matches: impl Fn(&Session) -> bool,
+    ) -> Vec<Arc<Session>> {
+        self.register().page(after, most, matches)
     }
 
     /// A live session.

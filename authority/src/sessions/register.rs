@@ -11,7 +11,8 @@ use super::session::{
 use crate::console_type::Protocol;
 use crate::tokens::TokenHash;
 use std::collections::hash_map::Entry as Slot;
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
@@ -77,7 +78,10 @@ pub(super) type Change = (Arc<Session>, SessionChange);
 /// Workers and their sessions.
 #[derive(Default)]
 pub(super) struct Register {
-    sessions: HashMap<Uuid, Listed>,
+    /// In the order of identifiers, by which they are listed page by page.
+    sessions: BTreeMap<Uuid, Listed>,
+    /// How many sessions there are of each protocol.
+    protocols: HashMap<Option<Protocol>, usize>,
     by_instance: Index<Uuid>,
     by_caller: Index<Box<str>>,
     by_token: Index<TokenHash>,
@@ -287,6 +291,7 @@ impl Register {
         if let Some(token) = description.token_id {
             self.by_token.insert(token, id);
         }
+        *self.protocols.entry(description.protocol()).or_default() += 1;
         let session = Arc::new(Session {
             id,
             gateway: Arc::clone(&holder.gateway),
@@ -331,6 +336,9 @@ impl Register {
         if let Some(worker) = self.workers.get_mut(&session.worker) {
             worker.sessions.remove(&id);
             worker.ordered.remove(&id);
+        }
+        if let Some(count) = self.protocols.get_mut(&session.description.protocol()) {
+            *count -= 1;
         }
         self.by_instance.remove(session.description.instance, id);
         self.by_caller.remove(session.description.caller.clone(), id);
@@ -410,6 +418,19 @@ impl Register {
         self.sessions.values().map(|listed| Arc::clone(&listed.session)).collect()
     }
 
+    /// The first sessions that match, at most so many, in the order of identifiers, after the one named.
+    pub(super) fn page(
+        &self,
+        after: Option<Uuid>,
+        most: usize,
+        matches: impl Fn(&Session) -> bool,
+    ) -> Vec<Arc<Session>> {
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let listed = self.sessions.range((begin, Bound::Unbounded)).map(|(_, listed)| listed);
+        let sessions = listed.map(|listed| &listed.session).filter(|session| matches(session));
+        sessions.take(most).map(Arc::clone).collect()
+    }
+
     pub(super) fn of_instance(&self, instance: Uuid) -> Vec<Arc<Session>> {
         self.by_instance.of(instance).filter_map(|id| self.get(id)).collect()
     }
@@ -424,14 +445,10 @@ impl Register {
 
     /// How many sessions there are of each protocol.
     pub(super) fn by_protocol(&self) -> [(&'static str, usize); 3] {
-        let mut counts = [Some(Protocol::Vnc), Some(Protocol::Webmks), None].map(|it| (it, 0));
-        for listed in self.sessions.values() {
-            let protocol = listed.session.description.protocol();
-            if let Some((_, count)) = counts.iter_mut().find(|(known, _)| *known == protocol) {
-                *count += 1;
-            }
-        }
-        counts.map(|(protocol, count)| (protocol.map_or("unknown", Protocol::as_str), count))
+        [Some(Protocol::Vnc), Some(Protocol::Webmks), None].map(|protocol| {
+            let count = self.protocols.get(&protocol).copied().unwrap_or_default();
+            (protocol.map_or("unknown", Protocol::as_str), count)
+        })
     }
 
     pub(super) fn workers(&self) -> usize {
