@@ -12,6 +12,7 @@ use crate::vcenter::reference::MachineRef;
 use crate::vcenter::scope::{self, Container, Locator};
 use crate::vcenter::soap::{ObjectContent, ObjectUpdate, UpdateKind};
 use std::collections::{HashMap, HashSet};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::SystemTime;
 use uuid::Uuid;
@@ -62,8 +63,16 @@ pub(crate) struct Inventory {
     by_created: Sorted<Option<SystemTime>>,
     by_instance: HashMap<Uuid, Vec<MachineRef>>,
     /// The machines of each host. Those whose host is withheld have none.
-    by_host: HashMap<Option<String>, HashSet<MachineRef>>,
+    by_host: HashMap<Option<String>, OnHost>,
     size: usize,
+}
+
+/// The machines of a host.
+#[derive(Debug, Default)]
+struct OnHost {
+    machines: HashSet<MachineRef>,
+    /// By the ports that they may have.
+    by_port: HashMap<Option<NonZeroU16>, HashSet<MachineRef>>,
 }
 
 #[derive(Debug)]
@@ -160,11 +169,11 @@ impl Inventory {
             return;
         }
         let Some(machine) = self.machines.get(reference) else { return };
-        let ports = held_ports(&machine.content);
-        for other in self.on_same_host(&machine.content) {
-            let port = other.read.vnc_port;
-            if port.is_some() && ports.contains(&port) {
-                changes.add(other.read.instance);
+        for port in held_ports(&machine.content).into_iter().flatten() {
+            for other in self.on_same_host(&machine.content, Some(port)) {
+                if other.read.vnc_port == Some(port) {
+                    changes.add(other.read.instance);
+                }
             }
         }
     }
@@ -189,8 +198,8 @@ impl Inventory {
     }
 
     fn read_machines_of(&mut self, host: &str) {
-        let references = self.by_host.get(&Some(host.to_owned())).cloned();
-        for reference in references.into_iter().flatten() {
+        let on_host = self.by_host.get(&Some(host.to_owned()));
+        for reference in on_host.map(|it| it.machines.clone()).into_iter().flatten() {
             if let Some(machine) = self.remove(&reference) {
                 self.insert(reference, machine.content);
             }
@@ -202,7 +211,11 @@ impl Inventory {
         self.size += content.size() + OVERHEAD;
         let host = content.property(HOST);
         let read = Arc::new(machine::read(&content, host.and_then(|id| self.others.get(id))));
-        self.by_host.entry(host.map(str::to_owned)).or_default().insert(reference.clone());
+        let on_host = self.by_host.entry(host.map(str::to_owned)).or_default();
+        on_host.machines.insert(reference.clone());
+        for port in held_ports(&content) {
+            on_host.by_port.entry(port).or_default().insert(reference.clone());
+        }
         self.by_name.insert(read.name.clone(), Arc::clone(&read));
         self.by_created.insert(read.created, Arc::clone(&read));
         let instance = read.instance;
@@ -227,9 +240,17 @@ impl Inventory {
             }
         }
         let host = machine.content.property(HOST).map(str::to_owned);
-        if let Some(references) = self.by_host.get_mut(&host) {
-            references.remove(reference);
-            if references.is_empty() {
+        if let Some(on_host) = self.by_host.get_mut(&host) {
+            on_host.machines.remove(reference);
+            for port in held_ports(&machine.content) {
+                if let Some(holders) = on_host.by_port.get_mut(&port) {
+                    holders.remove(reference);
+                    if holders.is_empty() {
+                        on_host.by_port.remove(&port);
+                    }
+                }
+            }
+            if on_host.machines.is_empty() {
                 self.by_host.remove(&host);
             }
         }
@@ -380,7 +401,8 @@ impl Inventory {
         Some(&self.machines.get(known.or_else(|| references.iter().min())?)?.read)
     }
 
-    /// The same with what is read before its console is opened.
+    /// The same with what is read before its console is opened. Of its neighbours it has those that may have its port,
+    /// or all if it has none.
     pub(crate) fn machine_with(
         &self,
         instance: Uuid,
@@ -391,8 +413,8 @@ impl Inventory {
         let mut machine = VirtualMachine::clone(machine);
         if detail == Detail::Vnc {
             let own = &self.machines.get(&machine.reference)?.content;
-            let others = self.on_same_host(own).map(|other| &other.content);
-            machine.neighbours = neighbours(others, &machine.reference);
+            let others = self.on_same_host(own, machine.vnc_port);
+            machine.neighbours = neighbours(others.map(|it| &it.content), &machine.reference);
         }
         Some(machine)
     }
@@ -402,14 +424,25 @@ impl Inventory {
         self.machines.get(reference).is_some_and(|machine| machine.read.instance.is_none())
     }
 
-    /// The machines that are, or may be, on the host of this machine, itself included.
-    fn on_same_host<'a>(&'a self, machine: &ObjectContent) -> impl Iterator<Item = &'a Machine> {
+    /// The machines that are, or may be, on the host of this machine, itself included: those that may have this port, or all.
+    fn on_same_host<'a>(
+        &'a self,
+        machine: &ObjectContent,
+        port: Option<NonZeroU16>,
+    ) -> impl Iterator<Item = &'a Machine> {
         let host = machine.property(HOST).map(str::to_owned);
-        let on_host = |host| self.by_host.get(host).into_iter().flatten();
         // A machine whose host is withheld may be on any.
-        let unknown = (host.is_some()).then_some(&None);
-        let references: Vec<_> =
-            on_host(&host).chain(unknown.into_iter().flat_map(on_host)).collect();
+        let hosts = if host.is_some() { vec![host, None] } else { vec![None] };
+        let mut references = HashSet::new();
+        for on_host in hosts.iter().filter_map(|host| self.by_host.get(host)) {
+            match port {
+                None => references.extend(&on_host.machines),
+                Some(_) => {
+                    let holders = [port, None].map(|port| on_host.by_port.get(&port));
+                    references.extend(holders.into_iter().flatten().flatten());
+                }
+            }
+        }
         references.into_iter().filter_map(|reference| self.machines.get(reference))
     }
 }

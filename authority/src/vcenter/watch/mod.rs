@@ -126,7 +126,7 @@ impl Watch {
         self.changes.add(changes);
     }
 
-    /// A machine as it is now, with its neighbours' ports. The outer `None`: the watch is not current, or cannot tell which
+    /// A machine as it is now, with those neighbours that may have its port. The outer `None`: the watch is not current, or cannot tell which
     /// machine it is. The inner: vCenter shows no such machine.
     pub fn machine_now(
         &self,

@@ -183,9 +183,13 @@ fn a_machine_with_the_port_of_another_concerns_both() {
     assert_eq!(changed(&mut inventory, machine(4, "host-1", 5901)), noted(&[1, 4]));
     let first = inventory.machine_with(Uuid::from_u128(1), &reference(1), Detail::Vnc).unwrap();
     let port = first.vnc_port;
-    assert!(first.neighbours.iter().any(|other| other.running && other.port == port));
+    assert!(first.neighbours.iter().all(|other| other.running && other.port == port));
+    assert_eq!(first.neighbours.len(), 1, "a machine with another port does not count");
     let third = inventory.machine_with(Uuid::from_u128(3), &reference(3), Detail::Vnc).unwrap();
     assert!(third.neighbours.is_empty(), "{third:?}");
+    changed(&mut inventory, machine(4, "host-1", 5903));
+    let first = inventory.machine_with(Uuid::from_u128(1), &reference(1), Detail::Vnc).unwrap();
+    assert!(first.neighbours.is_empty(), "{first:?}");
 }
 
 #[test]
