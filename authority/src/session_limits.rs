@@ -265,11 +265,12 @@ impl SessionLimits {
     /// same ones.
     async fn end_surplus(&self, opened: &Session) {
         let description = &opened.description;
-        for (limit, live) in [
-            (self.config.per_machine, self.sessions.of_instance(description.instance)),
-            (self.config.per_caller, self.sessions.of_caller(&description.caller)),
-        ] {
-            let Some(limit) = limit else { continue };
+        // Without a limit a caller's sessions are not looked for: one portal may have asked for all there are.
+        let of_machine = self.config.per_machine;
+        let of_machine = of_machine.map(|it| (it, self.sessions.of_instance(description.instance)));
+        let of_caller = self.config.per_caller;
+        let of_caller = of_caller.map(|it| (it, self.sessions.of_caller(&description.caller)));
+        for (limit, live) in [of_machine, of_caller].into_iter().flatten() {
             let mut live = oldest_first(live);
             let surplus = live.len().saturating_sub(limit.get());
             let is_own = |session: &Session| session.description.token_id == description.token_id;
