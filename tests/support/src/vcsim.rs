@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Mutex;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
@@ -32,6 +33,8 @@ pub struct Vcsim {
     pub(crate) run: Run,
     identity: Identity,
     options: Options,
+    /// What `govc` logs in with.
+    password: Mutex<String>,
 }
 
 /// What a vCenter is started with.
@@ -69,7 +72,8 @@ impl Vcsim {
         let listen = SocketAddr::new(ip, 0).to_string();
         let (process, address, control) = launch(run, &identity, &listen, &options).await;
         let ca = ca.path().clone();
-        Self { process, address, control, ca, run: run.clone(), identity, options }
+        let password = Mutex::new(PASSWORD.to_owned());
+        Self { process, address, control, ca, run: run.clone(), identity, options, password }
     }
 
     /// The SDK's URL.
@@ -297,9 +301,10 @@ impl Vcsim {
         others.len()
     }
 
-    /// Changes the password of the one user. Sessions stay; `govc` does not know the new password.
+    /// Changes the password of the one user. Sessions stay.
     pub async fn set_password(&self, password: &str) {
         self.rotate("password", &json!({"password": password})).await;
+        password.clone_into(&mut self.password.lock().expect("no test panics with it"));
     }
 
     /// Shows another certificate to new clients. Connections stay.
@@ -335,6 +340,7 @@ impl Vcsim {
         let (process, _, control) = launch(&self.run, &self.identity, &listen, &self.options).await;
         self.process = process;
         self.control = control;
+        self.password = Mutex::new(PASSWORD.to_owned());
     }
 
     /// What the vCenter has logged.
@@ -367,7 +373,7 @@ impl Vcsim {
             .args(arguments)
             .env("GOVC_URL", self.url())
             .env("GOVC_USERNAME", USERNAME)
-            .env("GOVC_PASSWORD", PASSWORD)
+            .env("GOVC_PASSWORD", &*self.password.lock().expect("no test panics with it"))
             .env("GOVC_TLS_CA_CERTS", &self.ca)
             .env("GOVC_PERSIST_SESSION", "false");
         command

@@ -25,9 +25,7 @@ async fn the_password_of_vcenter_changes() {
     gateway.vcenter.set_password(NEW_PASSWORD).await;
     gateway.run.write("vcenter-a.password", NEW_PASSWORD);
     gateway.envoy.open(&token).await;
-    gateway.vcenter.set_password(PASSWORD).await;
     gateway.vcenter.end_sessions();
-    gateway.vcenter.set_password(NEW_PASSWORD).await;
     gateway.envoy.open(&token).await;
 
     // In the wrong order: until the file has the new password, there is a refusal with a reason.
