@@ -23,7 +23,8 @@ impl Vcenter {
         {
             return Ok(Some(machine));
         }
-        // Calls to vCenter are boxed, here and below: each check would have the room for all of them, and be moved with it.
+        // Calls to vCenter are boxed, here and below: otherwise the future of every check would be as large as all of them
+        // together, and be moved at that size.
         Box::pin(self.find_by_reference(instance, reference, detail)).await
     }
 

@@ -108,11 +108,13 @@ impl Vcenters {
         scope: &Scope,
     ) -> Result<LocatedMachine<'_>, LocateError> {
         let candidates = self.candidates(hypervisor, scope).await?;
-        let having = having(&candidates, instance);
-        let is_known = having.len() < candidates.len();
-        match Self::locate_in(having, instance, hypervisor, scope).await {
+        let likely = that_may_have(&candidates, instance);
+        let others_are_left = likely.len() < candidates.len();
+        match Self::locate_in(likely, instance, hypervisor, scope).await {
             // It may have moved there a moment ago.
-            Err(LocateError::UnknownMachine) if is_known => {
+            Err(LocateError::UnknownMachine | LocateError::UnknownHypervisor(_))
+                if others_are_left =>
+            {
                 Self::locate_in(candidates, instance, hypervisor, scope).await
             }
             located => located,
@@ -234,20 +236,17 @@ impl Vcenters {
         self.entries().filter(|entry| scope.reaches(entry.vcenter.service_host()))
     }
 
-    /// The machine with this instance UUID within `scope`, as the first vCenter's watch has it that has one. The outer `None`:
-    /// a watch is not current.
-    pub fn find_watched(
-        &self,
-        instance: Uuid,
-        scope: &Scope,
-    ) -> Option<Option<LocatedMachine<'_>>> {
-        let first = self.watched(instance, scope)?.into_iter().next();
-        Some(first.map(|(entry, machine)| entry.located(machine)))
+    /// The machine with this instance UUID within `scope`, as the first vCenter's watch has it that has one. `None` if a watch is
+    /// not current, or none has it.
+    pub async fn find_watched(&self, instance: Uuid, scope: &Scope) -> Option<LocatedMachine<'_>> {
+        let (entry, machine) = self.watched(instance, scope)?.into_iter().next()?;
+        entry.name_clusters().await;
+        Some(entry.located(machine))
     }
 
     /// What `choose` makes of the machines within `scope` that come first in a walk: `count` of each vCenter, and as many more
-    /// as the caller may sort before the last of them. Looks at no more machines than that takes. `None` if a watch is not
-    /// current, as [`Self::list`] does not need it to be.
+    /// as the caller may sort before the last of them. Looks at no more machines than that takes. Unlike [`Self::list`] it
+    /// needs every watch to be current: `None` otherwise.
     pub async fn first<'s, T>(
         &'s self,
         scope: &Scope,
@@ -312,7 +311,7 @@ impl Vcenters {
         Ok(parts.into_iter().find(|(_, containers)| has(containers)).map(|(key, _)| key))
     }
 
-    /// The same without asking vCenter. The outer `None`: its watch is not current.
+    /// The same without asking vCenter. The outer `None`: its watch is not current, or cannot tell.
     pub fn watched_part_of<'s, K: Copy>(
         &self,
         located: &LocatedMachine<'_>,
@@ -406,11 +405,11 @@ impl Vcenters {
     }
 }
 
-/// Those that have the machine with this instance UUID by their watches. All of them, if no watch knows it, as one that was
-/// just made, or if one of the watches is not current.
-fn having<'s>(entries: &[&'s VcenterEntry], instance: Uuid) -> Vec<&'s VcenterEntry> {
-    let has = |entry: &&VcenterEntry| Some(entry.vcenter.watch().listed(instance, None)?.is_some());
-    match entries.iter().map(has).collect::<Option<Vec<_>>>() {
+/// Those that may have the machine with this instance UUID, as their watches have it. All of them if no watch knows the
+/// machine, which may be new, or if one of the watches is not current.
+fn that_may_have<'s>(entries: &[&'s VcenterEntry], instance: Uuid) -> Vec<&'s VcenterEntry> {
+    let may_have = |entry: &&VcenterEntry| entry.vcenter.watch().may_have(instance);
+    match entries.iter().map(may_have).collect::<Option<Vec<_>>>() {
         Some(has) if has.contains(&true) => {
             entries.iter().zip(has).filter_map(|(entry, has)| has.then_some(*entry)).collect()
         }
@@ -519,7 +518,7 @@ impl VcenterEntry {
         let mut seen = HashSet::new();
         loop {
             for machine in next.machines {
-                let may_precede = |last: &Arc<_>| walk.is_open(last, &machine);
+                let may_precede = |last: &Arc<_>| walk.are_tied(last, &machine);
                 if chosen.len() >= count && !last.as_ref().is_some_and(may_precede) {
                     return Some(chosen);
                 }

@@ -3,7 +3,7 @@
 use super::call::Call;
 use super::document::Server;
 use super::microversion::Microversion;
-use super::parameters::{Paging, Parameters};
+use super::parameters::Parameters;
 use super::projects::{self, Owners, Selection, is_admin};
 use super::query::Query;
 use crate::http::app::App;
@@ -131,13 +131,13 @@ async fn page<'a>(
     Selection { scope, project }: &Selection<'a>,
 ) -> Result<Option<Vec<Server<'a>>>, ApiError> {
     let vcenters = app.consoles.vcenters();
-    let marker = match query.marker.map(|marker| (marker, vcenters.find_watched(marker, scope))) {
+    let marker = match query.marker {
         None => None,
-        Some((_, None)) => return Ok(None),
-        Some((marker, Some(None))) => return Err(Paging::unknown(&marker.to_string())),
-        Some((marker, Some(Some(located)))) => {
-            Some(Server::with_id(marker, located, None, &app.power))
-        }
+        Some(marker) => match vcenters.find_watched(marker, scope).await {
+            Some(located) => Some(Server::with_id(marker, located, None, &app.power)),
+            // A search also finds one whose UUID another project's machine has too.
+            None => return Ok(None),
+        },
     };
     let Some(walk) = query.walk(marker.as_ref().map(|marker| &*marker.located.machine)) else {
         return Ok(None);

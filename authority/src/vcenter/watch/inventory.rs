@@ -62,6 +62,8 @@ pub(crate) struct Inventory {
     by_name: Sorted<String>,
     by_created: Sorted<Option<SystemTime>>,
     by_instance: HashMap<Uuid, Vec<MachineRef>>,
+    /// Machines whose instance UUID is withheld.
+    nameless: usize,
     /// The machines of each host. Those whose host is withheld have none.
     by_host: HashMap<Option<String>, OnHost>,
     size: usize,
@@ -71,7 +73,7 @@ pub(crate) struct Inventory {
 #[derive(Debug, Default)]
 struct OnHost {
     machines: HashSet<MachineRef>,
-    /// By the ports that they may have.
+    /// By the ports that they may have: under `None` those that may have any.
     by_port: HashMap<Option<NonZeroU16>, HashSet<MachineRef>>,
 }
 
@@ -108,6 +110,7 @@ impl Inventory {
             by_name: Sorted::default(),
             by_created: Sorted::default(),
             by_instance: HashMap::new(),
+            nameless: 0,
             by_host: HashMap::new(),
             size: 0,
         }
@@ -219,8 +222,9 @@ impl Inventory {
         self.by_name.insert(read.name.clone(), Arc::clone(&read));
         self.by_created.insert(read.created, Arc::clone(&read));
         let instance = read.instance;
-        if let Some(instance) = instance {
-            self.by_instance.entry(instance).or_default().push(reference.clone());
+        match instance {
+            Some(instance) => self.by_instance.entry(instance).or_default().push(reference.clone()),
+            None => self.nameless += 1,
         }
         self.machines.insert(reference, Machine { content, read });
         instance
@@ -231,6 +235,9 @@ impl Inventory {
         self.size -= machine.content.size() + OVERHEAD;
         self.by_name.remove(machine.read.name.clone(), &machine.read);
         self.by_created.remove(machine.read.created, &machine.read);
+        if machine.read.instance.is_none() {
+            self.nameless -= 1;
+        }
         if let Some(instance) = machine.read.instance
             && let Some(references) = self.by_instance.get_mut(&instance)
         {
@@ -279,15 +286,20 @@ impl Inventory {
         after: Option<&VirtualMachine>,
         containers: Option<&[Container]>,
     ) -> Step {
+        let descending = walk.descending;
+        let first = |from: &VirtualMachine| match walk.by_instance {
+            true => from.instance,
+            false => descending.then_some(Uuid::max()),
+        };
         let alike = match walk.by {
             SortedBy::Name => self.by_name.walk(
-                walk.descending,
-                walk.from.map(|from| from.name.clone()),
+                descending,
+                walk.from.map(|from| (from.name.clone(), first(from))),
                 after.map(|after| (after.name.clone(), after.instance)),
             ),
             SortedBy::Created => self.by_created.walk(
-                walk.descending,
-                walk.from.map(|from| from.created),
+                descending,
+                walk.from.map(|from| (from.created, first(from))),
                 after.map(|after| (after.created, after.instance)),
             ),
         };
@@ -325,16 +337,20 @@ impl Inventory {
         })
     }
 
-    /// The first of these parts of the inventory that a machine is, surely, in.
+    /// The first of these parts of the inventory that a machine is, surely, in. The outer `None`: the machine, or a container
+    /// above it, is not known.
     pub(crate) fn part_of<'p, K>(
         &self,
         reference: &MachineRef,
         mut parts: impl Iterator<Item = (K, &'p Container)>,
-    ) -> Option<K> {
+    ) -> Option<Option<K>> {
         let machine = self.machines.get(reference)?;
         let paths: Vec<Path<'_>> = places(&machine.content).map(|place| self.path(place)).collect();
         let part = parts.find(|(_, container)| paths.iter().any(|path| path.includes(container)));
-        part.map(|(key, _)| key)
+        match part {
+            Some((key, _)) => Some(Some(key)),
+            None => paths.iter().all(|path| path.is_whole).then_some(None),
+        }
     }
 
     /// Is the machine below one of these containers?
@@ -401,7 +417,12 @@ impl Inventory {
         Some(&self.machines.get(known.or_else(|| references.iter().min())?)?.read)
     }
 
-    /// The same with what is read before its console is opened. Of its neighbours it has those that may have its port,
+    /// May vCenter have a machine with this instance UUID? It does not tell that of every machine, perhaps.
+    pub(crate) fn may_have(&self, instance: Uuid) -> bool {
+        self.nameless > 0 || self.by_instance.contains_key(&instance)
+    }
+
+    /// A machine with what is read before its console is opened. Of its neighbours it has those that may have its port,
     /// or all if it has none.
     pub(crate) fn machine_with(
         &self,
@@ -413,7 +434,9 @@ impl Inventory {
         let mut machine = VirtualMachine::clone(machine);
         if detail == Detail::Vnc {
             let own = &self.machines.get(&machine.reference)?.content;
-            let others = self.on_same_host(own, machine.vnc_port);
+            // A machine whose options are withheld may have another port than the one that is read of it.
+            let port = machine.vnc_port.filter(|_| machine.has_options);
+            let others = self.on_same_host(own, port);
             machine.neighbours = neighbours(others.map(|it| &it.content), &machine.reference);
         }
         Some(machine)

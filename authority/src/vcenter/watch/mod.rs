@@ -199,6 +199,11 @@ impl Watch {
         })?
     }
 
+    /// May the vCenter have a machine with this instance UUID? `None` if the watch is not current.
+    pub(super) fn may_have(&self, instance: Uuid) -> Option<bool> {
+        self.read(|inventory| inventory.may_have(instance))
+    }
+
     /// The machines below these containers, or all, in the order of their names.
     pub(super) fn list(
         &self,
@@ -221,13 +226,14 @@ impl Watch {
         self.read(|inventory| inventory.step(walk, after, containers))
     }
 
-    /// The first of these parts of the inventory that a machine is in. The outer `None`: the watch is not current.
+    /// The first of these parts of the inventory that a machine is in. The outer `None`: the watch is not current, or cannot
+    /// tell.
     pub(super) fn part_of<'p, K>(
         &self,
         machine: &MachineRef,
         parts: impl Iterator<Item = (K, &'p Container)>,
     ) -> Option<Option<K>> {
-        self.read(|inventory| inventory.part_of(machine, parts))
+        self.read(|inventory| inventory.part_of(machine, parts))?
     }
 
     /// The clusters.

@@ -24,13 +24,14 @@ pub struct Walk<'a> {
     pub descending: bool,
     /// Whether machines that are alike are to be in the order of their instance UUIDs. Otherwise the caller sorts them.
     pub by_instance: bool,
-    /// Begins with the machines that are like this one, which may be another vCenter's. Without it, with the first.
+    /// Begins with this machine, which may be another vCenter's, or with the first that is like it if the caller sorts those.
+    /// Without it, with the first of all.
     pub from: Option<&'a VirtualMachine>,
 }
 
 impl Walk<'_> {
     /// May the caller sort one of these machines before the other, whichever comes first in the walk?
-    pub(crate) fn is_open(&self, one: &VirtualMachine, other: &VirtualMachine) -> bool {
+    pub(crate) fn are_tied(&self, one: &VirtualMachine, other: &VirtualMachine) -> bool {
         let alike = match self.by {
             SortedBy::Name => one.name == other.name,
             SortedBy::Created => one.created == other.created,
@@ -72,16 +73,16 @@ impl<K: Ord> Sorted<K> {
         self.0.values().flatten()
     }
 
-    /// The machines from `from` on, or those behind the place `after`. Machines of one place come together.
+    /// The machines from the place `from` on, or those behind the place `after`. Machines of one place come together.
     pub(super) fn walk(
         &self,
         descending: bool,
-        from: Option<K>,
+        from: Option<Place<K>>,
         after: Option<Place<K>>,
     ) -> Box<dyn Iterator<Item = &[Arc<VirtualMachine>]> + '_> {
         let begin = match (after, from) {
             (Some(place), _) => Excluded(place),
-            (None, Some(key)) => Included((key, descending.then_some(Uuid::max()))),
+            (None, Some(place)) => Included(place),
             (None, None) => Unbounded,
         };
         if descending {
