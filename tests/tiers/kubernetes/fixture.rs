@@ -104,6 +104,12 @@ impl Installation {
             "portal",
             &format!("--from-literal=token={API_TOKEN}"),
         ]);
+        // By it the chart knows that it is in a cluster, and not only rendered.
+        until_within("the default service account", CLUSTER_LIMIT, async || {
+            let accounts = site.cluster.get(&["--namespace", name, "serviceaccounts"]);
+            accounts["items"].as_array().filter(|items| !items.is_empty()).map(|_| ())
+        })
+        .await;
         this
     }
 
