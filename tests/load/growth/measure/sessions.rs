@@ -16,8 +16,10 @@ use vncgate_load::metrics;
 use vncgate_load::worker::{Shared, Worker};
 use vncgate_test_support::console_api::API_TOKEN;
 
-/// Machines, each on a host of its own: as many tokens, each of which opens many sessions.
-const MACHINES: usize = 32;
+/// Hosts, and machines of each. Each machine has a token, which opens as many sessions as there have to be: with few machines a
+/// machine would have more sessions than any has.
+const HOSTS: usize = 32;
+const MACHINES: usize = 50;
 
 /// Workers of gateways.
 const WORKERS: usize = 50;
@@ -42,8 +44,8 @@ const LIMIT: Duration = Duration::from_secs(120);
 pub(crate) async fn measure(steps: &[u32], course: &mut Course) -> Result<()> {
     let mut site = Site::start().await;
     let mut machines = Vec::new();
-    for _ in 0..MACHINES {
-        machines.extend(site.add_host(1).await);
+    for _ in 0..HOSTS {
+        machines.extend(site.add_host(MACHINES).await);
     }
     let measured = Measured::start(site.config(Validate::Watched), machines.len()).await?;
     let shared = Shared {
@@ -59,7 +61,6 @@ pub(crate) async fn measure(steps: &[u32], course: &mut Course) -> Result<()> {
     let workers: Rc<[Worker]> = workers.collect();
     let tokens = measured.tokens(&machines).await?;
     let checks: Rc<[String]> = tokens.iter().map(|token| check(token)).collect();
-    let empty = measured.mib()?;
     let mut open = 0;
     for &step in steps {
         let more = step - open;
@@ -68,11 +69,7 @@ pub(crate) async fn measure(steps: &[u32], course: &mut Course) -> Result<()> {
         registered(&measured, step).await?;
         let opened = cpu_of(&[measured.id])?[0] - before;
         course.cost(step, "check and first report, CPU µs", 1e6 * opened / f64::from(more));
-        let mib = measured.mib()?;
-        course.total(step, "memory, MiB", mib);
-        if step >= 1_000 {
-            course.cost(step, "memory, KiB a session", 1024.0 * (mib - empty) / f64::from(step));
-        }
+        course.total(step, "memory, MiB", measured.mib()?);
 
         let pages = [bodiless("GET", &format!("/v1/sessions?limit={ON_A_PAGE}"), API_TOKEN)];
         let addresses = [measured.public()];
