@@ -4,6 +4,7 @@ use super::{Guard, Store, guarded_cli, guarded_options, installed, redis_cli};
 use crate::process::{Process, Run, run_to_end};
 use crate::wait::until;
 use crate::workspace::{free_address, free_port};
+use std::collections::HashMap;
 use std::iter::repeat_with;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::process::Command;
@@ -174,15 +175,49 @@ impl RedisGroup {
         self.servers.iter_mut()
     }
 
-    /// Waits until the replicas have all that their primaries have.
+    /// Waits until the replicas have all that their primaries have now.
+    ///
+    /// That they are connected does not say it: after a synchronization the primary sends nothing on until it has noticed
+    /// that its child process ended, which may be 100 ms later.
     pub async fn all_in_step(&self) {
         until("the replicas are in step", async || {
-            self.servers.iter().filter(|server| server.answers()).all(|server| {
-                let role = server.redis_cli(&["ROLE"]);
-                !role.starts_with("slave") || role.lines().nth(3) == Some("connected")
+            let running = self.servers.iter().filter(|server| server.answers());
+            let roles: Vec<_> =
+                running.map(|server| (server.address().port(), role(server))).collect();
+            let written: HashMap<u16, u64> = roles
+                .iter()
+                .filter_map(|(port, role)| match role {
+                    Some(Role::Primary { offset }) => Some((*port, *offset)),
+                    _ => None,
+                })
+                .collect();
+            roles.iter().all(|(_, role)| match role {
+                Some(Role::Primary { .. }) => true,
+                Some(Role::Replica { primary, offset }) => {
+                    written.get(primary).is_some_and(|written| offset >= written)
+                }
+                None => false,
             })
         })
         .await;
+    }
+}
+
+/// What a server is, and how much of the replication stream it has written or read, in bytes.
+enum Role {
+    Primary { offset: u64 },
+    Replica { primary: u16, offset: u64 },
+}
+
+/// A server's answer to `ROLE`, unless it is loading, or a replica that is not connected.
+fn role(server: &Store) -> Option<Role> {
+    let told = server.redis_cli(&["ROLE"]);
+    match told.lines().collect::<Vec<_>>().as_slice() {
+        ["master", offset, ..] => Some(Role::Primary { offset: offset.parse().ok()? }),
+        ["slave", _, port, "connected", offset] => {
+            Some(Role::Replica { primary: port.parse().ok()?, offset: offset.parse().ok()? })
+        }
+        _ => None,
     }
 }
 
