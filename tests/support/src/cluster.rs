@@ -134,13 +134,13 @@ impl Cluster {
 
     /// What the API server says to manifests, without any object changed. Those that name no namespace are for this one.
     pub fn validate(&self, namespace: &str, manifests: &str) -> Result<String, String> {
-        // `--namespace` would refuse those that name another one.
-        let user = ["--cluster=cluster", "--user=admin"];
-        let context = ["config", "set-context", namespace, "--namespace", namespace];
-        self.kubectl(&[&context[..], &user].concat());
-        let mut command = self.client("kubectl");
+        // `--namespace` would refuse those that name another one. The file is a copy, because others read theirs meanwhile.
+        let file = self.kubeconfig.with_file_name(format!("kubeconfig-{namespace}"));
+        std::fs::copy(&self.kubeconfig, &file).expect("copy the kubeconfig");
+        let mut set = client("kubectl", &file);
+        run_to_end(set.args(["config", "set-context", "--current", "--namespace", namespace]));
+        let mut command = client("kubectl", &file);
         command.args(["create", "--dry-run=server", "--validate=strict", "--filename", "-"]);
-        command.args(["--context", namespace]);
         outcome(fed(&mut command, manifests))
     }
 
