@@ -79,7 +79,7 @@ pub async fn try_online(
     }
     services::try_store(&*store, store_is_shared, report).await;
     if let Some(keystone) = config.auth.keystone {
-        let keystone = Keystone::new(keystone, Arc::clone(&metrics))?;
+        let keystone = Arc::new(Keystone::new(keystone, Arc::clone(&metrics))?);
         let gateway = config.consoles.novnc_url.as_ref().map(|page| page.origin());
         services::try_keystone(&keystone, gateway.as_deref(), report).await;
     }

@@ -316,7 +316,7 @@ pub async fn try_sites(sites: &Sites, report: &mut Report) {
 
 /// Logs in to Keystone, validates a token that it does not know, compares its clock, and looks for the origin of the
 /// `gateway` in its catalog.
-pub async fn try_keystone(keystone: &Keystone, gateway: Option<&str>, report: &mut Report) {
+pub async fn try_keystone(keystone: &Arc<Keystone>, gateway: Option<&str>, report: &mut Report) {
     let url = keystone.url();
     // A Keystone that does not answer has its finding below.
     if let Ok(Some(there)) = keystone.clock().await {

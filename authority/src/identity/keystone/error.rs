@@ -6,7 +6,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 /// Why Keystone did not say whether a token is good.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, Error)]
 pub enum KeystoneError {
     /// No connection, no TLS, or the connection broke.
     #[error("cannot reach Keystone: {0}")]

@@ -1,11 +1,12 @@
 //! Callers with a Keystone token (Identity API v3), validated with a service user's own token.
 //!
 //! A token that Keystone has validated is cached for a bounded time, which is how long a revoked token stays good here.
-//! Tokens that Keystone refuses are not cached.
+//! Tokens that Keystone refuses are not cached. Calls with one token at a time share a validation.
 
 mod described_token;
 mod error;
 mod standing;
+mod validations;
 
 pub use error::KeystoneError;
 pub use standing::{Identities, Standing};
@@ -16,6 +17,7 @@ use crate::password::{PasswordFile, RefusedPassword};
 use crate::telemetry::Metrics;
 use crate::tls::LoadedTrust;
 use described_token::DescribedToken;
+use futures_util::FutureExt;
 use lru::LruCache;
 use reqwest::header::{DATE, HeaderValue};
 use reqwest::{RequestBuilder, Response, StatusCode};
@@ -29,6 +31,7 @@ use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 use url::Url;
+use validations::Validations;
 
 const AUTH_TOKEN: &str = "X-Auth-Token";
 const SUBJECT_TOKEN: &str = "X-Subject-Token";
@@ -85,6 +88,7 @@ pub struct Keystone {
     /// The same user with a token for the system, which is asked for only if its project's does not suffice.
     system: AsyncMutex<ServiceUser>,
     cache: Mutex<LruCache<TokenDigest, CachedCaller>>,
+    validations: Validations,
     permits: Semaphore,
     metrics: Arc<Metrics>,
 }
@@ -111,8 +115,8 @@ impl Keystone {
         let http = http.connect_timeout(config.timeout).build()?;
         let cache = Mutex::new(LruCache::new(config.cache_size));
         let permits = Semaphore::new(CONCURRENT_VALIDATIONS);
-        let (service, system) = Default::default();
-        Ok(Self { config, http, service, system, cache, permits, metrics })
+        let (service, system, validations) = Default::default();
+        Ok(Self { config, http, service, system, cache, validations, permits, metrics })
     }
 
     /// The configuration that it was made with.
@@ -126,8 +130,8 @@ impl Keystone {
     }
 
     /// Identifies the caller that this token belongs to. `None` for a token that is unknown, expired, revoked or
-    /// unscoped.
-    pub async fn identify(&self, shown: &str) -> Result<Option<Caller>, KeystoneError> {
+    /// unscoped. Unless nothing is cached, calls with the same token at the same time share a validation.
+    pub async fn identify(self: &Arc<Self>, shown: &str) -> Result<Option<Caller>, KeystoneError> {
         let digest = Sha256::digest(shown).into();
         if let Some(caller) = self.cached(&digest) {
             self.metrics.keystone("cached");
@@ -135,8 +139,25 @@ impl Keystone {
         }
         let Ok(mut subject) = HeaderValue::from_str(shown) else { return Ok(None) };
         subject.set_sensitive(true);
+        let keystone = Arc::clone(self);
+        let validate = || async move { keystone.validate_within_limit(digest, &subject).await };
+        if self.config.cache_ttl.is_zero() {
+            return validate().await;
+        }
+        let (validation, joined) = self.validations.join(digest, || validate().boxed());
+        if joined {
+            self.metrics.keystone("shared");
+        }
+        validation.await
+    }
+
+    async fn validate_within_limit(
+        &self,
+        digest: TokenDigest,
+        subject: &HeaderValue,
+    ) -> Result<Option<Caller>, KeystoneError> {
         let limit = self.config.timeout;
-        let validated = timeout(limit, self.validate(&subject));
+        let validated = timeout(limit, self.validate(subject));
         let result = validated.await.unwrap_or(Err(KeystoneError::TimedOut(limit)));
         self.metrics.keystone(match &result {
             Ok(Some(_)) => "good",

@@ -65,7 +65,7 @@ fn good() -> Response {
 async fn keystone(
     script: Scripted,
     change: impl FnOnce(&mut KeystoneConfig),
-) -> (Keystone, Arc<Scripted>) {
+) -> (Arc<Keystone>, Arc<Scripted>) {
     let script = Arc::new(script);
     let routes = Router::new()
         .route("/v3/auth/tokens", post(login).get(validate))
@@ -86,7 +86,7 @@ async fn keystone(
         timeout: Duration::from_secs(5),
     };
     change(&mut config);
-    (Keystone::new(config, Arc::new(Metrics::new())).unwrap(), script)
+    (Arc::new(Keystone::new(config, Arc::new(Metrics::new())).unwrap()), script)
 }
 
 /// Serves as the authority itself does.
@@ -142,6 +142,41 @@ async fn without_a_cache_each_call_is_a_question() {
         assert_eq!(keystone.identify("token").await.unwrap(), Some(alice()));
     }
     assert_eq!(script.counts(), (1, 3));
+}
+
+/// A dashboard's calls come sixteen at a time, and Keystone got a request of each when the cached answer ran out.
+#[tokio::test]
+async fn calls_with_one_token_at_a_time_share_a_question() {
+    for (cache_ttl, questions) in [(Duration::from_secs(60), 1), (Duration::ZERO, 16)] {
+        let (keystone, script) =
+            keystone(Scripted::default(), |config| config.cache_ttl = cache_ttl).await;
+        let calls = (0..16).map(|_| keystone.identify("token"));
+        for answer in futures_util::future::join_all(calls).await {
+            assert_eq!(answer.unwrap(), Some(alice()));
+        }
+        assert_eq!(script.counts(), (1, questions));
+        assert_eq!(keystone.validations.len(), 0, "it is over");
+    }
+}
+
+#[tokio::test]
+async fn a_question_is_given_up_with_the_last_call_that_waits_for_it() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = silent.local_addr().unwrap();
+    let (keystone, _) = keystone(Scripted::default(), |config| {
+        config.url = format!("http://{address}/v3").parse().unwrap();
+    })
+    .await;
+    let wait = || Box::pin(keystone.identify("token"));
+    let (mut first, mut second) = (wait(), wait());
+    assert!(futures_util::poll!(&mut first).is_pending());
+    assert!(futures_util::poll!(&mut second).is_pending());
+    drop(first);
+    assert_eq!(keystone.validations.len(), 1);
+    drop(second);
+    assert_eq!(keystone.validations.len(), 0);
+    let error = timeout(Duration::from_millis(1), wait()).await;
+    assert!(error.is_err(), "it is asked again");
 }
 
 #[tokio::test]
