@@ -23,6 +23,8 @@ pub(crate) enum Vcenter {
     Live,
     /// At once, from memory.
     Cached,
+    /// Each request anew, and none for a check: `validate = "watched"`.
+    Watched,
 }
 
 /// Where the authority keeps tokens.
@@ -45,12 +47,14 @@ pub(crate) struct Setup {
     pub(crate) tokens: Tokens,
     /// Whether there is a second authority, which shares the store and has no gateway.
     pub(crate) replica: bool,
+    /// Whether Envoy writes the shipped access log.
+    pub(crate) access_log: bool,
 }
 
 impl Setup {
     /// As most measures have it.
     pub(crate) const USUAL: Self =
-        Self { vcenter: Vcenter::Live, tokens: Tokens::Memory, replica: false };
+        Self { vcenter: Vcenter::Live, tokens: Tokens::Memory, replica: false, access_log: true };
 }
 
 /// The running parts. Dropped in the order of the path.
@@ -137,7 +141,7 @@ impl Backend {
             Tokens::Redis => Some(Store::redis(run).await),
         };
         let cache = match setup.vcenter {
-            Vcenter::Live => None,
+            Vcenter::Live | Vcenter::Watched => None,
             Vcenter::Cached => Some(VcenterCache::start(ca, &simulator.url()).await?),
         };
         let start = async |run: &Run| {
@@ -146,6 +150,9 @@ impl Backend {
                 .with(r#"token_ttl = "10m""#, r#"token_ttl = "2h""#);
             if let Some(store) = &store {
                 config = config.with_store(store);
+            }
+            if setup.vcenter == Vcenter::Watched {
+                config = config.with(r#"#validate = "live""#, r#"validate = "watched""#);
             }
             if let Some(cache) = &cache {
                 config = config.with(&simulator.url(), &cache.url());

@@ -50,7 +50,7 @@ enum Kind {
     Throughput { direction: Direction, sessions: usize },
     Updates,
     Echo(Echoed),
-    Connects,
+    Connects { bare: bool },
     ConnectLatency,
     Memory,
     Checks(Tokens),
@@ -60,7 +60,7 @@ enum Kind {
 }
 
 /// All measures, in the order in which they run.
-pub(crate) const MEASURES: [Measure; 17] = [
+pub(crate) const MEASURES: [Measure; 18] = [
     Measure {
         name: "server-to-client",
         title: "Server to client, one session, writes of 64 KiB",
@@ -107,7 +107,13 @@ pub(crate) const MEASURES: [Measure; 17] = [
         name: "connects",
         title: "Connects a second, up to the server's first bytes",
         main_figure: "connects_per_second",
-        kind: Kind::Connects,
+        kind: Kind::Connects { bare: false },
+    },
+    Measure {
+        name: "connects-bare",
+        title: "The same without the access log, and with `validate = \"watched\"`",
+        main_figure: "cpu_ms_per_connect",
+        kind: Kind::Connects { bare: true },
     },
     Measure {
         name: "connect-latency",
@@ -188,7 +194,14 @@ impl Measure {
             Kind::Memory | Kind::Updates => {
                 !matches!(contender.peer, Peer::Direct | Peer::DirectWebmks | Peer::ExtAuthz)
             }
-            Kind::Connects => !matches!(contender.peer, Peer::Direct | Peer::DirectWebmks),
+            Kind::Connects { bare: false } => {
+                !matches!(contender.peer, Peer::Direct | Peer::DirectWebmks)
+            }
+            // What is alike in both but for the filter and the authority.
+            Kind::Connects { bare: true } => {
+                matches!(contender.peer, Peer::Vncgate | Peer::ExtAuthz)
+                    && contender.transport == Transport::Tls
+            }
             Kind::ConnectLatency => true,
             Kind::Throughput { .. } | Kind::Echo(_) => contender.peer != Peer::ExtAuthz,
         });
@@ -209,6 +222,9 @@ impl Measure {
         match (console, self.is_of_views()) {
             (Console::Vnc, true) => &[Peer::Vncgate],
             (Console::Webmks, true) => &[Peer::VncgateWebmks],
+            (Console::Vnc, false) if matches!(self.kind, Kind::Connects { bare: true }) => {
+                &[Peer::ExtAuthz]
+            }
             (Console::Vnc, false) => &[Peer::Connect, Peer::Websockify],
             (Console::Webmks, false) => &[Peer::PassThrough, Peer::Nginx],
         }
@@ -273,6 +289,9 @@ impl Measure {
             Kind::Orders { replica: true } => {
                 Parts::Fresh(Setup { tokens: Tokens::Redis, replica: true, ..Setup::USUAL })
             }
+            Kind::Connects { bare: true } => {
+                Parts::Fresh(Setup { vcenter: Vcenter::Watched, access_log: false, ..Setup::USUAL })
+            }
             Kind::Checks(tokens) => {
                 Parts::Fresh(Setup { vcenter: Vcenter::Cached, tokens, ..Setup::USUAL })
             }
@@ -295,7 +314,7 @@ impl Measure {
             }
             Kind::Updates => updates::measure(testbed, contender, window).await,
             Kind::Echo(echoed) => echo::measure(testbed, contender, echoed, window).await,
-            Kind::Connects => connect::rate(testbed, contender, window).await,
+            Kind::Connects { .. } => connect::rate(testbed, contender, window).await,
             Kind::ConnectLatency => connect::latency(testbed, contender, window).await,
             Kind::Memory => memory::measure(testbed, contender, effort).await,
             Kind::Checks(_) => checks::measure(testbed, window).await,
@@ -320,7 +339,7 @@ pub(crate) struct Figure {
 }
 
 /// All figures, in the order of a table's columns.
-pub(crate) const FIGURES: [Figure; 37] = [
+pub(crate) const FIGURES: [Figure; 38] = [
     Figure { name: "bytes_per_second", heading: "MB/s", scale: 1e-6, more_is_better: true },
     figure("cpu_seconds_per_gb", "CPU s/GB"),
     figure("p50_ms", "p50, ms"),
@@ -333,6 +352,7 @@ pub(crate) const FIGURES: [Figure; 37] = [
     figure("cpu_us_per_update", "CPU µs/update"),
     Figure { name: "connects_per_second", heading: "1/s", scale: 1.0, more_is_better: true },
     figure("cpu_ms_per_connect", "CPU ms/connect"),
+    figure("cpu_ms_per_connect_of_envoy", "of it Envoy, CPU ms"),
     figure("kib_per_session", "KiB/session"),
     figure("kib_per_session_at_1000", "KiB/session, of 1,000"),
     figure("kib_per_session_at_5000", "KiB/session, of 5,000"),

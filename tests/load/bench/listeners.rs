@@ -67,19 +67,26 @@ const UNLIMITED: (&str, &str) = (
 /// 9,900 WebMKS consoles have room too: each is two sessions of TLS.
 const HEAP: (&str, &str) = ("max_heap_size_bytes: 1073741824", "max_heap_size_bytes: 4294967296");
 
+/// No line is written of what this filter drops, all of them.
+const ACCESS_LOG: [&str; 2] = [
+    "                  - name: envoy.access_loggers.stdout\n",
+    "                    filter: { runtime_filter: { runtime_key: bench.access_log, percent_sampled: { numerator: 0 } } }\n",
+];
+
 const VNC_CLUSTER: &str = "    - name: vncgate_esxi_vnc\n";
 const VNC_CLUSTER_END: &str = "      # The upgrade request becomes a plain TCP connection";
 const WEBMKS_CLUSTER: &str = "    - name: vncgate_esxi_webmks\n";
 const SDS: &str = "            validation_context_sds_secret_config:";
 
 /// Literals of the shipped configuration and what to put in their place, as the harness takes them.
-/// `identity` is that of the listeners behind TLS.
+/// `identity` is that of the listeners behind TLS. `access_log`: whether the shipped listener writes it.
 /// Panics when the shipped text is not as this expects it.
 pub(crate) fn changes(
     addresses: Addresses,
     identity: &Identity,
     upstreams: Upstreams<'_>,
-) -> [(&'static str, String); 4] {
+    access_log: bool,
+) -> Vec<(&'static str, String)> {
     let shipped = Shipped::read();
     let unlimited = (UNLIMITED.0, UNLIMITED.1.to_owned());
     let cleartext = shipped.cleartext("bench_cleartext", addresses.cleartext);
@@ -120,7 +127,12 @@ pub(crate) fn changes(
     ];
     // First what must stand in the text once, while it has one listener and one cluster of each kind.
     let clusters = (VNC_CLUSTER, format!("{}{VNC_CLUSTER}", clusters.concat()));
-    [(HEAP.0, HEAP.1.to_owned()), unlimited, added(&listeners), clusters]
+    let mut changes = vec![(HEAP.0, HEAP.1.to_owned()), unlimited];
+    if !access_log {
+        changes.push((ACCESS_LOG[0], ACCESS_LOG.concat()));
+    }
+    changes.extend([added(&listeners), clusters]);
+    changes
 }
 
 fn tcp_proxy() -> String {

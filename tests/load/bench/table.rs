@@ -4,7 +4,8 @@ use crate::catalogue::{FIGURES, Figure, MEASURES, Measure};
 use crate::contender::{Console, Contender, Peer};
 use crate::results::Results;
 use crate::summary::Spread;
-use crate::target::{Against, Bound, TARGETS, Target};
+use crate::target::{Against, Bound, REASONS, TARGETS, Target};
+use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 use vncgate_load::connection::Transport;
 use vncgate_load::results::{Environment, number};
@@ -56,6 +57,7 @@ fn write_targets(text: &mut String, results: &Results) -> fmt::Result {
         write!(text, " {transport} |")?;
     }
     writeln!(text, "\n|---|{}", "---|".repeat(COLUMNS.len()))?;
+    let mut missed = BTreeSet::new();
     for target in &TARGETS {
         let reached = COLUMNS
             .map(|transport| target.reached(results, Contender { peer: target.of, transport }));
@@ -71,6 +73,16 @@ fn write_targets(text: &mut String, results: &Results) -> fmt::Result {
             }
         }
         writeln!(text)?;
+        if reached.into_iter().flatten().any(|value| !target.bound.holds(value)) {
+            missed.insert(target.measure);
+        }
+    }
+    let reasons = REASONS.iter().filter(|(measure, _)| missed.contains(measure));
+    for (index, (measure, reason)) in reasons.enumerate() {
+        if index == 0 {
+            writeln!(text, "\nWhat stands in the way of the targets that are missed:\n")?;
+        }
+        writeln!(text, "- `{measure}`: {reason}")?;
     }
     writeln!(text)
 }

@@ -127,6 +127,59 @@ pub(crate) const TARGETS: [Target; 37] = [
     target("orders-replica", "p99_ms", Nothing, AtMost(2000.0)),
 ];
 
+/// Why targets of a measure may be missed, and which other figures of a run show it.
+pub(crate) const REASONS: [(&str, &str); 11] = [
+    (
+        "server-to-client",
+        "the filter's work for each chunk that Envoy reads, and a copy: Envoy makes TLS records of 16 KiB, and a frame's header \
+         before a chunk makes it copy each into one piece. Without TLS there is no copy, and of WebMKS, where no header is \
+         added, sessions are as fast as Envoy's.",
+    ),
+    (
+        "server-to-client-16",
+        "as for one session. The difference to Envoy CONNECT in `updates` is the filter's work for a chunk. Who is ahead of \
+         Envoy CONNECT is ahead of Envoy.",
+    ),
+    (
+        "client-to-server",
+        "a client's bytes are masked (RFC 6455 5.3), so each goes into the filter's memory and back. Envoy's tunnel has none \
+         to unmask, and other proxies unmask where the bytes are.",
+    ),
+    (
+        "view-client-to-server",
+        "each of the 6,553 messages of ten bytes in a frame is looked at. No client sends so many; `view-echo` has as many as \
+         one does send.",
+    ),
+    ("view-echo", "the filter reads the client's frames, which it lets pass otherwise."),
+    (
+        "connects",
+        "the authority asks vCenter and registers the session, and Envoy writes the access log twice for each: when the \
+         console opens and when it ends. Envoy ext_authz does none of that; `connects-bare` has both without vCenter and log.",
+    ),
+    (
+        "connect-latency",
+        "a connect waits for the check's call and for one turn of Envoy's event loop after the console's first bytes.",
+    ),
+    (
+        "memory",
+        "header maps of the request and the response, bodies that the filter may hold, and filter state; docs/envoy.md has \
+         them by size.",
+    ),
+    (
+        "checks",
+        "an empty GET has become cheaper by more than a check has: it is the machine's, and the target is that of another.",
+    ),
+    (
+        "checks-memcached",
+        "a check reads the token before it asks vCenter and afterwards, so that what was revoked meanwhile opens nothing; \
+         each time it takes two exchanges.",
+    ),
+    (
+        "checks-redis",
+        "a check reads the token before it asks vCenter and afterwards, each time in one exchange.",
+    ),
+];
+
 impl Target {
     /// What a contender reached; `None` when it is not its goal, or one of the two did not take part.
     pub(crate) fn reached(&self, results: &Results, contender: Contender) -> Option<f64> {
@@ -161,6 +214,13 @@ impl Target {
 mod tests {
     use super::*;
     use crate::catalogue::{FIGURES, Measure};
+
+    #[test]
+    fn each_reason_is_of_a_measure_with_targets() {
+        for (measure, _) in REASONS {
+            assert!(TARGETS.iter().any(|target| target.measure == measure), "{measure}");
+        }
+    }
 
     #[test]
     fn each_target_is_of_a_figure_and_has_whom_it_is_held_against() {

@@ -29,7 +29,8 @@ const WEBMKS_HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3));
 /// One for each core that it has, as Envoy chooses by itself: two on one core would wait for each other.
 const ENVOY_WORKERS: usize = 1;
 
-const ENVOY: &str = "envoy";
+/// Envoy.
+pub(crate) const ENVOY: &str = "envoy";
 /// The authority.
 pub(crate) const AUTHORITY: &str = "authority";
 const VCENTER: &str = "vcenter";
@@ -88,7 +89,7 @@ impl Testbed {
             listen,
             authority_public: backend.public(),
             authority_internal: backend.internal(),
-            changes: &listeners::changes(listeners, &identity, upstreams),
+            changes: &listeners::changes(listeners, &identity, upstreams, setup.access_log),
         };
         let mut envoy = Envoy::start_with_workers(&run, &ca, &settings, ENVOY_WORKERS).await;
         cores::pin_process(envoy.process().id(), cores::PROXY)?;

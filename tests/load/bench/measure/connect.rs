@@ -3,9 +3,10 @@
 use super::latency::{Latencies, precise_sleep_until};
 use super::{Measured, Meter};
 use crate::contender::Contender;
-use crate::testbed::Testbed;
+use crate::testbed::{ENVOY, Testbed, parts_of};
 use anyhow::{Context, Result};
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -49,11 +50,16 @@ pub(crate) async fn rate(
     while let Some(client) = clients.join_next().await {
         client.context("a client's task")??;
     }
-    let figures = [
+    let mut figures = BTreeMap::from([
         ("connects_per_second".to_owned(), count / cost.seconds),
         ("cpu_ms_per_connect".to_owned(), 1e3 * cost.of(contender.peer) / count),
-    ];
-    Ok(Measured { figures: figures.into(), cost })
+    ]);
+    // Beside what the token is checked by.
+    if parts_of(contender.peer).len() > 1 {
+        let of_envoy = 1e3 * cost.of_part(ENVOY) / count;
+        figures.insert("cpu_ms_per_connect_of_envoy".to_owned(), of_envoy);
+    }
+    Ok(Measured { figures, cost })
 }
 
 /// How long a connect takes when they come calmly, one after the other whether or not the last is done.
