@@ -104,7 +104,7 @@ impl Consoles {
                 }
             }
             (None, TokenUsage::Once) => self.store.take(token).await?.is_some(),
-            (None, _) => self.store.get(token).await?.is_some(),
+            (None, _) => self.store.is_good(token, admission.instance).await?,
         };
         if still_good { Ok(()) } else { Err(CheckError::TokenInvalid) }
     }

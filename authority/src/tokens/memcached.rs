@@ -125,6 +125,14 @@ impl TokenStore for MemcachedStore {
         Ok(self.run("get", exchange).await?.map(|found| Arc::new(found.record)))
     }
 
+    async fn is_good(&self, token: TokenHash, instance: Uuid) -> Result<bool, StoreUnavailable> {
+        let exchange = move |mut client| async move {
+            let good = is_good(&mut client, token, instance).await;
+            (client, good)
+        };
+        self.run("is_good", exchange).await
+    }
+
     async fn take(&self, token: TokenHash) -> Result<Option<Arc<Record>>, StoreUnavailable> {
         let exchange = move |mut client| async move {
             let taken = take(&mut client, token).await;
@@ -406,6 +414,17 @@ async fn find(client: &mut Connection, token: TokenHash) -> Result<Option<Found>
         return Ok(good.then_some(Found { record, cas: now.cas, seconds_left }));
     }
     Err(Failure::Contended)
+}
+
+/// The record is read last, as [`find`] does.
+async fn is_good(
+    client: &mut Connection,
+    token: TokenHash,
+    instance: Uuid,
+) -> Result<bool, Failure> {
+    let items = client.get_all(&[instance_key(instance), token_key(token)]).await?;
+    let [Some(list), Some(_)] = items.as_slice() else { return Ok(false) };
+    Ok(List::parse(list).ok_or(Failure::Foreign)?.tokens.contains(&token))
 }
 
 fn record(item: &Item) -> Result<Record, Failure> {

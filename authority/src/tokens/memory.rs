@@ -49,6 +49,10 @@ impl TokenStore for MemoryStore {
         Ok(self.tokens().live(&token).map(|entry| Arc::clone(&entry.record)))
     }
 
+    async fn is_good(&self, token: TokenHash, instance: Uuid) -> Result<bool, StoreUnavailable> {
+        Ok(self.tokens().live(&token).is_some_and(|entry| entry.record.instance == instance))
+    }
+
     async fn take(&self, token: TokenHash) -> Result<Option<Arc<Record>>, StoreUnavailable> {
         let mut tokens = self.tokens();
         let live = tokens.live(&token).is_some();

@@ -131,6 +131,10 @@ local list = ARGV[2] .. cjson.decode(record).instance
 if not redis.call('LPOS', list, ARGV[1]) then return nil end
 return record";
 
+/// Whether a token of this machine is good.
+const IS_GOOD: &str = r"
+return redis.call('EXISTS', KEYS[1]) == 1 and redis.call('LPOS', KEYS[2], ARGV[1]) ~= false";
+
 /// Returns the record of a good token and removes the token.
 const TAKE: &str = r"
 local record = redis.call('GET', KEYS[1])
@@ -206,6 +210,7 @@ pub struct RedisStore {
     acknowledge: Duration,
     put: Script,
     get: Script,
+    is_good: Script,
     take: Script,
     bind: Script,
     list: Script,
@@ -228,6 +233,7 @@ impl RedisStore {
             remote: Remote::new(Redis(server), timeout, metrics),
             put: Script::new(&with_prelude(PUT)),
             get: Script::new(GET),
+            is_good: Script::new(IS_GOOD),
             take: Script::new(&with_prelude(TAKE)),
             bind: Script::new(BIND),
             list: Script::new(LIST),
@@ -366,6 +372,12 @@ impl TokenStore for RedisStore {
         script.arg(token.to_string()).arg(self.instance_keys());
         let record: Option<String> = self.run("get", &script).await?;
         Ok(record.map(|record| Record::from_json(record.as_bytes())).transpose()?.map(Arc::new))
+    }
+
+    async fn is_good(&self, token: TokenHash, instance: Uuid) -> Result<bool, StoreUnavailable> {
+        let mut script = self.is_good.key(self.token_key(token));
+        script.key(self.instance_key(instance)).arg(token.to_string());
+        self.run("is_good", &script).await
     }
 
     async fn take(&self, token: TokenHash) -> Result<Option<Arc<Record>>, StoreUnavailable> {

@@ -171,8 +171,8 @@ pub(crate) const REASONS: [(&str, &str); 11] = [
     ),
     (
         "checks-memcached",
-        "a check reads the token before it asks vCenter and afterwards, so that what was revoked meanwhile opens nothing; \
-         each time it takes two exchanges.",
+        "a check reads the token before it asks vCenter, which takes two exchanges, and again afterwards, so that what was \
+         revoked meanwhile opens nothing.",
     ),
     (
         "checks-redis",

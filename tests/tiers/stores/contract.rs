@@ -38,6 +38,7 @@ on_every_store! {
     what_one_replica_puts_the_other_gets
     a_token_lives_for_its_time_by_the_store_s_clock
     a_token_that_was_taken_is_gone_for_all
+    a_token_is_good_for_its_machine_until_it_ends
     of_many_who_take_a_token_one_gets_it
     of_many_browsers_one_gets_the_token_and_keeps_it
     a_bound_token_outlives_its_own_time_and_no_revocation
@@ -85,6 +86,7 @@ async fn a_token_lives_for_its_time_by_the_store_s_clock(Replicas { one, other }
     assert!(knows(&*other, short).await);
     sleep(SHORT + Duration::from_millis(100)).await;
     assert!(!knows(&*other, short).await && !knows(&*one, short).await);
+    assert!(!other.is_good(short, instance).await.unwrap());
     assert_eq!(other.take(short).await.unwrap(), None);
     assert!(knows(&*other, long).await, "although its record says that it is over");
     assert_eq!(listed(&*other, instance).await, [long]);
@@ -98,6 +100,23 @@ async fn a_token_that_was_taken_is_gone_for_all(Replicas { one, other }: Replica
     assert_eq!(one.take(taken).await.unwrap(), None);
     assert!(!knows(&*one, taken).await && !knows(&*other, taken).await);
     assert_eq!(listed(&*one, instance).await, [left]);
+}
+
+async fn a_token_is_good_for_its_machine_until_it_ends(Replicas { one, other }: Replicas) {
+    let instance = Uuid::new_v4();
+    let (taken, revoked) = (put(&*one, instance).await, put(&*one, instance).await);
+    let good = async |token, instance| {
+        let answers = [one.is_good(token, instance).await, other.is_good(token, instance).await];
+        let [one, other] = answers.map(Result::unwrap);
+        assert_eq!(one, other);
+        one
+    };
+    assert!(good(taken, instance).await && good(revoked, instance).await);
+    assert!(!good(token(), instance).await && !good(taken, Uuid::new_v4()).await);
+    other.take(taken).await.unwrap();
+    assert!(!good(taken, instance).await && good(revoked, instance).await);
+    other.revoke(instance).await.unwrap();
+    assert!(!good(revoked, instance).await);
 }
 
 async fn of_many_who_take_a_token_one_gets_it(Replicas { one, other }: Replicas) {
