@@ -3,13 +3,15 @@
 use crate::wait::POLL_INTERVAL;
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, LazyLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
 /// How long any part may take to start. Envoy compiles the filter meanwhile, on a machine that may be
 /// busy with a build.
@@ -52,11 +54,24 @@ impl Run {
     }
 
     /// Writes a file of this run and returns its path.
+    ///
+    /// A part that reads it meanwhile reads all of what was there before or all of what is there now. The mode of a file
+    /// that is there stays as it is.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
-        fs::write(&path, content)
+        self.replace(&path, content.as_ref())
             .unwrap_or_else(|error| panic!("write {}: {error}", path.display()));
         path
+    }
+
+    fn replace(&self, path: &Path, content: &[u8]) -> std::io::Result<()> {
+        let mode = fs::metadata(path).map_or(0o644, |there| there.permissions().mode());
+        // In the run's own folder: some parts take every file of a folder below it for theirs.
+        let mut file = NamedTempFile::new_in(self.0.directory.path())?;
+        file.write_all(content)?;
+        file.as_file().set_permissions(Permissions::from_mode(mode))?;
+        file.persist(path)?;
+        Ok(())
     }
 }
 

@@ -146,7 +146,7 @@ async fn the_shipped_installation_is_good_and_each_fault_is_found() {
     assert_eq!(diagnose(&gateway.run, &[]), (Some(1), vec!["vcenter_login".to_owned()]));
     assert_eq!(command(&gateway.run, &["check-config"]).0, Some(0), "it connects to nothing");
     assert_eq!(command(&gateway.run, &["check-config", "--online"]).0, Some(1));
-    std::fs::write(gateway.run.path("vcenter-a.password"), password).expect("write it again");
+    gateway.run.write("vcenter-a.password", password);
     gateway.vcenter.stop();
     gateway.authority.kill();
     let both = vec!["vcenter_login".to_owned(), "authority".to_owned()];
