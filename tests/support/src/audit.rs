@@ -12,7 +12,9 @@ use std::path::Path;
 /// When a line is no record, has a field that the schema does not name, or records of a writer are missing or in another
 /// order.
 pub fn records(file: &Path) -> Vec<Value> {
-    parse(&std::fs::read_to_string(file).unwrap_or_default())
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    // What comes after the last line's end is a record that is being written.
+    parse(text.rsplit_once('\n').map_or("", |(lines, _)| lines))
 }
 
 /// The same of text.

@@ -148,14 +148,14 @@ impl Process {
         }
     }
 
-    /// What the child has written to standard output.
+    /// The lines that the child has written to standard output.
     pub fn stdout(&self) -> String {
-        read_log(&self.stdout)
+        read_lines(&self.stdout)
     }
 
-    /// What the child has written to standard error.
+    /// The lines that the child has written to standard error.
     pub fn stderr(&self) -> String {
-        read_log(&self.stderr)
+        read_lines(&self.stderr)
     }
 
     /// The child's process id.
@@ -277,6 +277,13 @@ fn appending(path: &Path) -> File {
         .append(true)
         .open(path)
         .unwrap_or_else(|error| panic!("open {}: {error}", path.display()))
+}
+
+/// The whole lines of a log. What comes after the last one's end is a line that is being written.
+fn read_lines(path: &Path) -> String {
+    let mut log = read_log(path);
+    log.truncate(log.rfind('\n').map_or(0, |end| end + 1));
+    log
 }
 
 fn read_log(path: &Path) -> String {
