@@ -20,7 +20,7 @@ use vncgate_test_support::gateway::Gateway;
 use vncgate_test_support::http2::Http2;
 use vncgate_test_support::screen::{RFB_VERSION, TcpServer};
 use vncgate_test_support::session::{Console, assert_echoes, close_of, next, rest_of};
-use vncgate_test_support::wait::{until, until_within};
+use vncgate_test_support::wait::{SLACK, until, until_within};
 use vncgate_test_support::webmks::WITHOUT_VNC;
 use vncgate_test_support::websocket::WebSocket;
 use vncgate_test_support::workspace::free_address;
@@ -69,7 +69,7 @@ where
     });
     let (close, took) = close;
     assert_eq!(close, (1001, "ended_by_operator: Bye.".to_owned()));
-    assert!(took < Duration::from_millis(200), "{took:?}");
+    assert!(took < Duration::from_millis(200) + SLACK, "{took:?}");
     assert_eq!(answer.expect("an answer").status(), 204, "it has ended");
     known(&gateway.authority, Some(machine), 0, KNOWN).await;
 }

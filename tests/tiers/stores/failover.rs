@@ -25,14 +25,11 @@ use vncgate_test_support::gateway::ESXI_HOSTS;
 use vncgate_test_support::process::Run;
 use vncgate_test_support::stores::{Guard, RedisGroup};
 use vncgate_test_support::vcsim::Vcsim;
-use vncgate_test_support::wait::{until, until_some};
+use vncgate_test_support::wait::{SLACK, until, until_some};
 use vncgate_test_support::workspace::checkout;
 
 /// For a machine that is busy with a build.
 const LONG: Duration = Duration::from_secs(5);
-
-/// What such a machine may add to a time limit.
-const SLACK: Duration = Duration::from_secs(2);
 
 macro_rules! on_each_group {
     ($($test:ident)*) => {

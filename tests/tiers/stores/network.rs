@@ -25,10 +25,7 @@ use vncgate_test_support::certificate::Ca;
 use vncgate_test_support::process::Run;
 use vncgate_test_support::screen::TcpServer;
 use vncgate_test_support::stores::{Guard, Store};
-use vncgate_test_support::wait::until_within;
-
-/// What a machine that is busy with a build may add to any wait.
-const SLACK: Duration = Duration::from_secs(2);
+use vncgate_test_support::wait::{SLACK, until_within};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 

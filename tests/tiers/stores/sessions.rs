@@ -16,7 +16,7 @@ use vncgate_authority::sessions::{
 };
 use vncgate_test_support::process::Run;
 use vncgate_test_support::stores::{RedisGroup, Store};
-use vncgate_test_support::wait::within;
+use vncgate_test_support::wait::{SLACK, within};
 
 /// As the authority has it, but for a machine that is busy with a build.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -276,7 +276,7 @@ async fn every_authority_sees_and_ends_sessions_within_two_seconds(journal: &dyn
     while !other.live().contains(&session) {
         sleep(Duration::from_millis(10)).await;
     }
-    assert!(opened.elapsed() < Duration::from_secs(1), "{:?}", opened.elapsed());
+    assert!(opened.elapsed() < Duration::from_secs(1) + SLACK, "{:?}", opened.elapsed());
 
     let held = SessionReport { wait_seconds: 20, ..worker.report() };
     let sessions = Arc::clone(&one.sessions);
@@ -288,7 +288,7 @@ async fn every_authority_sees_and_ends_sessions_within_two_seconds(journal: &dyn
     let reason = EndReason::new(EndCode::EndedByOperator);
     assert!(other.sessions.end(session, reason).await.unwrap());
     assert_eq!(call.await.unwrap().unwrap(), 1);
-    assert!(ordered.elapsed() < Duration::from_secs(2), "{:?}", ordered.elapsed());
+    assert!(ordered.elapsed() < Duration::from_secs(2) + SLACK, "{:?}", ordered.elapsed());
 
     let (mut told_one, mut told_other) = (one.sessions.subscribe(), other.sessions.subscribe());
     worker.end(&other, &[session]).await;
@@ -320,7 +320,7 @@ async fn ten_thousand_sessions_open_and_end_in_a_storm(journal: &dyn Fn() -> Jou
     };
     let mut workers = join_all((0..WORKERS).map(storm)).await;
     let took = begun.elapsed();
-    assert!(took < Duration::from_secs(7), "{took:?}");
+    assert!(took < Duration::from_secs(5) + SLACK * 2, "{took:?}");
     let both = async {
         while authorities.iter().any(|authority| authority.live().len() < 10_000) {
             sleep(Duration::from_millis(20)).await;
@@ -328,7 +328,7 @@ async fn ten_thousand_sessions_open_and_end_in_a_storm(journal: &dyn Fn() -> Jou
     };
     let waited = Instant::now();
     within("both see them", both).await;
-    assert!(waited.elapsed() < Duration::from_secs(2), "{:?}", waited.elapsed());
+    assert!(waited.elapsed() < Duration::from_secs(2) + SLACK, "{:?}", waited.elapsed());
 
     // All of them end in the same second.
     let ends = workers.iter_mut().enumerate().map(|(number, worker)| async move {
@@ -344,7 +344,7 @@ async fn ten_thousand_sessions_open_and_end_in_a_storm(journal: &dyn Fn() -> Jou
     };
     let waited = Instant::now();
     within("none is left", none).await;
-    assert!(waited.elapsed() < Duration::from_secs(2), "{:?}", waited.elapsed());
+    assert!(waited.elapsed() < Duration::from_secs(2) + SLACK, "{:?}", waited.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

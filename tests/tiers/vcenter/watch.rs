@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use vncgate_test_support::answer::Answer;
-use vncgate_test_support::wait::until;
+use vncgate_test_support::wait::{SLACK, until};
 
 /// How long a change may take until a listing has it.
 const FRESH: Duration = Duration::from_secs(2);
@@ -47,7 +47,7 @@ impl Site {
             if expected(servers.first()) {
                 return;
             }
-            assert!(begun.elapsed() < FRESH, "{name} is still {servers:?}");
+            assert!(begun.elapsed() < FRESH + SLACK, "{name} is still {servers:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
