@@ -41,15 +41,8 @@ impl Open {
         assert_eq!(next(&mut browser).await, Message::binary(RFB_VERSION.as_slice()));
         let console = server.accept().await;
         let open = Self { vm, browser, console, server };
-        open.registered(gateway).await;
+        registered(gateway, &open.vm).await;
         open
-    }
-
-    /// Waits until the authority knows of the session.
-    async fn registered(&self, gateway: &Gateway) {
-        let sessions =
-            async || gateway.authority.count(r#"vncgate_sessions{protocol="vnc"}"#).await;
-        until("the session is registered", async || sessions().await > 0).await;
     }
 
     async fn goes_on(&mut self) {
@@ -67,6 +60,17 @@ impl Open {
         assert_eq!(status, 1008, "{reason}");
         assert!(changed.elapsed() < AT_MOST + SLACK, "{code} after {:?}", changed.elapsed());
     }
+}
+
+/// Waits until the authority knows of a session with this machine: there may be sessions with others.
+async fn registered(gateway: &Gateway, vm: &Vm) {
+    let path = format!("/v1/sessions?machine={}", vm.instance_uuid);
+    until("the session is registered", async || {
+        let request = gateway.authority.request(Method::GET, &path);
+        let answer = Answer::of(request.send().await.expect("the API answers")).await;
+        !answer.body["sessions"].as_array().expect("a list").is_empty()
+    })
+    .await;
 }
 
 /// Waits until the authority watches its vCenter for the `fills`th time.
@@ -217,8 +221,7 @@ async fn a_token_follows_its_machine_if_it_is_told_to() {
     let mut browser = gateway.envoy.open(&token).await;
     assert_eq!(next(&mut browser).await, Message::binary(RFB_VERSION.as_slice()));
     let _before = here.accept().await;
-    let sessions = async || gateway.authority.count(r#"vncgate_sessions{protocol="vnc"}"#).await;
-    until("the session is registered", async || sessions().await > 0).await;
+    registered(&gateway, &vm).await;
 
     // The port before the host: vCenter may tell of either first.
     vcenter.set_console_port(&vm.name, there.address().port());
@@ -263,8 +266,7 @@ async fn a_webmks_console_ends_with_its_machine_too() {
         let vm = esxi.create_vm(&gateway.vcenter, code, &host, screen.address()).await;
         let mut browser = gateway.envoy.open(&gateway.issue(&vm).await).await;
         assert_eq!(next(&mut browser).await, Message::binary(RFB_VERSION.as_slice()));
-        let metric = r#"vncgate_sessions{protocol="webmks"}"#;
-        until("it is registered", async || gateway.authority.count(metric).await > 0).await;
+        registered(&gateway, &vm).await;
         change(&gateway.vcenter, &vm);
         let changed = Instant::now();
         let (status, reason) = close_of(&mut browser).await;
