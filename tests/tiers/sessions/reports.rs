@@ -284,15 +284,20 @@ async fn consoles_outlive_an_authority_that_misbehaves_and_are_known_again() {
 async fn idle_consoles_cost_one_call_of_each_worker_in_20_seconds() {
     let gateway = gateway().await;
     let reports = &gateway.authority.reports;
-    let sessions = open_some(&gateway, 8).await;
+    let mut sessions = open_some(&gateway, 8).await;
     assert_known(reports, KNOWN, &sessions).await;
+    let workers =
+        || reports.open().into_values().map(|it| it.worker).collect::<BTreeSet<String>>().len();
+    // The kernel chooses a worker for each connection, and may choose one for all.
+    while workers() < 2 {
+        sessions.push(open(&gateway).await);
+        assert_known(reports, KNOWN, &sessions).await;
+    }
     tokio::time::sleep(Duration::from_secs(12)).await;
-    let workers: BTreeSet<String> = reports.open().into_values().map(|it| it.worker).collect();
-    assert_eq!(workers.len(), 2, "the sessions are on both workers");
     let before = reports.calls().len();
     tokio::time::sleep(Duration::from_secs(20)).await;
     let calls = reports.calls().len() - before;
-    assert!(calls <= workers.len(), "{calls} calls in 20 seconds");
+    assert!(calls <= workers(), "{calls} calls in 20 seconds");
 
     // Without sessions there are none.
     for session in sessions {
