@@ -124,16 +124,19 @@ impl RedisGroup {
 
     /// The server that has the tokens and can be written to.
     pub fn primary(&mut self) -> &mut Store {
-        // Servers that start again are primaries of their own at first, whatever they are to the others.
-        let named = self.sentinels.first().map(|(sentinel, _)| {
-            let question = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE];
-            redis_cli(*sentinel, &self.cli, &question).lines().collect::<Vec<_>>().join(":")
-        });
+        // Servers that start again are primaries of their own at first, whatever they are to the others. After a failover
+        // one Sentinel may still name the server that died, while clients follow the other two.
+        let told = self.sentinels_cli(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE]);
+        let told: Vec<String> =
+            told.iter().map(|told| told.lines().collect::<Vec<_>>().join(":")).collect();
+        let by_most = |name: &&String| told.iter().filter(|told| told == name).count() >= 2;
+        let named = told.iter().find(by_most);
         let is_primary = |server: &Store| {
             server.answers()
                 && server.redis_cli(&["ROLE"]).starts_with("master")
-                && match &named {
+                && match named {
                     Some(named) => *named == server.address().to_string(),
+                    None if !self.sentinels.is_empty() => false,
                     // A node that starts again answers CLUSTERDOWN until it has heard who serves its slots now.
                     None => server.redis_cli(&["EXISTS", CLUSTER_KEY]).trim().parse::<u8>().is_ok(),
                 }
@@ -252,9 +255,10 @@ async fn start_sentinel(
 /// A node's bus has its port and 10,000.
 fn free_cluster_address() -> SocketAddr {
     const BUS: u16 = 10_000;
+    // Beyond it an outgoing connection may take the bus' port before Redis does.
+    const EPHEMERAL: u16 = 32_768;
     let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let free =
-        |port: &u16| port.checked_add(BUS).is_some_and(|bus| TcpListener::bind((ip, bus)).is_ok());
-    let port = repeat_with(|| free_port(ip)).take(1_000).find(free);
+    let free = |port: &u16| port + BUS < EPHEMERAL && TcpListener::bind((ip, port + BUS)).is_ok();
+    let port = repeat_with(|| free_port(ip)).take(20_000).find(free);
     SocketAddr::new(ip, port.expect("a free port, and another 10,000 above it"))
 }
