@@ -15,6 +15,7 @@ use vncgate_authority::tokens::{
 use vncgate_authority::vcenter::reference::{HostRef, MachineRef};
 use vncgate_test_support::process::Run;
 use vncgate_test_support::stores::{RedisGroup, SERVICE, Store};
+use vncgate_test_support::wait::until_within;
 
 /// What the authority allows a store by default.
 pub(crate) const STORE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -169,6 +170,17 @@ pub(crate) async fn put(store: &dyn TokenStore, instance: Uuid) -> TokenHash {
 /// Whether the token is good.
 pub(crate) async fn knows(store: &dyn TokenStore, token: TokenHash) -> bool {
     store.get(token).await.expect("the store answers").is_some()
+}
+
+/// Waits until these tokens, whose time is over, are no longer good. The clock of memcached ticks once a second, and late on a
+/// machine that is busy.
+pub(crate) async fn over(store: &dyn TokenStore, tokens: &[TokenHash]) {
+    for token in tokens {
+        until_within("the token is over", Duration::from_millis(100), async || {
+            (!knows(store, *token).await).then_some(())
+        })
+        .await;
+    }
 }
 
 /// The machine's tokens, oldest first.

@@ -2,8 +2,8 @@
 //! people's data, or asks for a password.
 
 use crate::fixture::{
-    LIMITS, STORE_TIMEOUT, TTL, knows, listed, memcached, memcached_at, put, record, redis,
-    redis_at, shared_memcached, shared_redis, token,
+    LIMITS, LONG_TIMEOUT, STORE_TIMEOUT, TTL, knows, listed, memcached, memcached_at, over, put,
+    record, redis, redis_at, shared_memcached, shared_redis, token,
 };
 use futures_util::future::join_all;
 use std::net::{IpAddr, Ipv4Addr};
@@ -437,15 +437,18 @@ async fn expired_tokens_leave_a_machine_s_list_at_its_next_issue() {
     let instance = Uuid::new_v4();
     let (redis_store, memcached_store) = (shared_redis().await, shared_memcached().await);
     let (redis, memcached) =
-        (redis(redis_store, STORE_TIMEOUT), memcached(memcached_store, STORE_TIMEOUT));
-    for _ in 0..3 {
-        redis.put(token(), record(instance), SHORT, LIMITS).await.unwrap();
-        memcached.put(token(), record(instance), SHORT, LIMITS).await.unwrap();
+        (redis(redis_store, LONG_TIMEOUT), memcached(memcached_store, LONG_TIMEOUT));
+    let short = [token(), token(), token()];
+    for token in short {
+        redis.put(token, record(instance), SHORT, LIMITS).await.unwrap();
+        memcached.put(token, record(instance), SHORT, LIMITS).await.unwrap();
     }
     // Kept alive by a token with a longer life.
     put(&redis, instance).await;
     put(&memcached, instance).await;
-    sleep(SHORT + Duration::from_millis(200)).await;
+    sleep(SHORT).await;
+    over(&redis, &short).await;
+    over(&memcached, &short).await;
     let last = put(&redis, instance).await;
     put(&memcached, instance).await;
     let list = format!("vncgate:instance:{instance}");
