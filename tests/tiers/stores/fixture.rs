@@ -21,7 +21,7 @@ use vncgate_test_support::wait::until_within;
 pub(crate) const STORE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// For a machine that is busy with a build: no test is about a store that is merely slow.
-const LONG_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const LONG_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A life that no test sees the end of.
 pub(crate) const TTL: Duration = Duration::from_secs(600);

@@ -210,7 +210,7 @@ async fn set(store: &Store, key: &str, value: &str) {
 #[tokio::test]
 async fn a_token_ends_although_its_caller_s_count_is_foreign() {
     let store = shared_memcached().await;
-    let client = memcached(store, STORE_TIMEOUT);
+    let client = memcached(store, LONG_TIMEOUT);
     let instance = Uuid::new_v4();
     // The SHA-256 of any text.
     let key = format!("vncgate:caller:{}", TokenHash::of(&record(instance).caller));
@@ -239,7 +239,7 @@ async fn tokens_of_a_caller_with_many_folders_are_listed_and_revoked() {
     let instance = Uuid::new_v4();
     let containers = Some((0..500).map(folder).collect());
     let large = Record { containers, ..record(instance) };
-    let client = memcached(shared_memcached().await, Duration::from_secs(5));
+    let client = memcached(shared_memcached().await, LONG_TIMEOUT);
     for _ in 0..TOKENS_PER_INSTANCE + 2 {
         client.put(token(), large.clone(), TTL, LIMITS).await.expect("it has room");
     }
@@ -247,7 +247,7 @@ async fn tokens_of_a_caller_with_many_folders_are_listed_and_revoked() {
     assert_eq!(client.revoke(instance).await.expect("it answers").len(), TOKENS_PER_INSTANCE);
     assert!(listed(&client, instance).await.is_empty());
 
-    let client = redis(shared_redis().await, Duration::from_secs(5));
+    let client = redis(shared_redis().await, LONG_TIMEOUT);
     for _ in 0..TOKENS_PER_INSTANCE + 2 {
         client.put(token(), large.clone(), TTL, LIMITS).await.expect("it has room");
     }
@@ -358,7 +358,7 @@ fn peak_memory() -> usize {
 #[tokio::test]
 async fn a_store_that_cannot_be_written_to_does_not_answer() {
     let store = Store::redis(&Run::new("redis")).await;
-    let client = redis(&store, STORE_TIMEOUT);
+    let client = redis(&store, LONG_TIMEOUT);
     client.ping().await.unwrap();
     for (change, back, reason) in [
         (&["REPLICAOF", "127.0.0.1", "1"][..], &["REPLICAOF", "NO", "ONE"][..], "READONLY"),
@@ -387,7 +387,7 @@ async fn a_store_that_cannot_be_written_to_does_not_answer() {
         }
     })
     .await;
-    let error = memcached_at(full.address(), STORE_TIMEOUT).ping().await.unwrap_err().to_string();
+    let error = memcached_at(full.address(), LONG_TIMEOUT).ping().await.unwrap_err().to_string();
     assert!(error.contains("out of memory"), "{error}");
 }
 
@@ -395,14 +395,14 @@ async fn a_store_that_cannot_be_written_to_does_not_answer() {
 async fn a_token_whose_machine_s_list_was_evicted_is_no_good() {
     let instance = Uuid::new_v4();
     let (list, redis_store) = (format!("vncgate:instance:{instance}"), shared_redis().await);
-    let redis = redis(redis_store, STORE_TIMEOUT);
+    let redis = redis(redis_store, LONG_TIMEOUT);
     let evicted = put(&redis, instance).await;
     redis_store.redis_cli(&["DEL", &list]);
     assert!(!knows(&redis, evicted).await, "it could not be revoked any more");
     assert_eq!(redis.take(evicted).await.unwrap(), None);
 
     let memcached_store = shared_memcached().await;
-    let memcached = memcached(memcached_store, STORE_TIMEOUT);
+    let memcached = memcached(memcached_store, LONG_TIMEOUT);
     let evicted = put(&memcached, instance).await;
     assert_eq!(say(memcached_store, &format!("delete {list}\r\n")).await, "DELETED\r\n");
     assert!(!knows(&memcached, evicted).await);
@@ -414,7 +414,7 @@ async fn a_record_that_is_none_is_an_error_and_not_a_token() {
     let (instance, token) = (Uuid::new_v4(), token());
     let key = format!("vncgate:token:{token}");
     let redis_store = shared_redis().await;
-    let redis = redis(redis_store, STORE_TIMEOUT);
+    let redis = redis(redis_store, LONG_TIMEOUT);
     for record in ["", "{", "{}", "[]", &format!("{{\"instance\":\"{instance}\"}}")] {
         redis_store.redis_cli(&["SET", &key, record]);
         redis_store.redis_cli(&[
@@ -425,7 +425,7 @@ async fn a_record_that_is_none_is_an_error_and_not_a_token() {
         assert!(redis.get(token).await.is_err(), "{record}");
     }
     let memcached_store = shared_memcached().await;
-    let memcached = memcached(memcached_store, STORE_TIMEOUT);
+    let memcached = memcached(memcached_store, LONG_TIMEOUT);
     assert_eq!(say(memcached_store, &format!("set {key} 0 0 2\r\n{{}}\r\n")).await, "STORED\r\n");
     assert!(memcached.get(token).await.is_err());
     assert!(memcached.take(token).await.is_err());
@@ -462,7 +462,7 @@ async fn expired_tokens_leave_a_machine_s_list_at_its_next_issue() {
 #[tokio::test]
 async fn what_a_revocation_leaves_behind_expires_by_itself() {
     let store = shared_redis().await;
-    let client = redis(store, STORE_TIMEOUT);
+    let client = redis(store, LONG_TIMEOUT);
     let instance = Uuid::new_v4();
     let token = put(&client, instance).await;
     for key in [format!("vncgate:token:{token}"), format!("vncgate:instance:{instance}")] {
