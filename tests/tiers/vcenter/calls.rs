@@ -11,7 +11,6 @@ use vncgate_test_support::esxi::Esxi;
 use vncgate_test_support::process::Run;
 use vncgate_test_support::tenant::Tenant;
 use vncgate_test_support::vcsim::Vm;
-use vncgate_test_support::wait::until;
 use vncgate_test_support::webmks::{self, WITH_VNC, WITHOUT_VNC};
 
 type Calls = &'static [(&'static str, u64)];
@@ -85,8 +84,7 @@ impl Consoles {
         let authority = Authority::start(&run, tenant.known_in(config)).await;
         let site = Site { authority, vcenter, run };
         site.watched(1).await;
-        // Clusters and hosts are read at the start.
-        until("the start", async || site.calls("DestroyView", "ok").await >= 2).await;
+        site.started().await;
         Self { site, _esxi: esxi, tenant, vnc, webmks }
     }
 

@@ -186,6 +186,7 @@ async fn a_check_is_one_call_and_an_issue_three_in_a_row() {
         total
     };
     assert_eq!(site.readiness().await, 200, "logged in");
+    site.started().await;
     let before = calls().await;
     let answer = site.issue(&vm, json!({"type": "novnc"})).await;
     assert_eq!(calls().await - before, 3, "find it, read it, read its host's ports");

@@ -50,6 +50,7 @@ async fn a_token_does_not_outlive_its_project() {
     let token = Site::token_of(&issued);
     let unlimited = site.authority.issue(&vm).await;
     let calls = async || site.calls("RetrievePropertiesEx", "ok").await;
+    site.started().await;
 
     let before = calls().await;
     site.check(token).await.assert_granted(ESXI, port);

@@ -23,6 +23,11 @@ impl Site {
         until("the watch is filled", async || self.authority.count(metric).await >= fills).await;
     }
 
+    /// Waits until the authority has listed clusters and hosts, which it does at its start and for no request.
+    pub(crate) async fn started(&self) {
+        until("the start", async || self.calls("DestroyView", "ok").await >= 2).await;
+    }
+
     /// `GET /servers/detail` with this query.
     pub(crate) async fn servers(&self, query: &str) -> Vec<Value> {
         let path = format!("/v2.1/servers/detail?{query}");
@@ -57,8 +62,7 @@ impl Site {
 async fn listings_follow_vcenter_without_asking_it() {
     let site = Site::start("watch").await;
     site.watched(1).await;
-    // The names of the clusters and the hosts are read at the start.
-    until("the start", async || site.calls("DestroyView", "ok").await >= 2).await;
+    site.started().await;
     let before = site.calls_for_requests().await;
     let (vm, _) = site.machine();
     let name = vm.name.as_str();
