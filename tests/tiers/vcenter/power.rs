@@ -70,7 +70,8 @@ fn reboot(kind: &str) -> Value {
 
 #[tokio::test]
 async fn a_machine_is_stopped_started_and_rebooted() {
-    let site = site().await;
+    // The resets of this machine are counted, so it has a vCenter of its own.
+    let site = &Site::start_with("power-reset", |config, _, _| with_power(config)).await;
     let (vm, _) = site.machine();
     assert_accepted(&act(site, &vm, stop()).await);
     assert_eq!(site.vcenter.power_state(&vm.name), OFF);
