@@ -19,15 +19,16 @@ impl Faulty {
         Self::start_with(|config| config).await
     }
 
+    /// One that does not wait for long, for tests of silence.
+    async fn start_hasty() -> Self {
+        Self::start_with(|config| config.with("hypervisors", "timeout = \"1s\"\nhypervisors")).await
+    }
+
     async fn start_with(change: impl FnOnce(Config) -> Config) -> Self {
         let vcenter = FakeVcenter::start().await;
         let url = format!("http://{}/sdk", vcenter.address());
         let site = Site::start_with("faults", |config, _, simulated| {
-            change(config).with(&simulated.url(), &url).with(
-                "hypervisors",
-                // Long enough for any answer, short enough for a test of silence.
-                "timeout = \"1s\"\nhypervisors",
-            )
+            change(config).with(&simulated.url(), &url)
         })
         .await;
         assert_eq!(site.readiness().await, 200, "{}", site.authority.log());
@@ -48,6 +49,20 @@ impl Faulty {
         let before = self.site.authority.log().len();
         let answer = question.await;
         (answer, self.site.authority.log()[before..].to_owned())
+    }
+
+    /// Asserts that a check and an issue are refused when a machine is answered for so, and that the log has the reason.
+    async fn assert_refused(&self, token: &str, what: &str, reply: Reply, logged: &str) {
+        self.vcenter.answer("RetrievePropertiesEx", reply);
+        let (refusal, log) = self.log_of(self.site.check(token)).await;
+        refusal.assert_refused(503, "vcenter_unavailable");
+        assert!(log.contains(logged), "{what}: {log}");
+        assert!(log.contains("vcenter-a"), "{what}: which vCenter? {log}");
+        assert!(log.contains("r-1"), "{what}: which request? {log}");
+
+        let (answer, log) = self.log_of(self.issue()).await;
+        answer.nova_error(503, "serviceUnavailable");
+        assert!(log.contains(logged), "{what}: {log}");
     }
 }
 
@@ -94,19 +109,18 @@ async fn nonsense_is_a_refusal_whose_log_line_says_what_it_was() {
             "cannot reach it",
         ),
         ("a closed connection", raw(""), "cannot reach it"),
-        ("silence", Reply::Silence, "no answer within 1s"),
     ] {
-        faulty.vcenter.answer("RetrievePropertiesEx", reply);
-        let (refusal, log) = faulty.log_of(faulty.site.check(&token)).await;
-        refusal.assert_refused(503, "vcenter_unavailable");
-        assert!(log.contains(logged), "{what}: {log}");
-        assert!(log.contains("vcenter-a"), "{what}: which vCenter? {log}");
-        assert!(log.contains("r-1"), "{what}: which request? {log}");
-
-        let (answer, log) = faulty.log_of(faulty.issue()).await;
-        answer.nova_error(503, "serviceUnavailable");
-        assert!(log.contains(logged), "{what}: {log}");
+        faulty.assert_refused(&token, what, reply, logged).await;
     }
+    faulty.vcenter.recover("RetrievePropertiesEx");
+    faulty.site.check(&token).await.assert_granted(IpAddr::V4(HOST), PORT);
+}
+
+#[tokio::test]
+async fn silence_is_a_refusal_whose_log_line_says_so() {
+    let faulty = Faulty::start_hasty().await;
+    let token = faulty.token().await;
+    faulty.assert_refused(&token, "silence", Reply::Silence, "no answer within 1s").await;
     faulty.vcenter.recover("RetrievePropertiesEx");
     faulty.site.check(&token).await.assert_granted(IpAddr::V4(HOST), PORT);
 }
@@ -287,7 +301,7 @@ async fn an_expired_session_in_place_of_properties_is_renewed() {
 
 #[tokio::test]
 async fn a_slow_login_is_there_for_the_next_who_asks() {
-    let faulty = Faulty::start().await;
+    let faulty = Faulty::start_hasty().await;
     let token = faulty.token().await;
     faulty.vcenter.answer("RetrievePropertiesEx", Reply::fault("NotAuthenticated"));
     faulty.vcenter.answer("Login", Reply::Silence);
