@@ -145,22 +145,14 @@ async fn every_envoy_has_a_new_certificate_before_the_check_is_answered() {
         let token = authority.issue(&host.vm).await;
         let before = [envoys[0].stat(UPDATES).await, envoys[1].stat(UPDATES).await];
         let started = Instant::now();
-        let check = async {
-            let answer = authority.check(&token).await;
-            assert_eq!(answer.status, 200, "{}", answer.body);
-            started.elapsed()
-        };
-        let spread = async {
-            for (envoy, before) in envoys.iter().zip(before) {
-                until("the new list", async || envoy.stat(UPDATES).await > before).await;
-            }
-            started.elapsed()
-        };
-        let (check, spread) = tokio::join!(check, spread);
-        assert!(spread < check, "Envoy had it after {spread:?}, the check took {check:?}");
-        times.push((spread, check));
+        let answer = authority.check(&token).await;
+        times.push(started.elapsed());
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        for (envoy, before) in envoys.iter().zip(before) {
+            assert!(envoy.stat(UPDATES).await > before, "the check was answered before: {times:?}");
+        }
     }
-    println!("until every Envoy had it, and until the check was answered: {times:?}");
+    println!("until the check was answered: {times:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
