@@ -120,7 +120,8 @@ async fn a_file_that_is_being_written_is_waited_for() {
     let rest = async {
         for line in ["", "[[auth.api_token]]", "name = \"other\"", &format!("sha256 = {sha256:?}")]
         {
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            // Far less than the second for which a file that is read has to be as it is.
+            tokio::time::sleep(Duration::from_millis(150)).await;
             let mut file = OpenOptions::new().append(true).open(&path).expect("open it");
             writeln!(file, "{line}").expect("write a line");
         }
