@@ -9,7 +9,7 @@ use vncgate_test_support::gateway::Gateway;
 use vncgate_test_support::screen::RFB_VERSION;
 use vncgate_test_support::session::{Console, next, rest_of};
 
-const PING_INTERVAL: Duration = Duration::from_millis(400);
+const PING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// An Envoy of its own before the shared authority, with a short ping interval.
 async fn pinging(gateway: &Gateway) -> Envoy {
@@ -29,11 +29,11 @@ async fn a_silent_browser_that_answers_pings_keeps_its_session() {
 
     // Reading is answering: the library sends the Pong.
     let begun = Instant::now();
-    for _ in 0..10 {
+    for _ in 0..5 {
         assert!(matches!(next(&mut browser).await, Message::Ping(_)));
     }
     let elapsed = begun.elapsed();
-    assert!(elapsed >= PING_INTERVAL * 4, "ten pings within {elapsed:?} are too many");
+    assert!(elapsed >= PING_INTERVAL * 2, "five pings within {elapsed:?} are too many");
 }
 
 #[tokio::test]

@@ -215,13 +215,13 @@ async fn the_kind_of_console_can_be_decided_for_a_vcenter() {
 
 #[tokio::test]
 async fn an_idle_console_s_browser_is_pinged_and_given_up_when_it_does_not_answer() {
-    let settings = r#""allowed_origins": [], "ping_interval_ms": 400"#.to_owned();
+    let settings = r#""allowed_origins": [], "ping_interval_ms": 1000"#.to_owned();
     let site = Site::start_behind("idle", &[(r#""allowed_origins": []"#, settings)]).await;
     let (_host, vm, _screen, token) = site.console(WITHOUT_VNC, "idle").await;
     let mut browser = site.open(&token).await;
     assert_echoes(&mut browser, "typed").await;
     // Reading is answering: the library sends the Pong, which does not disturb the console.
-    for _ in 0..5 {
+    for _ in 0..3 {
         assert!(matches!(next(&mut browser).await, Message::Ping(_)));
         assert_echoes(&mut browser, "more").await;
     }
