@@ -287,10 +287,18 @@ func (c *collector) begin(ctx *simulator.Context) {
 	for _, filter := range c.filters {
 		clear(filter.known)
 	}
+	// Objects that were made meanwhile are not in the list.
+	later := c.dirty
 	c.dirty = all
 	clear(c.isDirty)
 	for _, object := range all {
 		c.isDirty[object] = struct{}{}
+	}
+	for _, object := range later {
+		if _, ok := c.isDirty[object]; !ok {
+			c.isDirty[object] = struct{}{}
+			c.dirty = append(c.dirty, object)
+		}
 	}
 }
 
