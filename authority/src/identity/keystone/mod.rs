@@ -31,7 +31,7 @@ use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 use url::Url;
-use validations::Validations;
+use validations::{TokenDigest, Validations};
 
 const AUTH_TOKEN: &str = "X-Auth-Token";
 const SUBJECT_TOKEN: &str = "X-Subject-Token";
@@ -92,9 +92,6 @@ pub struct Keystone {
     permits: Semaphore,
     metrics: Arc<Metrics>,
 }
-
-/// The SHA-256 of a Keystone token. The token itself is not kept.
-type TokenDigest = [u8; 32];
 
 /// A caller as Keystone described it.
 struct CachedCaller {

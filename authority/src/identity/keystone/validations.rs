@@ -1,12 +1,15 @@
 //! Validations that are under way. Calls that show the same token meanwhile wait for the one that asks: a dashboard makes
 //! many calls at once, and a Keystone that is slow would get a request of each when a cached answer runs out.
 
-use super::{KeystoneError, TokenDigest};
-use crate::identity::Caller;
+use super::error::KeystoneError;
+use crate::identity::caller::Caller;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The SHA-256 of a Keystone token. The token itself is not kept.
+pub(super) type TokenDigest = [u8; 32];
 
 type Validated = Result<Option<Caller>, KeystoneError>;
 type Running = BoxFuture<'static, Validated>;
