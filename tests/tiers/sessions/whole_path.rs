@@ -6,7 +6,9 @@ use futures_util::SinkExt;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -18,6 +20,7 @@ use vncgate_test_support::envoy::{Envoy, Settings};
 use vncgate_test_support::esxi::self_signed;
 use vncgate_test_support::gateway::Gateway;
 use vncgate_test_support::http2::Http2;
+use vncgate_test_support::process::Process;
 use vncgate_test_support::screen::{RFB_VERSION, TcpServer};
 use vncgate_test_support::session::{Console, assert_echoes, close_of, next, rest_of};
 use vncgate_test_support::wait::{SLACK, until, until_within};
@@ -174,6 +177,24 @@ async fn an_authority_that_was_away_for_a_minute_knows_all_sessions_again() {
     known(&gateway.authority, None, 0, KNOWN).await;
 }
 
+/// Whether a process has a listening socket of this address of IPv4.
+fn listens(process: &Process, address: SocketAddr) -> bool {
+    let IpAddr::V4(ip) = address.ip() else { panic!("{address} is not of IPv4") };
+    let local = format!("{:08X}:{:04X}", u32::from_ne_bytes(ip.octets()), address.port());
+    let table = fs::read_to_string("/proc/net/tcp").expect("this is Linux");
+    let sockets: Vec<String> = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        // LISTEN is state 0A. Field 9 is the socket's number.
+        .filter(|fields| fields[1] == local && fields[3] == "0A")
+        .map(|fields| format!("socket:[{}]", fields[9]))
+        .collect();
+    // Of a process that has ended nothing is there.
+    let files = fs::read_dir(format!("/proc/{}/fd", process.id())).into_iter().flatten().flatten();
+    let mut targets = files.filter_map(|file| fs::read_link(file.path()).ok());
+    targets.any(|target| sockets.iter().any(|socket| target == Path::new(socket)))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_envoy_that_is_restarted_hot_reports_the_consoles_of_both_processes() {
     let gateway = gateway().await;
@@ -182,14 +203,21 @@ async fn an_envoy_that_is_restarted_hot_reports_the_consoles_of_both_processes()
     let machine = gateway.authority.check(&token).await.body["instance"].clone();
     let machine = machine.as_str().expect("an instance");
     let (authority_public, authority_internal) = gateway.authority.listeners();
-    let settings =
-        Settings { listen: free_address(), authority_public, authority_internal, changes: &[] };
-    let arguments = ["--drain-time-s", "2", "--parent-shutdown-time-s", "6"];
+    // The new process' browser reads nothing until the register has forgotten the old one's.
+    let changes = [(
+        r#""allowed_origins": []"#,
+        r#""allowed_origins": [], "ping_interval_ms": 0"#.to_owned(),
+    )];
+    let listen = free_address();
+    let settings = Settings { listen, authority_public, authority_internal, changes: &changes };
+    let arguments = ["--drain-time-s", "2", "--parent-shutdown-time-s", "10"];
     let (run, ca) = (&gateway.run, &gateway.ca);
     let mut old = Envoy::start_epoch(run, ca, &settings, 0, &arguments).await;
     let mut of_old = old.open(&token).await;
     assert_echoes(&mut of_old, "typed").await;
     let new = Envoy::start_epoch(run, ca, &settings, 1, &arguments).await;
+    // Both share the listening sockets, and until then the old one may take the connection.
+    until("the old process takes no connections", async || !listens(old.process(), listen)).await;
     let mut of_new = new.open(&token).await;
     assert_echoes(&mut of_new, "typed").await;
     known(&gateway.authority, Some(machine), 2, KNOWN).await;
