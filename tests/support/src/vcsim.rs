@@ -2,7 +2,7 @@
 
 use crate::certificate::{Ca, Identity, plain_http_client};
 use crate::process::{Process, Run, run_to_end};
-use crate::workspace::{cached, checkout};
+use crate::workspace::{cached, checkout, free_address_of};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -69,7 +69,8 @@ impl Vcsim {
     pub async fn start_with(run: &Run, ca: &Ca, options: Options) -> Self {
         let ip = options.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let identity = ca.issue_for("vcsim", &["localhost", "127.0.0.1", "::1", &ip.to_string()]);
-        let listen = SocketAddr::new(ip, 0).to_string();
+        // Below the ephemeral ports: while it is away, an outgoing connection could take one of those.
+        let listen = free_address_of(ip).to_string();
         let (process, address, control) = launch(run, &identity, &listen, &options).await;
         let ca = ca.path().clone();
         let password = Mutex::new(PASSWORD.to_owned());
