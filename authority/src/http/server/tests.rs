@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
-const DRAIN_LIMIT: Duration = Duration::from_millis(300);
+const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 
 /// A server whose one route waits for `finish`.
 struct Server {
