@@ -6,6 +6,7 @@ use vncgate_test_support::cloud::{Cloud, MEMBER, PORTAL, TENANT};
 use vncgate_test_support::gateway::ESXI_HOSTS;
 use vncgate_test_support::keystone::Scope;
 use vncgate_test_support::vcsim::CLUSTER;
+use vncgate_test_support::wait::until;
 
 fn token_of(answer: &Value) -> String {
     let url = answer["remote_console"]["url"].as_str().expect("a URL");
@@ -44,6 +45,11 @@ async fn servers_are_found_by_name_and_come_page_by_page() {
     for number in 1..=3 {
         cloud.gateway.vcenter.create_vm(&format!("page-{number}"), ESXI_HOSTS[0], 5910 + number);
     }
+    until("vCenter has told of all", async || {
+        let (_, listed) = cloud.call(PORTAL, "/servers?name=^page-", None).await;
+        listed["servers"].as_array().map_or(0, Vec::len) == 3
+    })
+    .await;
     let mut path = "/servers?limit=2&name=^page-&sort_key=display_name&sort_dir=asc".to_owned();
     let mut seen = Vec::new();
     loop {
