@@ -183,6 +183,8 @@ async fn accents_apart_from_their_letters_are_typed_with_them() {
     let browser = &desk.browser;
     browser.choose("setting-layout", "fr").await;
     browser.click("paste").await;
+    let layout = "return document.getElementById('paste-hint').textContent.includes('(fr)')";
+    browser.page_shows("the layout in the dialog", layout).await;
     // e and U+0301, which a French keyboard has as one key; one without a letter of its own; half a pair.
     let fill = "const box = document.getElementById('paste-text');
          box.value = 'e\\u0301 q\\u0301 \\ud83d';
@@ -264,6 +266,9 @@ async fn connected(
     desk.browser.before_each_page(before).await;
     desk.browser.open(&desk.console.url).await;
     phase(&desk.browser, "connected").await;
+    // It may be connected before it has the layout by which it types.
+    let can_type = "return !document.getElementById('paste-type').disabled";
+    desk.browser.page_shows("a layout", can_type).await;
     (desk, server)
 }
 
