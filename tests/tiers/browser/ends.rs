@@ -12,7 +12,10 @@ async fn a_console_that_ends_says_why_and_comes_back() {
     desk.gateway.vcenter.power_off(&desk.vm.name);
     desk.guest = None;
     refused(&desk.browser, "console_unavailable", "powered off").await;
-    assert_eq!(desk.browser.text("notice-heading").await, "The console has ended");
+    // What is hidden while the page tries again is there, but not seen.
+    let ended =
+        "return document.getElementById('notice-heading').textContent === 'The console has ended'";
+    desk.browser.page_shows("that the console has ended", ended).await;
     assert_eq!(desk.browser.text("power").await, "", "no power state of before");
     desk.browser.keep_screenshot("powered-off").await;
 
