@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use vncgate_load::gateway::{roomy, unlimited};
 use vncgate_test_support::certificate::Identity;
 use vncgate_test_support::listener::{Shipped, added, split};
 use vncgate_test_support::template::substitute;
@@ -58,15 +59,6 @@ pub(crate) struct Upstreams<'a> {
 const HTTP2_BEGIN: &str = "                http2_protocol_options:\n";
 const HTTP2_END: &str = "                upgrade_configs:\n";
 
-/// The whole benchmark opens two machines' consoles with a token each.
-const UNLIMITED: (&str, &str) = (
-    r#""allowed_origins": []"#,
-    r#""allowed_origins": [], "sessions_per_token": 0, "sessions_per_machine": 0"#,
-);
-
-/// 9,900 WebMKS consoles have room too: each is two sessions of TLS.
-const HEAP: (&str, &str) = ("max_heap_size_bytes: 1073741824", "max_heap_size_bytes: 4294967296");
-
 /// No line is written of what this filter drops, all of them.
 const ACCESS_LOG: [&str; 2] = [
     "                  - name: envoy.access_loggers.stdout\n",
@@ -88,7 +80,7 @@ pub(crate) fn changes(
     access_log: bool,
 ) -> Vec<(&'static str, String)> {
     let shipped = Shipped::read();
-    let unlimited = (UNLIMITED.0, UNLIMITED.1.to_owned());
+    let unlimited = unlimited();
     let cleartext = shipped.cleartext("bench_cleartext", addresses.cleartext);
     let tls = [
         ("/etc/envoy/tls/tls.crt", identity.certificate.display().to_string()),
@@ -127,7 +119,7 @@ pub(crate) fn changes(
     ];
     // First what must stand in the text once, while it has one listener and one cluster of each kind.
     let clusters = (VNC_CLUSTER, format!("{}{VNC_CLUSTER}", clusters.concat()));
-    let mut changes = vec![(HEAP.0, HEAP.1.to_owned()), unlimited];
+    let mut changes = vec![roomy(), unlimited];
     if !access_log {
         changes.push((ACCESS_LOG[0], ACCESS_LOG.concat()));
     }

@@ -32,7 +32,6 @@
 //! | [`mod@measure`] | how each is measured |
 //! | [`contender`] | who is compared |
 //! | [`testbed`] | all parts, running: [`backend`], [`listeners`] (Envoy's), [`authorizer`], [`rivals`], [`stand_in`] |
-//! | [`connection`] | a client's session: [`frame`] |
 //! | [`updates`] | the sizes of writes of a recorded console |
 //! | [`vcenter_cache`] | a vCenter that answers at once |
 //! | [`results`], [`summary`], [`target`] | the file, its medians and ratios, what they should be |
@@ -44,9 +43,7 @@ mod authorizer;
 mod backend;
 mod catalogue;
 mod compare;
-mod connection;
 mod contender;
-mod frame;
 mod listeners;
 mod measure;
 mod plot;

@@ -3,7 +3,7 @@
 use crate::backend::Setup;
 use crate::catalogue::{Effort, FIGURES, Measure, Parts};
 use crate::contender::{Contender, Peer};
-use crate::measure::{Measured, memory};
+use crate::measure::Measured;
 use crate::results::{Results, Sample};
 use crate::testbed::Testbed;
 use anyhow::{Context, Result, ensure};
@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::time::Instant;
 use vncgate_load::cores;
 use vncgate_load::results::number;
+use vncgate_load::usage::DESCRIPTORS;
 
 /// Runs measures of some peers and returns all samples. Needs a `LocalSet`.
 /// Fails when a measurement fails: a session that broke, bytes that were lost. Failures of another project's proxy are among
@@ -81,9 +82,9 @@ async fn sample(
 fn raise_descriptor_limit() -> Result<()> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     ensure!(
-        most >= memory::DESCRIPTORS,
+        most >= DESCRIPTORS,
         "{} file descriptors are needed in one process, and the limit is {most}: raise it (`ulimit -Hn`)",
-        memory::DESCRIPTORS
+        DESCRIPTORS
     );
     setrlimit(Resource::RLIMIT_NOFILE, most, most).context("raise the limit of descriptors")
 }

@@ -2,7 +2,6 @@
 
 use crate::authorizer::{self, Authorizer};
 use crate::backend::{Backend, Hosts, Setup, Spent};
-use crate::connection::Connection;
 use crate::contender::{Contender, Peer};
 use crate::listeners::{self, Addresses, Upstreams};
 use crate::rivals::{Rival, Targets};
@@ -12,6 +11,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use vncgate_load::connection::{Client, Transport, Upgrade};
 use vncgate_load::cores;
+use vncgate_load::session::Connection;
 use vncgate_load::usage;
 use vncgate_test_support::authority::Authority;
 use vncgate_test_support::certificate::Ca;

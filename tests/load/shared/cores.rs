@@ -19,7 +19,7 @@ pub const LOAD: usize = 1;
 pub fn pin_load() -> Result<()> {
     let cores = std::thread::available_parallelism().context("count the cores")?;
     ensure!(cores.get() >= 2, "a benchmark needs two cores: one for the proxies, one for the load");
-    pin(Pid::from_raw(0), LOAD)
+    allow(Pid::from_raw(0), &[LOAD])
 }
 
 /// Moves all threads of a process to a core; threads and processes that it starts follow.
@@ -28,15 +28,24 @@ pub fn pin_load() -> Result<()> {
 ///
 /// When the process is gone.
 pub fn pin_process(id: u32, core: usize) -> Result<()> {
+    allow_process(id, &[core])
+}
+
+/// Lets all threads of a process run on any of these cores; threads and processes that it starts follow.
+///
+/// # Errors
+///
+/// When the process is gone.
+pub fn allow_process(id: u32, cores: &[usize]) -> Result<()> {
     for task in fs::read_dir(format!("/proc/{id}/task")).context("list a process's threads")? {
         let id = task?.file_name().to_string_lossy().parse().context("a thread's id")?;
-        pin(Pid::from_raw(id), core)?;
+        allow(Pid::from_raw(id), cores)?;
     }
     Ok(())
 }
 
-fn pin(id: Pid, core: usize) -> Result<()> {
+fn allow(id: Pid, cores: &[usize]) -> Result<()> {
     let mut set = CpuSet::new();
-    set.set(core)?;
-    sched_setaffinity(id, &set).with_context(|| format!("move {id} to core {core}"))
+    cores.iter().try_for_each(|core| set.set(*core))?;
+    sched_setaffinity(id, &set).with_context(|| format!("move {id} to the cores {cores:?}"))
 }

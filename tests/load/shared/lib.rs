@@ -7,6 +7,9 @@
 //! | [`caller`] | a caller of the authority alone |
 //! | [`connection`] | a client's way to a console: TCP, TLS, WebSocket and tunnel, over HTTP/1.1 and HTTP/2 |
 //! | [`cores`] | which part runs on which core |
+//! | [`session`] | a client's session on it: [`frame`] |
+//! | [`echo`] | messages that come back, sent at a steady rate: [`latency`] |
+//! | [`gateway`] | what Envoy's configuration lets the load do |
 //! | [`metrics`] | what the authority has counted |
 //! | [`pattern`] | the bytes that sessions carry, and the check that they arrived |
 //! | [`plot`] | what pictures have in common |
@@ -17,10 +20,15 @@
 pub mod caller;
 pub mod connection;
 pub mod cores;
+pub mod echo;
+pub mod frame;
+pub mod gateway;
+pub mod latency;
 pub mod metrics;
 pub mod orders;
 pub mod pattern;
 pub mod plot;
 pub mod results;
+pub mod session;
 pub mod usage;
 pub mod worker;

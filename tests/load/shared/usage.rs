@@ -159,6 +159,10 @@ impl Usage {
     }
 }
 
+/// Descriptors that a process must be allowed for 9,900 sessions: two for each, in this program and in a proxy, and some.
+/// Where a container has a limit, this is often it.
+pub const DESCRIPTORS: u64 = 20_000;
+
 /// Lets this process, and those that it starts from now on, have so many descriptors open at once.
 ///
 /// # Errors

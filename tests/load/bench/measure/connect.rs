@@ -1,6 +1,5 @@
 //! From nothing to the server's first bytes: TCP, TLS, upgrade, token check, vCenter, TCP again.
 
-use super::latency::{Latencies, precise_sleep_until};
 use super::{Measured, Meter};
 use crate::contender::Contender;
 use crate::testbed::{ENVOY, Testbed, parts_of};
@@ -11,6 +10,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
+use vncgate_load::latency::{Latencies, precise_sleep_until};
 
 /// Clients that connect, leave and connect again. Enough to keep a core busy over the waits in between.
 const CLIENTS: usize = 16;

@@ -1,25 +1,19 @@
 //! The round trip of a key press while a hundred people type.
 
-use super::latency::{Latencies, precise_sleep_until};
 use super::{Measured, Meter};
-use crate::connection::Connection;
 use crate::contender::Contender;
 use crate::stand_in::{Role, UPDATE_REQUEST};
 use crate::testbed::Testbed;
 use anyhow::{Context, Result};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
+use vncgate_load::echo::{KEY_EVENT, Schedule, WARM_UP, send_often};
+use vncgate_load::latency::Latencies;
 
 const SESSIONS: u32 = 100;
 
 /// As a held key repeats, or a mouse moves.
 const MESSAGES_PER_SECOND: u32 = 60;
-
-/// Before the measurement.
-const WARM_UP: Duration = Duration::from_millis(300);
-
-/// A KeyEvent (RFC 6143 7.5.4): the key `a`, pressed.
-const KEY_EVENT: [u8; 8] = [4, 1, 0, 0, 0, 0, 0, 0x61];
 
 /// What is sent, and comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +50,8 @@ pub(crate) async fn measure(
             Echoed::Key => &KEY_EVENT,
             Echoed::UpdateRequest => &UPDATE_REQUEST,
         };
-        sessions.spawn_local(send_often(connection, payload, first, start, start + window, period));
+        let schedule = Schedule { first, period, from: start, until: start + window };
+        sessions.spawn_local(send_often(connection, payload, schedule));
     }
     tokio::time::sleep_until(start.into()).await;
     let meter = Meter::start(testbed)?;
@@ -65,7 +60,8 @@ pub(crate) async fn measure(
 
     let mut latencies = Latencies::default();
     while let Some(session) = sessions.join_next().await {
-        latencies.extend(session.context("a session's task")??);
+        let (_, taken) = session.context("a session's task")??;
+        latencies.extend(taken);
     }
     testbed.stand_in.finish()?;
     let messages = latencies.count();
@@ -73,30 +69,4 @@ pub(crate) async fn measure(
     figures
         .insert("cpu_us_per_message".to_owned(), 1e6 * cost.of(contender.peer) / messages as f64);
     Ok(Measured { figures, cost })
-}
-
-/// Sends once in each period. What is sent between `from` and `until` is measured, from
-/// the moment it was due: a round trip that takes longer than a period delays the next. What a slow
-/// contender has not answered by `until` is left out, in its favour.
-async fn send_often(
-    mut connection: Connection,
-    payload: &'static [u8],
-    first: Instant,
-    from: Instant,
-    until: Instant,
-    period: Duration,
-) -> Result<Latencies> {
-    let message = connection.message(payload);
-    let mut latencies = Latencies::default();
-    let mut due = first;
-    while due < until && Instant::now() < until {
-        precise_sleep_until(due).await;
-        connection.send(&message).await?;
-        connection.expect(payload).await?;
-        if due >= from {
-            latencies.add(due.elapsed());
-        }
-        due += period;
-    }
-    Ok(latencies)
 }

@@ -1,7 +1,6 @@
 //! What a token costs in a small and in a large inventory: the simulator's, which answers each request
 //! anew.
 
-use super::latency::Latencies;
 use super::{Measured, Meter};
 use crate::testbed::{AUTHORITY, Testbed};
 use anyhow::{Result, ensure};
@@ -10,6 +9,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Instant;
 use vncgate_load::caller::{Caller, post};
+use vncgate_load::latency::Latencies;
 use vncgate_test_support::console_api::API_TOKEN;
 use vncgate_test_support::vcsim::Vm;
 

@@ -2,7 +2,6 @@
 
 use super::{Measured, Meter};
 use crate::catalogue::Effort;
-use crate::connection::Connection;
 use crate::contender::{Contender, Peer};
 use crate::stand_in::Role;
 use crate::testbed::Testbed;
@@ -11,6 +10,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::task::JoinSet;
+use vncgate_load::session::Connection;
 
 /// Sessions that are being opened at a time.
 const OPENING: usize = 32;
@@ -31,12 +31,8 @@ fn counts(peer: Peer, effort: Effort) -> &'static [usize] {
     }
 }
 
-/// The last is as many as [`DESCRIPTORS`] bear.
+/// The last is as many as [`DESCRIPTORS`](vncgate_load::usage::DESCRIPTORS) bear.
 const COUNTS: [usize; 3] = [1000, 5000, 9900];
-
-/// Descriptors that a process must be allowed: two for each session, in this program and in a proxy, and some. Where a
-/// container has a limit, this is often it.
-pub(crate) const DESCRIPTORS: u64 = 20_000;
 
 /// Opens idle sessions through parts that have just been started.
 /// Fails when a session cannot be opened.

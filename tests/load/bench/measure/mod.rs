@@ -4,7 +4,6 @@ pub(crate) mod checks;
 pub(crate) mod connect;
 pub(crate) mod echo;
 pub(crate) mod issue;
-mod latency;
 pub(crate) mod lists;
 pub(crate) mod memory;
 pub(crate) mod orders;

@@ -1,9 +1,7 @@
 //! How long it takes until a console that an operator ends is closed: from the call of the API to the Close frame at the
 //! browser.
 
-use super::latency::Latencies;
 use super::{Measured, Meter};
-use crate::connection::Connection;
 use crate::contender::Contender;
 use crate::stand_in::Role;
 use crate::testbed::Testbed;
@@ -13,6 +11,8 @@ use serde_json::Value;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
+use vncgate_load::latency::Latencies;
+use vncgate_load::session::Connection;
 
 /// Consoles that are ended, one after the other: one of them is slower than the 99th percentile. By a replica each takes a
 /// second, half of it until the replica knows of the console.

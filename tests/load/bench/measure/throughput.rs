@@ -1,7 +1,6 @@
 //! Bytes a second, one way, through some sessions at once.
 
 use super::{Measured, Meter};
-use crate::connection::Connection;
 use crate::contender::Contender;
 use crate::stand_in::{Exchange, Role, UPDATE_REQUEST, WRITE_LEN};
 use crate::testbed::Testbed;
@@ -13,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use vncgate_load::pattern::{self, PERIOD, Stream};
+use vncgate_load::session::Connection;
 
 /// Before the measurement, so that TCP's windows and every buffer have grown.
 const WARM_UP: Duration = Duration::from_millis(300);

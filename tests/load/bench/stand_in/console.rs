@@ -4,13 +4,13 @@ use super::{
     COMMAND_LEN, Command, Exchange, IN_PIXEL_FORMAT, PIXEL_FORMAT_LEN, Role, SERVER_INIT, Shared,
     UPDATE_REQUEST, UPDATES_PER_SECOND, WRITE_LEN,
 };
-use crate::frame::{Unmasked, Unmasker, binary_header};
 use crate::updates;
 use anyhow::{Context, Result, bail, ensure};
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use vncgate_load::frame::{Unmasked, Unmasker, binary_header};
 use vncgate_load::pattern::{self, Stream};
 use vncgate_test_support::screen::RFB_VERSION;
 

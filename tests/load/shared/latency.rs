@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 const WATCHED: Duration = Duration::from_millis(2);
 
 /// Waits for a moment, to within microseconds, while other tasks run.
-pub(crate) async fn precise_sleep_until(moment: Instant) {
+pub async fn precise_sleep_until(moment: Instant) {
     if let Some(early) = moment.checked_sub(WATCHED) {
         tokio::time::sleep_until(early.into()).await;
     }
@@ -20,27 +20,30 @@ pub(crate) async fn precise_sleep_until(moment: Instant) {
 
 /// A collection of durations.
 #[derive(Debug, Default)]
-pub(crate) struct Latencies(Vec<Duration>);
+pub struct Latencies(Vec<Duration>);
 
 impl Latencies {
     /// Adds one.
-    pub(crate) fn add(&mut self, latency: Duration) {
+    pub fn add(&mut self, latency: Duration) {
         self.0.push(latency);
     }
 
     /// Adds those of another collection.
-    pub(crate) fn extend(&mut self, other: Self) {
+    pub fn extend(&mut self, other: Self) {
         self.0.extend(other.0);
     }
 
     /// How many there are.
-    pub(crate) fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.0.len()
     }
 
     /// Median and 99th percentile, in milliseconds.
-    /// Fails when there are too few for a percentile.
-    pub(crate) fn figures(mut self) -> Result<BTreeMap<String, f64>> {
+    ///
+    /// # Errors
+    ///
+    /// When there are too few for a percentile.
+    pub fn figures(mut self) -> Result<BTreeMap<String, f64>> {
         ensure!(self.0.len() >= 100, "only {} events in all that time", self.0.len());
         self.0.sort_unstable();
         let at = |percent: usize| self.0[self.0.len() * percent / 100].as_secs_f64() * 1e3;

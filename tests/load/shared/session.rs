@@ -15,7 +15,7 @@ const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// An open session.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub struct Connection {
     stream: Wire,
     /// Absent without WebSocket: every byte is payload.
     deframer: Option<Deframer>,
@@ -25,12 +25,12 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// A session without WebSocket, of which `unread` was received already.
-    pub(crate) fn plain((stream, unread): (Wire, Vec<u8>)) -> Self {
+    pub fn plain((stream, unread): (Wire, Vec<u8>)) -> Self {
         Self::new(stream, unread, None)
     }
 
     /// A WebSocket, of which `unread` was received already.
-    pub(crate) fn websocket((stream, unread): (Wire, Vec<u8>)) -> Self {
+    pub fn websocket((stream, unread): (Wire, Vec<u8>)) -> Self {
         Self::new(stream, unread, Some(Deframer::default()))
     }
 
@@ -42,8 +42,11 @@ impl Connection {
 
     /// Waits for bytes and hands the payload among them to `deliver`. The number of payload bytes, or
     /// `None` at the end of the session. May be dropped while it waits; nothing is lost.
-    /// Fails when the connection fails, the peer breaks the protocol, or `deliver` finds a fault.
-    pub(crate) async fn receive(
+    ///
+    /// # Errors
+    ///
+    /// When the connection fails, the peer breaks the protocol, or `deliver` finds a fault.
+    pub async fn receive(
         &mut self,
         mut deliver: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<Option<usize>> {
@@ -66,8 +69,11 @@ impl Connection {
     }
 
     /// Waits for exactly these bytes.
-    /// Fails when others come, or the session ends.
-    pub(crate) async fn expect(&mut self, mut expected: &[u8]) -> Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// When others come, or the session ends.
+    pub async fn expect(&mut self, mut expected: &[u8]) -> Result<()> {
         while !expected.is_empty() {
             let take = |payload: &[u8]| {
                 expected = expected.strip_prefix(payload).context("other bytes than expected")?;
@@ -79,7 +85,7 @@ impl Connection {
     }
 
     /// What [`Self::send`] takes: the payload as one message, or as it is without WebSocket.
-    pub(crate) fn message(&self, payload: &[u8]) -> Vec<u8> {
+    pub fn message(&self, payload: &[u8]) -> Vec<u8> {
         match self.deframer {
             Some(_) => frame::masked(payload, MASK),
             None => payload.to_vec(),
@@ -87,8 +93,11 @@ impl Connection {
     }
 
     /// Sends a [`Self::message`].
-    /// Fails when the connection fails.
-    pub(crate) async fn send(&mut self, message: &[u8]) -> Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// When the connection fails.
+    pub async fn send(&mut self, message: &[u8]) -> Result<()> {
         self.stream.write_all(message).await.context("send")?;
         self.stream.flush().await.context("send")
     }

@@ -11,7 +11,7 @@ const CLOSE: u8 = 0x88;
 const MASKED: u8 = 0x80;
 
 /// The header of a binary message of so many bytes, not masked.
-pub(crate) fn binary_header(len: usize) -> Vec<u8> {
+pub fn binary_header(len: usize) -> Vec<u8> {
     let mut header = vec![BINARY_FINAL];
     match len {
         0..=125 => header.push(len as u8),
@@ -28,7 +28,7 @@ pub(crate) fn binary_header(len: usize) -> Vec<u8> {
 }
 
 /// One masked binary message.
-pub(crate) fn masked(payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
+pub fn masked(payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
     let mut frame = binary_header(payload.len());
     frame[1] |= MASKED;
     frame.extend_from_slice(&mask);
@@ -38,7 +38,7 @@ pub(crate) fn masked(payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
 
 /// Reads a server's frames, chunk by chunk.
 #[derive(Debug, Default)]
-pub(crate) struct Deframer {
+pub struct Deframer {
     header: Vec<u8>,
     /// Bytes of the current frame's payload that are still to come.
     remaining: u64,
@@ -46,7 +46,7 @@ pub(crate) struct Deframer {
 
 /// What a chunk held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Deframed {
+pub enum Deframed {
     /// This many bytes of payload.
     Payload(usize),
     /// A Close frame after the payload.
@@ -55,8 +55,11 @@ pub(crate) enum Deframed {
 
 impl Deframer {
     /// Hands the payload in `chunk`, in place, to `deliver`.
-    /// Fails when the server sends anything but binary messages and a Close, and what `deliver` answers.
-    pub(crate) fn read(
+    ///
+    /// # Errors
+    ///
+    /// When the server sends anything but binary messages and a Close, and what `deliver` answers.
+    pub fn read(
         &mut self,
         mut chunk: &[u8],
         mut deliver: impl FnMut(&[u8]) -> Result<()>,
@@ -102,7 +105,7 @@ fn payload_len(header: &[u8]) -> Option<u64> {
 
 /// Reads a client's frames, chunk by chunk.
 #[derive(Debug, Default)]
-pub(crate) struct Unmasker {
+pub struct Unmasker {
     header: Vec<u8>,
     /// Bytes of the current frame's payload that are still to come.
     remaining: u64,
@@ -112,7 +115,7 @@ pub(crate) struct Unmasker {
 
 /// What a chunk of a client's held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unmasked {
+pub enum Unmasked {
     /// So many bytes of payload, which are now at the chunk's beginning.
     Payload(usize),
     /// A Close frame; payload before it is left out, for a client that leaves waits for nothing.
@@ -121,8 +124,11 @@ pub(crate) enum Unmasked {
 
 impl Unmasker {
     /// Unmasks the payload in a chunk.
-    /// Fails when the client sends anything but masked binary messages and a Close.
-    pub(crate) fn read(&mut self, chunk: &mut [u8]) -> Result<Unmasked> {
+    ///
+    /// # Errors
+    ///
+    /// When the client sends anything but masked binary messages and a Close.
+    pub fn read(&mut self, chunk: &mut [u8]) -> Result<Unmasked> {
         let (mut next, mut kept) = (0, 0);
         while next < chunk.len() {
             if self.remaining == 0 {
