@@ -9,17 +9,25 @@ use tokio::time::{sleep, timeout};
 use vncgate_api::CHECK_PATH;
 use vncgate_load::caller::{Caller, bodiless, post};
 use vncgate_load::cores;
-use vncgate_load::usage::Usage;
+use vncgate_load::metrics::sum;
+use vncgate_load::usage::{Usage, cpu_seconds};
 use vncgate_test_support::authority::{Authority, Config, NO_GATEWAY};
 use vncgate_test_support::certificate::Ca;
 use vncgate_test_support::console_api::API_TOKEN;
 use vncgate_test_support::process::Run;
 use vncgate_test_support::vcsim::{Vcsim, Vm};
 
-/// How long a watch may take until it has all machines, and until it has all updates.
+/// How long a watch may take until it has all machines, and until it has all updates; how long the register may take, and
+/// the authority to come to rest.
 const LIMIT: Duration = Duration::from_secs(180);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How much of a core an authority uses at most that does nothing but what comes by the clock.
+const AT_REST: f64 = 0.05;
+
+/// Seconds in a row that an authority has to be at rest: between two pieces of a backlog it may be for one.
+const QUIET: usize = 2;
 
 const MACHINES: &str = r#"vncgate_vcenter_watch_machines{vcenter="vcenter-a"}"#;
 
@@ -47,7 +55,7 @@ impl Validate {
 pub(crate) struct Site {
     pub(crate) vcenter: Vcsim,
     hosts: u16,
-    ca: Ca,
+    pub(crate) ca: Ca,
     pub(crate) run: Run,
 }
 
@@ -60,10 +68,15 @@ impl Site {
         Self { vcenter, hosts: 0, ca, run }
     }
 
+    /// Where the next host will be.
+    pub(crate) fn next_host(&self) -> Ipv4Addr {
+        let [high, low] = self.hosts.to_be_bytes();
+        Ipv4Addr::new(127, 1, high, low)
+    }
+
     /// Adds a host with so many machines. Nothing listens where their consoles are.
     pub(crate) async fn add_host(&mut self, machines: usize) -> Vec<Vm> {
-        let [high, low] = self.hosts.to_be_bytes();
-        let host = Ipv4Addr::new(127, 1, high, low);
+        let host = self.next_host();
         self.hosts += 1;
         self.vcenter.add_host(host.into());
         self.vcenter.create_vms(&host.to_string(), machines).await
@@ -112,6 +125,48 @@ impl Measured {
             }
         };
         timeout(LIMIT, reached).await.with_context(|| format!("{metric} never was {value}"))
+    }
+
+    /// Waits until the register has so many sessions and the authority is at rest: when the last session has come, what
+    /// came with it may still be under way.
+    /// Returns the CPU seconds that it had used when its rest began.
+    /// Fails when the register never has, and when the authority does not come to rest.
+    pub(crate) async fn registered(&self, sessions: u32) -> Result<f64> {
+        self.has_registered(sessions).await?;
+        let mut used = 0.0;
+        let rest = async {
+            let (mut quiet, mut began) = (0, cpu_seconds(self.id)?);
+            let mut before = began;
+            while quiet < QUIET {
+                sleep(Duration::from_secs(1)).await;
+                let now = cpu_seconds(self.id)?;
+                used = now - before;
+                (quiet, began) = if used <= AT_REST { (quiet + 1, began) } else { (0, now) };
+                before = now;
+            }
+            anyhow::Ok(began)
+        };
+        let in_time = timeout(LIMIT, rest).await;
+        in_time.with_context(|| {
+            format!("with {sessions} sessions open and nothing to do, the authority still uses {used:.3} of a core")
+        })?
+    }
+
+    /// Waits until the register has so many sessions.
+    /// Fails when it never has.
+    pub(crate) async fn has_registered(&self, sessions: u32) -> Result<()> {
+        let mut there = 0;
+        let reached = async {
+            loop {
+                there = sum(&self.authority.metrics().await, "vncgate_sessions") as u32;
+                if there == sessions {
+                    break;
+                }
+                sleep(2 * POLL_INTERVAL).await;
+            }
+        };
+        let in_time = timeout(LIMIT, reached).await;
+        in_time.with_context(|| format!("the register has {there} sessions, not {sessions}"))
     }
 
     /// Issues a token for each of these machines.

@@ -9,10 +9,9 @@ use serde_json::Value;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use vncgate_api::Grant;
 use vncgate_load::caller::{Caller, bodiless};
-use vncgate_load::metrics;
 use vncgate_load::worker::{Shared, Worker};
 use vncgate_test_support::console_api::API_TOKEN;
 
@@ -35,9 +34,6 @@ const ON_A_PAGE: u32 = 100;
 
 /// Sessions that are ended in each round.
 const ENDED: usize = 20;
-
-/// How long the register may take.
-const LIMIT: Duration = Duration::from_secs(120);
 
 /// Measures. Needs a `LocalSet`.
 /// Fails when a part refuses what it should grant, or is not ready in time.
@@ -66,8 +62,7 @@ pub(crate) async fn measure(steps: &[u32], course: &mut Course) -> Result<()> {
         let more = step - open;
         let before = cpu_of(&[measured.id])?[0];
         open_sessions(&measured, &checks, &workers, more).await?;
-        registered(&measured, step).await?;
-        let opened = cpu_of(&[measured.id])?[0] - before;
+        let opened = measured.registered(step).await? - before;
         course.cost(step, "check and first report, CPU µs", 1e6 * opened / f64::from(more));
         course.total(step, "memory, MiB", measured.mib()?);
 
@@ -97,7 +92,7 @@ pub(crate) async fn measure(steps: &[u32], course: &mut Course) -> Result<()> {
         }
         course.cost(step, "order to end a session, CPU µs", median(costs));
         open = step - u32::try_from(ROUNDS * ENDED)?;
-        registered(&measured, open).await?;
+        measured.has_registered(open).await?;
     }
     Ok(())
 }
@@ -148,15 +143,4 @@ async fn end(measured: &Measured, count: usize) -> Result<()> {
         caller.call(&bodiless("DELETE", &format!("/v1/sessions/{id}"), API_TOKEN)).await?;
     }
     Ok(())
-}
-
-/// Waits until the register has so many sessions.
-async fn registered(measured: &Measured, sessions: u32) -> Result<()> {
-    let reached = async {
-        let there = async || metrics::sum(&measured.authority.metrics().await, "vncgate_sessions");
-        while there().await as u32 != sessions {
-            sleep(Duration::from_millis(100)).await;
-        }
-    };
-    timeout(LIMIT, reached).await.with_context(|| format!("the register never had {sessions}"))
 }
