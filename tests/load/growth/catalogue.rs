@@ -1,7 +1,7 @@
 //! What grows, and by which steps.
 
 use crate::course::Course;
-use crate::measure::{authorities, host, machines, sessions, tenants, tokens};
+use crate::measure::{authorities, consoles, host, machines, sessions, tenants, tokens, workers};
 use anyhow::Result;
 use std::time::Instant;
 
@@ -19,7 +19,7 @@ pub(crate) struct Growth {
 }
 
 /// All of them, in the order in which they are measured.
-pub(crate) const GROWTHS: [Growth; 6] = [
+pub(crate) const GROWTHS: [Growth; 8] = [
     Growth {
         name: "machines",
         title: "Machines of one vCenter",
@@ -62,6 +62,24 @@ pub(crate) const GROWTHS: [Growth; 6] = [
                memory.",
         steps: &[100, 1_000, 10_000, 100_000],
     },
+    Growth {
+        name: "consoles",
+        title: "Open consoles through one Envoy",
+        note: "VNC consoles over TLS and HTTP/1.1, through the shipped configuration with one worker; it and the authority have \
+               one core, and clients and consoles the other. A hundred of the sessions echo a key press 60 times a second each \
+               while all others are idle; then all of them share the same 6,000 messages a second. Memory is Envoy's, from a \
+               thousand on: what fewer take is the allocator's stock. The last step is as many as a process with 20,000 \
+               descriptors can have.",
+        steps: &[100, 1_000, 5_000, 9_900],
+    },
+    Growth {
+        name: "workers",
+        title: "Workers of one Envoy",
+        note: "The same with 1,000 consoles, and with `--concurrency` of each number. Envoy may use both cores here, one of which \
+               is the load's too: two workers get no more done on this machine, and what counts is what a piece of work costs. \
+               In the last figure 1 is an even share.",
+        steps: &[1, 2],
+    },
 ];
 
 impl Growth {
@@ -82,6 +100,8 @@ impl Growth {
             "tenants" => tenants::measure(self.steps, &mut course).await,
             "authorities" => authorities::measure(self.steps, &mut course).await,
             "sessions" => sessions::measure(self.steps, &mut course).await,
+            "consoles" => consoles::measure(self.steps, &mut course).await,
+            "workers" => workers::measure(self.steps, &mut course).await,
             name => unreachable!("{name} is in the list"),
         }?;
         eprintln!("{}: {:.0} s", self.name, started.elapsed().as_secs_f64());

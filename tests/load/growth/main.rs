@@ -1,6 +1,8 @@
 //! What a larger installation costs: one thing grows at a time, and all else stays as it is.
 //!
 //! ```text
+//! clients (this program) ─▶ Envoy with the filter ─▶ consoles (this program): open sessions, Envoy's workers
+//!
 //! load (this program) ─▶ authority, one or several ─▶ vCenter (vcsim): its machines, those of one host, its tenants
 //!                                                  ─▶ memcached or Redis: tokens
 //! gateway workers (this program, by the filter's own code) ─▶ the register: sessions
@@ -11,7 +13,7 @@
 //! are CPU time of the processes, which others on the machine hardly change; the authority has one core, and everything else
 //! another. Each figure is the median of [`calls::ROUNDS`].
 //!
-//! How much a session through Envoy costs is `vncgate-bench`'s, and what all of it together carries `vncgate-fleet`'s.
+//! How Envoy compares with other proxies is `vncgate-bench`'s, and what all of it together carries `vncgate-fleet`'s.
 //!
 //! # How to read it
 //!
@@ -21,12 +23,14 @@
 //! | [`mod@measure`] | how each is measured |
 //! | [`course`] | the figures of something that grows |
 //! | [`site`] | vCenter, and authorities that ask it |
+//! | [`gateway`] | an Envoy before an authority, and consoles behind it |
 //! | [`calls`] | what calls cost the processes that take part in them |
 //! | [`table`], [`plot`] | what a person reads |
 
 mod calls;
 mod catalogue;
 mod course;
+mod gateway;
 mod measure;
 mod plot;
 mod site;
@@ -40,7 +44,7 @@ use std::time::Instant;
 use tokio::task::LocalSet;
 use vncgate_load::cores;
 use vncgate_load::results::Environment;
-use vncgate_load::usage::allow_descriptors;
+use vncgate_load::usage::{DESCRIPTORS, allow_descriptors};
 use vncgate_test_support::workspace::checkout;
 
 /// Measures what a larger installation costs: one thing grows at a time.
@@ -69,7 +73,7 @@ async fn main() -> Result<()> {
     // reqwest asks for one, though all that it calls here is plain HTTP.
     let provider = rustls::crypto::ring::default_provider().install_default();
     provider.ok().context("install a crypto provider")?;
-    allow_descriptors(8_192)?;
+    allow_descriptors(DESCRIPTORS)?;
     cores::pin_load()?;
     let directory = if is_try || !names.is_empty() { ".run" } else { "tests/load/results" };
     let directory = checkout().join(directory);

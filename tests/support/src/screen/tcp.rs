@@ -48,7 +48,12 @@ impl TcpServer {
 
     /// Begins as an RFB server does, then sends back every byte, then the end of the stream.
     pub async fn echo(ip: IpAddr) -> Self {
-        Self::start(ip, async |mut connection: TcpStream| {
+        Self::echo_at(SocketAddr::new(ip, 0)).await
+    }
+
+    /// The same on a port of the test's choice.
+    pub async fn echo_at(address: SocketAddr) -> Self {
+        Self::start_at(address, async |mut connection: TcpStream| {
             // The peer may leave at any time.
             let _ = connection.write_all(RFB_VERSION).await;
             let (mut from, mut to) = connection.split();
