@@ -18,7 +18,7 @@ use crate::vcenter::{Vcenter, VcenterError};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::pending;
 use std::sync::Arc;
@@ -86,46 +86,47 @@ struct Guard<'a> {
 impl Guard<'_> {
     async fn run(self) -> Infallible {
         let mut events = self.sessions.subscribe();
-        let mut changes = Changes::Everything;
+        let mut concerned = self.sessions.live();
         loop {
-            let unsure = self.look_at(changes).await;
+            let unsure = self.look_at(concerned).await;
             if !unsure.is_empty() {
                 sleep(AGAIN).await;
                 self.vcenter.watch().look_again(unsure);
             }
-            changes = tokio::select! {
-                changes = self.vcenter.watch().changes() => changes,
+            concerned = tokio::select! {
+                changes = self.vcenter.watch().changes() => self.of(changes),
                 // The register outlives this task.
-                Some(event) = events.recv() => self.opened(event),
+                Some(event) = events.recv() => self.opened(event).into_iter().collect(),
             };
         }
     }
 
-    /// A machine may have changed after its console was granted and before the register knew of it.
-    fn opened(&self, event: SessionEvent) -> Changes {
-        let SessionEvent { session, change, .. } = event;
-        match change {
-            SessionChange::Opened { .. } if self.is_own(&session) => {
-                Changes::Machines(HashSet::from([session.description.instance]))
+    /// The sessions with changed machines.
+    fn of(&self, changes: Changes) -> Vec<Arc<Session>> {
+        match changes {
+            Changes::Nothing => Vec::new(),
+            Changes::Machines(machines) => {
+                machines.into_iter().flat_map(|it| self.sessions.of_instance(it)).collect()
             }
-            _ => Changes::Nothing,
+            Changes::Everything => self.sessions.live(),
         }
+    }
+
+    /// A session that opens: its machine may have changed after its console was granted and before the register knew of it.
+    /// The machine's other sessions are looked at when it changes.
+    fn opened(&self, event: SessionEvent) -> Option<Arc<Session>> {
+        let SessionEvent { session, change, .. } = event;
+        let opens = matches!(change, SessionChange::Opened { .. });
+        if opens { self.sessions.get(session.id) } else { None }
     }
 
     fn is_own(&self, session: &Session) -> bool {
         *session.description.vcenter == *self.vcenter.service_host()
     }
 
-    /// Ends the consoles that these changes end. Returns the machines of which that is not sure yet.
-    async fn look_at(&self, changes: Changes) -> Vec<Uuid> {
-        let open: Vec<_> = match changes {
-            Changes::Nothing => return Vec::new(),
-            Changes::Machines(machines) => {
-                machines.into_iter().flat_map(|it| self.sessions.of_instance(it)).collect()
-            }
-            Changes::Everything => self.sessions.live(),
-        };
-        let open = open.into_iter().filter(|it| it.ending.is_none() && self.is_own(it));
+    /// Ends those of these consoles that their machines' changes end. Returns the machines of which that is not sure yet.
+    async fn look_at(&self, concerned: Vec<Arc<Session>>) -> Vec<Uuid> {
+        let open = concerned.into_iter().filter(|it| it.ending.is_none() && self.is_own(it));
         let suspected = open.filter_map(|session| {
             let reference = session.description.reference.clone()?;
             let suspicion = self.watched_reason(&session.description, &reference)?;
