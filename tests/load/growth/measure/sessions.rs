@@ -77,7 +77,10 @@ pub(crate) async fn measure(steps: &[u32], course: &mut Course) -> Result<()> {
         shared.users_are_active.set(true);
         let working = spent(&measured, WORK).await? - 2.0 * idle;
         shared.users_are_active.set(false);
-        course.cost(step, "report of a session, CPU µs", 1e6 * working / f64::from(step));
+        // Reports of fewer are less than what the authority does by the clock varies.
+        if step >= 1_000 {
+            course.cost(step, "report of a session, CPU µs", 1e6 * working / f64::from(step));
+        }
         course.total(
             step,
             "sessions open and idle, CPU ms a second",
