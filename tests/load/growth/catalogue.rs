@@ -67,9 +67,10 @@ pub(crate) const GROWTHS: [Growth; 8] = [
         title: "Open consoles through one Envoy",
         note: "VNC consoles over TLS and HTTP/1.1, through the shipped configuration with one worker; it and the authority have \
                one core, and clients and consoles the other. A hundred of the sessions echo a key press 60 times a second each \
-               while all others are idle; then all of them share the same 6,000 messages a second. Memory is Envoy's, from a \
-               thousand on: what fewer take is the allocator's stock. The last step is as many as a process with 20,000 \
-               descriptors can have.",
+               while all others are idle; then all of them share the same 6,000 messages a second. Where fewer come back, a core \
+               had no time left, and the times are of waiting. Idle clients are not pinged (`ping_interval_ms` 0): a Ping and its \
+               answer every 30 s are not in the figures. Memory is Envoy's, from a thousand on: what fewer take is the \
+               allocator's stock. The last step is as many as a process with 20,000 descriptors can have.",
         steps: &[100, 1_000, 5_000, 9_900],
     },
     Growth {

@@ -60,6 +60,7 @@ pub(crate) async fn measure(steps: &[u32], course: &mut Course) -> Result<()> {
             course.cost(step, &format!("{which}, Envoy's CPU µs"), echo.cpu_us);
             course.cost(step, &format!("{which}, p50 ms"), echo.p50_ms);
             course.cost(step, &format!("{which}, p99 ms"), echo.p99_ms);
+            course.total(step, &format!("{which}, messages a second"), echo.per_second);
         }
         course.total(step, "Envoy's memory, MiB", gateway.envoy_kib()? / 1024.0);
         course.total(step, "authority's memory, MiB", gateway.measured.mib()?);
