@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::sleep;
 use vncgate_test_support::gateway::ESXI_HOSTS;
 use vncgate_test_support::screen::{RFB_VERSION, TcpServer};
 use vncgate_test_support::workspace::free_address_of;
@@ -27,13 +29,21 @@ pub(crate) struct VncScript {
 
 impl VncScript {
     pub(crate) async fn start(lines: &'static [&'static [u8]]) -> Self {
+        Self::late(Duration::ZERO, lines).await
+    }
+
+    /// One that says its first line so long after a connection.
+    pub(crate) async fn late(pause: Duration, lines: &'static [&'static [u8]]) -> Self {
         let heard = Arc::<Mutex<Vec<u8>>>::default();
         let received = Arc::clone(&heard);
         // Not any free port: the machines of other tests keep theirs.
         let server = TcpServer::start_at(free_address_of(ESXI_HOSTS[0]), move |connection| {
             let received = Arc::clone(&received);
             // The browser may leave at any time.
-            async move { perform(connection, lines, &received).await.unwrap_or_default() }
+            async move {
+                sleep(pause).await;
+                perform(connection, lines, &received).await.unwrap_or_default();
+            }
         })
         .await;
         Self { server, heard }
