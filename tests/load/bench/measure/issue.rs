@@ -3,11 +3,12 @@
 
 use super::{Measured, Meter};
 use crate::testbed::{AUTHORITY, Testbed};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tokio::time::{sleep, timeout};
 use vncgate_load::caller::{Caller, post};
 use vncgate_load::latency::Latencies;
 use vncgate_test_support::console_api::API_TOKEN;
@@ -22,6 +23,13 @@ pub(crate) const SIZES: [usize; 2] = [ON_A_HOST, 10_000];
 
 /// Coprime with every size: consecutive machines are on different hosts, and each has its turn.
 const STRIDE: usize = 4_999;
+
+/// How long the watch may take until it has all machines, or an update of each.
+const LIMIT: Duration = Duration::from_secs(120);
+
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+const MACHINES: &str = r#"vncgate_vcenter_watch_machines{vcenter="vcenter-a"}"#;
 
 /// Tokens before each measurement.
 const WARM_UP: usize = 50;
@@ -74,7 +82,8 @@ pub(crate) async fn measure(testbed: &Testbed) -> Result<Measured> {
     Ok(Measured { figures, cost })
 }
 
-/// Adds full hosts until there are so many machines.
+/// Adds full hosts until there are so many machines, and waits until the watch has them: what that costs is none of the
+/// measure's.
 pub(crate) async fn grow(testbed: &Testbed, machines: &mut Vec<Vm>, size: usize) -> Result<()> {
     while machines.len() < size {
         let host = u8::try_from(machines.len() / ON_A_HOST)?;
@@ -82,7 +91,18 @@ pub(crate) async fn grow(testbed: &Testbed, machines: &mut Vec<Vm>, size: usize)
         machines.extend(testbed.add_machines(host.into(), ON_A_HOST).await);
     }
     ensure!(machines.len() == size, "{} machines", machines.len());
-    Ok(())
+    // The two of the other measures are there, too.
+    until(testbed, MACHINES, size as u64 + 2).await.context("the watch has not all machines")
+}
+
+/// Waits until a metric of the authority has reached a value.
+pub(super) async fn until(testbed: &Testbed, metric: &str, value: u64) -> Result<()> {
+    let reached = async {
+        while testbed.last_authority().count(metric).await < value {
+            sleep(POLL_INTERVAL).await;
+        }
+    };
+    timeout(LIMIT, reached).await.context("not in time")
 }
 
 fn request(vm: &Vm) -> String {
