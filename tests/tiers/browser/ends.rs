@@ -52,8 +52,8 @@ async fn a_silent_console_server_is_given_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_console_server_that_speaks_something_else_is_explained() {
-    // When the browser's WebSocket is open. Over HTTP/2 the stream is reset right after the Close, and Chromium drops a Close
-    // that it reads together with the response's headers.
+    // When the browser's WebSocket is open. Over HTTP/2 the stream is reset right after the Close, and a Close that Chromium
+    // reads together with the response's headers seems to get lost.
     let server = VncScript::late(OPENED, &[b"HTTP/1.1 400 Bad Request\r\n\r\n"]).await;
     let desk = Desk::at("browser-not-vnc", server.address()).await;
     desk.browser.open(&desk.console.url).await;
