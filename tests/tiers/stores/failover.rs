@@ -382,6 +382,7 @@ async fn the_documented_accounts_are_enough() {
         let tokens = [put(&client, instance).await, put(&client, instance).await];
         assert_eq!(listed(&client, instance).await, tokens);
         assert!(knows(&client, tokens[0]).await);
+        assert!(client.is_good(tokens[0], instance).await.unwrap());
         assert!(client.take(tokens[0]).await.unwrap().is_some());
         assert_eq!(client.revoke(instance).await.unwrap().len(), 1);
         assert!(client.replace_shared("account", "", "text").await.unwrap());
