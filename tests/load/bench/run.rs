@@ -6,19 +6,20 @@ use crate::contender::{Contender, Peer};
 use crate::measure::Measured;
 use crate::results::{Results, Sample};
 use crate::testbed::Testbed;
-use anyhow::{Context, Result, ensure};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use anyhow::{Context, Result};
 use std::rc::Rc;
 use std::time::Instant;
 use vncgate_load::cores;
 use vncgate_load::results::number;
-use vncgate_load::usage::DESCRIPTORS;
+use vncgate_load::usage::{DESCRIPTORS, allow_descriptors};
 
 /// Runs measures of some peers and returns all samples. Needs a `LocalSet`.
 /// Fails when a measurement fails: a session that broke, bytes that were lost. Failures of another project's proxy are among
 /// the results.
 pub(crate) async fn run(measures: &[&Measure], peers: &[Peer], effort: Effort) -> Result<Results> {
-    raise_descriptor_limit()?;
+    // Thousands of sessions are open at once, each with a descriptor in clients and servers, and two in the proxies, which
+    // inherit the limit.
+    allow_descriptors(DESCRIPTORS)?;
     cores::pin_load()?;
     let mut results = Results::begin(effort)?;
     let contenders = |measure: &Measure| {
@@ -75,18 +76,6 @@ async fn sample(
     let Measured { figures, cost } =
         measured.with_context(|| format!("{} of {contender}, round {round}", measure.name))?;
     Ok(Sample { measure: measure.name.to_owned(), contender, round, figures, cost })
-}
-
-/// Thousands of sessions are open at once, each with a descriptor in clients and servers, and two in the proxies, which
-/// inherit the limit.
-fn raise_descriptor_limit() -> Result<()> {
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    ensure!(
-        most >= DESCRIPTORS,
-        "{} file descriptors are needed in one process, and the limit is {most}: raise it (`ulimit -Hn`)",
-        DESCRIPTORS
-    );
-    setrlimit(Resource::RLIMIT_NOFILE, most, most).context("raise the limit of descriptors")
 }
 
 /// A line on standard error for each sample.

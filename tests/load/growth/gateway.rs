@@ -1,6 +1,7 @@
 //! An Envoy before an authority, and consoles behind it.
 
 use crate::calls::{ROUNDS, cpu_of, median};
+use crate::course::Course;
 use crate::site::{Measured, Site, Validate};
 use anyhow::{Context, Result, ensure};
 use std::net::{IpAddr, SocketAddr};
@@ -124,6 +125,25 @@ impl Gateway {
             open.push(session);
         }
         Ok(open)
+    }
+
+    /// Opens sessions until there are so many, and notes what a connect costs. Needs a `LocalSet`.
+    /// Fails when one is refused, or the authority does not come to rest.
+    pub(crate) async fn open_until(
+        &self,
+        sessions: &mut Vec<Connection>,
+        count: u32,
+        (step, course): (u32, &mut Course),
+    ) -> Result<()> {
+        let more = count as usize - sessions.len();
+        let before = self.cpu()?;
+        sessions.extend(self.open(more).await?);
+        let [envoy, _] = self.cpu()?;
+        let authority = self.measured.registered(count).await?;
+        for (part, spent) in [("Envoy", envoy - before[0]), ("authority", authority - before[1])] {
+            course.cost(step, &format!("connect, {part}'s CPU µs"), 1e6 * spent / more as f64);
+        }
+        Ok(())
     }
 
     /// CPU seconds of Envoy and of the authority.

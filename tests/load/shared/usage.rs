@@ -176,7 +176,7 @@ pub fn allow_descriptors(needed: u64) -> Result<()> {
     setrlimit(Resource::RLIMIT_NOFILE, needed, hard.max(needed)).with_context(|| {
         format!(
             "this many sessions need {needed} file descriptors in one process, and the limit is {hard}: \
-             raise it as root (`ulimit -Hn {needed}`), or ask for fewer sessions (--sessions)"
+             raise it as root (`ulimit -Hn {needed}`), or ask for fewer sessions where the program has --sessions"
         )
     })
 }

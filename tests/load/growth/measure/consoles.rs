@@ -27,15 +27,7 @@ pub(crate) async fn measure(steps: &[u32], course: &mut Course) -> Result<()> {
     gateway.measured.registered(u32::try_from(FIRST)?).await?;
     let base = gateway.envoy_kib()?;
     for &step in steps {
-        let before = gateway.cpu()?;
-        let more = step as usize - sessions.len();
-        sessions.extend(gateway.open(more).await?);
-        let [envoy, _] = gateway.cpu()?;
-        let authority = gateway.measured.registered(step).await?;
-        for (part, spent) in [("Envoy", envoy - before[0]), ("authority", authority - before[1])] {
-            course.cost(step, &format!("connect, {part}'s CPU µs"), 1e6 * spent / more as f64);
-        }
-
+        gateway.open_until(&mut sessions, step, (step, course)).await?;
         let kib = gateway.envoy_kib()? - base;
         if step >= MANY {
             let others = f64::from(step) - FIRST as f64;

@@ -25,16 +25,10 @@ pub(crate) async fn measure(steps: &[u32], course: &mut Course) -> Result<()> {
         let mut sessions = gateway.open(FIRST).await?;
         gateway.measured.registered(u32::try_from(FIRST)?).await?;
         let base = gateway.envoy_kib()?;
-        let before = gateway.cpu()?;
-        let more = SESSIONS as usize - FIRST;
-        sessions.extend(gateway.open(more).await?);
-        let [envoy, _] = gateway.cpu()?;
-        let authority = gateway.measured.registered(SESSIONS).await?;
-        for (part, spent) in [("Envoy", envoy - before[0]), ("authority", authority - before[1])] {
-            course.cost(step, &format!("connect, {part}'s CPU µs"), 1e6 * spent / more as f64);
-        }
+        gateway.open_until(&mut sessions, SESSIONS, (step, course)).await?;
         let kib = gateway.envoy_kib()?;
-        course.cost(step, "memory, KiB a session", (kib - base) / more as f64);
+        let others = f64::from(SESSIONS) - FIRST as f64;
+        course.cost(step, "memory, KiB a session", (kib - base) / others);
         course.total(step, "Envoy's memory, MiB", kib / 1024.0);
 
         let of_workers = gateway.sessions_of_workers().await;
