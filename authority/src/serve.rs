@@ -198,7 +198,7 @@ pub async fn run(path: &Path) -> Result<(), ServeError> {
         loop {
             tokio::select! {
                 _ = due.tick() => app().limits.enforce().await,
-                Some(event) = events.recv() => app().limits.follow(&event).await,
+                Some(events) = events.recv() => app().limits.follow(&events).await,
             }
         }
     });

@@ -204,17 +204,19 @@ impl SessionLimits {
     }
 
     /// Follows what becomes of sessions.
-    pub async fn follow(&self, event: &SessionEvent) {
-        match &event.change {
-            SessionChange::Opened { .. } => {
-                if self.release(event.session.id) {
-                    self.end_surplus(&event.session).await;
+    pub async fn follow(&self, events: &[SessionEvent]) {
+        for SessionEvent { session, change, .. } in events {
+            match change {
+                SessionChange::Opened { .. } => {
+                    if self.release(session.id) {
+                        self.end_surplus(session).await;
+                    }
                 }
+                SessionChange::Ended { .. } => {
+                    self.release(session.id);
+                }
+                SessionChange::Ordered => {}
             }
-            SessionChange::Ended { .. } => {
-                self.release(event.session.id);
-            }
-            SessionChange::Ordered => {}
         }
     }
 

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use vncgate_api::{EndedSession, OpenedSession, SessionReply, SessionReport, Traffic};
 use vncgate_authority::console_type::ConsoleType;
-use vncgate_authority::sessions::{Description, MemoryJournal, Sessions};
+use vncgate_authority::sessions::{Description, Sessions};
 use vncgate_authority::tokens::TokenHash;
 
 const SESSIONS: u128 = 10_000;
@@ -24,7 +24,7 @@ fn resident() -> usize {
 
 fn opened(number: u128) -> OpenedSession<'static> {
     let description = Description {
-        instance: Uuid::from_u128(number),
+        instance: Uuid::from_u128(1 + number),
         machine: Some(format!("tenant-a-web-frontend-{number}").into()),
         vcenter: "vcenter-a.example.com".into(),
         reference: Some(format!("vm-{number}").into()),
@@ -45,7 +45,7 @@ fn opened(number: u128) -> OpenedSession<'static> {
     OpenedSession {
         session: Uuid::from_u128(number).to_string().into(),
         opened_at: 1_790_000_000_000,
-        description: description.to_json().into(),
+        description: description.to_text().into(),
         traffic: Traffic { last_message_at: Some(1), last_input_at: Some(1), ..Traffic::default() },
     }
 }
@@ -57,7 +57,7 @@ async fn report(sessions: &Sessions, report: SessionReport<'_>) -> SessionReply 
 
 #[tokio::test]
 async fn ten_thousand_sessions_take_less_than_20_megabytes() {
-    let sessions = Sessions::new(Arc::new(MemoryJournal::default()), Arc::default());
+    let sessions = Sessions::new(None, Arc::default());
     let mut names = Vec::new();
     for _ in 0..WORKERS {
         let first = SessionReport { gateway: "envoy".into(), ..SessionReport::default() };

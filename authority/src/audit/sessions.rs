@@ -3,7 +3,7 @@
 use super::event::Event;
 use super::fields::{CallerFields, OriginFields, TokenFields};
 use super::trail::AuditTrail;
-use crate::sessions::{Description, SessionChange, SessionEvent};
+use crate::sessions::{Description, SessionChange, SessionEvent, SessionEvents};
 use crate::text::printable;
 use humantime::format_rfc3339_millis;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -12,12 +12,10 @@ use vncgate_api::Access;
 impl AuditTrail {
     /// Makes a record of each opening and each end that this authority was told of: of those that share a store, one was.
     /// Returns when the register ends.
-    pub async fn follow(&self, mut events: UnboundedReceiver<SessionEvent>) {
-        while let Some(event) = events.recv().await {
-            if event.reported_here
-                && let Some(event) = event_of(&event)
-            {
-                self.record(|| event);
+    pub async fn follow(&self, mut events: UnboundedReceiver<SessionEvents>) {
+        while let Some(events) = events.recv().await {
+            for event in events.iter().filter(|event| event.reported_here) {
+                self.record_any(|| event_of(event));
             }
         }
     }

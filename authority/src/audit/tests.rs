@@ -340,7 +340,7 @@ async fn each_end_has_one_record_on_the_authority_that_was_told_of_it() {
         (false, ended("ordered")),
         (true, ended("worker_gone")),
     ] {
-        sender.send(session(here, change)).unwrap();
+        sender.send([session(here, change)].into()).unwrap();
     }
     drop(sender);
     it.trail.follow(receiver).await;

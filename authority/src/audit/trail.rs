@@ -137,8 +137,15 @@ impl AuditTrail {
 
     /// Makes a record, which is written soon. If there is no room for it, it is lost and counted.
     pub fn record(&self, event: impl FnOnce() -> Event) {
-        if self.shared.is_on.load(Ordering::Relaxed) {
-            self.shared.push(event(), None);
+        self.record_any(|| Some(event()));
+    }
+
+    /// [`Self::record`] of what may not be worth one.
+    pub fn record_any(&self, event: impl FnOnce() -> Option<Event>) {
+        if self.shared.is_on.load(Ordering::Relaxed)
+            && let Some(event) = event()
+        {
+            self.shared.push(event, None);
         }
     }
 

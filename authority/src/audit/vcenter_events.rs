@@ -4,7 +4,7 @@
 //! Nothing waits for these events: while vCenter does not answer or refuses, they are dropped and counted, and the log says
 //! so once. The audit trail is what is complete.
 
-use crate::sessions::{Session, SessionChange, SessionEvent};
+use crate::sessions::{Session, SessionChange, SessionEvent, SessionEvents};
 use crate::telemetry::Metrics;
 use crate::text::printable;
 use crate::vcenter::reference::MachineRef;
@@ -46,21 +46,23 @@ impl VcenterEvents {
     /// service host, if the configuration has it and wants events.
     pub async fn follow(
         &self,
-        mut events: UnboundedReceiver<SessionEvent>,
+        mut events: UnboundedReceiver<SessionEvents>,
         vcenter: impl Fn(&str) -> Option<Arc<Vcenter>>,
     ) {
         let (sender, receiver) = channel(QUEUE_LIMIT);
         let take = async {
-            while let Some(SessionEvent { session, change, reported_here }) = events.recv().await {
-                let description = &session.description;
-                // The machine of another site is that site's.
-                if reported_here
-                    && let Some(vcenter) = vcenter(&description.vcenter)
-                    && let Some(machine) = description.reference.clone()
-                    && let Some(message) = message(&session, &change)
-                    && sender.try_send(Pending { vcenter, machine, message }).is_err()
-                {
-                    self.metrics.vcenter_event("dropped");
+            while let Some(events) = events.recv().await {
+                for SessionEvent { session, change, reported_here } in events.iter() {
+                    let description = &session.description;
+                    // The machine of another site is that site's.
+                    if *reported_here
+                        && let Some(vcenter) = vcenter(&description.vcenter)
+                        && let Some(machine) = description.reference.clone()
+                        && let Some(message) = message(session, change)
+                        && sender.try_send(Pending { vcenter, machine, message }).is_err()
+                    {
+                        self.metrics.vcenter_event("dropped");
+                    }
                 }
             }
             drop(sender);

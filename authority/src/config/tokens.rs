@@ -2,7 +2,7 @@
 
 use super::section::Section;
 use super::values::{check_port, read_password};
-use crate::sessions::{MemcachedJournal, MemoryJournal, RedisJournal, SessionJournal};
+use crate::sessions::{MemcachedJournal, RedisJournal, SessionJournal};
 use crate::telemetry::Metrics;
 use crate::tls::Trust;
 use crate::tokens::{
@@ -76,8 +76,8 @@ pub enum TokensConfig {
 pub struct Stores {
     /// Tokens.
     pub tokens: Arc<dyn TokenStore>,
-    /// The journal of the register of sessions.
-    pub sessions: Arc<dyn SessionJournal>,
+    /// The journal of the register of sessions, if other authorities may share the store.
+    pub sessions: Option<Arc<dyn SessionJournal>>,
 }
 
 impl TokensConfig {
@@ -85,19 +85,18 @@ impl TokensConfig {
     pub fn build(self, metrics: &Arc<Metrics>) -> Stores {
         let metrics = Arc::clone(metrics);
         match self {
-            Self::Memory { capacity } => Stores {
-                tokens: Arc::new(MemoryStore::new(capacity)),
-                sessions: Arc::new(MemoryJournal::default()),
-            },
+            Self::Memory { capacity } => {
+                Stores { tokens: Arc::new(MemoryStore::new(capacity)), sessions: None }
+            }
             Self::Memcached { address, timeout } => {
                 let store = Arc::new(MemcachedStore::new(address, timeout, metrics));
                 let sessions = Arc::new(MemcachedJournal::new(Arc::clone(&store)));
-                Stores { tokens: store, sessions }
+                Stores { tokens: store, sessions: Some(sessions) }
             }
             Self::Redis { server, timeout } => {
                 let store = Arc::new(RedisStore::new(*server, timeout, metrics));
                 let sessions = Arc::new(RedisJournal::new(Arc::clone(&store)));
-                Stores { tokens: store, sessions }
+                Stores { tokens: store, sessions: Some(sessions) }
             }
         }
     }

@@ -96,7 +96,7 @@ impl Guard<'_> {
             concerned = tokio::select! {
                 changes = self.vcenter.watch().changes() => self.of(changes),
                 // The register outlives this task.
-                Some(event) = events.recv() => self.opened(event).into_iter().collect(),
+                Some(events) = events.recv() => self.opened(&events),
             };
         }
     }
@@ -112,12 +112,15 @@ impl Guard<'_> {
         }
     }
 
-    /// A session that opens: its machine may have changed after its console was granted and before the register knew of it.
-    /// The machine's other sessions are looked at when it changes.
-    fn opened(&self, event: SessionEvent) -> Option<Arc<Session>> {
-        let SessionEvent { session, change, .. } = event;
-        let opens = matches!(change, SessionChange::Opened { .. });
-        if opens { self.sessions.get(session.id) } else { None }
+    /// The sessions that open: their machines may have changed after their consoles were granted and before the register
+    /// knew of them. The machines' other sessions are looked at when those change.
+    fn opened(&self, events: &[SessionEvent]) -> Vec<Arc<Session>> {
+        let opens = |event: &&SessionEvent| matches!(event.change, SessionChange::Opened { .. });
+        events
+            .iter()
+            .filter(opens)
+            .filter_map(|event| self.sessions.get(event.session.id))
+            .collect()
     }
 
     fn is_own(&self, session: &Session) -> bool {

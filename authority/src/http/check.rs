@@ -138,7 +138,7 @@ fn grant(app: &App, admission: Admission, description: &Description) -> Grant {
         instance: admission.instance.to_string(),
         expires_at: humantime::format_rfc3339_seconds(admission.expires_at).to_string(),
         target: admission.target,
-        description: description.to_json(),
+        description: description.to_text(),
         // It costs the filter something for each message, and nothing else asks for it.
         reports_input: app.limits.idle_timeout().is_some() || app.audit.is_on(),
         access: admission.access,

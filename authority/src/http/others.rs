@@ -91,7 +91,7 @@ mod tests {
         OpenedSession {
             session: Uuid::new_v4().to_string().into(),
             opened_at: 1,
-            description: description.to_json().into(),
+            description: description.to_text().into(),
             traffic: Traffic::default(),
         }
     }

@@ -13,7 +13,7 @@ use crate::identity::{Identity, Roles};
 use crate::password::PasswordFile;
 use crate::power::Power;
 use crate::session_limits::{SessionLimits, SessionLimitsConfig};
-use crate::sessions::{MemoryJournal, Sessions};
+use crate::sessions::Sessions;
 use crate::sites::Sites;
 use crate::telemetry::Metrics;
 use crate::throttle::{Throttle, ThrottleConfig};
@@ -164,8 +164,7 @@ fn build(
     let throttle = Throttle::new(Some(limit), Arc::clone(&metrics));
     let concurrency = Concurrency::new(CONCURRENT_REQUESTS);
     let draining = CancellationToken::new();
-    let journal = Arc::new(MemoryJournal::default());
-    let sessions = Arc::new(Sessions::new(journal, Arc::clone(&metrics)));
+    let sessions = Arc::new(Sessions::new(None, Arc::clone(&metrics)));
     let power = Arc::new(Power::default());
     let audit = Arc::new(AuditTrail::new(Arc::clone(&metrics)));
     let limits = SessionLimits::new(SessionLimitsConfig::default(), Arc::clone(&sessions));

@@ -1,7 +1,7 @@
 //! Limits on a register whose sessions are reported by a script.
 
 use super::*;
-use crate::sessions::{Description, MemoryJournal, milliseconds};
+use crate::sessions::{Description, SessionEvents, milliseconds};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 use vncgate_api::{EndedSession, OpenedSession, Order, SessionReport, Traffic};
@@ -18,14 +18,13 @@ fn token(name: &str) -> TokenHash {
 struct Fixture {
     limits: SessionLimits,
     sessions: Arc<Sessions>,
-    events: UnboundedReceiver<SessionEvent>,
+    events: UnboundedReceiver<SessionEvents>,
     worker: Option<String>,
 }
 
 impl Fixture {
     fn new(config: SessionLimitsConfig) -> Self {
-        let journal = Arc::new(MemoryJournal::default());
-        let sessions = Arc::new(Sessions::new(journal, Arc::default()));
+        let sessions = Arc::new(Sessions::new(None, Arc::default()));
         let limits = SessionLimits::new(config, Arc::clone(&sessions));
         let events = sessions.subscribe();
         Self { limits, sessions, events, worker: None }
@@ -94,7 +93,7 @@ fn opened(
     let opened_at = milliseconds(SystemTime::now());
     // Times of openings differ.
     std::thread::sleep(Duration::from_millis(2));
-    let (session, description) = (id.to_string().into(), description.to_json().into());
+    let (session, description) = (id.to_string().into(), description.to_text().into());
     OpenedSession { session, opened_at, description, traffic }
 }
 
@@ -202,7 +201,7 @@ async fn what_several_authorities_grant_at_the_same_moment_does_not_pass_a_limit
         let other = SessionLimits::new(config, Arc::clone(&it.sessions));
         let mut events = it.sessions.subscribe();
         let granted: Vec<_> = (0..4).map(|number| (number, Uuid::new_v4())).collect();
-        let link = |number: usize| (format!("t{number}"), record(number as u128, "a"));
+        let link = |number: usize| (format!("t{number}"), record(1 + number as u128, "a"));
         for (number, id) in &granted {
             let (shown, record) = link(*number);
             let limits = if number % 2 == 0 { &it.limits } else { &other };

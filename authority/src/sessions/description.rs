@@ -17,64 +17,69 @@ const DESCRIPTION_LIMIT: usize = 4 * 1024;
 /// Most characters of names that are for people alone.
 const NAME_LIMIT: usize = 100;
 
-/// What a session was granted for.
+/// What a session was granted for. Its text has short names, since the gateway keeps one for each open session.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Description {
     /// Instance UUID of the machine. Nil if the description could not be read: see [`Self::parse`].
+    #[serde(rename = "i")]
     pub instance: Uuid,
     /// The machine's name when the token was issued.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "m", skip_serializing_if = "Option::is_none")]
     pub machine: Option<Box<str>>,
     /// The service host of the machine's vCenter.
+    #[serde(rename = "v")]
     pub vcenter: Box<str>,
     /// How that vCenter refers to the machine.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "mr", skip_serializing_if = "Option::is_none")]
     pub reference: Option<MachineRef>,
     /// The ESXi host's name.
+    #[serde(rename = "h")]
     pub host: Box<str>,
     /// How vCenter refers to the host.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "hr", skip_serializing_if = "Option::is_none")]
     pub host_reference: Option<HostRef>,
     /// The console's port, if it is a VNC console.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "vnc", skip_serializing_if = "Option::is_none")]
     pub vnc_port: Option<NonZeroU16>,
     /// The type of console that the caller requested.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "ct", skip_serializing_if = "Option::is_none")]
     pub console_type: Option<ConsoleType>,
     /// To whom the token was issued: [`Record::caller`].
+    #[serde(rename = "c")]
     pub caller: Box<str>,
     /// Name and domain of the Keystone user.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "u", skip_serializing_if = "Option::is_none")]
     pub user: Option<Box<str>>,
     /// The project for which the caller acted.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "p", skip_serializing_if = "Option::is_none")]
     pub project: Option<Box<str>>,
     /// Whether the caller may use the machines of its project alone.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(rename = "own", skip_serializing_if = "std::ops::Not::not")]
     pub confined: bool,
     /// The token that opened it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "t", skip_serializing_if = "Option::is_none")]
     pub token_id: Option<TokenHash>,
     /// What the user may do.
+    #[serde(rename = "a", skip_serializing_if = "Access::is_control")]
     pub access: Access,
     /// Whether the user may send no clipboard.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(rename = "nc", skip_serializing_if = "std::ops::Not::not")]
     pub no_clipboard: bool,
     /// What the link is for, in the words of the one who asked for it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "l", skip_serializing_if = "Option::is_none")]
     pub label: Option<Box<str>>,
     /// The browser's address.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "from", skip_serializing_if = "Option::is_none")]
     pub client: Option<Box<str>>,
     /// What Envoy is connected to.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "to", skip_serializing_if = "Option::is_none")]
     pub target: Option<SocketAddr>,
     /// When the session has to end at the latest, in milliseconds since the epoch.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "until", skip_serializing_if = "Option::is_none")]
     pub must_end_at: Option<u64>,
     /// How long that is from the grant on, in milliseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
     pub lasts: Option<u64>,
 }
 
@@ -119,18 +124,20 @@ impl Description {
         })
     }
 
-    /// The text that the gateway keeps.
-    pub fn to_json(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
+    /// The text that the gateway keeps. It is `application/x-www-form-urlencoded`, so that within JSON nothing of it has to be
+    /// escaped.
+    pub fn to_text(&self) -> String {
+        serde_urlencoded::to_string(self).unwrap_or_default()
     }
 
-    /// Reads what [`Self::to_json`] wrote, here or in an authority of another version. A text that is too long or is no
-    /// description gives `None`: the session is one that cannot be told more about.
+    /// Reads what [`Self::to_text`] wrote, here or in an authority of another version. A text that is too long or names no
+    /// machine gives `None`: the session is one that cannot be told more about.
     pub fn parse(text: &str) -> Option<Self> {
         if text.len() > DESCRIPTION_LIMIT {
             return None;
         }
-        serde_json::from_str(text).ok()
+        let read: Self = serde_urlencoded::from_str(text).ok()?;
+        (!read.instance.is_nil()).then_some(read)
     }
 }
 
@@ -157,8 +164,8 @@ mod tests {
         let token = "0a2ee0a4-6a3d-4a86-9d1c-3a5fd7a1a6cf";
         let target = "10.0.0.5:5901".parse().unwrap();
         let own = Description::new(Some(TokenHash::of(token)), &record(), "203.0.113.7", target);
-        let text = own.to_json();
-        assert!(text.len() < 700 && !text.contains(token), "{text}");
+        let text = own.to_text();
+        assert!(text.len() < 400 && !text.contains(token), "{text}");
         assert_eq!(Description::parse(&text), Some(own.clone()));
         assert!(own.confined && own.no_clipboard);
         assert_eq!(own.protocol(), Some(Protocol::Vnc));
@@ -168,19 +175,22 @@ mod tests {
 
     #[test]
     fn a_description_of_another_version_is_read_as_far_as_it_is_known() {
-        let read = Description::parse(r#"{"caller":"c","colour":"red"}"#).unwrap();
-        assert_eq!(read, Description { caller: "c".into(), ..Description::default() });
+        let instance = Uuid::from_u128(7);
+        let read = Description::parse(&format!("colour=red&i={instance}&c=c")).unwrap();
+        assert_eq!(read, Description { instance, caller: "c".into(), ..Description::default() });
         assert_eq!(read.protocol(), None);
     }
 
     #[test]
     fn what_is_no_description_is_none() {
-        let huge = format!("{{\"caller\":\"{}\"}}", "x".repeat(DESCRIPTION_LIMIT));
-        for wrong in ["", "{", "[1]", "null", r#"{"instance":1}"#, &huge] {
+        let instance = Uuid::from_u128(7);
+        let huge = format!("i={instance}&c={}", "x".repeat(DESCRIPTION_LIMIT));
+        let twice = format!("i={instance}&i={instance}");
+        for wrong in ["", "{}", "i", "i=1", "c=c", &twice, &format!("i={instance}&vnc=0"), &huge] {
             assert_eq!(Description::parse(wrong), None, "{:.40}", wrong);
         }
         let record = Record { machine_name: Some("x".repeat(100_000)), ..record() };
         let long = Description::new(None, &record, "", "10.0.0.5:443".parse().unwrap());
-        assert!(long.to_json().len() < 1000);
+        assert!(long.to_text().len() < 1000);
     }
 }

@@ -8,8 +8,6 @@ use super::session::EndReason;
 use crate::tokens::{StoreUnavailable, TokenHash};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use uuid::Uuid;
 use vncgate_api::Traffic;
@@ -106,22 +104,4 @@ pub trait SessionJournal: Send + Sync {
     /// Reads the entries after a position. Without one, reads no entry and returns the position of the last one. If the
     /// journal does not go back to the position, reads those that it has.
     async fn read(&self, after: Option<&Position>) -> Result<Read, StoreUnavailable>;
-}
-
-/// A journal in this process, for one authority alone. It keeps what was not read.
-#[derive(Default)]
-pub struct MemoryJournal(Mutex<VecDeque<String>>);
-
-#[async_trait]
-impl SessionJournal for MemoryJournal {
-    async fn append(&self, entry: String) -> Result<(), StoreUnavailable> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(entry);
-        Ok(())
-    }
-
-    async fn read(&self, _after: Option<&Position>) -> Result<Read, StoreUnavailable> {
-        let entries = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        let position = Position(String::new());
-        Ok(Read { entries: entries.into(), position, more: false, missed: false })
-    }
 }

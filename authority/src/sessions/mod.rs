@@ -4,14 +4,15 @@
 //! are told in return which ones have to end. Every authority has the whole register in memory, so that lists and limits
 //! cost no call to a store. What changes it goes through a [journal](SessionJournal) that all authorities of one store
 //! read in the same order: a report, an order, the end of a worker that was not heard of any more. So one authority
-//! takes a report, another one has the worker's held call, and a third one lists the session.
+//! takes a report, another one has the worker's held call, and a third one lists the session. An authority that keeps tokens
+//! in memory is alone, and applies each change at once.
 //!
 //! | file | job |
 //! |---|---|
 //! | [`session`](Session) | a session, and why one ends |
 //! | [`description`](Description) | what a session was granted for, as a text that the gateway keeps |
 //! | `register` | what the entries of the journal say, applied one after the other |
-//! | `journal` | the entries, what a store does with them, and the journal of one authority alone |
+//! | `journal` | the entries, and what a store does with them |
 //! | `log` | lines that tell who opened what, and why it ended |
 //! | `redis`, `memcached` | journals of several authorities, on the connections of the token store |
 //!
@@ -28,12 +29,12 @@ mod register;
 mod session;
 
 pub use description::Description;
-pub use journal::{MemoryJournal, Position, Read, SessionJournal};
+pub use journal::{Position, Read, SessionJournal};
 pub use memcached::MemcachedJournal;
 pub use redis::RedisJournal;
 pub use session::{
-    EndCode, EndReason, NOT_RESUMED, Session, SessionChange, SessionEvent, WORKER_GONE,
-    milliseconds, time,
+    EndCode, EndReason, NOT_RESUMED, Session, SessionChange, SessionEvent, SessionEvents,
+    WORKER_GONE, milliseconds, time,
 };
 
 use crate::telemetry::Metrics;
@@ -83,14 +84,15 @@ pub enum ReportError {
 /// The register of live sessions.
 pub struct Sessions {
     register: Mutex<Register>,
-    journal: Arc<dyn SessionJournal>,
+    /// `None` for an authority alone.
+    journal: Option<Arc<dyn SessionJournal>>,
     /// The place in the journal is known. What is appended from here on will be read.
     begun: OnceCell<()>,
     /// Entries are applied one at a time.
     reading: tokio::sync::Mutex<Reading>,
     /// Entries that this authority appends, and whether they were applied.
     own: Mutex<HashMap<Uuid, (bool, Instant)>>,
-    subscribers: Mutex<Vec<UnboundedSender<SessionEvent>>>,
+    subscribers: Mutex<Vec<UnboundedSender<SessionEvents>>>,
     metrics: Arc<Metrics>,
 }
 
@@ -104,8 +106,9 @@ struct Reading {
 }
 
 impl Sessions {
-    /// An empty register. Nothing happens in it by itself until [`Self::run`].
-    pub fn new(journal: Arc<dyn SessionJournal>, metrics: Arc<Metrics>) -> Self {
+    /// An empty register, with the journal of all authorities of a store, or none for an authority alone. Nothing happens in
+    /// it by itself until [`Self::run`].
+    pub fn new(journal: Option<Arc<dyn SessionJournal>>, metrics: Arc<Metrics>) -> Self {
         Self {
             register: Mutex::default(),
             journal,
@@ -199,7 +202,7 @@ impl Sessions {
     }
 
     /// What becomes of sessions from now on. The receiver has to be read: what was not read waits in memory.
-    pub fn subscribe(&self) -> UnboundedReceiver<SessionEvent> {
+    pub fn subscribe(&self) -> UnboundedReceiver<SessionEvents> {
         let (sender, receiver) = unbounded_channel();
         lock(&self.subscribers).push(sender);
         receiver
@@ -281,14 +284,19 @@ impl Sessions {
         self.metrics.session_workers(register.workers(), register.oldest_report(Instant::now()));
     }
 
-    /// Appends an entry, and returns when it was applied.
+    /// Applies an entry, by way of the journal if there is one. Returns when it was applied.
     async fn commit(&self, entry: Entry) -> Result<(), StoreUnavailable> {
+        let Some(journal) = &self.journal else {
+            let _one_at_a_time = self.reading.lock().await;
+            self.apply(Uuid::new_v4(), entry, true);
+            return Ok(());
+        };
         self.begun.get_or_try_init(|| self.read_journal(None)).await?;
         let id = Uuid::new_v4();
         // It stays there if the call fails: the entry may have been appended all the same.
         lock(&self.own).insert(id, (false, Instant::now()));
         let identified: Identified = (id, entry);
-        self.journal.append(serde_json::to_string(&identified)?).await?;
+        journal.append(serde_json::to_string(&identified)?).await?;
         for _ in 0..LOOKS {
             self.read_journal(Some(id)).await?;
             if self.is_applied(id) {
@@ -306,12 +314,13 @@ impl Sessions {
 
     /// Reads the journal to its end, unless the entry `wanted` was applied meanwhile.
     async fn read_journal(&self, wanted: Option<Uuid>) -> Result<(), StoreUnavailable> {
+        let Some(journal) = &self.journal else { return Ok(()) };
         let mut reading = self.reading.lock().await;
         if wanted.is_some_and(|wanted| self.is_applied(wanted)) {
             return Ok(());
         }
         loop {
-            let read = self.journal.read(reading.position.as_ref()).await;
+            let read = journal.read(reading.position.as_ref()).await;
             let Read { entries, position, more, missed } = read.inspect_err(|_| {
                 reading.failed = true;
             })?;
@@ -321,11 +330,11 @@ impl Sessions {
             reading.position = Some(position);
             reading.resend |= missed;
             for entry in entries {
-                self.apply(&entry);
+                self.apply_read(&entry);
             }
             if reading.resend {
                 let resend: Identified = (Uuid::new_v4(), Entry::Resend);
-                self.journal.append(serde_json::to_string(&resend)?).await?;
+                journal.append(serde_json::to_string(&resend)?).await?;
                 reading.resend = false;
                 info!("the register of sessions begins anew: all workers are asked for theirs");
             } else if !more {
@@ -334,7 +343,7 @@ impl Sessions {
         }
     }
 
-    fn apply(&self, entry: &str) {
+    fn apply_read(&self, entry: &str) {
         let (id, entry): Identified = match serde_json::from_str(entry) {
             Ok(identified) => identified,
             Err(error) => {
@@ -342,7 +351,6 @@ impl Sessions {
                 return;
             }
         };
-        let changes = self.register().apply(id, entry, Now::get());
         let reported_here = match lock(&self.own).get_mut(&id) {
             Some((applied, _)) => {
                 *applied = true;
@@ -350,22 +358,23 @@ impl Sessions {
             }
             None => false,
         };
+        self.apply(id, entry, reported_here);
+    }
+
+    fn apply(&self, id: Uuid, entry: Entry, reported_here: bool) {
+        let changes = self.register().apply(id, entry, Now::get());
         if changes.is_empty() {
             return;
         }
-        let mut subscribers = lock(&self.subscribers);
-        for (session, change) in changes {
-            if let (SessionChange::Ordered, Some(reason), true) =
-                (&change, &session.ending, reported_here)
-            {
+        for (session, change) in changes.iter().filter(|_| reported_here) {
+            if let (SessionChange::Ordered, Some(reason)) = (change, &session.ending) {
                 self.metrics.session_order(reason.code.as_str());
             }
-            if reported_here {
-                log(&session, &change);
-            }
-            let event = SessionEvent { session, change, reported_here };
-            subscribers.retain(|subscriber| subscriber.send(event.clone()).is_ok());
+            log(session, change);
         }
+        let event = |(session, change)| SessionEvent { session, change, reported_here };
+        let events: SessionEvents = changes.into_iter().map(event).collect();
+        lock(&self.subscribers).retain(|subscriber| subscriber.send(Arc::clone(&events)).is_ok());
     }
 
     fn register(&self) -> MutexGuard<'_, Register> {

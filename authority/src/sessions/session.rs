@@ -91,6 +91,9 @@ pub struct SessionEvent {
     pub reported_here: bool,
 }
 
+/// What became of sessions by one report or order.
+pub type SessionEvents = Arc<[SessionEvent]>;
+
 /// What happened to a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionChange {

@@ -52,7 +52,7 @@ fn opened(id: Uuid) -> OpenedSession<'static> {
     OpenedSession {
         session: id.to_string().into(),
         opened_at: 1,
-        description: description.to_json().into(),
+        description: description.to_text().into(),
         traffic: Traffic::default(),
     }
 }
@@ -101,12 +101,12 @@ impl Worker {
 }
 
 fn memory() -> Arc<Sessions> {
-    Arc::new(Sessions::new(Arc::new(MemoryJournal::default()), Arc::default()))
+    Arc::new(Sessions::new(None, Arc::default()))
 }
 
 fn on(journal: &Arc<SharedJournal>) -> Arc<Sessions> {
     let journal = Arc::clone(journal) as Arc<dyn SessionJournal>;
-    Arc::new(Sessions::new(journal, Arc::default()))
+    Arc::new(Sessions::new(Some(journal), Arc::default()))
 }
 
 fn operator() -> EndReason {
@@ -173,9 +173,11 @@ async fn subscribers_are_told_of_openings_orders_and_ends() {
     let over = SessionReport { ended: vec![ended(id, "ordered")], ..worker.report() };
     worker.call(&sessions, over).await;
     let mut changes = Vec::new();
-    while let Ok(event) = events.try_recv() {
-        assert!(event.reported_here && event.session.id == id);
-        changes.push(event.change);
+    while let Ok(events) = events.try_recv() {
+        for event in events.iter() {
+            assert!(event.reported_here && event.session.id == id);
+            changes.push(event.change.clone());
+        }
     }
     let end = SessionChange::Ended { at: time(2), cause: "ordered".to_owned() };
     assert_eq!(changes, [SessionChange::Opened { resumed: false }, SessionChange::Ordered, end]);
@@ -249,8 +251,9 @@ async fn every_authority_of_a_store_sees_all_sessions_and_ends_them() {
         assert!(sessions.live().is_empty());
     }
     // Each change is one authority's to write down.
-    let here = |events: &mut UnboundedReceiver<SessionEvent>| -> Vec<bool> {
-        std::iter::from_fn(|| events.try_recv().ok()).map(|event| event.reported_here).collect()
+    let here = |told: &mut UnboundedReceiver<SessionEvents>| -> Vec<bool> {
+        let told = std::iter::from_fn(|| told.try_recv().ok());
+        told.flat_map(|events| events.to_vec()).map(|event| event.reported_here).collect()
     };
     assert_eq!(here(&mut told_by_a), [true, false, false]);
     assert_eq!(here(&mut told_by_b), [false, false, true]);

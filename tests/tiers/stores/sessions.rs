@@ -77,7 +77,7 @@ struct Authority {
 impl Authority {
     /// Joins the others, and waits until it has asked all workers for their sessions.
     async fn on(journal: Journal) -> Self {
-        let sessions = Arc::new(Sessions::new(journal, Arc::default()));
+        let sessions = Arc::new(Sessions::new(Some(journal), Arc::default()));
         let running = Arc::clone(&sessions);
         let running = tokio::spawn(async move { running.run().await });
         let authority = Self { sessions, running };
@@ -177,7 +177,7 @@ fn opened(session: Uuid) -> OpenedSession<'static> {
     OpenedSession {
         session: session.to_string().into(),
         opened_at: 1,
-        description: description.to_json().into(),
+        description: description.to_text().into(),
         traffic: Traffic::default(),
     }
 }
@@ -305,6 +305,7 @@ async fn every_authority_sees_and_ends_sessions_within_two_seconds(journal: &dyn
     }
     assert!(other.live().is_empty());
     let (one, other) = (told_one.recv().await.unwrap(), told_other.recv().await.unwrap());
+    let ([one], [other]) = (&*one, &*other) else { panic!("{one:?}, {other:?}") };
     assert!(!one.reported_here && other.reported_here);
     assert!(matches!(one.change, SessionChange::Ended { .. }) && one.change == other.change);
 }

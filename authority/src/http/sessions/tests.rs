@@ -53,7 +53,7 @@ async fn open(app: &Arc<App>, numbers: impl IntoIterator<Item = u128>) -> String
         .into_iter()
         .map(|number| {
             json!({"session": Uuid::from_u128(number), "opened_at": 0, "traffic": traffic,
-                "description": description(number).to_json()})
+                "description": description(number).to_text()})
         })
         .collect();
     let response = report(app, &json!({"gateway": "envoy-1", "opened": opened})).await;

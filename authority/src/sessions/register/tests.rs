@@ -19,7 +19,7 @@ fn entry_id() -> Uuid {
 
 fn opened(number: u128) -> Opened {
     let description = Description {
-        instance: Uuid::from_u128(number % 2),
+        instance: Uuid::from_u128(1 + number % 2),
         caller: "api_token:portal".into(),
         token_id: Some(token(number)),
         ..Description::default()
@@ -27,7 +27,7 @@ fn opened(number: u128) -> Opened {
     Opened {
         session: session(number),
         opened_at: milliseconds(SystemTime::now()),
-        description: description.to_json(),
+        description: description.to_text(),
         traffic: Traffic::default(),
     }
 }
@@ -130,7 +130,7 @@ fn a_session_is_listed_from_its_opening_to_its_end() {
         "{changes:?}"
     );
     assert_eq!(tested.live(), [1, 2]);
-    assert_eq!(tested.register.of_instance(Uuid::from_u128(1)).len(), 1);
+    assert_eq!(tested.register.of_instance(Uuid::from_u128(2)).len(), 1);
     assert_eq!(tested.register.of_caller("api_token:portal").len(), 2);
     tested.assert_consistent();
 
