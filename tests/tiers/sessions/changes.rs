@@ -1,6 +1,6 @@
 //! Consoles end when vCenter changes their machines, and for no other reason.
 
-use crate::fixture::ESXI;
+use crate::fixture::{ESXI, registered};
 use reqwest::Method;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -60,17 +60,6 @@ impl Open {
         assert_eq!(status, 1008, "{reason}");
         assert!(changed.elapsed() < AT_MOST + SLACK, "{code} after {:?}", changed.elapsed());
     }
-}
-
-/// Waits until the authority knows of a session with this machine: there may be sessions with others.
-async fn registered(gateway: &Gateway, vm: &Vm) {
-    let path = format!("/v1/sessions?machine={}", vm.instance_uuid);
-    until("the session is registered", async || {
-        let request = gateway.authority.request(Method::GET, &path);
-        let answer = Answer::of(request.send().await.expect("the API answers")).await;
-        !answer.body["sessions"].as_array().expect("a list").is_empty()
-    })
-    .await;
 }
 
 /// Waits until the authority watches its vCenter for the `fills`th time.

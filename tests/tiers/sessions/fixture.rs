@@ -1,15 +1,19 @@
 //! The gateway that the tests share, each with virtual machines of its own.
 
 use futures_util::SinkExt;
+use reqwest::Method;
 use std::net::{IpAddr, SocketAddr};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 use tokio_tungstenite::tungstenite::Message;
+use vncgate_test_support::answer::Answer;
 use vncgate_test_support::authority::Authority;
 use vncgate_test_support::gateway::{ESXI_HOSTS, Gateway};
 use vncgate_test_support::screen::RFB_VERSION;
 use vncgate_test_support::session::{Console, next, read, receive};
+use vncgate_test_support::vcsim::Vm;
+use vncgate_test_support::wait::until;
 use vncgate_test_support::websocket::WebSocket;
 
 /// The ESXi host that every test's machines run on.
@@ -67,6 +71,17 @@ pub(crate) async fn closed(browser: &mut WebSocket) -> (u16, String) {
             other => panic!("not a Close frame with a code: {other:?}"),
         }
     }
+}
+
+/// Waits until the authority knows of a session with this machine: there may be sessions with others.
+pub(crate) async fn registered(gateway: &Gateway, vm: &Vm) {
+    let path = format!("/v1/sessions?machine={}", vm.instance_uuid);
+    until("the session is registered", async || {
+        let request = gateway.authority.request(Method::GET, &path);
+        let answer = Answer::of(request.send().await.expect("the API answers")).await;
+        !answer.body["sessions"].as_array().expect("a list").is_empty()
+    })
+    .await;
 }
 
 /// What of Envoy's configuration is to be replaced by what, so that it has both authorities.

@@ -1,11 +1,12 @@
 //! Limits: how long a session may be open, how long its user may do nothing, and how many there may be.
 
-use crate::fixture::{ESXI, closed, shaken_hands};
+use crate::fixture::{ESXI, closed, registered, shaken_hands};
 use std::time::{Duration, Instant};
+use tokio::time::timeout;
 use vncgate_test_support::authority::Config;
 use vncgate_test_support::gateway::Gateway;
 use vncgate_test_support::screen::RFB_VERSION;
-use vncgate_test_support::session::{Console, assert_ends};
+use vncgate_test_support::session::{Console, assert_ends, rest_of};
 use vncgate_test_support::wait::until;
 use vncgate_test_support::websocket::WebSocket;
 
@@ -95,6 +96,37 @@ async fn the_newest_takes_over_and_the_one_before_is_told() {
             (code, reason.as_str()),
             (1008, "replaced_by_newer: A newer session took over this console.")
         );
+        before = after;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_console_is_free_before_the_newest_takes_it_over() {
+    let keys = [
+        ("#per_machine = 0", "per_machine = 1"),
+        ("#at_limit = \"refuse\"", "at_limit = \"replace\""),
+    ];
+    let gateway = gateway("limits-free", &keys).await;
+    let console = Console::start(ESXI, RFB_VERSION).await;
+    let vm = gateway.machine_at(console.address());
+    let mut before = gateway.envoy.open(&gateway.issue(&vm).await).await;
+    let mut host = shaken_hands(&mut before, &console).await;
+    // Whether or not the browser of the one before answers the gateway's Close.
+    for answers in [false, true] {
+        registered(&gateway, &vm).await;
+        let token = gateway.issue(&vm).await;
+        let reading = tokio::spawn(async move {
+            if answers {
+                assert_eq!(closed(&mut before).await.0, 1008);
+                assert_ends(&mut before).await;
+            }
+            before
+        });
+        let mut after = gateway.envoy.open(&token).await;
+        let is_free = timeout(Duration::from_millis(200), rest_of(&mut host)).await;
+        is_free.expect("ESXi may allow one viewer");
+        host = shaken_hands(&mut after, &console).await;
+        drop(reading.await.expect("the one before ends"));
         before = after;
     }
 }
