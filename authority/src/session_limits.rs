@@ -24,7 +24,7 @@ use uuid::Uuid;
 const RESERVED_FOR: Duration = Duration::from_secs(15);
 
 /// How long a console that takes over waits for the end of the one before. ESXi refuses a second viewer where
-/// `RemoteDisplay.maxConnections` is 1. An end takes milliseconds, or two seconds in the middle of a large WebMKS message.
+/// `RemoteDisplay.maxConnections` is 1. An end takes until the browser has answered the gateway's Close, a second at most.
 const TAKE_OVER_WAIT: Duration = Duration::from_secs(2);
 const TAKE_OVER_LOOK: Duration = Duration::from_millis(20);
 

@@ -25,9 +25,9 @@ use vncgate_filter_core::session_limits::SessionCounts;
 /// Envoy's shortest tick.
 const TICK_MIN: Duration = Duration::from_millis(1);
 
-/// How long the end of a session may take that the authority has ordered. A Close waits for the end of a frame of a
-/// WebMKS console.
-const ORDER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a browser has to answer our Close. Within it the Close waits for the end of a WebMKS console's frame. A browser
+/// answers in a round trip, and a session that takes over a console waits for this one's end.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The state of one worker.
 #[derive(Default)]
@@ -38,8 +38,8 @@ pub(crate) struct Worker {
     keepalive: Keepalive,
     /// When a console that has not begun is given up.
     begin_timeout: Deadlines,
-    /// When a session that has to end is reset.
-    order_timeout: Deadlines,
+    /// When a session whose browser has not answered our Close is reset.
+    close_timeout: Deadlines,
     reporting: Reporting,
     self_queue: SelfQueue,
     /// What made each call that has no reply yet, by the call's token.
@@ -54,7 +54,7 @@ impl Worker {
     /// Takes over the configuration, before any session opens.
     pub(crate) fn configure(&self, config: &Config) -> Result<(), HostError> {
         self.begin_timeout.configure(config.console_timeout);
-        self.order_timeout.configure(ORDER_TIMEOUT);
+        self.close_timeout.configure(CLOSE_TIMEOUT);
         self.keepalive.configure(config.ping_interval);
         self.reporting.configure(&config.authority_cluster);
         self.self_queue.register()
@@ -118,8 +118,25 @@ impl Worker {
     /// Handles Envoy's call for the self-queue.
     pub(crate) fn handle_queue_ready(&self) {
         for context_id in self.self_queue.take_waiting() {
-            self.run_on_stream(context_id, |session| session.step(Session::handle_wake_up));
+            self.run_on_stream(context_id, |session| self.wake_up(session));
         }
+    }
+
+    fn wake_up(&self, session: &SessionHandle) -> Outputs {
+        let mut outputs = session.step(Session::handle_wake_up);
+        if outputs.awaits_close
+            && let Err(error) = self.start_close_timeout(session)
+        {
+            session.log_error("close timeout", error);
+            outputs.reset = true;
+        }
+        outputs
+    }
+
+    fn start_close_timeout(&self, session: &SessionHandle) -> Result<(), HostError> {
+        let now = hostcalls::now()?;
+        self.close_timeout.start(now, session.context_id());
+        self.tick_no_later(now)
     }
 
     /// Handles Envoy's tick.
@@ -129,7 +146,7 @@ impl Worker {
         while let Some(context_id) = self.begin_timeout.take_due(now) {
             self.run_on_stream(context_id, |session| self.time_out(session));
         }
-        while let Some(context_id) = self.order_timeout.take_due(now) {
+        while let Some(context_id) = self.close_timeout.take_due(now) {
             self.run_on_stream(context_id, |_| Outputs { reset: true, ..Outputs::default() });
         }
         if self.keepalive.is_due(now) {
@@ -161,7 +178,6 @@ impl Worker {
         let orders = self.reporting.handle_reply(kind, answer.as_reply(), now, &self.metrics);
         for (context_id, order) in orders {
             self.run_on_stream(context_id, |session| follow(&order, session));
-            self.order_timeout.start(now, context_id);
         }
         self.make_reports(now);
         self.tick_no_later(now)
@@ -199,7 +215,7 @@ impl Worker {
     fn next_due(&self) -> Option<Duration> {
         let dues = [
             self.begin_timeout.next(),
-            self.order_timeout.next(),
+            self.close_timeout.next(),
             self.keepalive.next(),
             self.reporting.next_due(),
         ];

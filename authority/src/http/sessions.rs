@@ -37,7 +37,8 @@ const MAX_LIMIT: usize = 1000;
 /// Longest reason that an operator may give the user, in bytes: it has to fit into a Close frame with its code.
 const REASON_LIMIT: usize = 100;
 
-/// How long a call that ends sessions waits until they have ended. An order takes up to a second to another replica.
+/// How long a call that ends sessions waits until they have ended. An order takes up to a second to another replica, and a
+/// browser up to a second to answer it.
 const END_WAIT: Duration = Duration::from_secs(2);
 const END_LOOK: Duration = Duration::from_millis(20);
 

@@ -14,8 +14,18 @@ pub struct Outputs {
     pub failure: Option<Cow<'static, str>>,
     /// Wake the session up as soon as Envoy allows, outside of this stream's callbacks.
     pub wake_up: bool,
+    /// The browser's time to answer our Close begins. End the stream on both sides when it is over.
+    pub awaits_close: bool,
     /// End the stream on both sides.
     pub reset: bool,
+}
+
+impl Outputs {
+    /// Drops what the server has sent after our Close. Its end is held, because Envoy would end the browser's stream with it.
+    pub(crate) fn drop_server_bytes() -> Self {
+        let to_browser = Edit { discard: true, hold: true, ..Edit::default() };
+        Self { to_browser, ..Self::default() }
+    }
 }
 
 /// What to do with the bytes of a body that Envoy holds, in this order.

@@ -17,10 +17,10 @@
 //! asked for, but what an ESXi host makes of one is not known. So the relay takes out a Pong with the payload of our
 //! Pings. A Ping of the console and its Pong pass.
 //!
-//! # How the authority ends a session
+//! # How a session ends
 //!
-//! The Close of an order stands between two frames of the console too. If the console is in the middle of one, the Close
-//! waits for its end. The shell resets a stream that takes too long.
+//! A Close of ours stands between two frames of the console too. If the console is in the middle of one, the Close waits
+//! for its end, within the time that the browser has to answer. All else is as in a [`tunnel`](crate::tunnel).
 
 use crate::client_messages::ClientMessages;
 use crate::end::EndCause;
@@ -31,6 +31,7 @@ use crate::tunnel::{TICKS_TO_END, TICKS_TO_PING};
 use crate::websocket::{
     CloseCode, Failure, FrameBoundaries, Reframer, close_frame, ordered_close_frame,
 };
+use std::cell::Cell;
 
 /// A Ping with a payload that no other Ping has (RFC 6455 5.5.2).
 const PING: &[u8] = b"\x89\x08vncgate\0";
@@ -54,7 +55,7 @@ pub struct Relay {
     reading: Option<Box<Reading>>,
     /// A Close of ours, which waits for the end of the console's frame (RFC 6455 5.4).
     waiting_close: Option<Vec<u8>>,
-    /// A Close of ours was sent, and the stream ends with the wake-up.
+    /// A Close of ours was sent. Nothing follows it.
     ending: bool,
     /// Why the session ends, once that is known.
     cause: Option<EndCause>,
@@ -134,9 +135,7 @@ impl Relay {
         self.silent_ticks = 0;
         self.pinged = false;
         self.waiting_ticks = 0;
-        if self.ending || self.waiting_close.is_some() {
-            return Ok(Some(Box::default()));
-        }
+        let is_closing = self.is_closing();
         let relayed = if self.reading.is_some() {
             Some(Box::new(self.reframe(&read(0, len)?)))
         } else if self.unanswered == 0 && self.withheld.is_empty() {
@@ -148,6 +147,11 @@ impl Relay {
             let bytes = self.take_out_pongs(&bytes);
             Some(Box::new(Relayed { bytes, outputs: Outputs::default() }))
         };
+        if is_closing {
+            let wake_up = self.ending && self.browser_has_ended();
+            let outputs = Outputs { wake_up, ..Outputs::default() };
+            return Ok(Some(Box::new(Relayed { bytes: Vec::new(), outputs })));
+        }
         self.bytes.add_from_browser(relayed.as_ref().map_or(len, |relayed| relayed.bytes.len()));
         if self.browser_has_closed() {
             self.cause.get_or_insert(EndCause::BrowserClosed);
@@ -155,35 +159,58 @@ impl Relay {
         Ok(relayed)
     }
 
+    /// Whether a Close of ours was sent, or waits for the end of the console's frame.
+    fn is_closing(&self) -> bool {
+        self.ending || self.waiting_close.is_some()
+    }
+
+    /// Whether no answer to our Close is awaited: it is there, or the browser has broken the protocol.
+    fn browser_has_ended(&self) -> bool {
+        let has_ended = |reading: &Reading| reading.reframer.has_ended();
+        self.from_browser.has_closed() || self.reading.as_deref().is_some_and(has_ended)
+    }
+
+    /// Whether a Close of the browser has passed to the console.
     fn browser_has_closed(&self) -> bool {
         let has_closed = |reading: &Reading| reading.reframer.has_closed();
         self.from_browser.has_closed() || self.reading.as_deref().is_some_and(has_closed)
     }
 
-    /// Unwraps the browser's frames, takes out what may not pass, and frames the rest again.
+    /// Unwraps the browser's frames, takes out what may not pass, and frames the rest again. While the session is closing,
+    /// nothing passes.
     fn reframe(&mut self, bytes: &[u8]) -> Relayed {
+        let is_closing = self.is_closing();
         let Some(reading) = &mut self.reading else { return Relayed::default() };
         let Reading { reframer, messages, console_version } = &mut **reading;
         let has_version = console_version.len() == VERSION_FRAME_LEN;
         let unanswered = &mut self.unanswered;
+        let passes = Cell::new(!is_closing);
+        let mut failure = None;
         let (bytes, outcome) = reframer.reframe(
             bytes,
             |payload, from| {
-                if messages.restricts() && !has_version {
+                let filtered = if !passes.get() {
                     payload.truncate(from);
-                    let why = "sent_too_early: the browser has to wait for the console";
-                    return Err((CloseCode::POLICY_VIOLATION, why.into()));
+                    return;
+                } else if messages.restricts() && !has_version {
+                    payload.truncate(from);
+                    Err("sent_too_early: the browser has to wait for the console".into())
+                } else {
+                    messages.filter(payload, from)
+                };
+                if let Err(why) = filtered {
+                    passes.set(false);
+                    failure = Some((CloseCode::POLICY_VIOLATION, why));
                 }
-                messages.filter(payload, from).map_err(|why| (CloseCode::POLICY_VIOLATION, why))
             },
             |frame| {
                 let is_ours = *unanswered > 0 && is_our_pong(frame);
                 *unanswered = unanswered.saturating_sub(u8::from(is_ours));
-                !is_ours
+                passes.get() && !is_ours
             },
         );
         let mut outputs = Outputs::default();
-        if let Err((code, why)) = outcome {
+        if let Some((code, why)) = failure.or(outcome.err()).filter(|_| !is_closing) {
             self.cause.get_or_insert(EndCause::BrowserProtocolError);
             outputs = self.close(close_frame(Some(code), &why));
             outputs.failure = Some(why);
@@ -260,8 +287,7 @@ impl Relay {
         let new = held_len.saturating_sub(followed);
         self.waiting_ticks = 0;
         if self.ending {
-            let to_browser = Edit { discard: true, hold: !end, ..Edit::default() };
-            return Ok(Outputs { to_browser, ..Outputs::default() });
+            return Ok(Outputs::drop_server_bytes());
         }
         let failure =
             self.read_console_version(new, |at, len| read(followed.saturating_add(at), len))?;
@@ -299,8 +325,8 @@ impl Relay {
         Ok(outputs)
     }
 
-    /// Follows the console's bytes behind the first `followed` to the end of its frame, and sends the Close of an order
-    /// there in the place of what comes behind. `None` if the frame does not end among them, or the console has closed.
+    /// Follows the console's bytes behind the first `followed` to the end of its frame, and sends our Close there in the
+    /// place of what comes behind. `None` if the frame does not end among them, or the console has closed.
     fn close_after_frame(&mut self, held: &[u8], followed: usize, end: bool) -> Option<Outputs> {
         let mut len = followed;
         if !self.from_console.is_at_boundary() {
@@ -318,7 +344,7 @@ impl Relay {
 
     /// Handles the authority's order to end the session with this Close. Does nothing if it is ending by one of ours.
     pub fn end_by_order(&mut self, code: u16, reason: &str) -> Outputs {
-        if self.ending || self.waiting_close.is_some() {
+        if self.is_closing() {
             return Outputs::default();
         }
         self.cause.get_or_insert(EndCause::Ordered);
@@ -327,7 +353,7 @@ impl Relay {
 
     /// Ends the session with this Close.
     fn close(&mut self, close: Vec<u8>) -> Outputs {
-        let mut outputs = Outputs::default();
+        let mut outputs = Outputs { wake_up: true, ..Outputs::default() };
         self.waiting_close = Some(close);
         match self.response_body {
             // There is no way to send a Close.
@@ -343,8 +369,7 @@ impl Relay {
         outputs
     }
 
-    /// Sends the Close of an order, outside of a callback for the response body, unless the console is in the middle of
-    /// a frame.
+    /// Sends our Close, outside of a callback for the response body, unless the console is in the middle of a frame.
     fn send_waiting_close(&mut self, outputs: &mut Outputs) {
         let is_at_boundary = self.from_console.is_at_boundary();
         if let Some(close) = self.waiting_close.take_if(|_| is_at_boundary) {
@@ -367,7 +392,9 @@ impl Relay {
 
     /// Handles the wake-up that [`Outputs::wake_up`] asked for.
     pub fn handle_wake_up(&mut self) -> Outputs {
-        let mut outputs = Outputs { reset: self.ending, ..Outputs::default() };
+        let reset = self.ending && self.browser_has_ended();
+        let awaits_close = self.is_closing() && !reset;
+        let mut outputs = Outputs { reset, awaits_close, ..Outputs::default() };
         if let Hold::Entering { .. } = self.response_body {
             self.response_body = Hold::Held;
             outputs.to_browser.resume = true;
@@ -394,10 +421,8 @@ impl Relay {
             // A browser that cannot be sent a Ping may be silent.
             return outputs;
         }
-        let is_closing = self.ending
-            || self.waiting_close.is_some()
-            || self.from_console.has_closed()
-            || self.browser_has_closed();
+        let is_closing =
+            self.is_closing() || self.from_console.has_closed() || self.browser_has_closed();
         let can_ping = self.from_console.is_at_boundary() && !is_closing;
         let next = self.silent_ticks.saturating_add(1);
         if next >= TICKS_TO_PING && !self.pinged && !is_closing {

@@ -28,6 +28,14 @@
 //!
 //! The shell calls [`Tunnel::handle_begin_timeout`] once, some time after the console was connected. A console
 //! that has sent nothing by then has left no way to send a Close.
+//!
+//! # How a session ends
+//!
+//! A browser that reads a Close together with the reset of its stream may lose the Close, and what flow control holds back
+//! is not sent after a reset. So once a Close is out, the tunnel reads the browser's frames for the Close that answers it
+//! (RFC 6455 7.1.2), and drops all else that either side sends. The wake-up that follows our Close starts the time that the
+//! browser has ([`Outputs::awaits_close`]), and the one that follows its Close ends the stream. No answer is awaited from a
+//! browser that has closed itself or has broken the protocol (RFC 6455 7.1.7).
 
 use crate::client_messages::ClientMessages;
 use crate::end::EndCause;
@@ -114,12 +122,13 @@ impl Tunnel {
     /// Handles bytes from the browser. Replaces them with the bytes for the server.
     pub fn handle_browser_bytes(&mut self, chunk: &mut Vec<u8>) -> Outputs {
         self.silent_ticks = 0;
-        if self.closed {
-            chunk.clear();
-            return Outputs::default();
-        }
         let deframed = self.deframer.deframe(chunk);
         let mut outputs = Outputs::default();
+        if self.closed {
+            chunk.clear();
+            outputs.wake_up = deframed.end.is_some();
+            return outputs;
+        }
         let mut frames = self.spend_pong_budget(deframed.pongs);
         if let Some(login) = &mut self.login {
             let mut step = login.handle_browser_bytes(chunk);
@@ -212,6 +221,11 @@ impl Tunnel {
         }
     }
 
+    /// Whether our Close is out. Nothing follows it.
+    fn has_sent_close(&self) -> bool {
+        self.closed && self.pending_frames.is_empty()
+    }
+
     /// Whether the filter takes part in the handshake, so that it has to read the server's bytes.
     pub fn reads_server_bytes(&self) -> bool {
         self.login.is_some()
@@ -221,9 +235,8 @@ impl Tunnel {
     /// has closed its connection.
     pub fn handle_server_bytes(&mut self, held_len: usize, end: bool) -> Outputs {
         self.pong_debt = 0;
-        if self.closed && self.pending_frames.is_empty() {
-            let to_browser = Edit { discard: true, hold: !end, ..Edit::default() };
-            return Outputs { to_browser, ..Outputs::default() };
+        if self.has_sent_close() {
+            return Outputs::drop_server_bytes();
         }
         if (self.response_body, end) == (Hold::NotYet, false) {
             self.response_body = Hold::Entering { held_len };
@@ -249,7 +262,10 @@ impl Tunnel {
                 outputs.to_browser = self.release_held(held_len);
                 outputs.wake_up = self.closed;
             }
-            Hold::Held | Hold::NotYet => outputs.reset = self.closed,
+            Hold::Held | Hold::NotYet => {
+                outputs.reset = self.closed && self.deframer.has_ended();
+                outputs.awaits_close = self.closed && !outputs.reset;
+            }
         }
         if let (Hold::Entering { .. }, false) = (self.request_body, self.closed) {
             self.request_body = Hold::Held;
@@ -339,6 +355,9 @@ impl Tunnel {
 
     /// Handles bytes from the server while [`Tunnel::reads_server_bytes`]. `held` is everything that Envoy holds.
     pub fn handle_login_bytes(&mut self, held: &[u8], end: bool) -> Outputs {
+        if self.has_sent_close() {
+            return Outputs::drop_server_bytes();
+        }
         let mut outputs = Outputs::default();
         let Some(login) = &mut self.login else { return outputs };
         let mut step = if self.closed { Step::default() } else { login.handle_server_bytes(held) };

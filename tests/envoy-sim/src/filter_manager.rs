@@ -4,7 +4,8 @@
 //! pauses, the next one sees the whole body that waits. Both go on from where they stopped once the
 //! stream is resumed. A reply of the filter replaces the upstream's response if that has not begun, and
 //! passes the filter's own response callbacks. If it has begun, the stream is reset. A body that grows
-//! over its limit ends the stream, within the filter's own host call if that made it grow.
+//! over its limit ends the stream, within the filter's own host call if that made it grow. Once the upstream has ended its
+//! response, which a filter may hold, nothing more of the client is read.
 
 use crate::abi::Direction;
 use crate::call::{Call, CallAnswer};
@@ -291,7 +292,8 @@ impl FilterManager {
     /// Part of a body has arrived.
     fn data(&mut self, id: u32, direction: Direction, data: &[u8], end: bool) {
         let stream = self.stream(id);
-        if stream.ended.is_some() {
+        let is_answered = stream.response.as_ref().is_some_and(|response| response.end_seen);
+        if stream.ended.is_some() || (direction == Direction::Request && is_answered) {
             return;
         }
         let Some(half) = stream.half(direction) else {

@@ -140,6 +140,7 @@ impl Console {
             self.stream.wake_up();
         }
         assert!(!self.stream.is_wake_up_due(), "wake-ups without end");
+        self.stream.close_timeout();
         self.assert_received();
     }
 

@@ -34,13 +34,14 @@ pub struct Stream {
     pub gone: bool,
     /// A wake-up is due. Two requests before it comes make one.
     wake_up: bool,
+    awaits_close: bool,
 }
 
 impl Stream {
     /// Creates a stream whose headers have passed.
     pub fn new(session: Session) -> Self {
         let (response, request) = Default::default();
-        Self { session, response, request, gone: false, wake_up: false }
+        Self { session, response, request, gone: false, wake_up: false, awaits_close: false }
     }
 
     /// Passes the server's bytes to the session.
@@ -101,6 +102,11 @@ impl Stream {
         true
     }
 
+    /// Ends the browser's time to answer a Close, if it has begun.
+    pub fn close_timeout(&mut self) {
+        self.gone |= self.awaits_close;
+    }
+
     /// Whether a wake-up is due.
     pub fn is_wake_up_due(&self) -> bool {
         self.wake_up && !self.gone
@@ -110,6 +116,7 @@ impl Stream {
         self.response.edit(outputs.to_browser);
         self.request.edit(outputs.to_server);
         self.wake_up |= outputs.wake_up;
+        self.awaits_close |= outputs.awaits_close;
         self.gone |= outputs.reset;
     }
 

@@ -3,8 +3,8 @@
 
 use crate::sessions::described;
 use crate::story::{
-    TARGET, assert_sound, configured, connected, frame, grant, greeted, read_messages, refusal,
-    upgrade,
+    CLOSE_TIMEOUT, SESSION, TARGET, assert_sound, configured, connected, frame, grant, greeted,
+    read_messages, refusal, upgrade,
 };
 use std::time::Duration;
 use tungstenite::Message;
@@ -145,6 +145,23 @@ fn one_failing_call_of_a_session_does_no_harm() {
 fn a_host_that_keeps_failing_does_no_harm() {
     for end in ENDS {
         fail_every_call(true, |host| a_session(host, described(&grant()), end));
+    }
+}
+
+#[test]
+fn a_failing_call_does_no_harm_while_a_session_waits_for_the_answer_to_its_close() {
+    let order = REPLY.replace("another", SESSION);
+    for lasting in [false, true] {
+        fail_every_call(lasting, |host| {
+            a_session(host, described(&grant()), |browser| {
+                host.advance(PING_INTERVAL);
+                if let Some(call) = host.take_call_to(SESSIONS_PATH) {
+                    host.answer(&call, CallAnswer::json(200, order.as_str()));
+                }
+                host.advance(CLOSE_TIMEOUT);
+                browser.client_received()
+            })
+        });
     }
 }
 

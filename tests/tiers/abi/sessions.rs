@@ -11,6 +11,8 @@ use vncgate_envoy_sim::{Call, CallAnswer, ClusterHealth, End, Host, NODE_ID, Str
 /// How long the filter waits for further changes.
 const REPORT_DELAY: Duration = Duration::from_millis(50);
 
+const MOMENT: Duration = Duration::from_millis(100);
+
 /// What the authority says of [`SESSION`].
 pub(crate) const DESCRIPTION: &str = r#"{"user": "ann", "machine": "web-1"}"#;
 
@@ -163,8 +165,7 @@ fn an_order_ends_a_session_with_its_code_and_reason() {
     let key = frame(OpCode::Data(Data::Binary), b"key");
     assert_eq!(browser.client_sends(&key), b"", "nothing more for the console");
     assert_eq!(browser.upstream_sends(b"screen"), b"", "nothing follows a Close");
-    wake(&host, &browser);
-    assert_eq!(browser.end(), Some(End::ResetByFilter));
+    answer_close(&host, &browser);
     assert_eq!(browser.property("vncgate.end").as_deref(), Some("ended_by_operator"));
 
     host.advance(REPORT_DELAY);
@@ -203,8 +204,7 @@ fn an_order_ends_a_webmks_console_between_two_frames() {
     host.answer(&poll, order());
     assert_eq!(close_of(&browser.client_received()), (1001, reason.to_owned()));
     assert_eq!(browser.upstream_sends(b"\x82\x01y"), b"");
-    wake(&host, &browser);
-    assert_eq!(browser.end(), Some(End::ResetByFilter));
+    answer_close(&host, &browser);
 
     // Behind the frame that the console is in, however its end comes.
     for (rest, tail) in [(&b"cd"[..], &b""[..]), (b"cd\x82\x01z", b"\x82\x01z")] {
@@ -218,20 +218,56 @@ fn an_order_ends_a_webmks_console_between_two_frames() {
         let (frame_end, close) = received.split_at(2);
         assert_eq!(frame_end, b"cd", "what follows, {tail:?}, is dropped");
         assert_eq!(close_of(close), (1001, reason.to_owned()));
-        wake(&host, &browser);
-        assert_eq!(browser.end(), Some(End::ResetByFilter));
+        answer_close(&host, &browser);
         assert_sound(&host);
     }
 }
 
 #[test]
-fn a_webmks_console_that_does_not_end_its_frame_is_reset_after_two_seconds() {
+fn a_browser_that_does_not_answer_a_close_has_a_second() {
+    let key = frame(OpCode::Data(Data::Binary), b"key");
+    for protocol in ["vnc", "webmks"] {
+        let host = host();
+        let (browser, poll) = match protocol {
+            "vnc" => polled(&host),
+            _ => polled_webmks(&host, b"\x82\x01x"),
+        };
+        let answer = reply(false, &[(SESSION, "session_too_long: Bye.")]);
+        host.answer(&poll, answer.clone());
+        assert_eq!(close_of(&browser.client_received()).0, 1001);
+        let mut waited = Duration::ZERO;
+        while waited < CLOSE_TIMEOUT - MOMENT {
+            assert_eq!(browser.client_sends(&key), b"", "nothing more for the console");
+            assert_eq!(browser.upstream_sends(b"\x82\x01y"), b"", "nothing follows a Close");
+            if let Some(call) = host.take_call_to(SESSIONS_PATH) {
+                assert_eq!(read(&call).ended.len(), 0, "it has not ended");
+                host.answer(&call, answer.clone());
+            }
+            host.advance(MOMENT);
+            waited += MOMENT;
+            assert_eq!(browser.end(), None, "{protocol}");
+        }
+        assert_eq!(browser.upstream_ends(), b"", "the console's end is no end of the stream");
+        // Which Envoy does not read any more.
+        browser.client_sends(&frame(OpCode::Control(Control::Close), b"\x03\xe8"));
+        host.advance(Duration::ZERO);
+        assert_eq!(browser.end(), None, "{protocol}");
+        host.advance(MOMENT * 2);
+        assert_eq!(browser.end(), Some(End::ResetByFilter), "{protocol}");
+        assert_eq!(browser.property("vncgate.end").as_deref(), Some("session_too_long"));
+        assert_eq!(host.metrics()["vncgate.sessions.active"], 0);
+        assert_sound(&host);
+    }
+}
+
+#[test]
+fn a_webmks_console_that_does_not_end_its_frame_is_reset_after_a_second() {
     let host = host();
     let (browser, poll) = polled_webmks(&host, b"\x82\x04ab");
     host.answer(&poll, reply(false, &[(SESSION, "session_too_long: Bye.")]));
-    host.advance(Duration::from_millis(1900));
+    host.advance(CLOSE_TIMEOUT - MOMENT);
     assert_eq!(browser.end(), None);
-    host.advance(Duration::from_millis(200));
+    host.advance(MOMENT * 2);
     assert_eq!(browser.end(), Some(End::ResetByFilter));
     assert_eq!(browser.property("vncgate.end").as_deref(), Some("session_too_long"));
     assert_sound(&host);

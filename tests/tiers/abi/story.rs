@@ -3,12 +3,12 @@
 use std::io::{Cursor, Read, Write};
 use std::time::Duration;
 use tungstenite::protocol::Role;
-use tungstenite::protocol::frame::coding::OpCode;
+use tungstenite::protocol::frame::coding::{Control, OpCode};
 use tungstenite::protocol::frame::{Frame, FrameHeader};
 use tungstenite::{Message, WebSocket};
 use vncgate_api::{Refusal, RefusalCode};
 use vncgate_envoy_sim::{
-    Call, CallAnswer, ClusterHealth, HeaderMap, Host, Setup, Stream, built_filter,
+    Call, CallAnswer, ClusterHealth, End, HeaderMap, Host, Setup, Stream, built_filter,
 };
 
 pub(crate) const TOKEN: &str = "5d3c1a9e-7f42-4e0b-9a68-0c4f1d2b3e57";
@@ -135,6 +135,19 @@ pub(crate) fn greeted(host: &Host) -> Stream {
 pub(crate) fn wake(host: &Host, browser: &Stream) -> Vec<u8> {
     host.advance(Duration::from_millis(10));
     browser.client_received()
+}
+
+/// How long a browser has to answer a Close of the filter.
+pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The browser answers the filter's Close, which its stream waits for.
+pub(crate) fn answer_close(host: &Host, browser: &Stream) {
+    wake(host, browser);
+    assert_eq!(browser.end(), None, "the browser has not answered the Close");
+    let close = frame(OpCode::Control(Control::Close), b"\x03\xe8");
+    assert_eq!(browser.client_sends(&close), b"", "the answer is not for the console");
+    assert_eq!(wake(host, browser), b"", "nothing follows a Close");
+    assert_eq!(browser.end(), Some(End::ResetByFilter));
 }
 
 pub(crate) fn binary(payload: &[u8]) -> Message {

@@ -2,11 +2,8 @@
 
 use crate::fixture::{Desk, TYPED_ROW, refused, shows_banner};
 use crate::vnc_script::VncScript;
-use std::time::Duration;
+use vncgate_test_support::gateway::Gateway;
 use vncgate_test_support::screen::{Qemu, RFB_VERSION};
-
-/// How long a browser takes at most to open its WebSocket once the gateway has.
-const OPENED: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_console_that_ends_says_why_and_comes_back() {
@@ -52,12 +49,16 @@ async fn a_silent_console_server_is_given_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_console_server_that_speaks_something_else_is_explained() {
-    // When the browser's WebSocket is open. Over HTTP/2 the stream is reset right after the Close, and a Close that Chromium
-    // reads together with the response's headers seems to get lost.
-    let server = VncScript::late(OPENED, &[b"HTTP/1.1 400 Bad Request\r\n\r\n"]).await;
-    let desk = Desk::at("browser-not-vnc", server.address()).await;
-    desk.browser.open(&desk.console.url).await;
-    refused(&desk.browser, "protocol_error", "administrator").await;
+    let http1_alone = [("alpn_protocols: [h2, http/1.1]", "alpn_protocols: [http/1.1]".to_owned())];
+    for (name, envoy) in [("browser-not-vnc", &[][..]), ("browser-not-vnc-http1", &http1_alone)] {
+        // At once, so that the Close reaches the browser with the headers of the response.
+        let server = VncScript::start(&[b"HTTP/1.1 400 Bad Request\r\n\r\n"]).await;
+        let gateway = Gateway::start_with(name, |config| config, envoy).await;
+        let desk = Desk::furnish(gateway, server.address(), None).await;
+        desk.browser.open(&desk.console.url).await;
+        refused(&desk.browser, "protocol_error", "administrator").await;
+        assert_eq!(server.accepted(), 1, "the first attempt tells the reason");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,10 +2,8 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::sleep;
 use vncgate_test_support::gateway::ESXI_HOSTS;
 use vncgate_test_support::screen::{RFB_VERSION, TcpServer};
 use vncgate_test_support::workspace::free_address_of;
@@ -29,21 +27,13 @@ pub(crate) struct VncScript {
 
 impl VncScript {
     pub(crate) async fn start(lines: &'static [&'static [u8]]) -> Self {
-        Self::late(Duration::ZERO, lines).await
-    }
-
-    /// One that says its first line so long after a connection.
-    pub(crate) async fn late(pause: Duration, lines: &'static [&'static [u8]]) -> Self {
         let heard = Arc::<Mutex<Vec<u8>>>::default();
         let received = Arc::clone(&heard);
         // Not any free port: the machines of other tests keep theirs.
         let server = TcpServer::start_at(free_address_of(ESXI_HOSTS[0]), move |connection| {
             let received = Arc::clone(&received);
             // The browser may leave at any time.
-            async move {
-                sleep(pause).await;
-                perform(connection, lines, &received).await.unwrap_or_default();
-            }
+            async move { perform(connection, lines, &received).await.unwrap_or_default() }
         })
         .await;
         Self { server, heard }
@@ -51,6 +41,11 @@ impl VncScript {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.server.address()
+    }
+
+    /// How many connections there were.
+    pub(crate) fn accepted(&self) -> usize {
+        self.server.accepted()
     }
 
     /// What browsers have sent so far.

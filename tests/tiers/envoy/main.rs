@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `upgrade`, `http`, `http2` | the opening handshake, plain requests, consoles over HTTP/2 |
 //! | `browser_bytes`, `malformed`, `buffers` | frames and bytes, good and bad, and more than fits |
+//! | `closing` | what a Close of the filter waits for |
 //! | `authority`, `target` | an authority and a console host that misbehave |
 //! | `limits`, `keep_alive` | stalled and silent clients |
 //! | `log` | the access log has every session, and no token |
@@ -16,6 +17,7 @@
 mod authority;
 mod browser_bytes;
 mod buffers;
+mod closing;
 mod fixture;
 mod http;
 mod http2;

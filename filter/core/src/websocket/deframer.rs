@@ -47,6 +47,11 @@ impl Default for State {
 }
 
 impl Deframer {
+    /// Whether [`Deframed::end`] was set.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.state, State::Ended)
+    }
+
     /// Replaces the chunk with the unmasked payload of its data frames, in place.
     ///
     /// Moves each payload byte at most once, unmasks eight bytes at a time, and allocates only to answer a

@@ -38,6 +38,7 @@ enum State {
     },
     /// The bytes of a control frame, and how many are missing.
     Control {
+        opcode: Opcode,
         frame: Vec<u8>,
         missing: usize,
     },
@@ -56,6 +57,11 @@ impl Reframer {
         self.closed
     }
 
+    /// Whether nothing is read any more: a Close frame has come, or the browser has broken the protocol.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.state, State::Ended)
+    }
+
     /// Returns what goes to the console in the place of these bytes. `change` edits a piece of payload: what a buffer has
     /// from an offset on. `passes` is asked about each control frame.
     ///
@@ -63,12 +69,11 @@ impl Reframer {
     ///
     /// # Errors
     ///
-    /// The first rule of RFC 6455 that the browser breaks, or what `change` says, with what goes to the console before it.
-    /// Nothing passes after it.
+    /// The first rule of RFC 6455 that the browser breaks, with what goes to the console before it. Nothing passes after it.
     pub fn reframe(
         &mut self,
         mut bytes: &[u8],
-        mut change: impl FnMut(&mut Vec<u8>, usize) -> Result<(), Failure>,
+        mut change: impl FnMut(&mut Vec<u8>, usize),
         mut passes: impl FnMut(&[u8]) -> bool,
     ) -> (Vec<u8>, Result<(), Failure>) {
         let mut out = Vec::with_capacity(bytes.len().saturating_add(ROOM));
@@ -101,21 +106,19 @@ impl Reframer {
                     }
                     let (piece, rest) = bytes.split_at(len);
                     bytes = rest;
-                    let changed = push_message(&mut out, piece, *mask, &mut change);
+                    push_message(&mut out, piece, *mask, &mut change);
                     *remaining = remaining.saturating_sub(len as u64);
                     mask.rotate_left(len & 3);
-                    if let Err(failure) = changed {
-                        self.state = State::Ended;
-                        return (out, Err(failure));
-                    }
                 }
-                State::Control { frame, missing: 0 } => {
+                State::Control { opcode, frame, missing: 0 } => {
+                    let is_close = *opcode == Opcode::Close;
                     if passes(frame) {
+                        self.closed |= is_close;
                         out.append(frame);
                     }
-                    self.state = if self.closed { State::Ended } else { State::default() };
+                    self.state = if is_close { State::Ended } else { State::default() };
                 }
-                State::Control { frame, missing } => {
+                State::Control { frame, missing, .. } => {
                     let (part, rest) = bytes.split_at((*missing).min(bytes.len()));
                     if part.is_empty() {
                         break;
@@ -138,9 +141,8 @@ impl Reframer {
                 State::Data { remaining: payload_len, mask }
             }
             Opcode::Close | Opcode::Ping | Opcode::Pong => {
-                self.closed |= opcode == Opcode::Close;
                 let missing = usize::try_from(payload_len).unwrap_or_default();
-                State::Control { frame: header.to_vec(), missing }
+                State::Control { opcode, frame: header.to_vec(), missing }
             }
         }
     }
@@ -152,8 +154,8 @@ fn push_message(
     out: &mut Vec<u8>,
     payload: &[u8],
     mask: [u8; 4],
-    change: &mut impl FnMut(&mut Vec<u8>, usize) -> Result<(), Failure>,
-) -> Result<(), Failure> {
+    change: &mut impl FnMut(&mut Vec<u8>, usize),
+) {
     // The header stands before the payload, which mostly keeps its length.
     let begin = out.len();
     let expected = MessageHeader::new(payload.len(), mask);
@@ -161,7 +163,7 @@ fn push_message(
     let body = out.len();
     out.extend_from_slice(payload);
     unmask(out.get_mut(body..).unwrap_or_default(), mask);
-    let changed = change(out, body);
+    change(out, body);
     let len = out.len().saturating_sub(body);
     unmask(out.get_mut(body..).unwrap_or_default(), mask);
     if len == 0 {
@@ -169,7 +171,6 @@ fn push_message(
     } else if len != payload.len() {
         out.splice(begin..body, MessageHeader::new(len, mask).as_bytes().iter().copied());
     }
-    changed
 }
 
 /// The header of a final binary frame with a mask.
@@ -282,7 +283,6 @@ mod tests {
                     let mut payload = buffer.split_off(from);
                     payload.retain(|byte| byte % 2 == 1);
                     buffer.append(&mut payload);
-                    Ok(())
                 };
                 let (passed, outcome) = reframer.reframe(chunk, odd, |_| true);
                 prop_assert_eq!(outcome, Ok(()));
@@ -300,7 +300,7 @@ mod tests {
             let mut reframer = Reframer::default();
             let mut ended = false;
             for byte in bytes {
-                let (out, outcome) = reframer.reframe(&[byte], |_, _| Ok(()), |_| true);
+                let (out, outcome) = reframer.reframe(&[byte], |_, _| {}, |_| true);
                 prop_assert!(!ended || (out.is_empty() && outcome.is_ok()));
                 ended |= outcome.is_err();
             }
@@ -308,25 +308,17 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_the_protocol_ends_it_and_so_does_the_change() {
+    fn what_breaks_the_protocol_ends_it() {
         let key = frame(OpCode::Data(Data::Binary), true, [1, 2, 3, 4], b"key");
         let text = frame(OpCode::Data(Data::Text), true, [1, 2, 3, 4], b"key");
         let mut reframer = Reframer::default();
-        let (out, outcome) =
-            reframer.reframe(&[key.clone(), text].concat(), |_, _| Ok(()), |_| true);
+        let (out, outcome) = reframer.reframe(&[key.clone(), text].concat(), |_, _| {}, |_| true);
         assert_eq!(
             (payload(&read(out)), outcome.unwrap_err().0),
             (b"key".to_vec(), CloseCode(1003))
         );
-        assert_eq!(reframer.reframe(&key, |_, _| Ok(()), |_| true), (vec![], Ok(())));
-
-        let mut reframer = Reframer::default();
-        let only_k = |payload: &mut Vec<u8>, from: usize| {
-            payload.truncate(from + 1);
-            Err((CloseCode(1008), "no".into()))
-        };
-        let (out, outcome) = reframer.reframe(&key, only_k, |_| true);
-        assert_eq!((payload(&read(out)), outcome.unwrap_err().0), (b"k".to_vec(), CloseCode(1008)));
+        assert_eq!(reframer.reframe(&key, |_, _| {}, |_| true), (vec![], Ok(())));
+        assert!(reframer.has_ended() && !reframer.has_closed());
     }
 
     #[test]
@@ -339,10 +331,10 @@ mod tests {
             let mut reframer = Reframer::default();
             let out: Vec<u8> = wire
                 .chunks(cut)
-                .flat_map(|chunk| reframer.reframe(chunk, |_, _| Ok(()), |frame| *frame != *pong).0)
+                .flat_map(|chunk| reframer.reframe(chunk, |_, _| {}, |frame| *frame != *pong).0)
                 .collect();
             assert_eq!(out, [&other[..], &close].concat(), "in pieces of {cut}");
-            assert!(reframer.has_closed());
+            assert!(reframer.has_closed() && reframer.has_ended());
         }
     }
 }

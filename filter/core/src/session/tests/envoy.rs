@@ -7,6 +7,9 @@ use std::borrow::Cow;
 use tungstenite::protocol::Role;
 use tungstenite::{Message, WebSocket};
 
+/// A browser's Close.
+pub(super) const CLOSE: &[u8] = &[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
+
 /// A browser, a server and an Envoy around a session: what Envoy holds, what has gone out.
 pub(super) struct Envoy {
     pub(super) session: Session,
@@ -16,6 +19,7 @@ pub(super) struct Envoy {
     pub(super) sent_to_server: Vec<u8>,
     pub(super) wake_up: bool,
     pub(super) holding: bool,
+    pub(super) awaits_close: bool,
     pub(super) reset: bool,
     pub(super) failure: Option<Cow<'static, str>>,
 }
@@ -37,7 +41,7 @@ fn edit(edit: Edit, held: &mut Vec<u8>, sent: &mut Vec<u8>) {
 impl Envoy {
     pub(super) fn new(session: Session) -> Self {
         let (held, sent, held_for_server, sent_to_server) = Default::default();
-        let (wake_up, holding, reset, failure) = Default::default();
+        let (wake_up, holding, awaits_close, reset, failure) = Default::default();
         Self {
             session,
             held,
@@ -46,6 +50,7 @@ impl Envoy {
             sent_to_server,
             wake_up,
             holding,
+            awaits_close,
             reset,
             failure,
         }
@@ -55,6 +60,7 @@ impl Envoy {
         edit(outputs.to_browser, &mut self.held, &mut self.sent);
         edit(outputs.to_server, &mut self.held_for_server, &mut self.sent_to_server);
         self.wake_up |= outputs.wake_up;
+        self.awaits_close |= outputs.awaits_close;
         self.reset |= outputs.reset;
         self.failure = outputs.failure.or(self.failure.take());
     }
@@ -98,6 +104,15 @@ impl Envoy {
         let timed_out = outputs.is_some();
         self.carry_out(outputs.unwrap_or_default());
         timed_out
+    }
+
+    /// The browser answers our Close, which it has to be given the time for.
+    pub(super) fn answer_close(&mut self) {
+        assert!(self.awaits_close && !self.reset);
+        self.sent_to_server.clear();
+        assert_eq!(self.browser(CLOSE), b"");
+        self.tick();
+        assert!(self.reset);
     }
 
     pub(super) fn messages(&mut self) -> Vec<Message> {

@@ -3,7 +3,7 @@ mod envoy;
 
 use super::*;
 use crate::tunnel::TICKS_TO_END;
-use envoy::Envoy;
+use envoy::{CLOSE, Envoy};
 use proptest::prelude::*;
 use std::net::{IpAddr, Ipv4Addr};
 use tungstenite::Message;
@@ -16,7 +16,6 @@ const GREETING: &[u8] = b"RFB 003.008\n";
 const TARGET: Option<SocketAddr> =
     Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)), 5901));
 const PING: &[u8] = &[0x89, 0x81, 0, 0, 0, 0, b'p'];
-const CLOSE: &[u8] = &[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
 const TEXT: &[u8] = &[0x81, 0x81, 0, 0, 0, 0, b't'];
 
 fn config() -> Config {
@@ -212,7 +211,9 @@ fn a_target_that_does_not_speak_rfb_is_told_nothing() {
         let messages = envoy.messages();
         assert_eq!(messages.len(), 1, "nor is the browser told what it said: {messages:?}");
         assert_eq!(close_code(&messages[0]), 1011);
-        assert!(envoy.reset || end);
+        if !end {
+            envoy.answer_close();
+        }
     }
 }
 
@@ -296,6 +297,42 @@ fn a_breach_of_the_protocol_is_named_before_the_stream_ends() {
     let messages = envoy.messages();
     assert_eq!(messages[0], binary(GREETING));
     assert_eq!(close_code(&messages[1]), 1003);
+}
+
+#[test]
+fn nothing_passes_between_our_close_and_the_browser_s() {
+    for console_ends in [false, true] {
+        // A login that fails, of which the filter reads the server's bytes, and an order.
+        for (session, is_order) in [(open_with_password(), false), (open(), true)] {
+            let mut envoy = Envoy::new(session);
+            envoy.server(if is_order { GREETING } else { b"SSH-2.0-OpenSSH_9.6" }, false);
+            envoy.tick();
+            if is_order {
+                let outputs = envoy.session.end_by_order(1008, "session_idle: Bye.");
+                envoy.carry_out(outputs);
+            }
+            let closing = envoy.messages();
+            assert!(closing.last().is_some_and(Message::is_close), "{closing:?}");
+            envoy.tick();
+            let cause = envoy.session.cause();
+            let bytes = envoy.session.take_activity();
+
+            for _ in 0..3 {
+                envoy.server(b"more", false);
+                assert_eq!(envoy.browser(&[PING, &masked(b"key")].concat()), b"");
+                assert!(envoy.holding && !envoy.wake_up && !envoy.reset);
+            }
+            assert_eq!(envoy.browser(&CLOSE[..3]), b"");
+            envoy.server(b"last", console_ends);
+            assert!(envoy.holding, "the end of the console is no end of the browser's stream");
+            assert_eq!(envoy.browser(&CLOSE[3..]), b"");
+            envoy.tick();
+            assert!(envoy.awaits_close && envoy.reset);
+            assert_eq!(envoy.messages(), [], "nothing follows a Close");
+            assert_eq!(envoy.session.cause(), cause);
+            assert_eq!(envoy.session.take_activity(), bytes);
+        }
+    }
 }
 
 #[test]
@@ -421,7 +458,7 @@ fn a_login_that_fails_says_why_and_ends() {
     envoy.server(&[0, 0, 0, 1], false);
     envoy.server(b"\0\0\0\x04busy", false);
     envoy.tick();
-    assert!(envoy.reset);
+    envoy.answer_close();
     let why = "the console did not accept its password: busy";
     assert_eq!(envoy.failure.as_deref(), Some(why));
     match envoy.messages().pop() {
@@ -462,7 +499,7 @@ fn a_login_that_stalls_is_ended_with_a_reason() {
             assert!(!envoy.time_out(), "it is ending already");
             envoy.tick();
             envoy.tick();
-            assert!(envoy.reset);
+            envoy.answer_close();
             let messages = envoy.messages();
             assert_eq!(close_code(&messages[messages.len() - 1]), 1011, "{messages:?}");
         }
@@ -476,7 +513,7 @@ fn a_console_that_stalls_in_its_version_is_ended_with_a_reason() {
     envoy.tick();
     assert!(envoy.time_out());
     envoy.tick();
-    assert!(envoy.reset);
+    envoy.answer_close();
     assert_eq!(close_code(&envoy.messages()[0]), 1011);
 }
 
