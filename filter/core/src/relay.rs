@@ -291,14 +291,13 @@ impl Relay {
         }
         let failure =
             self.read_console_version(new, |at, len| read(followed.saturating_add(at), len))?;
-        if let Some((_, why)) = failure {
-            self.cause.get_or_insert(EndCause::NotAConsole);
-            // Nothing of it has passed, so that there is no way to send a Close.
-            let (failure, to_browser) = (Some(why), Edit { discard: true, ..Edit::default() });
-            return Ok(Outputs { failure, to_browser, reset: true, ..Outputs::default() });
+        if let Some(failure) = failure {
+            let mut outputs = Outputs::default();
+            self.refuse_console(failure, end, &mut outputs);
+            return Ok(outputs);
         }
         if self.waiting_close.is_some()
-            && let Some(outputs) = self.close_after_frame(&read(0, held_len)?, followed, end)
+            && let Some(outputs) = self.close_after_frame(&read(0, held_len)?, followed)
         {
             return Ok(outputs);
         } else if self.waiting_close.is_none() {
@@ -325,15 +324,36 @@ impl Relay {
         Ok(outputs)
     }
 
+    /// Ends the session at the console's first frame, of which nothing more passes. Writes `outputs` in place, as this keeps
+    /// [`Self::handle_server_bytes`] from moving its own.
+    fn refuse_console(&mut self, (code, why): Failure, end: bool, outputs: &mut Outputs) {
+        self.cause.get_or_insert(EndCause::NotAConsole);
+        let close = close_frame(Some(code), &why);
+        if self.response_body == Hold::Held {
+            // A part of it has passed, and no Close may stand within a frame.
+            outputs.reset = true;
+        } else if end {
+            outputs.to_browser.append = close;
+        } else {
+            (self.from_console, self.response_body) =
+                (<_>::default(), Hold::Entering { held_len: 0 });
+            *outputs = self.close(close);
+            outputs.to_browser.hold = true;
+        }
+        outputs.to_browser.discard = true;
+        outputs.failure = Some(why);
+    }
+
     /// Follows the console's bytes behind the first `followed` to the end of its frame, and sends our Close there in the
-    /// place of what comes behind. `None` if the frame does not end among them, or the console has closed.
-    fn close_after_frame(&mut self, held: &[u8], followed: usize, end: bool) -> Option<Outputs> {
+    /// place of what comes behind. `None` if the frame does not end among them, or is the console's own Close.
+    fn close_after_frame(&mut self, held: &[u8], followed: usize) -> Option<Outputs> {
         let mut len = followed;
         if !self.from_console.is_at_boundary() {
             let rest = held.get(followed..).unwrap_or_default();
             len = len.saturating_add(self.from_console.follow_frame(rest));
         }
-        let close = self.waiting_close.take_if(|_| self.from_console.is_at_boundary() && !end)?;
+        let may_close = self.from_console.is_at_boundary() && !self.from_console.has_closed();
+        let close = self.waiting_close.take_if(|_| may_close)?;
         self.bytes.add_to_browser(len.saturating_sub(followed));
         self.response_body = Hold::Held;
         self.ending = true;
@@ -691,6 +711,19 @@ mod tests {
                 prop_assert!(step < ordered_at || !relay.from_console.is_at_boundary() || !woken);
             }
         }
+    }
+
+    #[test]
+    fn a_console_that_ends_with_its_frame_does_not_take_the_close_of_an_order_with_it() {
+        let mut relay = held(b"\x82\x04ab");
+        relay.end_by_order(1001, "x: y");
+        let outputs = server(&mut relay, b"cd", true);
+        let expected = [b"cd", &ordered_close_frame(1001, "x: y")[..]].concat();
+        assert_eq!(outputs.to_browser.append, expected);
+        assert!(outputs.to_browser.hold && outputs.to_browser.resume && outputs.wake_up);
+        let mut closes = held(b"\x88\x02\x03");
+        closes.end_by_order(1001, "x: y");
+        assert_eq!(server(&mut closes, b"\xe8", false).to_browser.append, b"", "it has closed");
     }
 
     #[test]

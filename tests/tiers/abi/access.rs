@@ -2,6 +2,7 @@
 
 use crate::story::*;
 use crate::webmks;
+use tungstenite::Message;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use vncgate_envoy_sim::{CallAnswer, Callback, Host, Stream};
 
@@ -96,6 +97,36 @@ fn a_viewer_s_keys_stay_in_the_filter_and_the_rest_passes() {
             let calls: Vec<_> = callback.host_calls.iter().map(|call| call.function).collect();
             assert_eq!(calls, ["proxy_get_buffer_bytes", "proxy_set_buffer_bytes"]);
         }
+        assert_sound(&host);
+    }
+}
+
+#[test]
+fn a_webmks_console_of_an_old_rfb_is_refused_with_a_reason() {
+    let first_frame = [&[0x82, 12], b"RFB 003.003\n".as_slice()].concat();
+    for (ends, follows) in [(false, false), (false, true), (true, false)] {
+        let host = host();
+        let (browser, call) = asked(&host, upgrade());
+        host.answer(&call, with(webmks::grant(), VIEW));
+        browser.upstream_responds(webmks::accepted());
+        browser.upstream_sends(&first_frame);
+        let mut received = if ends { browser.upstream_ends() } else { Vec::new() };
+        if follows {
+            received.extend(browser.upstream_sends(&first_frame));
+        }
+        if !ends {
+            assert_eq!(browser.end(), None);
+            received.extend(wake(&host, &browser));
+        }
+        let [Message::Close(Some(close))] = &messages(&received)[..] else {
+            panic!("{received:?}: nothing of the console passes");
+        };
+        assert_eq!(u16::from(close.code), 1011);
+        assert!(close.reason.starts_with("rfb_version: "), "{}", close.reason);
+        if !ends {
+            answer_close(&host, &browser);
+        }
+        assert_eq!(browser.property("vncgate.end").as_deref(), Some("not_a_console"));
         assert_sound(&host);
     }
 }

@@ -101,7 +101,7 @@ fn a_webmks_console_costs_what_it_did() {
     host.take_callbacks();
     let screen = [&b"\x82\x7e\x03\xe8"[..], &[0; 1000]].concat();
     browser.upstream_sends(&screen);
-    assert_within(&host, &[budget("proxy_on_response_body", 2, 1_240)]);
+    assert_within(&host, &[budget("proxy_on_response_body", 2, 1_230)]);
     browser.client_sends(&frame(OpCode::Data(Data::Binary), &KEY_EVENT));
     assert_within(&host, &[budget("proxy_on_request_body", 1, 1_365)]);
 }

@@ -189,6 +189,7 @@ impl Webmks {
         self.reset |= outputs.reset;
         if outputs.wake_up {
             let outputs = self.session.handle_wake_up();
+            self.to_browser.extend(outputs.to_browser.append);
             self.awaits_close |= outputs.awaits_close;
             self.reset |= outputs.reset;
         }
@@ -285,7 +286,16 @@ fn a_viewer_speaks_after_the_console_and_in_a_version_that_tells_its_bytes_apart
     for version in [b"RFB 003.003\n", b"RFB 003.006\n", b"HTTP/1.1 200"] {
         let mut old = Webmks::new(VIEW);
         old.console(&console_version(version));
-        assert!(old.reset, "{version:?}");
+        assert!(old.to_browser.starts_with(&[0x88]), "{:?}", old.to_browser);
+        assert!(old.to_browser[2..].starts_with(b"\x03\xf3rfb_version: "), "1011");
+        assert!(old.is_closing(), "{version:?}");
+        old.browser(CLOSE);
+        assert!(old.reset);
+        let mut in_pieces = Webmks::new(VIEW);
+        for byte in console_version(version) {
+            in_pieces.console(&[byte]);
+        }
+        assert!(in_pieces.reset, "a Close would stand within its frame");
     }
     for version in [b"RFB 003.007\n", b"RFB 003.889\n"] {
         let mut new = Webmks::new(VIEW);
