@@ -14,7 +14,7 @@ use std::borrow::Cow;
 /// The path of the session reports on the authority's internal listener.
 pub const SESSIONS_PATH: &str = "/v1/gateway/sessions";
 
-/// Largest body of a report, in bytes: some 300 openings. What does not fit goes into the next report.
+/// Largest body of a report, in bytes: some 400 openings. What does not fit goes into the next report.
 pub const REPORT_LIMIT: usize = 256 * 1024;
 
 /// What a worker reports.

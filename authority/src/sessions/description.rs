@@ -11,7 +11,7 @@ use uuid::Uuid;
 use vncgate_api::Access;
 
 /// Longest description, in bytes. The gateway keeps it for as long as the session is open. All but the names that the
-/// configuration or Keystone have for callers and projects is bounded; with these it has some 600 bytes.
+/// configuration or Keystone have for callers and projects is bounded; with these it has some 350 bytes.
 const DESCRIPTION_LIMIT: usize = 4 * 1024;
 
 /// Most characters of names that are for people alone.
