@@ -218,6 +218,7 @@ impl Register {
         if first || restart {
             worker.complete = true;
         }
+        let complete = worker.complete;
         if restart {
             worker.restart = Some((id, now.instant + RESENT_WITHIN));
             for session in &worker.sessions {
@@ -256,6 +257,8 @@ impl Register {
                     self.ended.remember(session, (), now.instant);
                 }
                 Some(_) => foreign(name, session),
+                // It says so again, with the opening, when it reports anew: its end is not lost to log and audit then.
+                None if !complete => {}
                 None => self.ended.remember(session, (), now.instant),
             }
         }

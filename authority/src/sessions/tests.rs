@@ -196,6 +196,25 @@ async fn a_worker_of_an_authority_before_this_one_is_asked_for_its_sessions() {
     assert_eq!(after.live()[0].id, id);
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_session_is_told_that_ended_while_no_authority_was_there() {
+    let mut worker = Worker::new();
+    let id = worker.open(&memory()).await;
+    worker.live.clear();
+    let sessions = memory();
+    let mut events = sessions.subscribe();
+    let over = SessionReport { ended: vec![ended(id, "browser_gone")], ..worker.report() };
+    assert!(worker.call(&sessions, over.clone()).await.restart);
+    // The end comes again, with its opening, as often as it takes.
+    let anew = SessionReport { restart: true, opened: vec![opened(id)], ..over };
+    worker.call(&sessions, anew.clone()).await;
+    worker.call(&sessions, anew).await;
+    let told = std::iter::from_fn(|| events.try_recv().ok());
+    let told: Vec<_> = told.flat_map(|events| events.to_vec()).map(|event| event.change).collect();
+    let end = SessionChange::Ended { at: time(2), cause: "browser_gone".to_owned() };
+    assert_eq!(told, [SessionChange::Opened { resumed: true }, end]);
+}
+
 #[tokio::test]
 async fn names_that_no_authority_gives_are_refused() {
     let sessions = memory();
