@@ -11,8 +11,9 @@ use uuid::Uuid;
 use vncgate_api::Access;
 
 /// Longest description, in bytes. The gateway keeps it for as long as the session is open. All but the names that the
-/// configuration or Keystone have for callers and projects is bounded; with these it has some 350 bytes.
-const DESCRIPTION_LIMIT: usize = 4 * 1024;
+/// configuration or Keystone have for callers and projects is bounded. With these it has some 350 bytes, and a character of a
+/// name takes 12 at most.
+const DESCRIPTION_LIMIT: usize = 8 * 1024;
 
 /// Most characters of names that are for people alone.
 const NAME_LIMIT: usize = 100;
@@ -192,5 +193,20 @@ mod tests {
         let record = Record { machine_name: Some("x".repeat(100_000)), ..record() };
         let long = Description::new(None, &record, "", "10.0.0.5:443".parse().unwrap());
         assert!(long.to_text().len() < 1000);
+    }
+
+    #[test]
+    fn names_of_any_script_fit() {
+        let name = "\u{1f600}".repeat(NAME_LIMIT + 1);
+        let record = Record {
+            machine_name: Some(name.clone()),
+            host: name.clone(),
+            user: Some(name.clone()),
+            label: Some(name),
+            ..record()
+        };
+        let target = "10.0.0.5:443".parse().unwrap();
+        let own = Description::new(Some(TokenHash::of("a")), &record, "2001:db8::7", target);
+        assert_eq!(Description::parse(&own.to_text()), Some(own));
     }
 }
