@@ -294,6 +294,8 @@ async fn an_authority_that_was_gone_has_all_sessions_and_no_other() {
     until_listed(&gateway.authority, &vm, 10, KNOWN_AGAIN).await;
     let after = ids(&gateway.authority, &vm).await;
     assert!(after.is_subset(&before), "{after:?} of {before:?}");
+    let ends = || gateway.authority.log().matches("session ended ").count();
+    until("the log has the ends", async || ends() == before.len() - after.len()).await;
     for browser in &mut browsers {
         assert_echoes(browser, "still there").await;
     }
