@@ -47,6 +47,7 @@ fn opened(number: u128) -> OpenedSession<'static> {
         opened_at: 1_790_000_000_000,
         description: description.to_text().into(),
         traffic: Traffic { last_message_at: Some(1), last_input_at: Some(1), ..Traffic::default() },
+        known: false,
     }
 }
 

@@ -58,6 +58,9 @@ pub struct OpenedSession<'a> {
     pub description: Cow<'a, str>,
     /// What the session has done until now.
     pub traffic: Traffic,
+    /// An authority has taken a report of it before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub known: bool,
 }
 
 /// What an open session has done.

@@ -93,6 +93,7 @@ mod tests {
             opened_at: 1,
             description: description.to_text().into(),
             traffic: Traffic::default(),
+            known: false,
         }
     }
 

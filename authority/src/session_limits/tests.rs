@@ -94,7 +94,7 @@ fn opened(
     // Times of openings differ.
     std::thread::sleep(Duration::from_millis(2));
     let (session, description) = (id.to_string().into(), description.to_text().into());
-    OpenedSession { session, opened_at, description, traffic }
+    OpenedSession { session, opened_at, description, traffic, known: false }
 }
 
 fn limit(limit: usize) -> Option<NonZeroUsize> {

@@ -59,6 +59,8 @@ pub(super) struct Opened {
     pub(super) opened_at: u64,
     pub(super) description: String,
     pub(super) traffic: Traffic,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) known: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -396,9 +396,9 @@ fn read(report: SessionReport<'_>) -> Result<Report, ReportError> {
         Uuid::try_parse(text).map_err(|_| ReportError::NoIdentifier("the name of a session"))
     };
     let opened = report.opened.into_iter().map(|opened| {
-        let OpenedSession { session: id, opened_at, description, traffic } = opened;
+        let OpenedSession { session: id, opened_at, description, traffic, known } = opened;
         let description = description.into_owned();
-        Ok(Opened { session: session(&id)?, opened_at, description, traffic })
+        Ok(Opened { session: session(&id)?, opened_at, description, traffic, known })
     });
     let active = report.active.into_iter();
     let active =

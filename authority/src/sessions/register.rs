@@ -39,9 +39,6 @@ const ORDERS_IN_REPLY: usize = 500;
 /// A worker is asked to report its sessions anew because it reports of unknown ones, at most this often.
 const RESEND_PAUSE: Duration = Duration::from_secs(5);
 
-/// A session that opened longer ago, and is reported by a worker that was asked to report anew, was known before.
-const NEW_SESSION: Duration = Duration::from_secs(5);
-
 /// Most sessions in the register, in some 100 MB. An Envoy has tens of thousands at most.
 const MOST_SESSIONS: usize = 100_000;
 
@@ -265,7 +262,7 @@ impl Register {
     }
 
     fn open(&mut self, worker: Uuid, opened: Opened, now: Now) -> Option<Change> {
-        let Opened { session: id, opened_at, description, traffic } = opened;
+        let Opened { session: id, opened_at, description, traffic, known } = opened;
         if self.ended.get(&id).is_some() {
             return None;
         }
@@ -285,9 +282,6 @@ impl Register {
             warn!(session = %id, "the description of a session cannot be read; do gateway and authority have the same version?");
             Description::default()
         });
-        let opened_at = now.at_most(opened_at);
-        let is_old = now.system.duration_since(opened_at).is_ok_and(|age| age > NEW_SESSION);
-        let resumed = is_old && holder.restart.is_some();
         holder.sessions.insert(id);
         self.by_instance.insert(description.instance, id);
         self.by_caller.insert(description.caller.clone(), id);
@@ -299,16 +293,16 @@ impl Register {
             id,
             gateway: Arc::clone(&holder.gateway),
             worker,
-            opened_at,
+            opened_at: now.at_most(opened_at),
             description,
             traffic,
             ending: None,
-            known_since: (!resumed).then_some(now.instant),
+            known_since: (!known).then_some(now.instant),
             input_known_since: now.instant,
         });
         let listed = Listed { session: Arc::clone(&session), confirmed: true, ordered: None };
         self.sessions.insert(id, listed);
-        Some((session, SessionChange::Opened { resumed }))
+        Some((session, SessionChange::Opened { resumed: known }))
     }
 
     /// Has a session end. The first reason counts.

@@ -54,6 +54,7 @@ fn opened(id: Uuid) -> OpenedSession<'static> {
         opened_at: 1,
         description: description.to_text().into(),
         traffic: Traffic::default(),
+        known: false,
     }
 }
 
@@ -206,7 +207,8 @@ async fn the_end_of_a_session_is_told_that_ended_while_no_authority_was_there() 
     let over = SessionReport { ended: vec![ended(id, "browser_gone")], ..worker.report() };
     assert!(worker.call(&sessions, over.clone()).await.restart);
     // The end comes again, with its opening, as often as it takes.
-    let anew = SessionReport { restart: true, opened: vec![opened(id)], ..over };
+    let opened = OpenedSession { known: true, ..opened(id) };
+    let anew = SessionReport { restart: true, opened: vec![opened], ..over };
     worker.call(&sessions, anew.clone()).await;
     worker.call(&sessions, anew).await;
     let told = std::iter::from_fn(|| events.try_recv().ok());

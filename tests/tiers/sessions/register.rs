@@ -296,6 +296,8 @@ async fn an_authority_that_was_gone_has_all_sessions_and_no_other() {
     assert!(after.is_subset(&before), "{after:?} of {before:?}");
     let ends = || gateway.authority.log().matches("session ended ").count();
     until("the log has the ends", async || ends() == before.len() - after.len()).await;
+    let resumed = gateway.authority.log().matches("session opened resumed=true ").count();
+    assert_eq!(resumed, before.len(), "each opening is told of as a new one once");
     for browser in &mut browsers {
         assert_echoes(browser, "still there").await;
     }

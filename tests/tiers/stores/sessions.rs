@@ -179,6 +179,7 @@ fn opened(session: Uuid) -> OpenedSession<'static> {
         opened_at: 1,
         description: description.to_text().into(),
         traffic: Traffic::default(),
+        known: false,
     }
 }
 

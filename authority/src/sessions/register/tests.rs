@@ -29,6 +29,7 @@ fn opened(number: u128) -> Opened {
         opened_at: milliseconds(SystemTime::now()),
         description: description.to_text(),
         traffic: Traffic::default(),
+        known: false,
     }
 }
 
@@ -279,11 +280,11 @@ fn a_worker_that_reports_anew_loses_what_it_leaves_out_and_nothing_else() {
     let mut tested = Tested::with([1, 2, 3, 4]);
     tested.apply(Entry::Resend);
     assert!(tested.told(WORKER).restart);
-    let opened_long_ago = Opened { opened_at: 0, ..opened(5) };
+    let known_before = Opened { known: true, ..opened(5) };
     let restart = Report { restart: true, opened: vec![opened(1)], ..report(WORKER) };
     tested.apply(Entry::Report(restart));
     let rest = Report {
-        opened: vec![opened(2), opened_long_ago, opened(6)],
+        opened: vec![opened(2), known_before, opened(6)],
         active: vec![(session(3), bytes(1))],
         ..report(WORKER)
     };

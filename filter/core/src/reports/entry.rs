@@ -18,6 +18,8 @@ pub(super) struct Open {
     pub(super) last_input_at: Option<Duration>,
     /// The authority knows it.
     pub(super) told: bool,
+    /// An authority knew it once.
+    pub(super) known: bool,
     /// It waits to be reported for what it has done.
     pub(super) is_active: bool,
 }

@@ -47,6 +47,7 @@ fn opened(open: &Open) -> OpenedSession<'_> {
         opened_at: milliseconds(open.opened_at),
         description: open.description.as_ref().into(),
         traffic: traffic(open),
+        known: open.known,
     }
 }
 

@@ -165,7 +165,7 @@ impl Reports {
     /// A session has opened on this stream.
     pub fn open(&mut self, stream: u32, session: Rc<str>, description: Box<str>, now: Duration) {
         self.set_now(now);
-        let (bytes, last_message_at, last_input_at, told, is_active) = Default::default();
+        let (bytes, last_message_at, last_input_at, told, known, is_active) = Default::default();
         let open = Open {
             session,
             description,
@@ -174,6 +174,7 @@ impl Reports {
             last_message_at,
             last_input_at,
             told,
+            known,
             is_active,
         };
         self.sessions.insert(stream, open);
@@ -389,7 +390,7 @@ impl Reports {
     fn settle(&mut self, underway: &Underway) {
         for stream in &underway.opened {
             if let Some(open) = self.sessions.get_mut(stream) {
-                open.told = true;
+                (open.told, open.known) = (true, true);
             }
         }
     }

@@ -214,7 +214,7 @@ fn an_authority_that_asks_for_everything_again_and_again_is_not_told_in_a_loop()
     let (mut calls, mut now) = (0, seconds(1.0));
     while now < seconds(11.0) {
         if let Some((kind, report)) = next(&mut reports, now) {
-            assert!(report.restart);
+            assert!(report.restart && report.opened.iter().all(|opened| opened.known));
             reports.handle_reply(kind, reply, now);
             calls += 1;
         }
@@ -259,6 +259,7 @@ impl Authority {
         }
         for opened in &report.opened {
             assert!(!opened.description.is_empty());
+            assert!(!opened.known || self.opened.contains(&*opened.session));
             self.opened.insert(opened.session.to_string());
             if !self.ended.contains(&*opened.session) {
                 sessions.insert(opened.session.to_string());
