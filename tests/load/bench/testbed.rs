@@ -9,6 +9,8 @@ use crate::stand_in::{Command, SERVER_INIT, StandIn, TICKET_PATH};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+use tokio::time::timeout;
 use vncgate_load::connection::{Client, Transport, Upgrade};
 use vncgate_load::cores;
 use vncgate_load::session::Connection;
@@ -28,6 +30,9 @@ const WEBMKS_HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3));
 
 /// One for each core that it has, as Envoy chooses by itself: two on one core would wait for each other.
 const ENVOY_WORKERS: usize = 1;
+
+/// How long a connect may take. A peer that forgets one would hold up everything else.
+const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 
 /// Envoy.
 pub(crate) const ENVOY: &str = "envoy";
@@ -126,11 +131,15 @@ impl Testbed {
     }
 
     /// Opens a session and reads the server's version, its first bytes.
-    /// Fails when any part refuses.
+    /// Fails when any part refuses, or takes longer than [`CONNECT_LIMIT`].
     pub(crate) async fn connect(&self, contender: Contender) -> Result<Connection> {
-        let mut connection = self.open(contender).await?;
-        connection.expect(RFB_VERSION).await?;
-        Ok(connection)
+        let connect = async {
+            let mut connection = self.open(contender).await?;
+            connection.expect(RFB_VERSION).await?;
+            Ok(connection)
+        };
+        let connected = timeout(CONNECT_LIMIT, connect).await;
+        connected.with_context(|| format!("{contender}: a connect takes too long"))?
     }
 
     /// Opens a session that does what `command` says.
