@@ -22,6 +22,10 @@ async fn open(gateway: &Gateway, console: &Console) -> (WebSocket, tokio::net::T
     (browser, host)
 }
 
+/// A machine has one session, and the newest takes over.
+const NEWEST_ALONE: [(&str, &str); 2] =
+    [("#per_machine = 0", "per_machine = 1"), ("#at_limit = \"refuse\"", "at_limit = \"replace\"")];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_ends_when_it_was_open_for_long_enough_and_its_page_knows_when() {
     let gateway =
@@ -80,11 +84,7 @@ async fn one_console_more_than_a_machine_may_have_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_newest_takes_over_and_the_one_before_is_told() {
-    let keys = [
-        ("#per_machine = 0", "per_machine = 1"),
-        ("#at_limit = \"refuse\"", "at_limit = \"replace\""),
-    ];
-    let gateway = gateway("limits-replace", &keys).await;
+    let gateway = gateway("limits-replace", &NEWEST_ALONE).await;
     let console = Console::start(ESXI, RFB_VERSION).await;
     let (mut before, host) = open(&gateway, &console).await;
     let mut hosts = vec![host];
@@ -102,11 +102,7 @@ async fn the_newest_takes_over_and_the_one_before_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_console_is_free_before_the_newest_takes_it_over() {
-    let keys = [
-        ("#per_machine = 0", "per_machine = 1"),
-        ("#at_limit = \"refuse\"", "at_limit = \"replace\""),
-    ];
-    let gateway = gateway("limits-free", &keys).await;
+    let gateway = gateway("limits-free", &NEWEST_ALONE).await;
     let console = Console::start(ESXI, RFB_VERSION).await;
     let vm = gateway.machine_at(console.address());
     let mut before = gateway.envoy.open(&gateway.issue(&vm).await).await;
